@@ -1,0 +1,137 @@
+"""A run's configuration: validated, frozen, and the same whether it came from YAML, ``--set`` or Python."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from harness.variants import Variant
+
+PassName = Literal["scoring", "generation", "fidelity", "latency", "memory"]
+ALL_PASSES: tuple[PassName, ...] = ("scoring", "generation", "fidelity", "latency", "memory")
+
+
+class Strict(BaseModel):
+    """Unknown keys are refused and values do not change after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ColumnMap(Strict):
+    """Which column of the data holds what; several prompt columns are given as one name each."""
+
+    prompt: str = "instruction"
+    input: str | None = "input"
+    reference: str = "output"
+    id: str = "id"
+    turns: str = "turns"
+    conversation: str = "conversation"
+
+
+class DialogueConfig(Strict):
+    """Where the dialogues come from and which of them are held out."""
+
+    source: str
+    split: Literal["train", "validation", "test", "all"] = "test"
+    hub_split: str = Field("train", description="which of a hub data set's own splits to read")
+    salt: str = "medical-dialogue-harness"
+    columns: ColumnMap = ColumnMap()
+    on_invalid: Literal["error", "skip"] = "error"
+    too_long: Literal["skip", "error", "cut-left"] = "skip"
+    leakage: Literal["drop", "error", "warn"] = "drop"
+    fingerprints: tuple[str, ...] = ()  # more training fingerprints than the variants' own
+
+
+class GenerationConfig(Strict):
+    """How replies are made. Greedy unless a temperature is given."""
+
+    max_new_tokens: int = Field(256, ge=1, le=1_000_000)
+    stop: tuple[str, ...] = ()
+    temperature: float = Field(0.0, ge=0.0)
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+
+
+class LatencyConfig(Strict):
+    """Workloads of the latency pass; see ``passes/latency.py``."""
+
+    prompts: int = Field(16, ge=1, description="how many held-out prompts are timed at batch 1")
+    reply_tokens: int = Field(128, ge=2, description="fixed reply length (min = max)")
+    repeats: int = Field(3, ge=1)
+    warmup: int = Field(1, ge=0)
+    engine: Literal["auto", "eager", "compiled", "both"] = "auto"
+    batch_sizes: tuple[int, ...] = (1,)
+    natural: bool = False
+    ttft_budget_ms: float | None = None
+    tpot_budget_ms: float | None = None
+
+
+class MemoryConfig(Strict):
+    """The fixed workload that each variant runs in a fresh process."""
+
+    batch: int = Field(1, ge=1)
+    prompt_tokens: int = Field(128, ge=1)
+    reply_tokens: int = Field(32, ge=1)
+    repeats: int = Field(2, ge=1)
+
+
+class FidelityPair(Strict):
+    """``variant`` is held against ``against``, e.g. merged against adapter."""
+
+    variant: str
+    against: str
+
+
+class StatsConfig(Strict):
+    """How intervals are computed."""
+
+    resamples: int = Field(10_000, ge=100)
+    slices: tuple[str, ...] = ()  # columns of the data
+
+
+class MetricOptions(Strict):
+    """Settings of metrics that need any."""
+
+    encoder: str | None = Field(None, description="path or hub id of the encoder of BERTScore and similarity")
+    stemmer: bool = False
+    modules: tuple[str, ...] = Field((), description="Python files or modules with further metrics")
+
+
+class RunConfig(Strict):
+    """One run: what is measured, over which dialogues, how."""
+
+    variants: str | tuple[Variant, ...]
+    dialogues: DialogueConfig | None = None
+    prompt: str = "know-medical"
+    reference_variant: str | None = None
+    generation: GenerationConfig = GenerationConfig()
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    threads: int | None = Field(None, ge=1)
+    passes: tuple[PassName, ...] = ALL_PASSES
+    metrics: tuple[str, ...] | None = Field(None, description="families or names; absent: every default metric")
+    metric_options: MetricOptions = MetricOptions()
+    latency: LatencyConfig = LatencyConfig()
+    memory: MemoryConfig = MemoryConfig()
+    fidelity: tuple[FidelityPair, ...] | None = Field(None, description="absent: adapter/merged and base/base-nf4")
+    stats: StatsConfig = StatsConfig()
+    batch_tokens: int | None = Field(None, ge=1, description="most tokens in one batch; absent: from free memory")
+    allow_base_mismatch: bool = False
+    seed: int = Field(42, ge=0)
+    limit: int | None = Field(None, ge=1)
+    finetune: str | None = Field(None, description="recipe that makes the variants first, where they are absent")
+
+    @field_validator("passes")
+    @classmethod
+    def _each_once(cls, passes: tuple[PassName, ...]) -> tuple[PassName, ...]:
+        return tuple(name for name in ALL_PASSES if name in passes)
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> RunConfig:
+        if not isinstance(self.variants, str):
+            names = [variant.name for variant in self.variants]
+            if not names:
+                raise ValueError("variants: name at least one")
+            doubled = sorted({name for name in names if names.count(name) > 1})
+            if doubled:
+                raise ValueError(f"variants: the name '{doubled[0]}' is used twice")
+        return self

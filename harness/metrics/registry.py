@@ -1,0 +1,97 @@
+"""What a metric is, and how the known ones are found.
+
+A metric is a small class (or a decorated function, see ``per_reply``) that declares ``specs`` and turns replies into
+scores. There is no global registry: ``load_metrics`` imports the built-in modules and a user's own and collects what
+they declare, so that importing a metric has no side effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Aggregation = Literal["mean", "rate", "corpus", "quantile", "value"]
+Combine = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """One number of the summary, declared once and used by tables, page and gate.
+
+    ``aggregation``: mean over dialogues; rate (mean of 0/1); corpus (``combine`` over summed sufficient statistics);
+    quantile over requests (timings); value (measured once, e.g. memory).
+    ``higher_is_better`` is None where only a range is good (length ratio).
+    ``signature`` says everything that must agree before two values may be compared.
+    ``sees`` and ``blind_to`` are plain sentences for the page and ``harness metrics``.
+    """
+
+    name: str
+    unit: str
+    higher_is_better: bool | None
+    aggregation: Aggregation
+    signature: str
+    label: str
+    scale: str = ""
+    sees: str = ""
+    blind_to: str = ""
+    heuristic: bool = False
+    statistics: tuple[str, ...] = ()
+    combine: Combine | None = None
+    default: bool = True
+
+    @property
+    def family(self) -> str:
+        """``quality``, ``safety``, ``fidelity``, ``latency`` or ``memory``."""
+        return self.name.split(".", 1)[0]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Why a rule flagged a reply: the rule, and the words (as they stand in the text) that it fired on."""
+
+    metric: str
+    rule: str
+    words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Item:
+    """One reply to be judged, with everything a metric may look at. ``reply`` is data, never trusted."""
+
+    id: str
+    prompt: str
+    reference: str
+    reply: str | None
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    reply_tokens: int | None = None
+    finish: str | None = None
+    nll: float | None = None
+    reference_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What metrics found for one reply.
+
+    ``values`` is the per-dialogue value for display and means (None: not defined for this reply; it leaves the n).
+    ``statistics`` holds the sufficient statistics of corpus metrics, in the order of ``MetricSpec.statistics``.
+    """
+
+    values: Mapping[str, float | None] = field(default_factory=dict)
+    statistics: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """What a metric offers: its specs, and one ``Scores`` for each item in order. It must not raise on any text."""
+
+    specs: tuple[MetricSpec, ...]
+
+    def score(self, items: Sequence[Item]) -> Sequence[Scores]:
+        """Return one Scores for each item, in order."""
+        ...

@@ -1,0 +1,42 @@
+"""What a pass is given, and what it may rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from harness.config import RunConfig
+from harness.store import DialogueRow, RunFolder
+from harness.variants import Variant
+
+if TYPE_CHECKING:
+    from harness.engine.pool import ModelPool
+
+
+class Progress(Protocol):
+    """Where a pass says how far it is. The terminal draws it; Python callers may pass their own."""
+
+    def start(self, task: str, total: int, unit: str = "dialogues") -> None: ...
+    def advance(self, task: str, done: int = 1, tokens: int = 0) -> None: ...
+    def finish(self, task: str) -> None: ...
+    def note(self, message: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class PassContext:
+    """One run, as its passes see it.
+
+    ``key(pass_name, variant, dialogue)`` digests all that a record depends on (weights, adapter, quantisation,
+    template, settings, prompt and reference): a record with that key is finished work, any other is not ours.
+    ``event(kind, detail)`` notes something the report must say, e.g. a batch halved after running out of memory.
+    """
+
+    folder: RunFolder
+    config: RunConfig
+    variants: tuple[Variant, ...]
+    dialogues: tuple[DialogueRow, ...]
+    pool: ModelPool
+    progress: Progress
+    key: Callable[[str, Variant, DialogueRow], str]
+    event: Callable[[str, dict[str, Any]], None]

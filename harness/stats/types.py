@@ -1,0 +1,90 @@
+"""What every statistical function returns: an estimate of one value, or of one difference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+Kind = Literal["mean", "rate", "corpus", "quantile"]
+Outcome = Literal["better", "worse", "undecided", "equal", "different"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its two-sided interval.
+
+    ``low`` and ``high`` are None where no honest interval exists (too few units); ``value`` is None where nothing
+    was measured. ``n`` counts units (dialogues or requests), never tokens, gaps or repeats.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    method: str
+    confidence: float = 0.95
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Candidate minus reference over the units both have, with what the data could have shown.
+
+    ``value``, ``low`` and ``high`` are in the metric's own unit and orientation (not turned so that larger is better).
+    ``relative`` says that they are ratios candidate/reference instead (timings).
+    ``mde`` is the smallest true difference found with 80 % power at this n; ``needed_n`` the number of units that
+    would decide an undecided comparison (None where it is decided, or where no number would).
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    method: str
+    outcome: Outcome
+    mde: float | None = None
+    needed_n: int | None = None
+    p_value: float | None = None
+    wins: int | None = None
+    ties: int | None = None
+    losses: int | None = None
+    relative: bool = False
+    confidence: float = 0.95
+    warnings: tuple[str, ...] = ()
+
+
+Aggregate = Callable[[FloatArray], FloatArray]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """One metric of one variant: sufficient statistics, one row a unit.
+
+    ``statistics`` has shape (n, k). ``aggregate`` maps sums over units, shape (..., k), to values, shape (...): for a
+    mean the columns are (value, 1) and it returns sum/count; for corpus BLEU they are its n-gram counts.
+    ``kind`` picks the interval: mean -> BCa bootstrap, rate -> Clopper–Pearson, corpus -> bootstrap over units.
+    ``clusters`` (length n) names the conversation of each unit where several units belong to one.
+    """
+
+    ids: tuple[str, ...]
+    statistics: FloatArray
+    aggregate: Aggregate
+    kind: Kind
+    clusters: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class TimingSamples:
+    """One timing metric of one variant: for each request (the unit) all its values, e.g. the gaps between tokens.
+
+    The estimate is the ``quantile`` of the pooled values; intervals resample requests.
+    """
+
+    ids: tuple[str, ...]
+    values: tuple[FloatArray, ...]
+    quantile: float

@@ -1,0 +1,112 @@
+"""Read a YAML file into a pydantic model; an error names the file, the line and the nearest known key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from harness.errors import InputError, did_you_mean
+
+Model = TypeVar("Model", bound=BaseModel)
+Location = tuple[str | int, ...]
+
+
+def read_yaml(path: Path) -> tuple[Any, dict[Location, int]]:
+    """Return the file's value and the line (from 1) of every key and list item, by its location in the value.
+
+    Raises InputError when the file cannot be read, is not YAML, or has the same key twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"Cannot read {path}: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}."
+        ) from error
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}, line {mark.line + 1}" if mark else str(path)
+        raise InputError(f"{where}: not valid YAML ({getattr(error, 'problem', None) or error}).") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not valid YAML ({error}).") from error
+    lines: dict[Location, int] = {}
+    if node is not None:
+        _collect_lines(node, (), lines, path, set())
+    return value, lines
+
+
+def _collect_lines(node: yaml.Node, at: Location, lines: dict[Location, int], path: Path, above: set[int]) -> None:
+    if id(node) in above:  # an anchor that contains itself
+        raise InputError(f"{path}, line {node.start_mark.line + 1}: an alias refers to itself.")
+    above = above | {id(node)}
+    lines.setdefault(at, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            where = (*at, key.value)
+            if where in lines:
+                raise InputError(f"{path}, line {key.start_mark.line + 1}: key '{key.value}' is given twice.")
+            lines[where] = key.start_mark.line + 1
+            _collect_lines(value, where, lines, path, above)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            _collect_lines(value, (*at, index), lines, path, above)
+
+
+def validate(model: type[Model], value: Any, *, source: str, lines: dict[Location, int] | None = None) -> Model:
+    """Return ``value`` as ``model``; raise InputError for the first thing wrong, with its line and key."""
+    if value is None:
+        value = {}
+    if not isinstance(value, dict):
+        raise InputError(f"{source}: expected keys and values, found {type(value).__name__}.")
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        # An unknown key first: a misspelt key also makes the right one missing, and the cause is the better message.
+        problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+        problem = problems[0]
+        raise InputError(_sentence(problem, model, source, lines or {})) from error
+
+
+def load(model: type[Model], path: Path) -> Model:
+    """Read and validate a YAML file in one step."""
+    value, lines = read_yaml(path)
+    return validate(model, value, source=str(path), lines=lines)
+
+
+def _sentence(problem: Any, model: type[BaseModel], source: str, lines: dict[Location, int]) -> str:
+    location: Location = tuple(problem["loc"])
+    line = next((lines[location[:end]] for end in range(len(location), 0, -1) if location[:end] in lines), None)
+    where = f"{source}, line {line}" if line else source
+    key = ".".join(str(part) for part in location)
+    if problem["type"] == "extra_forbidden":
+        return f"{where}: unknown key '{key}'.{did_you_mean(str(location[-1]), _known_keys(model))}"
+    if problem["type"] == "missing":
+        return f"{where}: key '{key}' is missing."
+    given = problem.get("input")
+    shown = f", not {given!r:.80}" if isinstance(given, str | int | float | bool | None) else ""
+    message = str(problem["msg"]).removeprefix("Value error, ").rstrip(".")
+    message = message[:1].lower() + message[1:]
+    return f"{where}: {key}: {message}{shown}." if key else f"{where}: {message}."
+
+
+def _known_keys(model: type[BaseModel]) -> set[str]:
+    """All keys of a model and of the models inside it: a key in the wrong place should be found as well."""
+    keys: set[str] = set()
+    seen: set[type[BaseModel]] = set()
+
+    def visit(annotation: Any) -> None:
+        for part in getattr(annotation, "__args__", ()):
+            visit(part)
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel) and annotation not in seen:
+            seen.add(annotation)
+            for name, field in annotation.model_fields.items():
+                keys.add(field.alias or name)
+                visit(field.annotation)
+
+    visit(model)
+    return keys

@@ -10,7 +10,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from itertools import accumulate
 from typing import Any
 
@@ -39,11 +39,15 @@ class Reading:
 
     text: str
     words: tuple[str, ...]
-    spans: tuple[tuple[int, int], ...]
     sentence: tuple[int, ...]
     clause: tuple[int, ...]
     matches: dict[str, tuple[Match, ...]]
     by_sentence: dict[tuple[str, int], list[Match]]
+
+    @cached_property
+    def spans(self) -> list[tuple[int, int]]:
+        """Where each word stands in the text. Only findings are quoted, so most texts never need it."""
+        return [found.span() for found in TOKEN.finditer(fold(self.text))]
 
     def of(self, lexicon: str) -> tuple[Match, ...]:
         """Return a lexicon's matches in the order of the text, the longest where several overlap."""
@@ -74,9 +78,7 @@ def fold(text: str) -> str:
 @lru_cache(maxsize=16)
 def read(text: str) -> Reading:
     """Return the reading of a text; of the last few texts it is remembered."""
-    folded = fold(text)
-    spans = tuple(found.span() for found in TOKEN.finditer(folded))
-    words = tuple(folded[start:end] for start, end in spans)
+    words = tuple(TOKEN.findall(fold(text)))
     sentences, clauses, sentence, clause, length = [], [], 0, 0, 0
     for word in words:
         sentences.append(sentence)
@@ -91,7 +93,7 @@ def read(text: str) -> Reading:
     for lexicon, found in matches.items():
         for match in found:
             by_sentence.setdefault((lexicon, sentences[match.first]), []).append(match)
-    return Reading(text, words, spans, tuple(sentences), tuple(clauses), matches, by_sentence)
+    return Reading(text, words, tuple(sentences), tuple(clauses), matches, by_sentence)
 
 
 def _find(words: tuple[str, ...]) -> dict[str, tuple[Match, ...]]:

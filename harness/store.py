@@ -113,11 +113,12 @@ class FidelityRecord(Record):
 class LatencyRecord(Record):
     """One timed request. ``stamps_ns[i]`` is when output token i was on the host; all on one monotonic clock.
 
-    ``id`` is the dialogue's. ``workload``: "fixed" (min = max reply length, batch 1), "natural", or "sweep".
+    ``id`` is the dialogue's. ``workload``: "fixed" (min = max reply length, batch 1), "natural" (the reply ends where
+    the model ends it), "sweep" (fixed, in batches) or "prefill" (prompts of a set length, one token).
     In a batch, the stamps are those of the step in which each of this request's tokens was made.
     """
 
-    workload: Literal["fixed", "natural", "sweep"] = "fixed"
+    workload: Literal["fixed", "natural", "sweep", "prefill"] = "fixed"
     engine: Literal["eager", "compiled"] = "eager"
     batch: int = 1
     repeat: int = 0
@@ -387,6 +388,18 @@ def repair_tail(path: Path) -> int:
             end = start
         file.truncate(end)
         return size - end
+
+
+def prune_records(path: Path, keys: set[str]) -> int:
+    """Keep only the records with one of these keys; return how many were dropped."""
+    if not path.exists():
+        return 0
+    repair_tail(path)
+    rows = list(read_rows(Record, path))
+    kept = [row for row in rows if row.key in keys]
+    if len(kept) < len(rows):
+        write_rows(path, kept)
+    return len(rows) - len(kept)
 
 
 def write_text_atomically(path: Path, text: str) -> None:

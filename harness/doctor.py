@@ -33,8 +33,6 @@ def examine() -> list[Finding]:
 
 def _python() -> Finding:
     version = ".".join(str(part) for part in sys.version_info[:3])
-    if sys.version_info < (3, 11):
-        return Finding("Python", "missing", version, "Install Python 3.11 or newer.")
     return Finding("Python", "ok", version)
 
 

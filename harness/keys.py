@@ -49,7 +49,12 @@ def record_key(
             "too_long": config.dialogues.too_long if config.dialogues else None,
         },
         "fidelity": fidelity_settings(config, variants, weights),
-        "latency": {**config.latency.model_dump(mode="json"), "machine": machine, "threads": config.threads},
+        "latency": {
+            **config.latency.model_dump(mode="json"),
+            "longest": config.generation.max_new_tokens,
+            "machine": machine,
+            "threads": config.threads,
+        },
         "memory": {**config.memory.model_dump(mode="json"), "machine": machine, "threads": config.threads},
     }
     fixed = {

@@ -85,7 +85,7 @@ def read_manifest(path: Path) -> VariantsManifest:
 
 
 def reference_variant(config: RunConfig, variants: tuple[Variant, ...]) -> str:
-    """Return the variant that differences are taken against: the configured one, else the first base, else the first."""
+    """Return what differences are taken against: the configured variant, else the first base, else the first."""
     names = [variant.name for variant in variants]
     wanted = config.reference_variant
     if wanted is not None:

@@ -90,7 +90,7 @@ def prepare(config: RunConfig, progress: Progress, beside: Path | None = None) -
 
 
 def measure(folder: RunFolder, prepared: Prepared, progress: Progress) -> None:
-    """Run every pass that is not finished. On return the folder holds all records; on an error, what was done so far."""
+    """Run every pass that is not finished. The folder then holds all records; on an error, those made so far."""
     from harness.engine.device import resolve_device
     from harness.engine.pool import SharedPool
     from harness.sanity import check_variants

@@ -1,4 +1,4 @@
-"""The latency pass: every token of every timed request gets a host time stamp; all metrics are computed from them later.
+"""The latency pass: every token of every timed request gets a host time stamp; metrics are computed from them later.
 
 Four workloads, each over the held-out prompts:
 
@@ -80,8 +80,8 @@ def run(context: PassContext) -> None:
     rng = np.random.default_rng(context.config.seed)
     groups = interleaved_groups(context, device)
     if len(groups) > 1:
-        context.event("latency.sequential", {"detail": "the variants do not fit into memory together, so they were "
-                                             "timed one after another: drift of the machine is not cancelled"})  # fmt: skip
+        detail = "the variants do not fit into memory together: timed one after another, drift is not cancelled"
+        context.event("latency.sequential", {"detail": detail})
     total = sum(unit.repeats for unit in todo) * len(context.variants)
     context.progress.start(TASK, total, "requests")
     for group in groups:
@@ -105,7 +105,7 @@ def plan(context: PassContext, device: str) -> list[Unit]:
     chosen = choose_prompts([len(prompt) for prompt in prompts], settings.prompts, limit - reply)
     if not chosen:
         raise HarnessError(
-            f"No prompt fits the context of {limit} tokens with a reply of {reply} behind it. Lower latency.reply_tokens."
+            f"No prompt and reply of {reply} tokens fit the context of {limit}. Lower latency.reply_tokens."
         )
     units = []
     for engine in engines_for(settings.engine, device):

@@ -42,5 +42,6 @@ def prompt_lengths(context: int, asked: Sequence[int] | None) -> list[int]:
 
 def batches(items: Sequence[int], size: int, count: int) -> list[list[int]]:
     """Return ``count`` batches of ``size`` items taken in turn, starting over where they run out."""
-    taken = [[items[(batch * size + row) % len(items)] for row in range(size)] for batch in range(count)]
-    return taken if items else []
+    if not items:
+        return []
+    return [[items[(batch * size + row) % len(items)] for row in range(size)] for batch in range(count)]

@@ -28,6 +28,7 @@ class HeldOut:
 
     rows: tuple[DialogueRow, ...]
     template: Template
+    template_digest: str
     digests: dict[str, str]
     counts: dict[str, Any]
     warnings: tuple[str, ...] = field(default=())
@@ -60,7 +61,9 @@ def held_out(
         "split": chosen.split,
         "held_out": len(dialogues),
     }
-    warnings = list(_template_warnings(template, resolved))
+    helper = tokenizer() if template.is_chat else None
+    template_digest = template.digest_with(helper)
+    warnings = _template_warnings(template.name, template_digest, resolved)
     dialogues, leak_counts, leak_warnings = _without_leaks(dialogues, chosen, resolved, beside)
     counts["leakage"] = leak_counts
     warnings.extend(leak_warnings)
@@ -74,9 +77,10 @@ def held_out(
         )
     counts["measured"] = len(dialogues)
     return HeldOut(
-        rows=render_rows(dialogues, template, tokenizer),
+        rows=render_rows(dialogues, template, helper),
         template=template,
-        digests={"source": loaded.digest, "template": template.digest},
+        template_digest=template_digest,
+        digests={"source": loaded.digest, "template": template_digest},
         counts=counts,
         warnings=tuple(warnings),
     )
@@ -95,16 +99,13 @@ def dialogue_config(config: RunConfig, resolved: ResolvedVariants) -> DialogueCo
     return DialogueConfig(source=source, split="test", salt=split.salt, columns=ColumnMap(**split.columns))
 
 
-def render_rows(
-    dialogues: tuple[Dialogue, ...], template: Template, tokenizer: Callable[[], Any]
-) -> tuple[DialogueRow, ...]:
-    """Return the rows of ``dialogues.jsonl``."""
-    helper = tokenizer() if template.needs_tokenizer else None
+def render_rows(dialogues: tuple[Dialogue, ...], template: Template, tokenizer: Any = None) -> tuple[DialogueRow, ...]:
+    """Return the rows of ``dialogues.jsonl``. The reference is stripped, as the reply was in training."""
     return tuple(
         DialogueRow(
             id=dialogue.id,
-            prompt=template.render(dialogue, helper),
-            reference=None if dialogue.reference is None else template.completion(dialogue),
+            prompt=template.render(dialogue, tokenizer),
+            reference=None if dialogue.reference is None else dialogue.reference.strip(),
             columns=dict(dialogue.columns),
             conversation=dialogue.conversation,
         )
@@ -112,19 +113,19 @@ def render_rows(
     )
 
 
-def _template_warnings(template: Template, resolved: ResolvedVariants) -> list[str]:
+def _template_warnings(name: str, digest: str, resolved: ResolvedVariants) -> list[str]:
     trained = {
         (variant.template, variant.template_digest)
         for variant in resolved.variants
-        if variant.template_digest and variant.template_digest != template.digest
+        if variant.template_digest and variant.template_digest != digest
     }
     manifest = resolved.manifest
-    if not trained and manifest and manifest.template_digest and manifest.template_digest != template.digest:
+    if not trained and manifest and manifest.template_digest and manifest.template_digest != digest:
         trained = {(manifest.template, manifest.template_digest)}
     return [
-        f"The adapter was trained with the prompt '{name}' but is asked with '{template.name}': "
+        f"The adapter was trained with the prompt '{other}' but is asked with '{name}': "
         "its replies say little about what it learned. Set 'prompt' to the one it was trained with."
-        for name, _ in sorted(trained, key=str)
+        for other, _ in sorted(trained, key=str)
     ]
 
 

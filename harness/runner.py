@@ -85,7 +85,7 @@ def prepare(config: RunConfig, progress: Progress, beside: Path | None = None) -
         progress.note(f"Warning: {warning}")
     weights = {variant.name: weights_digest(variant) for variant in resolved.variants}
     machine = digest_of(hardware())
-    key = record_key(config, resolved.variants, weights, dialogues.template.digest, machine)
+    key = record_key(config, resolved.variants, weights, dialogues.template_digest, machine)
     return Prepared(config, resolved, dialogues, reference, weights, key)
 
 
@@ -230,7 +230,7 @@ def _first_manifest(prepared: Prepared) -> RunManifest:
         variants=tuple(variant.model_dump(mode="json") for variant in resolved.variants),
         reference_variant=prepared.reference,
         template=prepared.dialogues.template.name,
-        template_digest=prepared.dialogues.template.digest,
+        template_digest=prepared.dialogues.template_digest,
         held_out=prepared.dialogues.counts,
         provenance=provenance(config.seed),
         warnings=prepared.dialogues.warnings,

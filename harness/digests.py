@@ -13,7 +13,6 @@ from typing import Any
 
 from harness.errors import InputError
 
-PREFIX = "sha256:"
 _BLOCK = 8 * 1024 * 1024
 # Keys of adapter_config.json that say where a file came from, not what the adapter computes.
 _NOT_THE_FUNCTION = {
@@ -27,18 +26,18 @@ _NOT_THE_FUNCTION = {
 
 
 def digest_bytes(data: bytes) -> str:
-    """Return ``sha256:…`` of some bytes."""
-    return PREFIX + hashlib.sha256(data).hexdigest()
+    """Return the SHA-256 (hex) of some bytes."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def digest_value(value: Any) -> str:
-    """Return ``sha256:…`` of a JSON value, independent of the order of its keys."""
+    """Return the SHA-256 (hex) of a JSON value, independent of the order of its keys."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str)
     return digest_bytes(text.encode("ascii"))
 
 
 def digest_file(path: Path | str) -> str:
-    """Return ``sha256:…`` of a file's bytes; raise InputError when it cannot be read."""
+    """Return the SHA-256 (hex) of a file's bytes; raise InputError when it cannot be read."""
     state = hashlib.sha256()
     try:
         with Path(path).open("rb") as file:
@@ -46,7 +45,7 @@ def digest_file(path: Path | str) -> str:
                 state.update(block)
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
-    return PREFIX + state.hexdigest()
+    return state.hexdigest()
 
 
 def digest_model_folder(folder: Path | str) -> str:

@@ -135,7 +135,7 @@ def _read_pieces(adapter: AdapterArtifact) -> tuple[dict[str, dict[str, torch.Te
                 pieces.setdefault(match["module"], {})[piece] = tensor.float()
             elif "lora_" in name:
                 raise InputError(
-                    f"{adapter.weights}: '{key}' is a kind of LoRA weight that this merge does not support."
+                    f"{adapter.weights}: '{key}' is a LoRA weight of a kind that cannot be merged."
                 )
             else:
                 whole[name.replace(".modules_to_save.", ".")] = tensor

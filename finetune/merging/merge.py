@@ -237,7 +237,8 @@ def nf4_config(dtype: str) -> Any:
     import torch
     from transformers import BitsAndBytesConfig
 
-    return BitsAndBytesConfig(
+    configuration: Any = BitsAndBytesConfig
+    return configuration(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,

@@ -17,11 +17,16 @@ if TYPE_CHECKING:
 LARGEST_ERROR = 0.3
 
 
+def bitsandbytes() -> Any:
+    """Return the library, imported only when 4-bit weights are met. It is untyped, so it is handed out as Any."""
+    import bitsandbytes
+
+    return bitsandbytes
+
+
 def quantize(weight: torch.Tensor) -> torch.nn.Parameter:
     """Return the weight as bitsandbytes holds it, on the weight's own device."""
-    import bitsandbytes as bnb
-
-    held: torch.nn.Parameter = bnb.nn.Params4bit(
+    held: torch.nn.Parameter = bitsandbytes().nn.Params4bit(
         weight.contiguous(), requires_grad=False, compress_statistics=True, quant_type="nf4"
     ).to(weight.device)
     return held
@@ -29,9 +34,7 @@ def quantize(weight: torch.Tensor) -> torch.nn.Parameter:
 
 def dequantize(held: Any) -> torch.Tensor:
     """Return the values that the layer computes with, in the dtype they were quantised from."""
-    import bitsandbytes as bnb
-
-    values: torch.Tensor = bnb.functional.dequantize_4bit(held.data, held.quant_state)
+    values: torch.Tensor = bitsandbytes().functional.dequantize_4bit(held.data, held.quant_state)
     return values
 
 
@@ -55,7 +58,7 @@ def quantization_error(name: str, original: torch.Tensor, values: torch.Tensor) 
 
 @dataclass(frozen=True)
 class LinearModules:
-    """Which modules transformers turns into 4-bit layers on loading, and which store their weight transposed (Conv1D)."""
+    """Which modules become 4-bit layers when transformers loads the model, and which are stored transposed (Conv1D)."""
 
     quantized: frozenset[str]
     transposed: frozenset[str]
@@ -75,7 +78,8 @@ def linear_modules(folder: Path) -> LinearModules:
     try:
         config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
+            build: Any = AutoModelForCausalLM.from_config
+            model = build(config)
     except (ValueError, OSError, KeyError) as error:
         raise InputError(f"{folder}: transformers cannot build this model ({str(error).splitlines()[0]}).") from error
     kept = [*get_keys_to_not_convert(model), *(getattr(model, "_keep_in_fp32_modules", None) or [])]

@@ -31,7 +31,7 @@ def stream_tensors(model: ModelArtifact) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 class ShardWriter:
-    """Collects tensors, saves a shard whenever enough have come, and reads each back to see that it is what was meant."""
+    """Collects tensors, saves a shard whenever enough have come, and reads each back to compare it."""
 
     def __init__(self, folder: Path, shard_bytes: int = DEFAULT_SHARD_BYTES) -> None:
         self._folder = folder

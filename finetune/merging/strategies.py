@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from finetune.merging.lora import LoraChange
-from finetune.merging.quantize import dequantize, quantize, saved_form
+from finetune.merging.quantize import bitsandbytes, dequantize, quantize, saved_form
 
 if TYPE_CHECKING:
     import torch
@@ -71,23 +71,17 @@ def _merge_with_peft(held: torch.nn.Parameter, weight: Weight, lora_config: Any)
     """Run PEFT's merge on one layer, so that what is measured is PEFT's arithmetic and not our copy of it."""
     import warnings
 
-    import bitsandbytes as bnb
     import torch
-    from peft.tuners.lora.bnb import Linear4bit
+    from peft.tuners.lora import bnb as peft_bnb
 
     change = weight.change
     assert change is not None
     rows, columns = weight.original.shape
     with torch.device("meta"):
-        layer = bnb.nn.Linear4bit(columns, rows, bias=False, compute_dtype=weight.dtype, quant_type="nf4")
+        layer = bitsandbytes().nn.Linear4bit(columns, rows, bias=False, compute_dtype=weight.dtype, quant_type="nf4")
     layer.weight = held
-    wrapped = Linear4bit(
-        layer,
-        "default",
-        config=lora_config,
-        r=change.rank,
-        lora_alpha=1,
-    )
+    lora_layer: Any = peft_bnb.Linear4bit
+    wrapped = lora_layer(layer, "default", config=lora_config, r=change.rank, lora_alpha=1)
     device = weight.trained.device
     wrapped.lora_A["default"].weight.data = change.a.to(device)
     wrapped.lora_B["default"].weight.data = change.b.to(device)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-WORDS = "the patient has a cough and fever doctor says drink water rest call if breath gets worse ### Instruction : .".split()
+TEXT = "the patient has a cough and fever doctor says drink water rest call if breath gets worse ### Instruction : ."
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +31,7 @@ def make_tokenizer(folder: Path) -> None:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator([" ".join(WORDS)] * 4, trainer)
+    tokenizer.train_from_iterator([TEXT] * 4, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="</s>"

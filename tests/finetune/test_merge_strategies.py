@@ -1,4 +1,4 @@
-"""Each strategy against an independent way to the same weights: PEFT's own merge, and transformers' own 4-bit loading."""
+"""Each strategy against another way to the same weights: PEFT's own merge, and transformers' own 4-bit loading."""
 
 from __future__ import annotations
 

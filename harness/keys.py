@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from harness.config import RunConfig
+from harness.digests import digest_value
 from harness.store import DialogueRow
 from harness.variants import Variant
 
 Key = Callable[[str, Variant, DialogueRow], str]
-
-
-def digest_of(value: Any) -> str:
-    """Return the sha256 of a JSON value, whatever the order of its keys."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=True, default=str)
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 # What is computed from the records afterwards: it may change without measuring anything again.
@@ -26,7 +19,7 @@ DERIVED = {"metrics", "metric_options", "stats"}
 
 def config_digest(config: RunConfig) -> str:
     """Return the digest that ties a run folder to the config it was measured under."""
-    return digest_of(config.model_dump(mode="json", exclude=DERIVED))
+    return digest_value(config.model_dump(mode="json", exclude=DERIVED))
 
 
 def record_key(
@@ -58,7 +51,7 @@ def record_key(
         "memory": {**config.memory.model_dump(mode="json"), "machine": machine, "threads": config.threads},
     }
     fixed = {
-        (name, variant.name): digest_of(
+        (name, variant.name): digest_value(
             [
                 name,
                 weights[variant.name],
@@ -75,7 +68,7 @@ def record_key(
 
     def key(pass_name: str, variant: Variant, dialogue: DialogueRow) -> str:
         text = [fixed[pass_name, variant.name], dialogue.id, dialogue.prompt, dialogue.reference]
-        return digest_of(text)[:32]
+        return digest_value(text)[:32]
 
     return key
 

@@ -15,7 +15,7 @@ def apply_overrides(value: dict[str, Any], overrides: Iterable[str]) -> dict[str
 
     Raises InputError for an override without ``=``, or one that goes through a value that holds no keys.
     """
-    result = _copy(value)
+    result: dict[str, Any] = _copy(value)
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key.strip():

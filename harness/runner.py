@@ -16,9 +16,10 @@ from typing import Any
 import filelock
 
 from harness.config import RunConfig
+from harness.digests import digest_value
 from harness.errors import HarnessError, InputError
 from harness.inputs import HeldOut, held_out
-from harness.keys import Key, config_digest, digest_of, record_key
+from harness.keys import Key, config_digest, record_key
 from harness.manifest import ResolvedVariants, reference_variant, resolve_variants
 from harness.passes.base import FIXED_WORKLOAD, PassContext, Progress
 from harness.progress import SilentProgress
@@ -64,15 +65,12 @@ def run(
 
 def prepare(config: RunConfig, progress: Progress, beside: Path | None = None) -> Prepared:
     """Check every input without writing anything: variants and their files, dialogues, template, metrics."""
-    from harness.artifacts import check_variant
-    from harness.digests import weights_digest
     from harness.metrics.loading import load_metrics
+    from harness.variant_files import local_variants, weights_digests
 
-    resolved = resolve_variants(config, beside)
+    resolved = local_variants(resolve_variants(config, beside))
     reference = reference_variant(config, resolved.variants)
     load_metrics(config.metrics, config.metric_options)
-    for variant in resolved.variants:
-        check_variant(variant)
 
     def tokenizer() -> Any:
         from harness.engine.loading import load_tokenizer
@@ -83,8 +81,8 @@ def prepare(config: RunConfig, progress: Progress, beside: Path | None = None) -
     progress.note(_held_out_line(dialogues))
     for warning in dialogues.warnings:
         progress.note(f"Warning: {warning}")
-    weights = {variant.name: weights_digest(variant) for variant in resolved.variants}
-    machine = digest_of(hardware())
+    weights = weights_digests(resolved.variants)
+    machine = digest_value(hardware())
     key = record_key(config, resolved.variants, weights, dialogues.template_digest, machine)
     return Prepared(config, resolved, dialogues, reference, weights, key)
 
@@ -206,7 +204,7 @@ def _is_finished(folder: RunFolder, prepared: Prepared) -> bool:
 
 def _inputs_digest(prepared: Prepared) -> str:
     rows = prepared.dialogues.rows
-    return digest_of([prepared.key(name, variant, row) for name in prepared.config.passes
+    return digest_value([prepared.key(name, variant, row) for name in prepared.config.passes
                       for variant in prepared.variants for row in rows])  # fmt: skip
 
 

@@ -38,6 +38,6 @@ def gate(
     path: str | Path, thresholds: str | Path, *, baseline: str | Path | None = None, candidate: str | None = None
 ) -> GateResult:
     """Judge a run by a thresholds file and return the verdict; its ``exit_code`` is what the command exits with."""
-    from harness.gating.service import gate as judge_run
+    from harness.gating.gate import gate as judge_run
 
-    return judge_run(Path(path), thresholds, baseline=baseline, candidate=candidate)
+    return judge_run(path, thresholds, baseline=baseline, candidate=candidate)

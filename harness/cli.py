@@ -99,11 +99,11 @@ def report(
     """Render the page again."""
     from reports.render import write_report
 
-    from harness.baselines import find_run
+    from harness.baselines import Baselines
     from harness.store import RunFolder
 
     folder = RunFolder(run)
-    earlier = RunFolder(find_run(baseline)) if baseline else None
+    earlier = Baselines().find(baseline) if baseline else None
     written = write_report(folder, out, baseline=earlier, redact_text=redact_text)
     typer.echo(f"Report: {written}")
     if csv is not None:

@@ -10,7 +10,7 @@ from typing import Any
 from harness.config import ColumnMap, DialogueConfig, RunConfig
 from harness.dialogues import Dialogue, load_dialogues
 from harness.errors import InputError
-from harness.leakage import Fingerprints, find_leaks
+from harness.leakage import combine, find_leaks, load_fingerprints
 from harness.manifest import ResolvedVariants, find
 from harness.prompts import Template, load_template
 from harness.splitting import select
@@ -133,24 +133,21 @@ def _without_leaks(
     dialogues: tuple[Dialogue, ...], chosen: DialogueConfig, resolved: ResolvedVariants, beside: Path | None
 ) -> tuple[tuple[Dialogue, ...], dict[str, Any], list[str]]:
     files = [*resolved.fingerprint_files(), *(find(name, beside) for name in chosen.fingerprints)]
-    exact: set[str] = set()
-    near: set[str] = set()
-    for file in files:
-        leaks = find_leaks(dialogues, Fingerprints.load(file))
-        exact |= set(leaks.exact)
-        near |= set(leaks.near)
-    near -= exact
-    found = len(exact) + len(near)
-    counts = {"checked": bool(files), "exact": len(exact), "near": len(near), "dropped": 0}
     if not files:
+        counts = {"checked": False, "exact": 0, "near": 0, "dropped": 0}
         return dialogues, counts, ["Nothing says what the variants were trained on: leakage was not checked."]
-    if not found:
+    leaks = find_leaks(dialogues, combine([load_fingerprints(file) for file in files]))
+    counts = {"checked": True, "exact": len(leaks.exact), "near": len(leaks.near or {}), "dropped": 0}
+    if not leaks.ids:
         return dialogues, counts, []
-    said = f"{len(exact)} of {len(dialogues)} held-out dialogues were trained on, {len(near)} nearly (Jaccard ≥ 0.8)"
+    said = (
+        f"Of {len(dialogues)} held-out dialogues {counts['exact']} were trained on, "
+        f"and {counts['near']} nearly (Jaccard ≥ 0.8)"
+    )
     if chosen.leakage == "error":
         raise InputError(f"{chosen.source}: {said}. Set dialogues.leakage to drop to measure without them.")
     if chosen.leakage == "warn":
         return dialogues, counts, [f"{said}; they were measured all the same (leakage: warn)."]
-    counts["dropped"] = found
-    kept = tuple(dialogue for dialogue in dialogues if dialogue.id not in exact | near)
+    counts["dropped"] = len(leaks.ids)
+    kept = tuple(dialogue for dialogue in dialogues if dialogue.id not in leaks.ids)
     return kept, counts, [f"{said}; they were dropped."]

@@ -1,7 +1,7 @@
-"""One run from config to report-ready folder: prepare, measure, finish.
+"""One run from config to report-ready folder: prepare, measure, compute.
 
 Everything that can be wrong with the input is found in ``prepare``, before anything is written; ``measure`` appends
-records and can be killed and continued at any moment; ``finish`` computes everything else from the records.
+records and can be killed and continued at any moment; ``compute`` makes everything else from the records.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import filelock
 
-from harness.config import RunConfig
+from harness.config import MetricOptions, RunConfig, StatsConfig
 from harness.digests import digest_value
 from harness.errors import HarnessError, InputError
 from harness.inputs import HeldOut, held_out
@@ -24,7 +24,7 @@ from harness.manifest import ResolvedVariants, reference_variant, resolve_varian
 from harness.passes.base import FIXED_WORKLOAD, PassContext, Progress
 from harness.progress import SilentProgress
 from harness.provenance import hardware, now, provenance
-from harness.store import RunFolder, RunManifest, prune_records, write_rows
+from harness.store import RunFolder, RunManifest, prune_records, write_json, write_model, write_rows
 from harness.variants import Variant
 
 
@@ -59,7 +59,7 @@ def run(
     with locked(folder):
         if not _is_finished(folder, prepared):
             measure(folder, prepared, said)
-        finish(folder, config, said)
+        compute(folder, config, said)
     return folder
 
 
@@ -133,29 +133,50 @@ def measure(folder: RunFolder, prepared: Prepared, progress: Progress) -> None:
     folder.write_manifest(manifest.model_copy(update={"events": tuple(events), "provenance": facts}))
 
 
-def finish(folder: RunFolder, config: RunConfig, progress: Progress) -> None:
-    """Score the replies, compute the summary, seal the folder: all from the records, with no model."""
-    from harness.integrity import seal
+class Computed(Protocol):
+    """The part of a config that is computed from the records afterwards."""
+
+    @property
+    def metrics(self) -> tuple[str, ...] | None: ...
+    @property
+    def metric_options(self) -> MetricOptions: ...
+    @property
+    def stats(self) -> StatsConfig: ...
+    @property
+    def seed(self) -> int: ...
+
+
+def compute(folder: RunFolder, config: Computed, progress: Progress) -> None:
+    """Score the replies, compute the summary and seal the folder: all from its files, with no model."""
+    from harness.integrity import is_measured, seal
+    from harness.memory_fits import memory_table
     from harness.metrics.loading import all_specs, load_metrics
     from harness.rescoring import score_replies
-    from harness.store import write_model
     from harness.summarize import summarize
 
+    manifest = folder.read_manifest()
+    names = [str(variant["name"]) for variant in manifest.variants]
     progress.note("Scoring the replies and computing the statistics.")
     metrics = load_metrics(config.metrics, config.metric_options)
-    score_replies(folder, metrics)
-    specs = {**all_specs(), **metrics.specs}
+    score_replies(folder, metrics, progress)
+    write_json(folder.memory_path, memory_table(folder, names))
+    specs = {**all_specs(config.metric_options), **metrics.specs}
     summary = summarize(folder, specs, resamples=config.stats.resamples, seed=config.seed, slices=config.stats.slices)
     write_model(folder.summary_path, summary)
-    manifest = folder.read_manifest()
+    inputs = {name: digest for name, digest in manifest.digests.items() if not is_measured(name)}
+    derived = {
+        "metrics": config.metrics,
+        "metric_options": config.metric_options.model_dump(mode="json"),
+        "stats": config.stats.model_dump(mode="json"),
+    }
     folder.write_manifest(
         manifest.model_copy(
             update={
                 "state": "complete",
                 "error": None,
                 "finished": now(),
-                "config": config.model_dump(mode="json"),
-                "digests": {**manifest.digests, **seal(folder)},
+                "config": {**manifest.config, **derived},
+                "digests": {**inputs, **seal(folder)},
             }
         )
     )

@@ -424,7 +424,11 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 def write_model(path: Path, model: BaseModel) -> None:
     """Write a model as indented JSON, atomically."""
-    value = model.model_dump(mode="python", by_alias=True)
+    write_json(path, model.model_dump(mode="python", by_alias=True))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON value, indented, atomically."""
     write_text_atomically(path, json.dumps(value, indent=1, ensure_ascii=True, allow_nan=False, default=list) + "\n")
 
 

@@ -18,19 +18,19 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from harness.config import ColumnMap
 from harness.dialogue_files import SUFFIXES, SourceRow, read_bytes, read_file
+from harness.dialogue_text import LONGEST, NOT_TEXT, InvalidRowError, clean_text
 from harness.errors import InputError, did_you_mean
 from harness.hub import is_hub_id, read_dataset
 from harness.plain import plain
 from harness.splitting import Split, dialogue_hash, prompt_hash, select, split_of
+from harness.turns import Role, Turn, read_turns, split_turns, transcript
 
 __all__ = [
     "LONGEST",
@@ -45,25 +45,6 @@ __all__ = [
     "select",
     "split_of",
 ]
-
-Role = Literal["system", "patient", "doctor"]
-LONGEST = 1_000_000  # characters; beyond any context, and tokenizing it would only take minutes
-
-_ROLES: dict[str, Role] = {
-    "system": "system",
-    **dict.fromkeys(("patient", "user", "human", "client"), "patient"),
-    **dict.fromkeys(("doctor", "physician", "assistant", "gpt", "bot", "model"), "doctor"),
-}
-_SPEAKERS: dict[Role, str] = {"system": "Note", "patient": "Patient", "doctor": "Doctor"}
-_NOT_TEXT = re.compile("[\x00\ud800-\udfff]")
-
-
-@dataclass(frozen=True)
-class Turn:
-    """What one speaker said."""
-
-    role: Role
-    content: str
 
 
 @dataclass(frozen=True)
@@ -99,16 +80,6 @@ class LoadedDialogues:
     repeated_ids: int = 0
 
 
-class _InvalidRowError(Exception):
-    """A row that is no dialogue: what to count it as, in which column, and what is wrong."""
-
-    def __init__(self, reason: str, column: str | None, problem: str) -> None:
-        super().__init__(problem)
-        self.reason = reason
-        self.column = column
-        self.problem = problem
-
-
 def load_dialogues(
     source: str | Path,
     columns: ColumnMap | None = None,
@@ -133,7 +104,7 @@ def load_dialogues(
     for row in rows:
         try:
             dialogues.append(_dialogue(row, columns, need_reference))
-        except _InvalidRowError as problem:
+        except InvalidRowError as problem:
             if on_invalid == "error":
                 raise InputError(_sentence(name, row.line, problem)) from None
             invalid[problem.reason] += 1
@@ -185,12 +156,12 @@ def _check_columns(rows: list[SourceRow], columns: ColumnMap, source: str, need_
 
 def _dialogue(row: SourceRow, columns: ColumnMap, need_reference: bool) -> Dialogue:
     if row.problem is not None:
-        raise _InvalidRowError(row.reason or row.problem, None, row.problem)
+        raise InvalidRowError(row.reason or row.problem, None, row.problem)
     values = row.values
     turns: tuple[Turn, ...] = ()
     if _present(values.get(columns.turns)):
-        turns, reference = _split_turns(_turns(values[columns.turns], columns.turns), columns.turns, need_reference)
-        prompt = _transcript(turns)
+        turns, reference = split_turns(read_turns(values[columns.turns], columns.turns), columns.turns, need_reference)
+        prompt = transcript(turns)
     else:
         prompt = _text(values, columns.prompt, "prompt")
         if columns.input is not None and _present(values.get(columns.input)):
@@ -211,30 +182,8 @@ def _present(value: Any) -> bool:
 
 def _text(values: dict[str, Any], column: str, what: str) -> str:
     if column not in values:
-        raise _InvalidRowError(f"missing {what}", column, f"the {what} is missing")
-    return _clean(values[column], column, what)
-
-
-def _clean(value: Any, column: str, what: str, shown_as: str | None = None) -> str:
-    """Return a text as it is used, or raise for what is none; ``what`` is counted, ``shown_as`` is in the message."""
-    shown = shown_as or what
-    if value is None:
-        raise _InvalidRowError(f"missing {what}", column, f"the {shown} is missing")
-    if not isinstance(value, str):
-        raise _InvalidRowError(f"non-text {what}", column, f"the {shown} is not a text but {value!r:.60}")
-    text = value.replace("\r\n", "\n").replace("\r", "\n").strip()
-    if not text:
-        raise _InvalidRowError(f"empty {what}", column, f"the {shown} is empty")
-    if len(text) > LONGEST:
-        raise _InvalidRowError(
-            f"too long {what}", column, f"the {shown} has {len(text):,} characters, above {LONGEST:,}"
-        )
-    found = _NOT_TEXT.search(text)
-    if found:
-        kind = "a NUL character" if found[0] == "\x00" else "bytes or escapes that are not Unicode text"
-        problem = f"the {shown} holds {kind} at character {found.start() + 1}"
-        raise _InvalidRowError(f"invalid characters in {what}", column, problem)
-    return text
+        raise InvalidRowError(f"missing {what}", column, f"the {what} is missing")
+    return clean_text(values[column], column, what)
 
 
 def _id(values: dict[str, Any], column: str) -> str:
@@ -243,10 +192,10 @@ def _id(values: dict[str, Any], column: str) -> str:
     if not _present(value):
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise _InvalidRowError("invalid id", column, f"the id is neither a text nor a whole number but {value!r:.60}")
+        raise InvalidRowError("invalid id", column, f"the id is neither a text nor a whole number but {value!r:.60}")
     text = str(value).strip()
-    if _NOT_TEXT.search(text) or len(text) > 500:
-        raise _InvalidRowError("invalid id", column, "the id holds characters that are no text, or more than 500")
+    if NOT_TEXT.search(text) or len(text) > 500:
+        raise InvalidRowError("invalid id", column, "the id holds characters that are no text, or more than 500")
     return text
 
 
@@ -258,56 +207,8 @@ def _conversation(values: dict[str, Any], columns: ColumnMap) -> str | None:
         return str(value).strip()
     if "conversation" in columns.model_fields_set:
         problem = f"the conversation's id is neither a text nor a whole number but {value!r:.60}"
-        raise _InvalidRowError("invalid conversation", columns.conversation, problem)
+        raise InvalidRowError("invalid conversation", columns.conversation, problem)
     return None  # a further column that happens to bear the default name
-
-
-def _turns(value: Any, column: str) -> Iterator[Turn]:
-    if isinstance(value, str):  # as CSV has to hold them
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise _InvalidRowError("malformed turns", column, "the turns are a text that is not JSON") from None
-    if isinstance(value, dict) and value and all(isinstance(entry, list) for entry in value.values()):
-        # Columnar storage turns a list of objects into an object of lists.
-        value = [dict(zip(value, entries, strict=False)) for entries in zip(*value.values(), strict=False)]
-    if not isinstance(value, list):
-        raise _InvalidRowError("malformed turns", column, "the turns are not a list")
-    for number, turn in enumerate(value, 1):
-        if not isinstance(turn, dict):
-            raise _InvalidRowError("malformed turns", column, f"turn {number} is not an object with role and content")
-        role = turn.get("role", turn.get("from"))
-        content = turn.get("content", turn.get("value"))
-        known = _ROLES.get(role.strip().lower()) if isinstance(role, str) else None
-        if known is None:
-            problem = f"turn {number} has the role {role!r:.40}; the roles are patient, doctor and system"
-            raise _InvalidRowError("unknown role", column, problem)
-        yield Turn(known, _clean(content, column, "turn", f"content of turn {number}"))
-
-
-def _split_turns(turns: Iterable[Turn], column: str, need_reference: bool) -> tuple[tuple[Turn, ...], str | None]:
-    """Return what was said so far, and the doctor's last turn."""
-    joined: list[Turn] = []
-    for turn in turns:
-        if joined and joined[-1].role == turn.role:
-            joined[-1] = Turn(turn.role, f"{joined[-1].content}\n{turn.content}")
-        else:
-            joined.append(turn)
-    if not need_reference and joined and joined[-1].role == "patient":
-        return tuple(joined), None
-    last = max((index for index, turn in enumerate(joined) if turn.role == "doctor"), default=None)
-    if last is None:
-        raise _InvalidRowError("missing reference", column, "no turn is the doctor's, so there is no reference")
-    so_far = tuple(joined[:last])
-    if not any(turn.role == "patient" for turn in so_far):
-        raise _InvalidRowError("missing prompt", column, "the patient says nothing before the doctor's last turn")
-    return so_far, joined[last].content
-
-
-def _transcript(turns: tuple[Turn, ...]) -> str:
-    if len(turns) == 1:
-        return turns[0].content
-    return "\n".join(f"{_SPEAKERS[turn.role]}: {turn.content}" for turn in turns)
 
 
 def _with_unique_ids(dialogues: list[Dialogue]) -> tuple[list[Dialogue], int]:
@@ -336,6 +237,6 @@ def _with_unique_ids(dialogues: list[Dialogue]) -> tuple[list[Dialogue], int]:
     return unique, repeated
 
 
-def _sentence(source: str, line: int, problem: _InvalidRowError) -> str:
+def _sentence(source: str, line: int, problem: InvalidRowError) -> str:
     where = f"{source}, line {line}" + (f", column '{problem.column}'" if problem.column else "")
     return f"{where}: {problem.problem}. Mend it, or set dialogues.on_invalid to 'skip' to leave such rows out."

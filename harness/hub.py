@@ -117,10 +117,13 @@ def _offline(datasets: Any, *, unless: bool) -> Iterator[None]:
 
 @contextmanager
 def _quiet(datasets: Any) -> Iterator[None]:
-    """Keep the library's warnings off the terminal: what went wrong is said once, in the error."""
-    before = datasets.logging.get_verbosity()
+    """Keep the library's warnings and bars off the terminal: what went wrong is said once, in the error."""
+    verbosity, bars = datasets.logging.get_verbosity(), datasets.are_progress_bars_disabled()
     datasets.logging.set_verbosity_error()
+    datasets.disable_progress_bars()
     try:
         yield
     finally:
-        datasets.logging.set_verbosity(before)
+        datasets.logging.set_verbosity(verbosity)
+        if not bars:
+            datasets.enable_progress_bars()

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from finetune.dataset import TrainingSet, to_columns
-from finetune.folders import ADAPTER_FACTS, CURVES, TRAINED_ON, copy_tokenizer, publish, refuse_strangers
+from finetune.folders import ADAPTER_FACTS, CURVES, copy_tokenizer, publish, refuse_strangers
 from finetune.options import lora_config, training_config
 from finetune.recipe import Recipe
 from harness.artifacts import check_adapter_folder, safetensors_header
+from harness.digests import digest_adapter_folder
 from harness.errors import HarnessError, InputError
 from harness.store import write_text_atomically
 
@@ -167,17 +168,18 @@ def _found(trainer: Any, result: Any, seconds: float, device: str, *, resumed: b
 
 def _save(model: Any, job: TrainingJob, work: Path, out: Path, found: dict[str, Any]) -> dict[str, Any]:
     """Write the adapter with all that belongs to it into the work folder, check it, and move it into place."""
-    from harness.leakage import fingerprint
+    from harness.leakage import FILE_NAME, fingerprint
 
     folder = work / "adapter"
     shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(str(folder))
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
     copy_tokenizer(job.base, folder)
-    fingerprint(job.training.dialogues).save(folder / TRAINED_ON)
+    fingerprint(job.training.dialogues).save(folder / FILE_NAME)
     shutil.copyfile(work / CURVES, folder / CURVES)
     check_adapter_folder(folder)
-    facts = {**job.facts, "key": job.key, "training": {**job.facts.get("training", {}), **found}}
+    digest = digest_adapter_folder(folder)
+    facts = {**job.facts, "key": job.key, "adapter_digest": digest, "training": {**job.facts.get("training", {}), **found}}
     write_text_atomically(folder / ADAPTER_FACTS, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
     publish(folder, out)
     shutil.rmtree(work, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Makes what is measured: a base, a LoRA adapter trained over it in 4 bit, and the merged model, with ``variants.json``.
+"""Makes what is measured: a base, a LoRA adapter trained over it in 4 bit, the merged model, and ``variants.json``.
 
 >>> import finetune
 >>> manifest = finetune.run("quickstart", "runs/quickstart")

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from finetune.terminal import draw_progress
 from harness.errors import HarnessError, InputError
 
 INTERRUPTED = 130
@@ -47,7 +48,7 @@ def run_command(
             return
         from finetune import pipeline
 
-        pipeline.run(recipe, out, set_ or [], say=_say, progress=True)
+        pipeline.run(recipe, out, set_ or [], say=_say, progress=draw_progress)
 
     _guarded(work, debug)
 
@@ -68,7 +69,7 @@ def train_command(
             return
         from finetune import pipeline
 
-        folder = pipeline.train(recipe, out, set_ or [], say=_say, progress=True)
+        folder = pipeline.train(recipe, out, set_ or [], say=_say, progress=draw_progress)
         _say(f"The adapter is in {folder}.")
 
     _guarded(work, debug)
@@ -85,7 +86,8 @@ def merge_command(
     ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
     quantization: Annotated[
-        str | None, typer.Option("--quantization", help="What the adapter was trained over, if it has no record: nf4, none.")
+        str | None,
+        typer.Option("--quantization", help="What the adapter was trained over, if it has no record: nf4, none."),
     ] = None,
     allow_base_mismatch: Annotated[
         bool, typer.Option("--allow-base-mismatch", help="Merge even if the adapter was trained over other weights.")

@@ -51,9 +51,7 @@ class TrainingSet:
         return statistics.median(self.lengths) if self.lengths else 0.0
 
 
-def encode_dialogues(
-    dialogues: Sequence[Dialogue], template: Template, tokenizer: Any, max_length: int
-) -> TrainingSet:
+def encode_dialogues(dialogues: Sequence[Dialogue], template: Template, tokenizer: Any, max_length: int) -> TrainingSet:
     """Return the training examples of ``dialogues`` that have at most ``max_length`` tokens with their end.
 
     Raises InputError where the tokenizer has no end-of-sequence token: a model could not learn to stop.

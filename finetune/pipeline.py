@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,13 +17,14 @@ from finetune.recipe import DEFAULT_RECIPE, SYNTHETIC, TINY, Recipe, load_recipe
 from harness.artifacts import check_adapter_folder, check_model_folder, resolve_model
 from harness.dialogues import LoadedDialogues, load_dialogues, select
 from harness.digests import digest_adapter_folder, digest_model_folder, digest_value
-from harness.errors import HarnessError, InputError
+from harness.errors import HarnessError, InputError, did_you_mean
 from harness.leakage import FILE_NAME
 from harness.merge_report import MergeReport, read_merge_report
 from harness.prompts import Template, load_template
 from harness.variants import SplitFacts, Variant, VariantsManifest, write_manifest
 
 Say = Callable[[str], None]
+DrawProgress = Callable[[], AbstractContextManager[Callable[[int, int, dict[str, float]], None]]]
 MANIFEST = "variants.json"
 BASE, ADAPTER, MERGED, DIALOGUES = "base", "adapter", "merged", "dialogues.jsonl"
 # Raised when the same inputs would make another result, so that old folders are not taken for it.
@@ -60,7 +63,7 @@ def run(
     overrides: Sequence[str] = (),
     *,
     say: Say = silent,
-    progress: bool = False,
+    progress: DrawProgress | None = None,
 ) -> VariantsManifest:
     """Make base, adapter and merged after a recipe and write ``variants.json`` into ``out``; return its content."""
     settled, folder = _settle(recipe, out, overrides)
@@ -79,7 +82,7 @@ def train(
     overrides: Sequence[str] = (),
     *,
     say: Say = silent,
-    progress: bool = False,
+    progress: DrawProgress | None = None,
 ) -> Path:
     """Make the base (where the recipe builds one) and the adapter only; return the adapter's folder."""
     settled, folder = _settle(recipe, out, overrides)
@@ -96,12 +99,12 @@ def prepare(recipe: Recipe, out: Path, *, say: Say = silent) -> Prepared:
 
     lora_config(recipe)
     device = pick_device(recipe.device)
-    training_config(recipe, str(out), device=device, evaluate=False, progress=False)
+    training_config(recipe, str(out), device=device, evaluate=False)
     template = load_template(recipe.prompt)
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; give a folder to write to.")
     source, loaded = _dialogues(recipe, out)
-    base = _base(recipe, out, loaded, say)
+    base = _base(recipe, out, say)
     model = check_model_folder(base)
     if model.config.get("quantization_config"):
         raise InputError(f"{base} is saved quantised; give the unquantised base, it is quantised on loading.")
@@ -129,7 +132,7 @@ def prepare(recipe: Recipe, out: Path, *, say: Say = silent) -> Prepared:
     )
 
 
-def ensure_adapter(prepared: Prepared, *, say: Say = silent, progress: bool = False) -> dict[str, Any]:
+def ensure_adapter(prepared: Prepared, *, say: Say = silent, progress: DrawProgress | None = None) -> dict[str, Any]:
     """Train the adapter, unless the same one is there already; return the facts recorded beside it."""
     from finetune.training import TrainingJob, train_adapter
 
@@ -145,7 +148,8 @@ def ensure_adapter(prepared: Prepared, *, say: Say = silent, progress: bool = Fa
         f"{_skipped_words(counts.skipped)}); held-out loss on {len(prepared.validation.examples)}."
     )
     job = TrainingJob(recipe, prepared.base, prepared.training, prepared.validation, key, _recorded(prepared))
-    facts = train_adapter(job, folder, say=say, progress=progress)
+    with progress() if progress else nullcontext() as draw:
+        facts = train_adapter(job, folder, say=say, progress=draw)
     found = facts["training"]
     say(f"Trained {found['steps']} steps in {found['seconds']:.0f} s; loss {found['final_loss']:.3f}.")
     return facts
@@ -207,12 +211,23 @@ def _dialogues(recipe: Recipe, out: Path) -> tuple[str, LoadedDialogues]:
     return source, loaded
 
 
-def _base(recipe: Recipe, out: Path, loaded: LoadedDialogues, say: Say) -> Path:
+def _base(recipe: Recipe, out: Path, say: Say) -> Path:
     if recipe.base != TINY:
         return resolve_model(recipe.base)
-    from finetune.tiny import ensure_tiny_base
+    from finetune.tiny import TinySize, build_tiny_base
 
-    return ensure_tiny_base(out / BASE, seed=recipe.seed, say=say)
+    known = {field.name for field in dataclasses.fields(TinySize)}
+    for key in recipe.tiny:
+        if key not in known:
+            raise InputError(f"tiny: there is no size '{key}'.{did_you_mean(key, known)}")
+    say("Building the embedded base (it is kept for the next time) …")
+    built = build_tiny_base(out / BASE, seed=recipe.seed, size=TinySize(**recipe.tiny))
+    say(
+        f"The base in {built.path} was made from the same inputs; it is used again."
+        if built.reused
+        else f"Built a Llama of {built.parameters / 1e6:.1f} M parameters (loss {built.loss:.2f})."
+    )
+    return built.path
 
 
 def _training_key(prepared: Prepared) -> str:
@@ -260,7 +275,13 @@ def _manifest(prepared: Prepared, facts: dict[str, Any], report: MergeReport) ->
     variants = [Variant(name="base", kind="base", **over_base, **weights)]
     if recipe.quantization != "none":
         variants.append(
-            Variant(name=f"base-{recipe.quantization}", kind="base", quantization=recipe.quantization, **over_base, **weights)
+            Variant(
+                name=f"base-{recipe.quantization}",
+                kind="base",
+                quantization=recipe.quantization,
+                **over_base,
+                **weights,
+            )
         )
     variants.append(
         Variant(

@@ -134,9 +134,7 @@ def _read_pieces(adapter: AdapterArtifact) -> tuple[dict[str, dict[str, torch.Te
                 piece = match["piece"].removesuffix(".weight")
                 pieces.setdefault(match["module"], {})[piece] = tensor.float()
             elif "lora_" in name:
-                raise InputError(
-                    f"{adapter.weights}: '{key}' is a LoRA weight of a kind that cannot be merged."
-                )
+                raise InputError(f"{adapter.weights}: '{key}' is a LoRA weight of a kind that cannot be merged.")
             else:
                 whole[name.replace(".modules_to_save.", ".")] = tensor
     return pieces, whole

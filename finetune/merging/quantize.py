@@ -26,9 +26,11 @@ def bitsandbytes() -> Any:
 
 def quantize(weight: torch.Tensor) -> torch.nn.Parameter:
     """Return the weight as bitsandbytes holds it, on the weight's own device."""
-    held: torch.nn.Parameter = bitsandbytes().nn.Params4bit(
-        weight.contiguous(), requires_grad=False, compress_statistics=True, quant_type="nf4"
-    ).to(weight.device)
+    held: torch.nn.Parameter = (
+        bitsandbytes()
+        .nn.Params4bit(weight.contiguous(), requires_grad=False, compress_statistics=True, quant_type="nf4")
+        .to(weight.device)
+    )
     return held
 
 

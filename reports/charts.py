@@ -41,12 +41,12 @@ def draw(view: RunView) -> Charts:
     timed, memory = read_timed(view), read_memory(view)
     curves: Any = view.manifest.training.get("curves")
     found: dict[str, list[Chart | None]] = {
-        "forest": [forest.forest(view)],
-        "quality": [*_by_unit(view, "quality", "Values with their intervals"), quality.wins(view)],
-        "safety": [*_by_unit(view, "safety", "How often each rule fires")],
+        "forest": [forest.forest(view, family) for family in view.families if family != "fidelity"],
+        "quality": [quality.values(view, "quality", "Values with their intervals"), quality.wins(view)],
+        "safety": [quality.values(view, "safety", "How often each rule fires")],
         "fidelity": [quality.divergence(view)],
         "latency": [
-            *(latency.ecdf(view, timed, engine, what) for engine in timed.engines for what in ("tpot", "ttft")),  # type: ignore[arg-type]
+            *(latency.ecdf(view, timed, engine, what) for engine in timed.engines for what in ("tpot", "ttft")),
             *(latency.throughput(view, timed, engine) for engine in timed.engines),
             latency.roofline(view),
         ],
@@ -58,21 +58,6 @@ def draw(view: RunView) -> Charts:
     sections = {name: tuple(chart for chart in charts if chart) for name, charts in found.items()}
     absent = {name: _ABSENT[name] for name, charts in sections.items() if not charts and not view.names(name)}
     return Charts(sections, absent, memory, timed.engines)
-
-
-def _by_unit(view: RunView, family: str, title: str) -> list[Chart | None]:
-    """Draw one chart a unit, so that values on one axis may be compared."""
-    units: dict[str, list[str]] = {}
-    for name in view.names(family):
-        units.setdefault(view.summary.metrics[name].unit, []).append(name)
-    charts = []
-    for k, (unit, names) in enumerate(units.items()):
-        words = {"rate": "Rates", "nats/token": "Likelihood of the references"}.get(unit, title)
-        shown = words if family == "quality" and unit == "rate" else title if family == "safety" else words
-        if len(units) > 1 and words == title:
-            shown = f"{title}: {', '.join(view.label(name) for name in names[:4])}"
-        charts.append(quality.values(view, f"{family}-{k}", shown, tuple(names)))
-    return charts
 
 
 def _sliced(view: RunView) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reports.gate_view import CheckView, GateView
-from reports.numbers import amount, is_share, plain, ratio, significant
+from reports.numbers import amount, is_share, plain, ratio, rounded, significant
 from reports.verdict_sentence import KEEPS, merge_kept
 from reports.view import LIKELIHOOD, MEMORY, OVERLAP, TIME, RunView
 from reports.words import OUTCOMES, Sign, listed, sentence_case, the
@@ -63,7 +63,7 @@ def _after_gate(view: RunView, gate: GateView) -> tuple[str, ...]:
         )
     undecided = gate.of("inconclusive", warnings=False) or gate.of("inconclusive")
     needed = max((check.needed_n or 0 for check in undecided), default=0)
-    more = f" About {plain(float(needed), 0)} held-out dialogues in all would decide." if needed else ""
+    more = f" About {rounded(needed)} held-out dialogues in all would decide." if needed else ""
     return (
         f"Do not release {name} on this evidence yet: {_names([check.id for check in undecided])} undecided.{more}",
     )
@@ -89,7 +89,7 @@ def _without_gate(view: RunView) -> tuple[str, ...]:
     if row.outcome == "worse":
         return (f"Do not replace {reference} by {candidate}; read the worst dialogues below to see why.",)
     if row.outcome == "undecided":
-        more = f" About {plain(float(row.needed_n), 0)} dialogues in all would decide." if row.needed_n else ""
+        more = f" About {rounded(row.needed_n)} dialogues in all would decide." if row.needed_n else ""
         return (f"Keep {reference} for now: this run does not tell the two apart.{more}",)
     return (
         f"Write down what {candidate} must reach (harness thresholds init), let the gate judge it, and read the worst "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 MINUS = "−"
 _UNIT_WORDS = {
@@ -19,6 +20,19 @@ _UNIT_WORDS = {
 def unit_word(unit: str) -> str:
     """Return the unit as it stands behind a number; scores without a unit of their own have none."""
     return _UNIT_WORDS.get(unit, "")
+
+
+def shared_decimals(triples: Iterable[tuple[float | None, float | None, float | None]], unit: str) -> int | None:
+    """Return the decimals for numbers that stand in one row: what the widest interval supports; None without intervals."""
+    factor = 100.0 if is_share(unit) else 1.0
+    found = [
+        decimals(value * factor, low * factor, high * factor)
+        for value, low, high in triples
+        if value is not None and low is not None and high is not None and high > low
+    ]
+    if not found:
+        return None
+    return max(1, min(found)) if is_share(unit) else min(found)
 
 
 def is_share(unit: str) -> bool:
@@ -57,17 +71,25 @@ def decimals(value: float | None, low: float | None, high: float | None) -> int:
 
 
 def amount(
-    value: float | None, low: float | None = None, high: float | None = None, *, unit: str = "", signed: bool = False
+    value: float | None,
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    unit: str = "",
+    signed: bool = False,
+    digits: int | None = None,
 ) -> tuple[str, str]:
     """Return value and interval as text, e.g. ``("0.289", "0.271 to 0.306")``; the interval is empty where there is none.
 
-    Shares become percent (differences of shares: percentage points), MiB above 1,024 become GiB.
+    Shares become percent (differences of shares: percentage points), MiB above 1,024 become GiB. ``digits``: decimals
+    (absent: as many as the interval supports).
     """
     if value is None:
         return "–", ""
     factor, suffix = scale(unit, value, signed=signed)
     value, low, high = value * factor, _times(low, factor), _times(high, factor)
-    digits = decimals(value, low, high)
+    if digits is None or suffix.strip() == "GiB":
+        digits = decimals(value, low, high)
     shown = plain(value, digits, signed=signed) + suffix
     if low is None or high is None:
         return shown, ""
@@ -93,6 +115,12 @@ def ratio(value: float | None, low: float | None = None, high: float | None = No
         return "–", ""
     shown = f"{plain(value, 2)}\u00a0×"
     return shown, "" if low is None or high is None else f"{plain(low, 2)} to {plain(high, 2)}"
+
+
+def rounded(number: int) -> str:
+    """Return a rough count, to two significant digits upwards: 6,428 becomes ``6 500``."""
+    step = 10 ** max(0, len(str(number)) - 2)
+    return plain(float(-(-number // step) * step), 0)
 
 
 def size(characters: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.store import ComparisonRow, EstimateRow
 from reports.gate_view import CheckView
-from reports.numbers import amount, count, is_share, plain, ratio, unit_word
+from reports.numbers import amount, is_share, plain, ratio, rounded, shared_decimals, significant, unit_word
 from reports.view import RunView
 from reports.words import FAMILIES, OUTCOMES, VERDICTS, Sign, direction, sentence_case
 
@@ -93,17 +93,23 @@ def comparison_table(
 def _row(view: RunView, name: str, earlier: Mapping[tuple[str, str], Earlier]) -> MetricRow:
     metric = view.summary.metrics[name]
     sizes = sorted({row.n for row in metric.variants.values()})
-    unit = "%" if is_share(metric.unit) else "" if metric.unit == "MiB" else unit_word(metric.unit) or metric.unit
+    unit = "" if is_share(metric.unit) or metric.unit == "MiB" else unit_word(metric.unit) or metric.unit
+    values = [(row.value, row.low, row.high) for row in metric.variants.values()]
+    compared = [row for variant in view.variants if (row := view.comparison(name, variant))]
+    digits = (
+        shared_decimals(values, metric.unit),
+        shared_decimals([(row.value, row.low, row.high) for row in compared], metric.unit),
+    )
     return MetricRow(
         name=name,
         label=view.label(name),
-        unit="" if unit == view.label(name) else unit,
+        unit="" if unit.casefold() == view.label(name).casefold() else unit,
         direction=direction(metric.higher_is_better),
         signature=metric.signature,
         conditions=_conditions(metric.conditions),
         heuristic=metric.heuristic,
-        units="n = " + " to ".join(plain(float(size), 0) for size in {sizes[0]: 0, sizes[-1]: 0}) if sizes else "",
-        cells=tuple(_cell(view, name, variant, earlier.get((name, variant))) for variant in view.variants),
+        units="n\u00a0=\u00a0" + "\u00a0to\u00a0".join(plain(float(size), 0) for size in {sizes[0]: 0, sizes[-1]: 0}) if sizes else "",
+        cells=tuple(_cell(view, name, variant, earlier.get((name, variant)), digits) for variant in view.variants),
     )
 
 
@@ -111,18 +117,21 @@ def _conditions(conditions: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in conditions.items() if not isinstance(value, (dict, list)))
 
 
-def _cell(view: RunView, name: str, variant: str, earlier: Earlier | None) -> Cell:
+Digits = tuple[int | None, int | None]  # decimals of a row's values and of its differences
+
+
+def _cell(view: RunView, name: str, variant: str, earlier: Earlier | None, digits: Digits) -> Cell:
     metric, row = view.summary.metrics[name], view.estimate(name, variant)
     if row is None or row.value is None:
-        return Cell("not measured", notes=row.warnings if row else (), earlier=earlier)
-    value, interval = amount(row.value, row.low, row.high, unit=metric.unit)
+        return Cell("", notes=row.warnings if row else (), earlier=earlier)
+    value, interval = amount(row.value, row.low, row.high, unit=metric.unit, digits=digits[0])
     against = view.against_of(name, variant) if name.startswith("fidelity.") else None
     notes = (*row.warnings, *([f"against {against}"] if against else []))
     compared = view.comparison(name, variant)
     if compared is None:
         change = _quotient(view, name, variant, row) if name.startswith("memory.") else ""
         return Cell(value, interval, change=change, notes=notes, order=row.value, earlier=earlier)
-    change, change_interval = difference_text(compared, metric.unit)
+    change, change_interval = difference_text(compared, metric.unit, digits[1])
     return Cell(
         value, interval, change, change_interval, OUTCOMES[compared.outcome], why_undecided(compared, metric.unit),
         tuple(dict.fromkeys([*notes, *compared.warnings])), row.value, earlier,
@@ -136,11 +145,11 @@ def _quotient(view: RunView, name: str, variant: str, row: EstimateRow) -> str:
     return ratio(row.value / reference.value)[0]
 
 
-def difference_text(row: ComparisonRow, unit: str) -> tuple[str, str]:
+def difference_text(row: ComparisonRow, unit: str, digits: int | None = None) -> tuple[str, str]:
     """Return a difference (or ratio) and its interval as text."""
     if row.relative:
         return ratio(row.value, row.low, row.high)
-    return amount(row.value, row.low, row.high, unit=unit, signed=True)
+    return amount(row.value, row.low, row.high, unit=unit, signed=True, digits=digits)
 
 
 def why_undecided(row: ComparisonRow, unit: str) -> str:
@@ -156,8 +165,14 @@ def why_undecided(row: ComparisonRow, unit: str) -> str:
         )
         parts.append(f"could have seen {shown}")
     if row.needed_n is not None:
-        parts.append(f"about {plain(float(row.needed_n), 0)} would decide")
+        parts.append(f"about {rounded(row.needed_n)} would decide")
     return "; ".join(parts)
+
+
+def _size(value: float, unit: str) -> str:
+    if is_share(unit):
+        return f"{plain(value * 100, 1)}\u00a0points"
+    return plain(value, min(4, significant(value, 2)))
 
 
 _RULES = {
@@ -188,5 +203,5 @@ def _check(view: RunView, check: CheckView) -> CheckRow:
     rule = " ".join(part for part in (_RULES.get(check.rule, check.rule), limit) if part)
     if compares:
         rule += f", against {check.against}"
-    needed = f"about {count(check.needed_n, 'dialogue')} would decide" if check.needed_n else ""
+    needed = f"about {rounded(check.needed_n)} dialogues would decide" if check.needed_n else ""
     return CheckRow(check, VERDICTS[check.verdict], view.label(check.metric), rule, figure, interval, needed)

@@ -51,7 +51,7 @@ def summary_rows(folder: RunFolder, *, everything: bool = False, view: RunView |
 
 def _cell(cell: Cell) -> str:
     if not cell.change:
-        return cell.value
+        return cell.value or "not measured"
     word = f" {cell.sign.shape} {cell.sign.word}" if cell.sign else ""
     return f"{cell.value}  {cell.change}{word}"
 

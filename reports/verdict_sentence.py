@@ -196,8 +196,8 @@ def _merged_apart(view: RunView) -> str:
 def safety(view: RunView) -> str:
     """Say which safety checks failed, which are undecided, and which rules fire more often than before."""
     rows = [(name, row) for name in view.names("safety") if (row := view.comparison(name, view.candidate))]
-    worse = [_change(view, name, row) for name, row in rows if row.outcome == "worse"]
-    parts = [f"{the(view.candidate or '')} is flagged more often for {listed(worse)}"] if worse else []
+    worse = [f"{view.label(name)} ({_signed(view, name, row.value, row)})" for name, row in rows if row.outcome == "worse"]
+    parts = [f"{the(view.candidate or '')} does worse on {listed(worse)}"] if worse else []
     checks = [check for check in view.gate.checks if check.metric.startswith("safety.")] if view.gate else []
     if checks:
         units = max((check.n or 0 for check in checks), default=0)

@@ -19,7 +19,7 @@ OUTCOMES: Mapping[str, Sign] = {
     "better": Sign("better", "▲", "better"),
     "worse": Sign("worse", "▼", "worse"),
     "undecided": Sign("undecided", "◇", "undecided"),
-    "equal": Sign("equal", "＝", "neutral"),
+    "equal": Sign("equal", "=", "neutral"),
     "different": Sign("different", "≠", "neutral"),
 }
 VERDICTS: Mapping[str, Sign] = {

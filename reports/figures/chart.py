@@ -67,6 +67,19 @@ def quiet(axes: Axes, *, grid: str = "y") -> None:
     axes.tick_params(length=0)
 
 
+def variants_legend(view: RunView, drawn: Figure, variants: Sequence[str]) -> None:
+    """Put the variants' marks above all panels, where there is more than one to tell apart."""
+    from matplotlib.lines import Line2D
+
+    if len(variants) < 2:
+        return
+    handles = []
+    for variant in variants:
+        look = style(view, variant)
+        handles.append(Line2D([], [], color=look.colour, marker=look.marker, linestyle="", label=label(variant)))
+    drawn.legend(handles=handles, loc="outside upper left", ncols=4, columnspacing=1.2, handletextpad=0.3)
+
+
 def legend_below(axes: Axes, columns: int = 4) -> None:
     """Put the legend above the plot, where it covers nothing."""
     handles, _ = axes.get_legend_handles_labels()

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.store import ComparisonRow
-from reports.figures.chart import Chart, finish, label, style
+from reports.figures.chart import Chart, finish, label, style, variants_legend
 from reports.figures.svg import INK, MUTED, UNDECIDED, drawing, figure
 from reports.numbers import is_share, unit_word
 from reports.tables import difference_text
 from reports.view import RunView
+from reports.words import FAMILIES
 
 _ROW = 17.0  # pixels a line of a forest
 _WIDTH = 470.0
@@ -25,18 +26,20 @@ class _Line:
     margin: float | None
 
 
-def forest(view: RunView) -> Chart | None:
-    """Return every decided direction's difference to the reference variant, with the gate's margins."""
+def forest(view: RunView, family: str) -> Chart | None:
+    """Return the differences of a family's metrics to the reference variant, with the gate's margins."""
     panels: dict[tuple[str, bool | None, bool], list[_Line]] = defaultdict(list)
-    for name, metric in view.summary.metrics.items():
+    for name in view.names(family):
+        metric = view.summary.metrics[name]
         found = [
             (variant, row)
             for variant in view.variants
             if (row := view.comparison(name, variant)) and row.value is not None
         ]
         if found and metric.higher_is_better is not None:
-            key = (metric.unit, metric.higher_is_better, found[0][1].relative)
-            panels[key].append(_Line(label(view.label(name)), tuple(found), _margin(view, name)))
+            unit = "" if found[0][1].relative else metric.unit
+            line = _Line(label(view.label(name)), tuple(found), _margin(view, name))
+            panels[unit, metric.higher_is_better, found[0][1].relative].append(line)
     rows = [
         (line.label, variant, *difference_text(row, unit), row.outcome)
         for (unit, _, _), lines in panels.items()
@@ -45,12 +48,15 @@ def forest(view: RunView) -> Chart | None:
     ]
     if not rows:
         return None
+    what = "ratio" if all(relative for _, _, relative in panels) else "difference"
     caption = (
-        f"Each mark is a variant's difference to {view.reference} with its 95 % interval, better to the right. Filled marks "
-        "are decided; hollow ones are not: their interval crosses the line of no difference. A dashed stroke is a margin of "
-        "the gate. Panels have their own units."
+        f"Each mark is a variant's {what} to {label(str(view.reference))} with its 95 % interval; better is to the right. "
+        "Filled marks are decided; hollow ones are not: their interval crosses the line of no difference."
     )
-    return _draw(view, "forest", "Differences to " + label(str(view.reference)), caption, panels, rows)
+    if any(line.margin is not None for lines in panels.values() for line in lines):
+        caption += " A dashed stroke is a margin of the gate."
+    title = FAMILIES.get(family, family).split(":")[0]
+    return _draw(view, f"forest-{view.families.index(family)}", title, caption, panels, rows)
 
 
 def slice_forest(view: RunView, metric: str) -> Chart | None:
@@ -100,17 +106,8 @@ def _draw(
         for axes, (kind, lines), size in zip(grid[:, 0], panels.items(), sizes, strict=True):
             _panel(view, axes, kind, lines, size)
         shown = list(dict.fromkeys(variant for lines in panels.values() for line in lines for variant, _ in line.rows))
-        handles = [_handle(view, variant) for variant in shown]
-        if len(handles) > 1:
-            drawn.legend(handles=handles, loc="outside upper left", ncols=4, columnspacing=1.2, handletextpad=0.3)
+        variants_legend(view, drawn, shown)
         return finish(drawn, key, title, caption, headers, rows)
-
-
-def _handle(view: RunView, variant: str) -> Any:
-    from matplotlib.lines import Line2D
-
-    look = style(view, variant)
-    return Line2D([], [], color=look.colour, marker=look.marker, linestyle="", label=label(variant))
 
 
 def _panel(view: RunView, axes: Any, kind: tuple[str, bool, bool], lines: Sequence[_Line], size: float) -> None:

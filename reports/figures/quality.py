@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from typing import Any
+
 import numpy as np
 
 from harness.store import FidelityRecord
-from reports.figures.chart import Chart, finish, label, legend_below, quiet, style
+from reports.figures.chart import Chart, finish, label, legend_below, quiet, style, variants_legend
 from reports.figures.svg import BETTER, GRID, MUTED, WORSE, drawing, figure
 from reports.numbers import amount, is_share, plain, unit_word
 from reports.view import RunView
@@ -13,41 +16,56 @@ from reports.view import RunView
 _WIDTH = 470.0
 
 
-def values(view: RunView, key: str, title: str, names: tuple[str, ...]) -> Chart | None:
-    """Return values with intervals, one line a metric and one mark a variant; all ``names`` share a unit."""
-    shown = [name for name in names if any(view.estimate(name, variant) for variant in view.variants)]
-    if not shown:
+def values(view: RunView, family: str, title: str) -> Chart | None:
+    """Return a family's values with intervals: one panel a unit, one line a metric, one mark a variant."""
+    panels: dict[str, list[str]] = defaultdict(list)
+    for name in view.names(family):
+        if any(row.value is not None for row in view.summary.metrics[name].variants.values()):
+            panels[view.summary.metrics[name].unit].append(name)
+    if not panels:
         return None
-    unit = view.summary.metrics[shown[0]].unit
-    factor = 100.0 if is_share(unit) else 1.0
-    rows: list[tuple[str, ...]] = []
-    step = 0.7 / max(1, len(view.variants) - 1)
+    rows = [
+        (view.label(name), variant, *amount(row.value, row.low, row.high, unit=unit), str(row.n))
+        for unit, names in panels.items()
+        for name in names
+        for variant in view.variants
+        if (row := view.estimate(name, variant)) and row.value is not None
+    ]
+    line = 10.0 + 10.0 * len(view.variants)
     with drawing():
-        drawn = figure(_WIDTH, 90 + len(shown) * (16 + 11 * len(view.variants)))
-        axes = drawn.subplots()
-        for k, variant in enumerate(view.variants):
-            look = style(view, variant)
-            for line, name in enumerate(shown):
-                row = view.estimate(name, variant)
-                if row is None or row.value is None:
-                    continue
-                rows.append((view.label(name), variant, *amount(row.value, row.low, row.high, unit=unit), str(row.n)))
-                y = line + (k * step - 0.35 if len(view.variants) > 1 else 0.0)
-                if row.low is not None and row.high is not None:
-                    axes.plot([row.low * factor, row.high * factor], [y, y], color=look.colour, linewidth=1.6)
-                axes.plot([row.value * factor], [y], marker=look.marker, color=look.colour, linestyle="",
-                          label=label(variant) if line == 0 else None)  # fmt: skip
-        axes.set_yticks(range(len(shown)), [label(view.label(name)) for name in shown])
-        axes.set_ylim(len(shown) - 0.4, -0.6)
-        axes.set_xlabel("percent of replies" if is_share(unit) else label(unit_word(unit) or unit))
-        axes.locator_params(axis="x", nbins=6)
-        axes.margins(x=0.06)
-        quiet(axes, grid="x")
-        axes.spines["left"].set_visible(False)
-        legend_below(axes)
-        rows.sort(key=lambda row: [view.label(name) for name in shown].index(row[0]))
-        caption = "Marks are values, lines their 95 % intervals. Intervals of two variants may overlap while their paired difference is decided: the forest plot shows that."
-        return finish(drawn, key, title, caption, ("metric", "variant", "value", "95 % interval", "n"), rows)
+        heights = [len(names) * line + 44 for names in panels.values()]
+        drawn = figure(_WIDTH, sum(heights) + 34)
+        grid = drawn.subplots(len(panels), 1, squeeze=False, height_ratios=heights)
+        for axes, (unit, names) in zip(grid[:, 0], panels.items(), strict=True):
+            _values_panel(view, axes, unit, names)
+        variants_legend(view, drawn, view.variants)
+        caption = (
+            "Marks are values, lines their 95 % intervals. The intervals of two variants may overlap while their paired "
+            "difference is decided: the plot of differences shows that."
+        )
+        return finish(drawn, f"values-{family}", title, caption, ("metric", "variant", "value", "95 % interval", "n"), rows)
+
+
+def _values_panel(view: RunView, axes: Any, unit: str, names: list[str]) -> None:
+    factor = 100.0 if is_share(unit) else 1.0
+    step = 0.72 / max(1, len(view.variants) - 1)
+    for k, variant in enumerate(view.variants):
+        look = style(view, variant)
+        for line, name in enumerate(names):
+            row = view.estimate(name, variant)
+            if row is None or row.value is None:
+                continue
+            y = line + (k * step - 0.36 if len(view.variants) > 1 else 0.0)
+            if row.low is not None and row.high is not None:
+                axes.plot([row.low * factor, row.high * factor], [y, y], color=look.colour, linewidth=1.6)
+            axes.plot([row.value * factor], [y], marker=look.marker, color=look.colour, linestyle="")
+    axes.set_yticks(range(len(names)), [label(view.label(name)) for name in names])
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlabel("percent of replies" if is_share(unit) else label(unit_word(unit) or unit))
+    axes.locator_params(axis="x", nbins=6)
+    axes.margins(x=0.06)
+    quiet(axes, grid="x")
+    axes.spines["left"].set_visible(False)
 
 
 def wins(view: RunView) -> Chart | None:
@@ -92,9 +110,9 @@ def divergence(view: RunView) -> Chart | None:
     for variant in view.variants:
         records = view.folder.records(FidelityRecord, "fidelity", variant)
         for against in dict.fromkeys(record.against for record in records):
-            means = [float(np.mean(record.kl)) for record in records if record.against == against and record.kl]
-            if means:
-                pairs.append((variant, against, np.sort(np.maximum(means, 1e-12))))
+            found = [float(np.mean(record.kl)) for record in records if record.against == against and record.kl]
+            if found:
+                pairs.append((variant, against, np.sort(np.maximum(found, 1e-12))))
     if not pairs:
         return None
     rows = []

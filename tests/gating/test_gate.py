@@ -1,4 +1,4 @@
-"""``gate`` on whole run folders: the exit-code matrix, names that do not exist, baselines, and what it leaves behind."""
+"""``gate`` on whole run folders: exit codes, names that do not exist, baselines, and what it leaves behind."""
 
 from __future__ import annotations
 

@@ -60,8 +60,9 @@ class LatencyConfig(Strict):
     repeats: int = Field(3, ge=1)
     warmup: int = Field(1, ge=0)
     engine: Literal["auto", "eager", "compiled", "both"] = "auto"
-    batch_sizes: tuple[int, ...] = (1,)
-    natural: bool = False
+    batch_sizes: tuple[int, ...] | None = Field(None, description="sweep; absent: 1, 4, 16, 64 on CUDA, 1, 4 on CPU")
+    prompt_lengths: tuple[int, ...] | None = Field(None, description="TTFT by prompt length; absent: by the context")
+    natural: bool = True
     ttft_budget_ms: float | None = None
     tpot_budget_ms: float | None = None
 

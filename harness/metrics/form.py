@@ -1,0 +1,154 @@
+"""The outward form of a reply: how long, cut off, empty, looping, or with pieces of the prompt in it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from harness.metrics.registry import Finding, Item, MetricSpec, Scores
+
+WORD = re.compile(r"\w+")
+WORD_OR_MARK = re.compile(r"\w+|[^\w\s]")
+LOOP_ORDER = 4
+LOOPING = 0.2  # share of repeated 4-grams from which a reply is shown as looping
+COPIED_WORDS = 20
+# What templates put around turns; a reply that holds one has run on into a turn that is not its own.
+TEMPLATE_MARKS = ("###", "[INST]", "[/INST]", "<<SYS>>", "<|", "|>", "<start_of_turn>", "<end_of_turn>", "<s>", "</s>")
+ROLE = re.compile(r"^(?:patient|doctor|user|assistant|human|system|instruction|response|input|output):", re.I | re.M)
+
+
+def _spec(name: str, label: str, sees: str, blind_to: str, signature: str, *, rate: bool = True) -> MetricSpec:
+    return MetricSpec(
+        name=f"quality.{name}",
+        unit="share of replies" if rate else "ratio",
+        higher_is_better=False,
+        aggregation="rate" if rate else "mean",
+        signature=signature,
+        label=label,
+        scale="0–1",
+        sees=sees,
+        blind_to=blind_to,
+    )
+
+
+class Form:
+    """length_ratio, truncated, empty, repetition and prompt_leak."""
+
+    specs: tuple[MetricSpec, ...] = (
+        MetricSpec(
+            name="quality.length_ratio",
+            unit="ratio",
+            higher_is_better=None,
+            aggregation="mean",
+            signature="length_ratio|words of reply / words of reference|v1",
+            label="Length ratio",
+            scale="0 or more; 1 is as long as the reference",
+            sees="Replies much shorter or longer than the doctor's.",
+            blind_to="What the words say. A mean of 1 may hide very short and very long replies.",
+        ),
+        _spec(
+            "truncated",
+            "Truncated at the limit",
+            "Replies that had not ended when max_new_tokens was reached.",
+            "Replies that ended in mid-sentence by themselves; replies made elsewhere without a 'finish'.",
+            "truncated|finish=length|v1",
+        ),
+        _spec(
+            "empty",
+            "Empty reply",
+            "Replies without a single letter or digit.",
+            "Replies of words that say nothing.",
+            "empty|no alphanumeric character|v1",
+        ),
+        _spec(
+            "repetition",
+            "Repetition",
+            "Loops: the share of a reply's runs of four words or marks that it had said before.",
+            "Loops inside one unbroken word; the same thing said again in other words.",
+            "repetition|1 - distinct/all 4-grams of words and marks|v1",
+            rate=False,
+        ),
+        _spec(
+            "prompt_leak",
+            "Prompt in the reply",
+            "Template marks, role names at a line's start, or 20 words running copied from the prompt.",
+            "Shorter copies and paraphrases of the prompt. What the reference holds too does not count.",
+            "prompt_leak|marks, roles, 20 words|v1",
+        ),
+    )
+
+    def score(self, items: Sequence[Item]) -> list[Scores]:
+        """Return the five values of each item; None where there is no reply, or nothing to compare with."""
+        return [self._score(item) for item in items]
+
+    def _score(self, item: Item) -> Scores:
+        if item.reply is None:
+            return Scores({spec.name: None for spec in self.specs})
+        repetition, loop = repeated_share(item.reply)
+        leaks = find_leaks(item)
+        findings = list(leaks)
+        if repetition >= LOOPING:
+            findings.append(Finding("quality.repetition", "loop", loop))
+        values: dict[str, float | None] = {
+            "quality.length_ratio": length_ratio(item.reference, item.reply),
+            "quality.truncated": None if item.finish is None else float(item.finish == "length"),
+            "quality.empty": float(not any(character.isalnum() for character in item.reply)),
+            "quality.repetition": repetition,
+            "quality.prompt_leak": float(bool(leaks)),
+        }
+        return Scores(values, findings=tuple(findings))
+
+
+def length_ratio(reference: str, reply: str) -> float | None:
+    """Return words of the reply over words of the reference; None for a reference without words."""
+    expected = len(reference.split())
+    return len(reply.split()) / expected if expected else None
+
+
+def repeated_share(reply: str) -> tuple[float, tuple[str, ...]]:
+    """Return which share of the reply's 4-grams were said before, and the one said most often."""
+    words = WORD_OR_MARK.findall(reply.lower())
+    grams = len(words) - LOOP_ORDER + 1
+    if grams < 2:
+        return 0.0, ()
+    counts = Counter(zip(*(words[start:] for start in range(LOOP_ORDER)), strict=False))
+    share = 1 - len(counts) / grams
+    return share, (" ".join(counts.most_common(1)[0][0]),) if share >= LOOPING else ()
+
+
+def find_leaks(item: Item) -> list[Finding]:
+    """Return what of the prompt, or of the template around it, stands in the reply and not in the reference."""
+    reply = item.reply or ""
+    name = "quality.prompt_leak"
+    marks = tuple(mark for mark in TEMPLATE_MARKS if mark in reply and mark not in item.reference)
+    findings = [Finding(name, "template mark", marks)] if marks else []
+    roles = tuple(dict.fromkeys(ROLE.findall(reply)))[:5]
+    if roles and not ROLE.search(item.reference):
+        findings.append(Finding(name, "role", roles))
+    copied = _copied(item.prompt, item.reference, reply)
+    if copied:
+        findings.append(Finding(name, f"{COPIED_WORDS} words of the prompt", (copied,)))
+    return findings
+
+
+def _copied(prompt: str, reference: str, reply: str) -> str:
+    """Return the first run of 20 words that the reply copies from the prompt and the reference does not."""
+    runs = _runs(prompt)
+    if not runs:
+        return ""
+    said = [match.span() for match in WORD.finditer(reply)]
+    words = [reply[start:end].lower() for start, end in said]
+    theirs: set[tuple[str, ...]] | None = None
+    for start in range(len(words) - COPIED_WORDS + 1):
+        run = tuple(words[start : start + COPIED_WORDS])
+        if run in runs:
+            theirs = _runs(reference) if theirs is None else theirs
+            if run not in theirs:
+                return reply[said[start][0] : said[start + COPIED_WORDS - 1][1]]
+    return ""
+
+
+def _runs(text: str) -> set[tuple[str, ...]]:
+    words = [word.lower() for word in WORD.findall(text)]
+    return {tuple(words[start : start + COPIED_WORDS]) for start in range(len(words) - COPIED_WORDS + 1)}

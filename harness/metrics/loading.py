@@ -1,0 +1,181 @@
+"""Which metrics there are, and how those that a config names are put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from harness.config import MetricOptions
+from harness.errors import InputError, did_you_mean
+from harness.metrics import fidelity, latency, memory
+from harness.metrics.bleu import Bleu
+from harness.metrics.chrf import Chrf
+from harness.metrics.claims import Claims
+from harness.metrics.doses import Doses
+from harness.metrics.form import Form
+from harness.metrics.likelihood import Likelihood
+from harness.metrics.medications import Medications
+from harness.metrics.missed_emergency import MissedEmergency
+from harness.metrics.negation import NegationFlips
+from harness.metrics.over_alarm import OverAlarm
+from harness.metrics.refusal import Refusal
+from harness.metrics.registry import Item, Metric, MetricSpec, Scores
+from harness.metrics.rouge import Rouge
+from harness.metrics.user import user_metrics
+from harness.metrics.workers import score_in_workers
+
+Factory = Callable[[MetricOptions], Sequence[Metric]]
+WORTH_WORKERS = 2000  # items from which starting processes pays
+
+
+def builtin_factories() -> dict[str, Factory]:
+    """Return the groups of built-in metrics that judge replies, by the name a config may call them."""
+    return {
+        "rouge": lambda options: [Rouge(options.stemmer)],
+        "bleu": lambda options: [Bleu()],
+        "chrf": lambda options: [Chrf()],
+        "likelihood": lambda options: [Likelihood()],
+        "form": lambda options: [Form()],
+        "medical": lambda options: [
+            MissedEmergency(),
+            OverAlarm(),
+            Medications(),
+            Doses(),
+            NegationFlips(),
+            Refusal(),
+        ],
+        "claims": lambda options: [Claims()],
+    }
+
+
+def measured_specs() -> dict[str, tuple[MetricSpec, ...]]:
+    """Return the metrics that passes measure themselves, by family."""
+    return {"fidelity": fidelity.SPECS, "latency": latency.SPECS, "memory": memory.SPECS}
+
+
+@dataclass(frozen=True)
+class MetricSet:
+    """The metrics of one run. ``notes`` says in sentences which metrics are off, and what would turn them on."""
+
+    metrics: tuple[Metric, ...]
+    specs: Mapping[str, MetricSpec]
+    notes: tuple[str, ...] = ()
+    names: tuple[str, ...] | None = None
+    options: MetricOptions = field(default_factory=MetricOptions)
+
+    def score(
+        self, items: Sequence[Item], *, workers: int = 1, advance: Callable[[int], None] | None = None
+    ) -> list[Scores]:
+        """Return one Scores for each item, in order: every metric's values, statistics and findings together.
+
+        ``workers`` processes share the work of many items. ``advance`` is told how many items are done.
+        Items of the same dialogue should follow each other: then its reference is read only once.
+        """
+        if workers > 1 and len(items) >= WORTH_WORKERS:
+            in_workers = [metric for metric in self.metrics if not getattr(metric, "needs_device", False)]
+            here = [metric for metric in self.metrics if metric not in in_workers]
+            scores = score_in_workers(self.names, self.options, items, workers, advance)
+            for metric in here:
+                scores = [join([first, second]) for first, second in zip(scores, metric.score(items), strict=True)]
+            return [self._selected(score) for score in scores]
+        return self.score_here(items, advance=advance)
+
+    def score_here(self, items: Sequence[Item], *, advance: Callable[[int], None] | None = None) -> list[Scores]:
+        """Return the same as ``score`` without other processes."""
+        done: list[Scores] = []
+        for start in range(0, len(items), 64):
+            part = items[start : start + 64]
+            done += [join(parts) for parts in zip(*(metric.score(part) for metric in self.metrics), strict=True)]
+            if advance:
+                advance(len(part))
+        return [self._selected(score) for score in done] if self.metrics else [Scores() for _ in items]
+
+    def without_device(self) -> MetricSet:
+        """Return the set without metrics that drive a neural encoder."""
+        return replace(self, metrics=tuple(m for m in self.metrics if not getattr(m, "needs_device", False)))
+
+    def _selected(self, scores: Scores) -> Scores:
+        return Scores(
+            {name: value for name, value in scores.values.items() if name in self.specs},
+            {name: value for name, value in scores.statistics.items() if name in self.specs},
+            tuple(finding for finding in scores.findings if finding.metric in self.specs),
+        )
+
+
+def join(parts: Sequence[Scores]) -> Scores:
+    """Return one Scores with all that several metrics found for the same reply."""
+    return Scores(
+        {name: value for part in parts for name, value in part.values.items()},
+        {name: value for part in parts for name, value in part.statistics.items()},
+        tuple(finding for part in parts for finding in part.findings),
+    )
+
+
+def load_metrics(names: Sequence[str] | None = None, options: MetricOptions | None = None) -> MetricSet:
+    """Return the metrics that ``names`` ask for; without names every default one. User modules always belong to it.
+
+    A name may be a group (``rouge``, ``medical``), a family (``quality``), a full name (``quality.rouge_l``) or its
+    last part (``rouge_l``). Raises InputError for an unknown name, or for a metric that lacks what it needs.
+    """
+    options = options or MetricOptions()
+    groups = {name: tuple(factory(options)) for name, factory in builtin_factories().items()}
+    own = tuple(user_metrics(options.modules))
+    known = {spec.name: spec for metrics in (*groups.values(), own) for metric in metrics for spec in metric.specs}
+    _refuse_doubled([spec.name for metric in own for spec in metric.specs], groups)
+    measured = measured_specs()
+    wanted = _default_names(groups) if names is None else set()
+    for name in names or ():
+        wanted |= _matching(name, groups, measured, known)
+    wanted |= {spec.name for metric in own for spec in metric.specs}
+    metrics = tuple(
+        metric
+        for metric in (*(metric for group in groups.values() for metric in group), *own)
+        if any(spec.name in wanted for spec in metric.specs)
+    )
+    specs = {name: spec for name, spec in known.items() if name in wanted}
+    return MetricSet(metrics, specs, (), None if names is None else tuple(names), options)
+
+
+def all_specs(options: MetricOptions | None = None) -> dict[str, MetricSpec]:
+    """Return every metric by its full name: those of replies, those that passes measure, and a user's own."""
+    options = options or MetricOptions()
+    specs: dict[str, MetricSpec] = {}
+    for factory in builtin_factories().values():
+        specs.update({spec.name: spec for metric in factory(options) for spec in metric.specs})
+    for family in measured_specs().values():
+        specs.update({spec.name: spec for spec in family})
+    for metric in user_metrics(options.modules):
+        specs.update({spec.name: spec for spec in metric.specs})
+    return specs
+
+
+def _default_names(groups: Mapping[str, Sequence[Metric]]) -> set[str]:
+    return {spec.name for metrics in groups.values() for metric in metrics for spec in metric.specs if spec.default}
+
+
+def _matching(
+    name: str,
+    groups: Mapping[str, Sequence[Metric]],
+    measured: Mapping[str, Sequence[MetricSpec]],
+    known: Mapping[str, MetricSpec],
+) -> set[str]:
+    if name in groups:
+        return {spec.name for metric in groups[name] for spec in metric.specs}
+    if name in measured or any(name == spec.name for specs in measured.values() for spec in specs):
+        return set()  # measured by its pass, whatever the config's metrics say
+    found = {full for full, spec in known.items() if name in (full, full.split(".", 1)[1]) or name == spec.family}
+    if not found:
+        candidates = [*groups, *measured, *known, *(full.split(".", 1)[1] for full in known)]
+        raise InputError(
+            f"metrics: there is no metric '{name}'.{did_you_mean(name, candidates)} "
+            "`python -m harness metrics` lists them all."
+        )
+    return found
+
+
+def _refuse_doubled(own: Sequence[str], groups: Mapping[str, Sequence[Metric]]) -> None:
+    taken = {spec.name for metrics in groups.values() for metric in metrics for spec in metric.specs}
+    for name in own:
+        if name in taken:
+            raise InputError(f"metric_options.modules: the metric '{name}' exists already; give yours another name.")
+        taken.add(name)

@@ -1,0 +1,129 @@
+"""Scoring shared among processes: plain Python text work, which threads would not speed up.
+
+Each worker is a fresh ``python -m harness.metrics.workers`` fed through pipes. It shares nothing with this process:
+forking one that holds torch's threads may hang, and ``spawn`` runs an unguarded user script a second time.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from typing import IO, Any
+
+from harness.config import MetricOptions
+from harness.errors import HarnessError
+from harness.metrics.registry import Item, Scores
+
+CHUNK = 250
+
+
+def score_in_workers(
+    names: Sequence[str] | None,
+    options: MetricOptions,
+    items: Sequence[Item],
+    workers: int,
+    advance: Callable[[int], None] | None = None,
+) -> list[Scores]:
+    """Return one Scores for each item, in order, from ``workers`` processes; raise HarnessError where one fails."""
+    chunks: SimpleQueue[int] = SimpleQueue()
+    for start in range(0, len(items), CHUNK):
+        chunks.put(start)
+    results: dict[int, list[Scores]] = {}
+    failures: list[HarnessError] = []
+    done: SimpleQueue[int] = SimpleQueue()
+    processes = [_start() for _ in range(workers)]
+
+    def feed(process: subprocess.Popen[bytes]) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            _send(process.stdin, (names, options))
+            while not failures:
+                start = chunks.get_nowait()
+                _send(process.stdin, items[start : start + CHUNK])
+                answer = _receive(process.stdout)
+                if isinstance(answer, HarnessError):
+                    failures.append(answer)
+                else:
+                    results[start] = answer
+                    done.put(len(answer))
+        except Empty:
+            pass
+        except (OSError, EOFError, pickle.PickleError) as error:
+            failures.append(HarnessError(f"A scoring process ended early ({type(error).__name__}); see its message."))
+        finally:
+            done.put(0)
+
+    threads = [threading.Thread(target=feed, args=(process,), daemon=True) for process in processes]
+    try:
+        for thread in threads:
+            thread.start()
+        running = len(threads)
+        while running:
+            count = done.get()
+            if count == 0:
+                running -= 1
+            elif advance:
+                advance(count)
+    finally:
+        for process in processes:
+            _stop(process)
+    if failures:
+        raise failures[0]
+    return [score for start in sorted(results) for score in results[start]]
+
+
+def _start() -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.curdir for path in sys.path)}
+    command = [sys.executable, "-m", "harness.metrics.workers"]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            try:
+                pipe.close()
+            except BrokenPipeError:
+                continue  # what was left to send has no reader any more
+
+
+def _send(pipe: IO[bytes], value: Any) -> None:
+    pickle.dump(value, pipe, protocol=pickle.HIGHEST_PROTOCOL)
+    pipe.flush()
+
+
+def _receive(pipe: IO[bytes]) -> Any:
+    return pickle.load(pipe)
+
+
+def main() -> None:
+    """Answer chunks of items with their scores until the pipe closes."""
+    from harness.metrics.loading import load_metrics
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to handle; it ends its workers
+    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a metric that prints must not garble the answers
+    names, options = _receive(requests)
+    metrics = load_metrics(names, options).without_device()
+    while True:
+        try:
+            items = _receive(requests)
+        except EOFError:
+            return
+        try:
+            _send(answers, metrics.score_here(items))
+        except HarnessError as error:
+            _send(answers, error)
+
+
+if __name__ == "__main__":
+    main()

@@ -6,7 +6,8 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,10 +87,26 @@ def load_base(base: Path, recipe: Recipe, device: str) -> Any:
     options: dict[str, Any] = {"dtype": getattr(torch, recipe.dtype), "device_map": {"": device}}
     if recipe.quantization == "nf4":
         options["quantization_config"] = nf4_config(recipe.dtype)
-    model = AutoModelForCausalLM.from_pretrained(str(base), local_files_only=True, **options)
+    with quiet_loading():
+        model = AutoModelForCausalLM.from_pretrained(str(base), local_files_only=True, **options)
     model.config.use_cache = False
     never_repack(model)
     return model
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Hide transformers' bar for the loading of weights, and only that."""
+    from transformers.utils import logging as untyped
+
+    logging: Any = untyped
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _train_in_float32(model: Any) -> None:

@@ -125,7 +125,7 @@ def count_parameters(base: Path, recipe: Recipe) -> Parameters:
             adapted = get_peft_model(model, configuration)
         except ValueError as error:
             raise InputError(f"The recipe does not fit the base ({str(error).splitlines()[0][:300]}).") from error
-    rank: Any = configuration.r
+    rank = configuration.r or 0
     lora = [
         LoraModule(name.removeprefix("base_model.model."), int(module.in_features), int(module.out_features))
         for name, module in adapted.named_modules()

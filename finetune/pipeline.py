@@ -104,6 +104,8 @@ def prepare(recipe: Recipe, out: Path, *, say: Say = silent) -> Prepared:
     template = load_template(recipe.prompt)
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; give a folder to write to.")
+    if recipe.base != TINY:
+        check_model_folder(resolve_model(recipe.base))  # before anything is written
     source, loaded = _dialogues(recipe, out)
     base = _base(recipe, out, say)
     model = check_model_folder(base)

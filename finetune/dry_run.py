@@ -126,10 +126,10 @@ def count_parameters(base: Path, recipe: Recipe) -> Parameters:
         except ValueError as error:
             raise InputError(f"The recipe does not fit the base ({str(error).splitlines()[0][:300]}).") from error
     rank = configuration.r or 0
+    layers: list[tuple[str, Any]] = [pair for pair in adapted.named_modules() if isinstance(pair[1], LoraLayer)]
     lora = [
-        LoraModule(name.removeprefix("base_model.model."), int(module.in_features), int(module.out_features))
-        for name, module in adapted.named_modules()
-        if isinstance(module, LoraLayer)
+        LoraModule(name.removeprefix("base_model.model."), int(layer.in_features), int(layer.out_features))
+        for name, layer in layers
     ]
     return Parameters(total, quantized, tuple(lora), int(rank))
 

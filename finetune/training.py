@@ -57,6 +57,7 @@ def train_adapter(job: TrainingJob, out: Path, *, say: Say, progress: Progress |
     arguments = training_config(job.recipe, str(work / "checkpoints"), device=device, evaluate=evaluate)
     try:
         trainer = _trainer(job, arguments, work, device, progress)
+        _forget_peaks(device)
         result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except (RuntimeError, MemoryError) as error:
         if not _out_of_memory(error):
@@ -191,6 +192,14 @@ def last_checkpoint(folder: Path) -> Path | None:
             continue
         return path
     return None
+
+
+def _forget_peaks(device: str) -> None:
+    """Let peak memory be the training's own, not that of loading."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def _found(trainer: Any, result: Any, seconds: float, device: str, *, resumed: bool) -> dict[str, Any]:

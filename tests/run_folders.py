@@ -100,7 +100,7 @@ def make_run(
         "reference_variant": variants[0],
         "template": "know-medical",
         "template_digest": "1" * 64,
-        "provenance": {"hardware": HARDWARE, "git_commit": "0123abc"},
+        "provenance": {"hardware": HARDWARE, "git": {"commit": "0123abc", "dirty": False}},
         "started": "2025-01-01T00:00:00+00:00",
         **manifest,
     }

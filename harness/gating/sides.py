@@ -96,7 +96,8 @@ class Side:
 
 def facts_of(folder: RunFolder, manifest: RunManifest) -> RunFacts:
     """Return which run a folder holds: its name, the digest of its run.json, its start and commit."""
-    commit = manifest.provenance.get("git_commit")
+    git = manifest.provenance.get("git")
+    commit = git.get("commit") if isinstance(git, dict) else None
     return RunFacts(
         name=folder.root.resolve().name,
         digest=integrity.file_digest(folder.manifest_path),

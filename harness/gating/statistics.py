@@ -10,6 +10,7 @@ from harness.analysis import Analysis
 from harness.gating.sides import Slice
 from harness.metrics.loading import all_specs
 from harness.metrics.registry import MetricSpec
+from harness.stats.power import fewest_units
 from harness.stats.samples import unit_values
 from harness.stats.types import Difference, Estimate, TimingSamples
 from harness.store import RunFolder, Summary
@@ -55,8 +56,13 @@ class RunStatistics:
             slice=slice,
             factor=factor,
         )
+        if found.low is not None or found.high is not None:
+            return found
+        if found.relative and found.value is not None and found.n >= fewest_units(confidence):
+            # All ratios are alike (the same stamps, or scaled ones): order statistics bound their median by itself.
+            return replace(found, low=found.value, high=found.value, method="order statistics", warnings=())
         mine, others = self._repeats(metric, variant), theirs._repeats(metric, against)
-        if found.low is not None or found.high is not None or min(len(mine), len(others)) < 2:
+        if min(len(mine), len(others)) < 2:
             return found
         low, high = min(mine) - factor * max(others), max(mine) - factor * min(others)
         return replace(found, low=low, high=high, method=_range_of(found.n), warnings=())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from reports.cells import Earlier
 from reports.numbers import amount
-from reports.tables import Earlier
 from reports.view import RunView
 
 

@@ -1,7 +1,7 @@
 """The dialogues that the page shows, each with its replies side by side: which are chosen, in what order, cut how.
 
-By default the 200 on which the candidate fell furthest behind the reference variant and 50 random ones of the rest; what
-was left out is said. Long texts are cut visibly so that the whole page stays small.
+By default the 200 on which the candidate fell furthest behind the reference variant and 50 random ones of the rest;
+what was left out is said. Long texts are cut visibly so that the whole page stays small.
 """
 
 from __future__ import annotations
@@ -115,9 +115,13 @@ def dialogue_cards(view: RunView, shown: Shown, *, text_budget: int = TEXT_BUDGE
     limit = _limit(view, chosen, text_budget)
     cards = tuple(_card(view, row, k, metric, flags, levels, limit) for k, row in enumerate(chosen))
     return DialogueCards(
-        cards=cards, total=len(view.dialogues), note=_note(view, shown, len(worst), len(chosen), metric), flags=tuple(flags),
-        levels=tuple(levels), measure=_measure(view, metric),
-    )  # fmt: skip
+        cards=cards,
+        total=len(view.dialogues),
+        note=_note(view, shown, len(worst), len(chosen), metric),
+        flags=tuple(flags),
+        levels=tuple(levels),
+        measure=_measure(view, metric),
+    )
 
 
 def _rank(value: float | None, position: int) -> tuple[int, float, int]:
@@ -211,9 +215,14 @@ def _text(text: str, limit: int, other: str | None = None) -> Text:
 
 
 def _card(
-    view: RunView, row: DialogueRow, number: int, metric: str | None, flags: Mapping[str, int],
-    levels: Mapping[tuple[str, str], int], limit: int,
-) -> Card:  # fmt: skip
+    view: RunView,
+    row: DialogueRow,
+    number: int,
+    metric: str | None,
+    flags: Mapping[str, int],
+    levels: Mapping[tuple[str, str], int],
+    limit: int,
+) -> Card:
     change = _raw_change(view, metric, row.id)
     oriented = _oriented(view, metric, row.id)
     columns = () if view.redacted else tuple((str(key), _column_text(value)) for key, value in row.columns.items())[:12]
@@ -288,7 +297,7 @@ def _scores(view: RunView, reply: ReplyRow | None) -> str:
     """Return the reply's own values of the first few quality metrics."""
     if reply is None:
         return ""
-    shown = []
+    shown: list[str] = []
     for name in view.names("quality"):
         value = reply.scores.get(name)
         unit = view.summary.metrics[name].unit

@@ -156,6 +156,11 @@ def read_view(folder: RunFolder, *, redact_text: bool = False) -> RunView:
     names = [str(row.get("name")) for row in manifest.variants]
     replies = {name: {row.id: row for row in folder.replies(name)} for name in names}
     return RunView(
-        folder=folder, manifest=manifest, summary=summary, dialogues=dialogues, replies=replies,
-        gate=read_gate(folder.root / "gate.json"), redacted=redact_text,
-    )  # fmt: skip
+        folder=folder,
+        manifest=manifest,
+        summary=summary,
+        dialogues=dialogues,
+        replies=replies,
+        gate=read_gate(folder.root / "gate.json"),
+        redacted=redact_text,
+    )

@@ -20,8 +20,9 @@ NOON = datetime(2025, 1, 2, 12, tzinfo=UTC)
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
     folder = make_run(tmp_path / "run", random_values(5), columns={"source": list("aabbb"), "note": ["secret"] * 5})
-    records = [GenerationRecord(id="d0000", key="k", reply="secret", tokens=(1, 2, 3))]
-    write_rows(folder.records_path("generation", "base"), records)
+    for variant, tokens in {"base": (1, 2, 3), "adapter": (1, 2, 4), "merged": (1, 2, 3)}.items():
+        records = [GenerationRecord(id="d0000", key="k", reply=f"secret {tokens}", tokens=tokens)]
+        write_rows(folder.records_path("generation", variant), records)
     return reseal(folder)
 
 
@@ -126,11 +127,9 @@ def test_a_redacted_baseline_holds_no_text_but_every_number(run: RunFolder, stor
     assert "secret" not in held
     assert integrity.check(copy, copy.read_manifest()) == []
     assert [row.scores for row in copy.replies("base")] == [row.scores for row in run.replies("base")]
-    assert copy.dialogues()[0].columns == {"source": "a"}
+    assert copy.dialogues()[0].columns == {"source": "a", "length_bucket": "≤ 16"}
     digests, full = copy.read_manifest().digests, run.read_manifest().digests
     assert all(digests[key] == full[key] for key in integrity.CONTENTS)
-    records = list(read_rows(GenerationRecord, copy.records_path("generation", "base")))
-    assert (records[0].reply, records[0].tokens) == ("", ())
 
 
 def test_a_path_is_a_baseline_too_and_a_wrong_name_is_answered_with_the_nearest(
@@ -162,3 +161,17 @@ def test_dialogues_of_a_redacted_run_keep_their_ids(run: RunFolder, store: Basel
     store.accept(run.root, "main", "private", redact_text=True)
     rows: list[DialogueRow] = store.find("main").dialogues()
     assert [row.id for row in rows] == [row.id for row in run.dialogues()]
+
+
+def test_redacted_replies_still_part_where_they_parted(run: RunFolder, store: Baselines) -> None:
+    store.accept(run.root, "main", "private", redact_text=True)
+    copy = store.find("main")
+    base, adapter, merged = (
+        next(read_rows(GenerationRecord, copy.records_path("generation", variant)))
+        for variant in ("base", "adapter", "merged")
+    )
+    assert base.reply == merged.reply != adapter.reply
+    assert base.tokens == merged.tokens
+    assert base.tokens[:2] == adapter.tokens[:2]
+    assert base.tokens[2] != adapter.tokens[2]
+    assert not {1, 2, 3, 4} & {*base.tokens, *adapter.tokens}

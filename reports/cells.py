@@ -15,12 +15,13 @@ from reports.words import FAMILIES, OUTCOMES, VERDICTS, Sign, direction, sentenc
 
 @dataclass(frozen=True)
 class Earlier:
-    """The same cell in the baseline run, and the difference to it where it could be computed."""
+    """The same cell in the baseline run, and the difference to it; ``obstacle`` says why there can be none."""
 
     value: str
     change: str = ""
     interval: str = ""
     sign: Sign | None = None
+    obstacle: str = ""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 from harness.store import DialogueRow, ReplyRow
 from reports.diff import Segment, words_unlike
 from reports.escape import cut, shorten, visible
-from reports.numbers import decimals, is_share, plain, size
+from reports.numbers import is_share, plain, significant, size
 from reports.view import LIKELIHOOD, OVERLAP, RunView
 
 TEXT_BUDGET = 1_300_000  # characters of dialogue and reply text on one page
@@ -181,11 +181,11 @@ def _flags(view: RunView, rows: Sequence[DialogueRow]) -> dict[str, int]:
 
 def _levels(view: RunView, rows: Sequence[DialogueRow]) -> dict[tuple[str, str], int]:
     """Number the values of every column that has few of them."""
-    if view.redacted:
-        return {}
     values: dict[str, Counter[str]] = {}
     for row in rows:
         for column, value in row.columns.items():
+            if view.redacted and column not in view.sliced_by:
+                continue
             values.setdefault(column, Counter())[_column_text(value)] += 1
     found = [
         (column, level)
@@ -225,7 +225,8 @@ def _card(
 ) -> Card:
     change = _raw_change(view, metric, row.id)
     oriented = _oriented(view, metric, row.id)
-    columns = () if view.redacted else tuple((str(key), _column_text(value)) for key, value in row.columns.items())[:12]
+    kept = [(str(key), value) for key, value in row.columns.items() if not view.redacted or key in view.sliced_by]
+    columns = tuple((key, _column_text(value)) for key, value in kept)[:12]
     unit = view.summary.metrics[metric].unit if metric else ""
     factor = 100.0 if is_share(unit) else 1.0
     return Card(
@@ -236,7 +237,9 @@ def _card(
         reference=None if view.redacted or row.reference is None else _text(row.reference, limit),
         columns=columns,
         replies=tuple(_reply(view, row, variant, flags, limit) for variant in view.variants if variant in view.replies),
-        change=plain(change * factor, decimals(change, None, None), signed=True) if change is not None else "",
+        change=plain(change * factor, min(4, significant(change * factor, 2)), signed=True)
+        if change is not None
+        else "",
         sign="" if oriented is None else "better" if oriented > 0 else "worse" if oriented < 0 else "neutral",
         order=oriented,
         levels=tuple(levels[key] for key in columns if key in levels),

@@ -163,6 +163,24 @@ def terms(view: RunView) -> tuple[Term, ...]:
     return tuple(term for term in _TERMS if not term.needs or any(name.startswith(term.needs) for name in names))
 
 
+@dataclass(frozen=True)
+class Sight:
+    """What a metric sees and what it cannot see, in its own declaration's words."""
+
+    label: str
+    sees: str
+    blind_to: str
+
+
+def sights(view: RunView) -> tuple[Sight, ...]:
+    """Return what the run's built-in metrics see and cannot see."""
+    from harness.metrics.loading import all_specs
+
+    specs = all_specs()
+    found = [(view.label(name), specs[name]) for name in view.summary.metrics if name in specs]
+    return tuple(Sight(label, spec.sees, spec.blind_to) for label, spec in found if spec.sees or spec.blind_to)
+
+
 def not_covered() -> tuple[str, ...]:
     """Return what no interval on the page covers, each to follow "No interval here covers"."""
     return _NOT_COVERED

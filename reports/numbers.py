@@ -94,7 +94,7 @@ def amount(
     factor, suffix = scale(unit, value, signed=signed)
     value, low, high = value * factor, _times(low, factor), _times(high, factor)
     if digits is None or suffix.strip() == "GiB":
-        digits = decimals(value, low, high)
+        digits = max(decimals(value, low, high), 1 if is_share(unit) else 0)
     shown = plain(value, digits, signed=signed) + suffix
     if low is None or high is None:
         return shown, ""

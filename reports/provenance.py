@@ -71,7 +71,7 @@ def provenance(view: RunView) -> Provenance:
         variants=tuple(_variant(row) for row in manifest.variants),
         sanity=tuple((check.ok, check.name, check.variant or "all", check.detail) for check in manifest.sanity),
         warnings=manifest.warnings,
-        events=tuple(_flat(event) for event in manifest.events[:200]),
+        events=tuple(_event(event) for event in manifest.events[:200]),
         coverage=tuple(_coverage(view)),
         config=shorten_block(json.dumps(manifest.config, indent=1, ensure_ascii=False, default=str)),
     )
@@ -94,6 +94,13 @@ def _flat(value: Any) -> str:
     if isinstance(value, float):
         return plain(value)
     return "not recorded" if value is None else shorten(str(value), 600)
+
+
+def _event(event: Mapping[str, Any]) -> str:
+    """Return what happened, and then its details."""
+    details = {key: value for key, value in event.items() if key != "kind"}
+    kind = str(event.get("kind", "event")).replace("_", " ")
+    return f"{kind} – {_flat(details)}" if details else kind
 
 
 def _variant(row: Mapping[str, Any]) -> tuple[str, ...]:

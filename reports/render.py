@@ -24,7 +24,8 @@ from reports.cells import comparison_table, gate_rows
 from reports.charts import draw
 from reports.dialogue_cards import TEXT_BUDGET, Shown, dialogue_cards
 from reports.escape import finalize
-from reports.explain import not_covered, terms
+from reports.explain import not_covered, sights, terms
+from reports.fidelity_view import fidelity_rows, worst_layers
 from reports.next_step import key_figures, next_step, tone
 from reports.numbers import count, plain
 from reports.provenance import provenance
@@ -114,9 +115,12 @@ def _facts(view: RunView, baseline: RunView | None) -> dict[str, Any]:
         "table": comparison_table(view, earlier_cells(view, baseline) if baseline else None),
         "baseline": baseline,
         "charts": draw(view),
+        "pairs": fidelity_rows(view),
+        "layers": worst_layers(view),
         "slices": slice_tables(view),
         "provenance": provenance(view),
         "terms": terms(view),
+        "sights": sights(view),
         "not_covered": not_covered(),
         "markdown": summary_markdown(view.folder, view=view),
     }

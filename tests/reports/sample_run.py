@@ -683,7 +683,15 @@ def _manifest(sample: Sample, poison: _Poison) -> RunManifest:
         ),
         warnings=(poison("Other processes were using the card: figures of time are less certain."),),
         events=({"kind": "batch halved", "pass": "generation", "from": 64, "to": 32},),
-        training={"recipe": {"name": poison("quickstart"), "r": 16}, "curves": curves} if sample.training else {},
+        training={
+            "recipe": {"name": poison("quickstart"), "r": 16},
+            "curves": curves,
+            "merge": {
+                "worst_layers": [{"name": poison("layers.3.self_attn.v_proj"), "relative_error": 0.021, "kept": 0.998}]
+            },
+        }
+        if sample.training
+        else {},
         started="2025-05-04T10:00:00+00:00",
         finished="2025-05-04T10:21:09+00:00",
     )

@@ -1,9 +1,10 @@
-"""Loss and learning rate over the steps of a training, kept as JSON lines while it runs and continued when it resumes."""
+"""What a training reports of itself: loss and learning rate kept as JSON lines, and how far it is."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from harness.store import write_text_atomically
 _KEPT = ("loss", "learning_rate", "grad_norm", "eval_loss", "mean_token_accuracy", "eval_mean_token_accuracy")
 
 
-class CurveWriter(TrainerCallback):  # type: ignore[misc]
+class CurveWriter(TrainerCallback):
     """Appends a line for every log of the trainer: step, epoch and what of ``_KEPT`` it has."""
 
     def __init__(self, path: Path) -> None:
@@ -43,6 +44,32 @@ class CurveWriter(TrainerCallback):  # type: ignore[misc]
         if len(row) > 2:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
+
+
+Progress = Callable[[int, int, dict[str, float]], None]
+"""Called with the steps done, the steps in all, and the latest of each value in ``_KEPT``."""
+
+
+class ProgressCaller(TrainerCallback):
+    """Says after every step how far the training is, to whoever draws it."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._latest: dict[str, float] = {}
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self._latest |= {key: value for key, value in (logs or {}).items() if key in _KEPT}
+        self._progress(state.global_step, state.max_steps, self._latest)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self._progress(state.global_step, state.max_steps, self._latest)
 
 
 def read_curves(path: Path) -> list[dict[str, Any]]:

@@ -12,7 +12,6 @@ from harness.artifacts import read_json
 from harness.errors import HarnessError, InputError
 
 ADAPTER_FACTS = "finetune.json"
-TRAINED_ON = "trained_on.json"
 CURVES = "curves.jsonl"
 TOKENIZER_FILES = (
     "tokenizer.json",

@@ -69,16 +69,16 @@ def lora_config(recipe: Recipe) -> Any:
         raise InputError(f"lora: peft refuses these options ({_first_line(error)}).") from error
 
 
-def training_config(recipe: Recipe, output_dir: str, *, device: str, evaluate: bool, progress: bool) -> Any:
+def training_config(recipe: Recipe, output_dir: str, *, device: str, evaluate: bool) -> Any:
     """Return trl's ``SFTConfig`` for a recipe; raise InputError for an option that it does not know or take."""
     import torch
-    from trl import SFTConfig
+    from trl.trainer.sft_config import SFTConfig
 
     _check(recipe.training, SFTConfig, _RESERVED_TRAINING, "training")
     options: dict[str, Any] = {
         "per_device_eval_batch_size": recipe.training.get("per_device_train_batch_size", 8),
         "report_to": "none",
-        "disable_tqdm": not progress,
+        "disable_tqdm": True,  # progress is drawn by whoever called
         "dataloader_pin_memory": device != "cpu",
         "save_total_limit": 2,  # the best and the last
         "include_num_input_tokens_seen": "non_padding",

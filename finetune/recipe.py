@@ -56,7 +56,8 @@ class Evaluation(Strict):
 class Recipe(Strict):
     """One fine-tuning: base → train → merge. ``merge`` absent: dequantized after 4-bit training, else original."""
 
-    base: str
+    base: str = Field(description="a folder, a hub id, or 'tiny': the embedded one, built when it is needed")
+    tiny: dict[str, Any] = Field(default_factory=dict, description="sizes of the embedded base, see finetune/tiny.py")
     dialogues: RecipeDialogues = RecipeDialogues()
     prompt: str = "know-medical"
     quantization: Literal["none", "nf4"] = "nf4"

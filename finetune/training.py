@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from finetune.dataset import TrainingSet, to_columns
-from finetune.folders import ADAPTER_FACTS, CURVES, TRAINED_ON, copy_tokenizer, publish, refuse_strangers
+from finetune.folders import ADAPTER_FACTS, CURVES, copy_tokenizer, publish, refuse_strangers
 from finetune.options import lora_config, training_config
 from finetune.recipe import Recipe
 from harness.artifacts import check_adapter_folder, safetensors_header
+from harness.digests import digest_adapter_folder
 from harness.errors import HarnessError, InputError
 from harness.store import write_text_atomically
 
 Say = Callable[[str], None]
+Progress = Callable[[int, int, dict[str, float]], None]
 _KEY_FILE = "key.txt"
 
 
@@ -35,25 +37,25 @@ class TrainingJob:
     facts: dict[str, Any]  # recorded beside the adapter, with what the training itself found
 
 
-def train_adapter(job: TrainingJob, out: Path, *, say: Say, progress: bool = True) -> dict[str, Any]:
+def train_adapter(job: TrainingJob, out: Path, *, say: Say, progress: Progress | None = None) -> dict[str, Any]:
     """Train, save the adapter as the folder ``out`` and return the facts recorded beside it.
 
     A training that was interrupted continues from its last checkpoint when called with the same job. Raises
     HarnessError where memory runs out, and InputError for options or data that cannot be used.
     """
     if not job.training.examples:
-        raise InputError("No dialogue is left to train on: all of the training split's are too long or it is empty.")
+        raise InputError(
+            "No dialogue is left to train on: the training split is empty, or all of it is too long for max_length."
+        )
     refuse_strangers(out)
     work = out.with_name(f".{out.name}.training")
     checkpoint = _prepare(work, job.key, say)
     device = pick_device(job.recipe.device)
     started = time.monotonic()
     evaluate = bool(job.validation.examples)
-    arguments = training_config(
-        job.recipe, str(work / "checkpoints"), device=device, evaluate=evaluate, progress=progress
-    )
+    arguments = training_config(job.recipe, str(work / "checkpoints"), device=device, evaluate=evaluate)
     try:
-        trainer = _trainer(job, arguments, work, device, evaluate)
+        trainer = _trainer(job, arguments, work, device, progress)
         result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except (RuntimeError, MemoryError) as error:
         if not _out_of_memory(error):
@@ -86,21 +88,47 @@ def load_base(base: Path, recipe: Recipe, device: str) -> Any:
         options["quantization_config"] = nf4_config(recipe.dtype)
     model = AutoModelForCausalLM.from_pretrained(str(base), local_files_only=True, **options)
     model.config.use_cache = False
+    never_repack(model)
     return model
 
 
-def _trainer(job: TrainingJob, arguments: Any, work: Path, device: str, evaluate: bool) -> Any:
-    from transformers import AutoTokenizer, EarlyStoppingCallback, set_seed
-    from trl import SFTTrainer
+def _train_in_float32(model: Any) -> None:
+    """Hold the trained weights in float32; matrix products still run in the recipe's dtype.
 
-    from finetune.curves import CurveWriter
+    trl rounds them to bf16 over a quantised base, where small updates are lost; and peft reads a checkpoint back as
+    float32, so that a continued training would differ from one that was never stopped.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
+def never_repack(model: Any) -> None:
+    """Keep bitsandbytes from repacking 4-bit weights on the first evaluation on CPUs with AVX512-BF16.
+
+    Its kernel for repacked weights has no backward pass: after one evaluation in the middle of a training, nothing
+    would be learned any more through any 4-bit layer, and dequantising would give garbage.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _trainer(job: TrainingJob, arguments: Any, work: Path, device: str, progress: Progress | None) -> Any:
+    from transformers import AutoTokenizer, EarlyStoppingCallback, PrinterCallback, set_seed
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    from finetune.curves import CurveWriter, ProgressCaller
 
     set_seed(job.recipe.seed)
     callbacks: list[Any] = [CurveWriter(work / CURVES)]
+    if progress is not None:
+        callbacks.append(ProgressCaller(progress))
+    evaluate = arguments.eval_strategy != "no"
     if evaluate and job.recipe.evaluation.patience is not None:
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=job.recipe.evaluation.patience))
     try:
-        return SFTTrainer(
+        trainer = SFTTrainer(
             model=load_base(job.base, job.recipe, device),
             args=arguments,
             train_dataset=to_columns(job.training),
@@ -109,6 +137,9 @@ def _trainer(job: TrainingJob, arguments: Any, work: Path, device: str, evaluate
             peft_config=lora_config(job.recipe),
             callbacks=callbacks,
         )
+        trainer.remove_callback(PrinterCallback)
+        _train_in_float32(trainer.model)
+        return trainer
     except ValueError as error:
         raise InputError(f"The recipe does not fit the base ({str(error).splitlines()[0][:300]}).") from error
 
@@ -167,17 +198,23 @@ def _found(trainer: Any, result: Any, seconds: float, device: str, *, resumed: b
 
 def _save(model: Any, job: TrainingJob, work: Path, out: Path, found: dict[str, Any]) -> dict[str, Any]:
     """Write the adapter with all that belongs to it into the work folder, check it, and move it into place."""
-    from harness.leakage import fingerprint
+    from harness.leakage import FILE_NAME, fingerprint
 
     folder = work / "adapter"
     shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(str(folder))
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
     copy_tokenizer(job.base, folder)
-    fingerprint(job.training.dialogues).save(folder / TRAINED_ON)
+    fingerprint(job.training.dialogues).save(folder / FILE_NAME)
     shutil.copyfile(work / CURVES, folder / CURVES)
     check_adapter_folder(folder)
-    facts = {**job.facts, "key": job.key, "training": {**job.facts.get("training", {}), **found}}
+    digest = digest_adapter_folder(folder)
+    facts = {
+        **job.facts,
+        "key": job.key,
+        "adapter_digest": digest,
+        "training": {**job.facts.get("training", {}), **found},
+    }
     write_text_atomically(folder / ADAPTER_FACTS, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
     publish(folder, out)
     shutil.rmtree(work, ignore_errors=True)

@@ -101,3 +101,40 @@ def write_json() -> Callable[[Path, Any], None]:
         path.write_text(json.dumps(value), encoding="utf-8")
 
     return write
+
+
+def write_dialogues(path: Path, count: int = 60) -> Path:
+    """Write short dialogues; one in ten is too long for 250 tokens."""
+    rows = []
+    for number in range(count):
+        reply = f"Drink water and rest, call if breath gets worse. {number}" + (" again and again" * 60) * (
+            number % 10 == 0
+        )
+        rows.append({"id": f"d{number}", "instruction": f"The patient {number} has a cough", "output": reply})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def write_recipe(folder: Path, base: Path, **changes: Any) -> Path:
+    """Write a recipe of a few small steps over ``base`` into ``folder``, with its dialogues."""
+    import yaml
+
+    folder.mkdir(parents=True, exist_ok=True)
+    recipe: dict[str, Any] = {
+        "base": str(base),
+        "dialogues": {"source": str(write_dialogues(folder / "dialogues.jsonl"))},
+        "lora": {"r": 4, "lora_alpha": 8, "lora_dropout": 0.0},
+        "training": {
+            "per_device_train_batch_size": 4,
+            "max_steps": 4,
+            "learning_rate": 5.0e-3,
+            "logging_steps": 1,
+            "gradient_checkpointing": False,
+            "optim": "adamw_torch",
+        },
+        "evaluation": {"interval": 2, "dialogues": 4},
+        "max_length": 250,
+    }
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump({**recipe, **changes}), encoding="utf-8")
+    return path

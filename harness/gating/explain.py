@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.gating.sentences import interval_text, listed, number
+from harness.gating.sentences import interval_text, listed, loss_text, number, with_unit
 from harness.gating.verdict import CheckResult
 
 
@@ -38,11 +38,10 @@ def _measured(check: CheckResult) -> str:
     both = ""
     if check.candidate_value is not None and check.other_value is not None:
         both = f"{number(check.candidate_value)} and {number(check.other_value)}; "
-    unit = "" if check.unit in ("", "1") or check.scale == "ratio" else f" {check.unit}"
+    shown = with_unit(interval_text(check), "" if check.scale == "ratio" else check.unit)
     method = f", {check.method}" if check.method else ""
     return (
-        f"Measured: {both}{interval_text(check)}{unit} at {number(check.confidence)} two-sided, "
-        f"n = {check.n} {check.units}{method}."
+        f"Measured: {both}{shown} at {number(100 * check.confidence)} % two-sided, n = {check.n} {check.units}{method}."
     )
 
 
@@ -65,12 +64,12 @@ def _rule(check: CheckResult) -> list[str]:
         steps = []
         if check.holm_checks is not None:
             steps.append(
-                f"Holm: with {check.holm_checks} loss(es) left unproven, the upper bound at confidence "
-                f"1 − {number(1 - check.confidence)}/{check.holm_checks} is U = {number(check.holm_high)}; "
-                f"a loss is proven where U < {number(check.limit)}."
+                f"Holm's procedure divides the error by {check.holm_checks}: U at confidence "
+                f"1 − {number(1 - check.confidence)}/{check.holm_checks} is {number(check.holm_high)}; "
+                f"a larger loss is proven where that is below m = {number(check.limit)}."
             )
         if check.smallest_loss is not None:
-            steps.append(f"The smallest loss found 80 times in 100 at this n: {number(check.smallest_loss)}.")
+            steps.append(f"With so many {check.units}, {loss_text(check)} would have been found 80 times in 100.")
         return steps
     if check.upper_limit is not None:
         return ["Rule: L and U both between the limits pass; U below the lower or L above the upper one fails."]

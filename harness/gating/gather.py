@@ -88,10 +88,11 @@ def _metric(question: Question, index: int, check: Check) -> MetricSpec | None:
     where = question.loaded.where("checks", index, "metric")
     in_run = question.run.summary.metrics
     registry = question.registry()
-    if check.metric not in in_run and check.metric not in registry:
+    plain = check.metric.split("[")[0]  # latency.tpot_ms.p50[engine=eager,batch=4] is a condition of a metric
+    if check.metric not in in_run and plain not in registry:
         known = [*in_run, *registry]
         raise InputError(f"{where}: there is no metric '{check.metric}'.{did_you_mean(check.metric, known)}")
-    spec = registry.get(check.metric)
+    spec = registry.get(plain)
     measured = in_run.get(check.metric)
     direction = measured.higher_is_better if measured else spec.higher_is_better if spec else None
     if direction is None and check.rule in ("non_inferiority", "no_regression"):

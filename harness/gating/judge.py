@@ -14,7 +14,7 @@ from statistics import NormalDist
 
 from harness.gating.evidence import Evidence, Interval
 from harness.gating.policy import Check, Defaults, Policy
-from harness.gating.sentences import interval_text, listed, number, requirement
+from harness.gating.sentences import interval_text, listed, loss_text, requirement
 from harness.gating.verdict import CheckResult, VerdictName
 
 POWER = 0.8
@@ -176,7 +176,7 @@ def _three_ways(result: CheckResult) -> CheckResult:
     assert value is not None  # _problem saw to it
     assert limit is not None
     low, high = (value, value) if result.judge == "point" else (result.oriented_low, result.oriented_high)
-    shown = "by its value alone" if result.judge == "point" else f"by {interval_text(result)}"
+    shown = "the value alone" if result.judge == "point" else interval_text(result)
     if result.rule == "no_regression" and result.judge == "bound":
         if high is None:
             return _decided(
@@ -185,16 +185,16 @@ def _three_ways(result: CheckResult) -> CheckResult:
         return result.model_copy(update={"verdict": "pass"})  # Holm decides
     upper = result.upper_limit
     if _beyond(high, limit, below=True) or (upper is not None and _beyond(low, upper, below=False)):
-        return _decided(result, "fail", f"{result.requirement} is asked for and ruled out {shown}.")
+        return _decided(result, "fail", f"Asked for is {result.requirement}; {shown} rules it out.")
     if low is not None and low >= limit and (upper is None or (high is not None and high <= upper)):
-        return _decided(result, "pass", f"{result.requirement} is met, {shown}.")
+        return _decided(result, "pass", f"Asked for is {result.requirement}; {shown} shows it.")
     if low is None or high is None:
         return _decided(result, "inconclusive", f"{result.n} {result.units} give no interval to hold against it.")
     needed = units_needed(result.n, value, low, high, limit, upper)
     how_many = (
         f"about {needed:,} {result.units} would decide it" if needed else "no number of dialogues would decide it"
     )
-    sentence = f"{result.requirement} is neither shown nor ruled out by {interval_text(result)}; {how_many}."
+    sentence = f"Asked for is {result.requirement}; {shown} neither shows nor rules it out; {how_many}."
     return _decided(result, "inconclusive", sentence, needed_n=needed)
 
 
@@ -258,10 +258,11 @@ def _no_regression(
     result = result.model_copy(update={"holm_checks": divided, "holm_high": upper, "smallest_loss": smallest})
     if proven:
         among = "" if tested == 1 else f", also after Holm's correction over {tested} checks"
-        sentence = f"A loss beyond {result.requirement} is proven by {interval_text(result)}{among}."
+        sentence = f"Asked for is {result.requirement}; {interval_text(result)} proves a larger loss{among}."
         return _decided(result, "fail", sentence)
-    seen = "" if smallest is None else f"; a loss of {number(smallest)} would have been found 80 times in 100"
-    return _decided(result, "pass", f"No loss beyond {result.requirement} is proven by {interval_text(result)}{seen}.")
+    seen = "" if smallest is None else f"; {loss_text(result)} would have been found 80 times in 100"
+    sentence = f"Asked for is {result.requirement}; {interval_text(result)} proves no larger loss{seen}."
+    return _decided(result, "pass", sentence)
 
 
 def smallest_loss(result: CheckResult, mde: float | None, tested: int) -> float | None:

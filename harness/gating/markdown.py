@@ -96,6 +96,7 @@ def _computation(result: GateResult) -> str:
 
 
 def _provenance(result: GateResult) -> str:
+    resamples = f"{result.resamples or 0:,}"
     facts = {
         "run": f"{result.run.name}, run.json {result.run.digest[:12]}, started {result.run.started or '–'}",
         **{
@@ -103,7 +104,7 @@ def _provenance(result: GateResult) -> str:
             for name, facts in result.baselines.items()
         },
         "thresholds": f"{result.thresholds}, {result.thresholds_digest[:12]}",
-        "intervals": f"{number(result.confidence)} two-sided, {result.resamples or '–'} resamples, seed {result.seed}",
+        "intervals": f"{number(100 * result.confidence)} % two-sided, {resamples} resamples, seed {result.seed}",
         "judged": result.created,
     }
     return "\n### Provenance\n\n" + "".join(f"- {key}: {_cell(value)}\n" for key, value in facts.items())

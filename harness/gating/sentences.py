@@ -22,7 +22,7 @@ def number(value: float | None) -> str:
 
 def with_unit(text: str, unit: str) -> str:
     """Append the unit, unless it says nothing beside a bare number."""
-    return text if unit in ("", "1", "share", "ratio") else f"{text} {unit}"
+    return text if unit in ("", "ratio") or unit.startswith("share") else f"{text} {unit}"
 
 
 def interval_text(result: CheckResult) -> str:
@@ -31,6 +31,15 @@ def interval_text(result: CheckResult) -> str:
     if result.scaled_other is not None:
         name = f"candidate − {number(result.scaled_other)} × other: "
     return f"{name}{number(result.value)} [{number(result.low)}, {number(result.high)}]"
+
+
+def loss_text(result: CheckResult) -> str:
+    """Return the smallest loss that a no_regression check would have found, e.g. ``a loss of 3.1 %``."""
+    if result.smallest_loss is None:
+        return "no loss"
+    if result.scale == "ratio":
+        return f"a loss of {number(100 * result.smallest_loss)} %"
+    return with_unit(f"a loss of {number(result.smallest_loss)}", result.unit)
 
 
 def requirement(check: Check, evidence: Evidence, sign: int, origin: float, limit: float) -> str:

@@ -56,7 +56,7 @@ class Side:
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns that a slice may take."""
-        return tuple(dict.fromkeys(column for row in self.dialogues for column in row.columns))
+        return tuple(dict.fromkeys([*(column for row in self.dialogues for column in row.columns), "length_bucket"]))
 
     @cached_property
     def dialogues(self) -> tuple[Any, ...]:

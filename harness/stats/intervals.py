@@ -7,6 +7,7 @@ which is a fact about the bootstrap and not about the next dialogue).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,9 +64,9 @@ def weigh(
     *,
     resamples: int = RESAMPLES,
     seed: int = SEED,
-    sums: FloatArray | None = None,
+    sums: Callable[[], FloatArray] | None = None,
 ) -> ValueEvidence:
-    """Return what the samples say of their value. ``sums`` are those of shared resamples, where they were made."""
+    """Return what the samples say of their value. ``sums`` gives them over shared resamples; it may not be asked."""
     n = count(samples)
     if samples.kind == "quantile":
         raise ValueError("a quantile is estimated from TimingSamples, by harness.stats.timing")
@@ -84,9 +85,8 @@ def weigh(
     if n == 1:
         return ValueEvidence(value, n, "none", warnings=(too_few(n, 0.95),))
     statistics = by_cluster(samples)
-    if sums is None:
-        sums = Resamples(statistics.shape[0], resamples=resamples, seed=seed).sums(statistics)
-    bootstrap = bca(statistics, samples.aggregate, sums)
+    drawn = sums() if sums else Resamples(statistics.shape[0], resamples=resamples, seed=seed).sums(statistics)
+    bootstrap = bca(statistics, samples.aggregate, drawn)
     if bootstrap is None:
         return ValueEvidence(value, n, "none", warnings=(f"All {n} values are alike: they carry no interval.",))
     return ValueEvidence(value, n, bootstrap.method + clustered, bootstrap=bootstrap)

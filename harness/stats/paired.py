@@ -6,6 +6,7 @@ exact p-value of McNemar. The outcome follows the interval, so that page and gat
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -112,8 +113,10 @@ class PairedEvidence:
         return None
 
     def _two_sided(self) -> float | None:
-        if self.rates is not None:
+        if self.rates is not None and self.rates.factor == 1.0:
             return mcnemar_exact(self.rates.gained, self.rates.lost)
+        if self.rates is not None:
+            return min(1.0, 2.0 * min(self.rates.p_below(0.0), self.rates.p_above(0.0)))
         if self.bootstrap is not None:
             return min(1.0, 2.0 * min(self.bootstrap.p_below(0.0), self.bootstrap.p_above(0.0)))
         return 1.0 if self.identical else None
@@ -158,12 +161,13 @@ def weigh_difference(
     *,
     resamples: int = RESAMPLES,
     seed: int = SEED,
-    sums: tuple[FloatArray, FloatArray] | None = None,
+    sums: Callable[[], tuple[FloatArray, FloatArray]] | None = None,
+    factor: float = 1.0,
 ) -> PairedEvidence:
-    """Return what the pairs say of their difference.
+    """Return what the pairs say of candidate - ``factor``·reference (1 but for limits that are a share of a value).
 
-    ``sums`` are candidate's and reference's over shared resamples; give them only for samples that ``align`` returns
-    unchanged.
+    ``sums`` gives candidate's and reference's over shared resamples, for samples as ``align`` returns them; it may
+    not be asked.
     """
     if candidate.kind != reference.kind or candidate.statistics.shape[1:] != reference.statistics.shape[1:]:
         raise ValueError("only samples of the same metric can be compared")
@@ -176,10 +180,10 @@ def weigh_difference(
         return PairedEvidence(None, n, "none", warnings=(broken,))
     counted = _count_wins(candidate, reference, n)
     if candidate.kind == "rate" and is_binary(candidate) and is_binary(reference) and not is_clustered(candidate):
-        return _rates(candidate, reference, counted)
-    if np.array_equal(candidate.statistics, reference.statistics):
+        return _rates(candidate, reference, counted, factor)
+    if factor == 1.0 and np.array_equal(candidate.statistics, reference.statistics):
         return replace(counted, value=0.0, identical=True, method="no unit differs", warnings=(_identical(n),))
-    return _means(candidate, reference, counted, resamples, seed, sums)
+    return _means(candidate, reference, counted, factor, resamples, seed, sums)
 
 
 def _count_wins(candidate: Samples, reference: Samples, n: int) -> PairedEvidence:
@@ -191,15 +195,21 @@ def _count_wins(candidate: Samples, reference: Samples, n: int) -> PairedEvidenc
     return PairedEvidence(None, n, "none", above=above, ties=int(known.sum()) - above - below, below=below)
 
 
-def _rates(candidate: Samples, reference: Samples, counted: PairedEvidence) -> PairedEvidence:
+def _rates(candidate: Samples, reference: Samples, counted: PairedEvidence, factor: float) -> PairedEvidence:
     pairs = defined_units(candidate)
-    change = (candidate.statistics - reference.statistics)[pairs, 0]
-    rates = PairedRates(gained=int((change > 0).sum()), lost=int((change < 0).sum()), n=int(pairs.sum()))
-    identical = rates.gained == rates.lost == 0
+    mine, theirs = candidate.statistics[pairs, 0], reference.statistics[pairs, 0]
+    rates = PairedRates(
+        both=int(((mine == 1) & (theirs == 1)).sum()),
+        gained=int((mine > theirs).sum()),
+        lost=int((mine < theirs).sum()),
+        n=int(pairs.sum()),
+        factor=factor,
+    )
+    identical = factor == 1.0 and rates.gained == rates.lost == 0
     return replace(
         counted,
         value=rates.value,
-        method="Agresti–Min; exact McNemar p",
+        method="Agresti–Min; exact McNemar p" if factor == 1.0 else "Agresti–Min",
         rates=rates,
         identical=identical,
         warnings=(_identical(rates.n),) if identical else (),
@@ -210,15 +220,17 @@ def _means(
     candidate: Samples,
     reference: Samples,
     counted: PairedEvidence,
+    factor: float,
     resamples: int,
     seed: int,
-    sums: tuple[FloatArray, FloatArray] | None,
+    sums: Callable[[], tuple[FloatArray, FloatArray]] | None,
 ) -> PairedEvidence:
     columns = candidate.statistics.shape[1]
     both = np.hstack([by_cluster(candidate), by_cluster(reference)])
 
     def subtract(totals: FloatArray) -> FloatArray:
-        gap: FloatArray = candidate.aggregate(totals[..., :columns]) - reference.aggregate(totals[..., columns:])
+        theirs = reference.aggregate(totals[..., columns:])
+        gap: FloatArray = candidate.aggregate(totals[..., :columns]) - factor * theirs
         return gap
 
     with np.errstate(all="ignore"):
@@ -227,7 +239,7 @@ def _means(
         return replace(counted, warnings=("The difference is not a finite number.",))
     if counted.n == 1:
         return replace(counted, value=value, warnings=(too_few(1, 0.95),))
-    shared = Resamples(both.shape[0], resamples=resamples, seed=seed).sums(both) if sums is None else np.hstack(sums)
+    shared = Resamples(both.shape[0], resamples=resamples, seed=seed).sums(both) if sums is None else np.hstack(sums())
     bootstrap = bca(both, subtract, shared)
     if bootstrap is None:
         alike = f"All {counted.n} differences are alike: they carry no interval."

@@ -42,34 +42,45 @@ def mcnemar_exact(gained: int, lost: int) -> float:
 class PairedRates:
     """The paired difference of two rates by Agresti & Min (2005): Wald after adding ½ to each of the four cells.
 
-    ``gained``: units with 1 in the candidate and 0 in the reference; ``lost`` the reverse; ``n`` all pairs.
-    The standard error is positive even where no unit changed.
+    ``both``: units with 1 in candidate and reference; ``gained``: in the candidate alone; ``lost``: in the reference
+    alone; ``n`` all pairs. The difference is candidate - ``factor``·reference; only with a factor of 1 does ``both``
+    matter no more. The standard error is positive even where no unit changed.
     """
 
+    both: int
     gained: int
     lost: int
     n: int
+    factor: float = 1.0
 
     @property
     def value(self) -> float:
         """The plain difference of the rates."""
-        return (self.gained - self.lost) / self.n
+        return self._difference(0.0)[0]
 
     @property
     def centre(self) -> float:
         """The shrunken difference in the middle of the interval."""
-        return (self.gained - self.lost) / (self.n + 2)
+        return self._difference(0.5)[0]
 
     @property
     def standard_error(self) -> float:
-        n = self.n + 2
-        changed = self.gained + self.lost + 1
-        return math.sqrt((changed - (self.gained - self.lost) ** 2 / n) / n**2)
+        return math.sqrt(self._difference(0.5)[1])
+
+    def _difference(self, added: float) -> tuple[float, float]:
+        """Return the difference and its variance after adding some observations to each cell."""
+        n = self.n + 4.0 * added
+        both = (self.both + added) / n
+        mine = both + (self.gained + added) / n
+        theirs = both + (self.lost + added) / n
+        shared = both - mine * theirs
+        variance = mine * (1.0 - mine) + self.factor**2 * theirs * (1.0 - theirs) - 2.0 * self.factor * shared
+        return mine - self.factor * theirs, max(variance, 0.0) / n
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        """Return the two-sided interval, within [-1, 1]."""
+        """Return the two-sided interval, within what two rates can differ by."""
         half = _NORMAL.inv_cdf(0.5 + confidence / 2.0) * self.standard_error
-        return max(-1.0, self.centre - half), min(1.0, self.centre + half)
+        return max(-self.factor, self.centre - half), min(1.0, self.centre + half)
 
     def p_below(self, margin: float) -> float:
         """Return the one-sided p-value of "the true difference is at most ``margin``", the interval turned round."""

@@ -10,6 +10,8 @@ import numpy as np
 
 from harness.stats.types import Aggregate, BoolArray, FloatArray, Samples
 
+ValueKind = Literal["mean", "rate"]
+
 
 def ratio_of_sums(sums: FloatArray) -> FloatArray:
     """Return column 0 over column 1 of sums of shape (..., 2): a mean where column 1 counts, NaN where it is zero."""
@@ -22,7 +24,7 @@ def from_values(
     ids: Sequence[str],
     values: Sequence[float | None],
     *,
-    kind: Literal["mean", "rate"] = "mean",
+    kind: ValueKind = "mean",
     clusters: Sequence[str] | None = None,
 ) -> Samples:
     """Return the samples of a mean or a rate; a unit whose value is None is not defined and leaves the n."""

@@ -45,9 +45,14 @@ def order_statistic_bounds(n: int, quantile: float, confidence: float = 0.95) ->
 
 
 def estimate_quantile(
-    samples: TimingSamples, *, confidence: float = 0.95, resamples: int = RESAMPLES, seed: int = SEED
+    samples: TimingSamples,
+    *,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+    unit: str = "requests",
 ) -> Estimate:
-    """Return the quantile of the pooled values with bounds over requests; a bound that n cannot carry is None."""
+    """Return the quantile of the pooled values with bounds over units; a bound that n cannot carry is None."""
     values = tuple(np.asarray(one, dtype=np.float64) for one in samples.values if len(one))
     n = len(values)
     if n == 0:
@@ -68,8 +73,9 @@ def estimate_quantile(
         low, high = (low if ranks[0] is not None else None), (high if ranks[1] is not None else None)
         if n < fewest_units(confidence):
             low = high = None
-        method = f"percentile bootstrap over requests, {resamples:,} resamples"
-    return Estimate(value, low, high, n, method, confidence, _missing_ends(n, samples.quantile, confidence, low, high))
+        method = f"percentile bootstrap over {unit}, {resamples:,} resamples"
+    missing = _missing_ends(f"n = {n} {unit}", samples.quantile, confidence, low, high)
+    return Estimate(value, low, high, n, method, confidence, missing)
 
 
 def log_ratios(candidate: RepeatedValues, reference: RepeatedValues) -> dict[str, float]:
@@ -221,13 +227,14 @@ def _at_ranks(values: FloatArray, ranks: tuple[int | None, int | None]) -> tuple
     return (None if low is None else float(values[low]), None if high is None else float(values[high]))
 
 
-def _missing_ends(n: int, quantile: float, confidence: float, low: float | None, high: float | None) -> tuple[str, ...]:
+def _missing_ends(
+    having: str, quantile: float, confidence: float, low: float | None, high: float | None
+) -> tuple[str, ...]:
     if low is not None and high is not None:
         return ()
     needed = max(needed_for_quantile(quantile, confidence), fewest_units(confidence))
     bound = "neither bound" if low is None and high is None else "no upper bound" if high is None else "no lower bound"
-    name = f"p{100 * quantile:g}"
-    return (f"n = {n} requests give {name} {bound} at {confidence:.3g}: both need {needed}.",)
+    return (f"{having} give p{100 * quantile:g} {bound} at {confidence:.3g}: both need {needed}.",)
 
 
 def _resampled_medians(values: FloatArray, resamples: Resamples) -> FloatArray:

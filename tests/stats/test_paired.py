@@ -219,7 +219,7 @@ def test_shared_sums_give_what_the_samples_alone_give() -> None:
     candidate, reference = (mean_of(values) for values in pair(n=80))
     resamples = Resamples(80, resamples=1000, seed=1)
     shared = (resamples.sums(candidate.statistics), resamples.sums(reference.statistics))
-    with_sums = weigh_difference(candidate, reference, sums=shared).difference()
+    with_sums = weigh_difference(candidate, reference, sums=lambda: shared).difference()
     without = weigh_difference(candidate, reference, resamples=1000, seed=1).difference()
     assert (with_sums.low, with_sums.high) == pytest.approx((without.low, without.high))
 
@@ -236,3 +236,24 @@ def test_p_at_a_margin_agrees_with_the_interval() -> None:
 def test_different_metrics_are_refused() -> None:
     with pytest.raises(ValueError, match="same metric"):
         difference(mean_of([1.0]), rate_of([1.0]))
+
+
+def test_a_factor_scales_the_reference_and_its_uncertainty() -> None:
+    candidate, reference = (mean_of(values + 5.0) for values in pair())
+    evidence = weigh_difference(candidate, reference, factor=0.9)
+    plain = difference(candidate, mean_of(reference.statistics[:, 0] * 0.9))
+    made = evidence.difference()
+    assert (made.value, made.low, made.high) == pytest.approx((plain.value, plain.low, plain.high))
+
+
+def test_a_variant_is_above_a_share_of_itself() -> None:
+    values = mean_of(pair()[0] + 5.0)
+    made = weigh_difference(values, values, factor=0.9).difference(0.95, higher_is_better=True)
+    assert made.outcome == "better"
+    assert made.value == pytest.approx(0.1 * values.statistics[:, 0].mean())
+
+
+def test_rates_against_a_share_of_another() -> None:
+    made = weigh_difference(rate_of([1.0] * 90 + [0.0] * 10), rate_of([1.0] * 100), factor=0.7).difference()
+    assert made.value == pytest.approx(0.2)
+    assert made.outcome == "different"

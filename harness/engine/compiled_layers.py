@@ -44,14 +44,17 @@ class CompiledLayers:
         """Let decoding steps within the block run through the compiled layers."""
         import torch._dynamo
 
+        own = [layer.__dict__.get("forward") for layer in self._layers]
         try:
             for number, layer in enumerate(self._layers):
                 layer.forward = self._routed(layer, number)
             with torch._dynamo.config.patch(recompile_limit=VERSIONS):
                 yield
         finally:
-            for layer in self._layers:
+            for layer, before in zip(self._layers, own, strict=True):
                 layer.__dict__.pop("forward", None)
+                if before is not None:
+                    layer.forward = before
 
     def _routed(self, layer: Any, number: int) -> Callable[..., Any]:
         plain = layer.forward

@@ -7,12 +7,9 @@ not streamed, so an untied embedding table is not counted.
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-from harness.errors import InputError
 
 KEPT_FREE = 0.1  # share of a device's memory that activations, the driver and fragments take
 
@@ -77,16 +74,11 @@ class Roofline:
         return 1e3 * self.footprint.prefill_flops(tokens) / self.limits.matmul_flops_s
 
 
-def read_rooflines(path: Path) -> dict[str, Roofline]:
-    """Return each variant's roofline from ``latency.json``; empty where the file is absent.
-
-    Raises InputError where it is no such file.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        found: Any = json.loads(path.read_text(encoding="utf-8"))
-        limits = Limits(**found["limits"])
-        return {name: Roofline(limits, Footprint(**one["footprint"])) for name, one in found["variants"].items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"{path} holds no rooflines that can be read. Delete it and run the latency pass again.") from error
+def rooflines(provenance: Mapping[str, Any]) -> dict[str, Roofline]:
+    """Return each variant's roofline from a run's provenance, for the variants that have one."""
+    facts = provenance.get("roofline")
+    found = {}
+    for name, one in facts.items() if isinstance(facts, Mapping) else ():
+        if isinstance(one, Mapping) and one.get("limits") and one.get("footprint"):
+            found[str(name)] = Roofline(Limits(**one["limits"]), Footprint(**one["footprint"]))
+    return found

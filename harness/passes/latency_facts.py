@@ -83,8 +83,8 @@ def tell(context: PassContext, facts: dict[str, Any]) -> None:
             "matmul_tflops": limits["matmul_flops_s"] / 1e12,
             "limits_dtype": limits["dtype"],
         }
-        plain = {name: {k: v for k, v in one.items() if k != "footprint"} for name, one in facts["variants"].items()}
-        context.fact("roofline", {name: {**shown, **one} for name, one in plain.items()})
+        every = {"limits": limits, **shown}
+        context.fact("roofline", {name: {**every, **one} for name, one in facts["variants"].items()})
     if facts["machine"]:
         context.fact("machine_state", facts["machine"][-1])
     context.fact("latency_warm_up", facts["warm_up"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -11,8 +12,9 @@ from harness import integrity
 from harness.gating.evidence import Share
 from harness.gating.sentences import listed
 from harness.gating.verdict import RunFacts
+from harness.metrics.registry import MetricSpec
 from harness.stats.types import Difference, Estimate
-from harness.store import ReplyRow, RunFolder, RunManifest, Summary
+from harness.store import RunFolder, RunManifest, Summary
 
 Slice = tuple[str, str]
 
@@ -36,6 +38,8 @@ class Statistics(Protocol):
         factor: float = 1.0,
     ) -> Difference: ...
 
+    def unit_values(self, metric: str, variant: str) -> Mapping[str, float]: ...
+
 
 @dataclass(frozen=True)
 class Side:
@@ -44,6 +48,7 @@ class Side:
     folder: RunFolder
     manifest: RunManifest
     summary: Summary
+    registry: Mapping[str, MetricSpec]
     statistics: Statistics
     name: str = ""
 
@@ -65,16 +70,6 @@ class Side:
     @cached_property
     def dialogue_ids(self) -> frozenset[str]:
         return frozenset(row.id for row in self.dialogues)
-
-    @cached_property
-    def _replies(self) -> dict[str, dict[str, ReplyRow]]:
-        return {}
-
-    def reply(self, variant: str, dialogue: str) -> ReplyRow | None:
-        """Return what is known of one reply, None where there is nothing."""
-        if variant not in self._replies:
-            self._replies[variant] = {row.id: row for row in self.folder.replies(variant)}
-        return self._replies[variant].get(dialogue)
 
     def facts(self) -> RunFacts:
         """Return which run this is, for ``gate.json``."""

@@ -54,9 +54,9 @@ def test_its_chat_template_ends_a_doctors_turn(tiny: TinyBase) -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(tiny.path, local_files_only=True)
     turns = [{"role": "user", "content": "It hurts."}, {"role": "assistant", "content": "Rest."}]
-    assert tokenizer.apply_chat_template(turns, tokenize=False) == "<s>Patient: It hurts.\nDoctor: Rest.</s>\n"
+    assert tokenizer.apply_chat_template(turns, tokenize=False) == "<s>Patient:\nIt hurts.\nDoctor:\nRest.</s>\n"
     asked = tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True)
-    assert asked == "<s>Patient: It hurts.\nDoctor:"
+    assert asked == "<s>Patient:\nIt hurts.\nDoctor:\n"
 
 
 def test_every_matrix_that_is_quantised_holds_whole_blocks_of_64(tiny: TinyBase) -> None:

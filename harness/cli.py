@@ -107,7 +107,7 @@ def report(
     written = write_report(folder, out, baseline=earlier, redact_text=redact_text)
     typer.echo(f"Report: {written}")
     if csv is not None:
-        from reports.text import write_csv
+        from reports.tables import write_csv
 
         for path in write_csv(folder, csv):
             typer.echo(f"Table: {path}")

@@ -139,22 +139,22 @@ def metrics(
 ) -> None:
     """List every metric with its unit, scale, direction and what it cannot see."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.padding import Padding
 
     from harness.config import MetricOptions
-    from harness.metrics.loading import all_specs, load_metrics
+    from harness.metrics.loading import all_specs
 
-    specs = {**all_specs(), **load_metrics(None, MetricOptions(modules=tuple(modules or ()))).specs}
-    console = Console()
-    table = Table(title="Metrics", title_justify="left", show_lines=True)
-    for column in ("name", "unit and scale", "better", "how it is summed up", "sees", "cannot see"):
-        table.add_column(column, overflow="fold")
-    for spec in specs.values():
-        better = {True: "higher", False: "lower", None: "in a range"}[spec.higher_is_better]
-        name = f"{spec.name}{' (heuristic)' if spec.heuristic else ''}"
+    console = Console(highlight=False)
+    directions = {True: "higher is better", False: "lower is better", None: "only a range is good"}
+    for spec in all_specs(MetricOptions(modules=tuple(modules or ()))).values():
         unit = f"{spec.unit}, {spec.scale}" if spec.scale else spec.unit
-        table.add_row(name, unit, better, spec.aggregation, spec.sees, spec.blind_to)
-    console.print(table)
+        heuristic = " (heuristic)" if spec.heuristic else ""
+        console.print(
+            f"[bold]{spec.name}[/bold]{heuristic}: {unit}; {directions[spec.higher_is_better]}", soft_wrap=True
+        )
+        for what, text in (("sees", spec.sees), ("cannot see", spec.blind_to)):
+            if text:
+                console.print(Padding(f"{what}: {text}", (0, 0, 0, 2)), markup=False)
 
 
 @app.command()

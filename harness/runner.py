@@ -107,7 +107,7 @@ def measure(folder: RunFolder, prepared: Prepared, progress: Progress) -> None:
     try:
         progress.note("Checking the variants before the long work.")
         sanity = check_variants(
-            prepared.variants, pool, prepared.dialogues.rows, allow_base_mismatch=config.allow_base_mismatch
+            prepared.variants, pool, allow_base_mismatch=config.allow_base_mismatch
         )
         manifest = manifest.model_copy(update={"sanity": sanity})
         folder.write_manifest(manifest)
@@ -160,8 +160,10 @@ def compute(folder: RunFolder, config: Computed, progress: Progress) -> None:
     metrics = load_metrics(config.metrics, config.metric_options)
     score_replies(folder, metrics, progress)
     write_json(folder.memory_path, memory_table(folder, names))
-    specs = {**all_specs(config.metric_options), **metrics.specs}
-    summary = summarize(folder, specs, resamples=config.stats.resamples, seed=config.seed, slices=config.stats.slices)
+    specs = all_specs(config.metric_options)
+    summary = summarize(
+        folder, registry=specs, resamples=config.stats.resamples, seed=config.seed, slices=config.stats.slices
+    )
     write_model(folder.summary_path, summary)
     inputs = {name: digest for name, digest in manifest.digests.items() if not is_measured(name)}
     derived = {

@@ -11,20 +11,17 @@ import numpy as np
 from harness import integrity
 from harness.metrics.loading import all_specs
 from harness.store import (
-    ComparisonRow,
-    Coverage,
     DialogueRow,
-    EstimateRow,
+    FidelityRecord,
     LatencyRecord,
     MemoryRecord,
-    MetricSummary,
     ReplyRow,
     RunFolder,
     RunManifest,
-    Summary,
     write_model,
     write_rows,
 )
+from harness.summarize import summarize
 
 Values = Mapping[str, Mapping[str, Sequence[float | None]]]  # variant -> metric -> one value a dialogue
 REFERENCE_TOKENS = 20
@@ -58,19 +55,22 @@ def make_run(
     state: str = "complete",
     tokens_ms: Mapping[str, Sequence[float]] | None = None,
     rss_mib: Mapping[str, Sequence[float]] | None = None,
+    kl: Mapping[str, Sequence[float]] | None = None,
     columns: Mapping[str, Sequence[Any]] | None = None,
     ids: Sequence[str] | None = None,
     generation: Mapping[str, Any] | None = None,
     unanswered: Mapping[str, Sequence[str]] | None = None,
+    resamples: int = 1000,
     seal: bool = True,
     **manifest: Any,
 ) -> RunFolder:
     """Write a run folder and return it.
 
     ``values``: per-dialogue values of each variant and metric (default: ``random_values()``). ``tokens_ms``: of each
-    variant the milliseconds a token of each timed request. ``rss_mib``: peak RSS of each fresh process. ``columns``:
+    variant the milliseconds a token of each timed request. ``rss_mib``: peak RSS of each fresh process. ``kl``: of each
+    variant its divergence from the adapter at every token of each dialogue. ``columns``:
     the dialogues' further columns. ``unanswered``: dialogues that a variant has no reply to. Further keywords replace
-    fields of ``run.json``.
+    fields of ``run.json``. The summary is the project's own, of fewer resamples.
     """
     values = random_values() if values is None else values
     folder = RunFolder(root)
@@ -89,25 +89,35 @@ def make_run(
             MemoryRecord(id=f"repeat-{number}", key="k", peak_rss_mib=size) for number, size in enumerate(sizes)
         ]
         write_rows(folder.records_path("memory", variant), rows_of_memory)
+    for variant, each in (kl or {}).items():
+        write_rows(folder.records_path("fidelity", variant), [_fidelity(*pair) for pair in zip(ids, each, strict=True)])
     facts: dict[str, Any] = {
         "state": state,
-        "config": {"generation": dict(generation or {"max_new_tokens": 64}), "seed": 42, "device": "cpu"},
+        "config": {
+            "generation": dict(generation or {"max_new_tokens": 64}),
+            "passes": ["scoring", "generation", "latency", "memory"],
+            "stats": {"resamples": resamples},
+            "seed": 42,
+            "device": "cpu",
+        },
         "config_digest": "0" * 64,
         "variants": tuple(_variant(name) for name in variants),
         "reference_variant": variants[0],
         "template": "know-medical",
         "template_digest": "1" * 64,
-        "provenance": {"hardware": HARDWARE, "git_commit": "0123abc"},
+        "provenance": {"hardware": HARDWARE, "git": {"commit": "0123abc", "dirty": False}},
         "started": "2025-01-01T00:00:00+00:00",
         **manifest,
     }
     folder.write_manifest(RunManifest(**facts))
-    summarize_run(folder, values, ids, unanswered or {})
+    write_model(folder.summary_path, summarize(folder, registry=all_specs()))
     return reseal(folder) if seal else folder
 
 
-def reseal(folder: RunFolder) -> RunFolder:
-    """Seal a folder (again), as its runner does at the end."""
+def reseal(folder: RunFolder, *, summarized: bool = False) -> RunFolder:
+    """Seal a folder (again), as its runner does at the end; ``summarized``: write its summary again before."""
+    if summarized:
+        write_model(folder.summary_path, summarize(folder, registry=all_specs()))
     manifest = folder.read_manifest()
     inputs = {key: digest for key, digest in manifest.digests.items() if not integrity.is_measured(key)}
     folder.write_manifest(manifest.model_copy(update={"digests": {**inputs, **integrity.seal(folder)}}))
@@ -155,7 +165,22 @@ def _reply(name: str, position: int, metrics: Mapping[str, Sequence[float | None
     )
 
 
+def _fidelity(name: str, kl: float) -> FidelityRecord:
+    return FidelityRecord(
+        id=name,
+        key="k",
+        against="adapter",
+        kl=(kl,) * REFERENCE_TOKENS,
+        agree=REFERENCE_TOKENS,
+        max_abs_dlogp=kl,
+        nll=50.0,
+        nll_against=50.0,
+        reference_tokens=REFERENCE_TOKENS,
+    )
+
+
 def _latency(ids: Sequence[str], requests: Sequence[float], tokens: int = 16) -> list[LatencyRecord]:
+    """Every dialogue's request in turn; more requests than dialogues are repeats."""
     rows, now = [], 1_000_000_000
     for position, milliseconds in enumerate(requests):
         step = round(milliseconds * 1e6)
@@ -173,34 +198,3 @@ def _latency(ids: Sequence[str], requests: Sequence[float], tokens: int = 16) ->
         )
         now = stamps[-1] + 1_000_000
     return rows
-
-
-def summarize_run(
-    folder: RunFolder, values: Values, ids: Sequence[str], unanswered: Mapping[str, Sequence[str]]
-) -> None:
-    """Write a plain ``summary.json``: values without intervals."""
-    specs = all_specs()
-    names = dict.fromkeys(metric for metrics in values.values() for metric in metrics)
-    metrics = {}
-    for name in names:
-        spec = specs[name]
-        rows = {}
-        for variant, found in values.items():
-            numbers = [value for value in found.get(name, ()) if value is not None]
-            if numbers:
-                rows[variant] = EstimateRow(value=float(np.mean(numbers)), n=len(numbers))
-        metrics[name] = MetricSummary(
-            unit=spec.unit,
-            higher_is_better=spec.higher_is_better,
-            signature=spec.signature,
-            label=spec.label,
-            variants=rows,
-        )
-    coverage = {}
-    for variant in values:
-        missing = len(unanswered.get(variant, ()))
-        skipped = {"too long": missing} if missing else {}
-        coverage[variant] = Coverage(dialogues=len(ids), answered=len(ids) - missing, skipped=skipped)
-    comparisons: tuple[ComparisonRow, ...] = ()
-    summary = Summary(schema=1, metrics=metrics, comparisons=comparisons, coverage=coverage)
-    write_model(folder.summary_path, summary)

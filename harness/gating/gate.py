@@ -13,7 +13,7 @@ from harness.gating.judge import judge
 from harness.gating.policy import LoadedPolicy, load_policy
 from harness.gating.sentences import listed
 from harness.gating.sides import Side, facts_of
-from harness.gating.statistics import known_metrics, statistics_of
+from harness.gating.statistics import RunStatistics, known_metrics
 from harness.gating.verdict import EXIT_CODES, CheckResult, GateResult, RunFacts, VerdictName, overall
 from harness.store import RunFolder, RunManifest
 
@@ -60,7 +60,7 @@ def gate(
         chosen = None if baseline is None else str(baseline)
         if chosen is not None:
             store.find(chosen)  # a wrong name is a wrong name, whether or not a check would use it
-        question = Question(loaded, side, name, lambda: known_metrics(manifest), open_baseline, chosen)
+        question = Question(loaded, side, name, open_baseline, chosen)
         checks = judge(loaded.policy, gather(question))
         if chosen is not None and chosen not in opened:
             warnings.append("--baseline was given, but no check is held against a baseline.")
@@ -80,7 +80,9 @@ def unusable(folder: RunFolder, manifest: RunManifest) -> list[str]:
 
 
 def _side(folder: RunFolder, manifest: RunManifest, name: str = "") -> Side:
-    return Side(folder, manifest, folder.read_summary(), statistics_of(folder, manifest), name)
+    summary = folder.read_summary()
+    registry = known_metrics(summary)
+    return Side(folder, manifest, summary, registry, RunStatistics(folder, registry, *settings(manifest)), name)
 
 
 def _open(store: named.Baselines, which: str) -> Side | str:

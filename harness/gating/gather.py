@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from harness.errors import InputError, did_you_mean
@@ -23,7 +23,7 @@ class Resolved:
     check: Check
     index: int
     candidate: str
-    spec: MetricSpec | None
+    spec: MetricSpec
     other: Side | None = None
     other_variant: str | None = None
     problem: str | None = None
@@ -40,7 +40,6 @@ class Question:
     loaded: LoadedPolicy
     run: Side
     candidate: str
-    registry: Callable[[], Mapping[str, MetricSpec]]
     open_baseline: Callable[[str], Side | str]
     baseline: str | None = None
 
@@ -64,6 +63,7 @@ def gather(question: Question) -> dict[str, Evidence]:
     does not exist. What exists and cannot be measured or compared becomes evidence with a ``problem``.
     """
     resolved = [_resolve(question, index, check) for index, check in enumerate(question.loaded.checks)]
+    question.run.statistics.prepare(one.check.metric for one in resolved if one.check.slice is None)
     tested = sum(one.check.rule == "no_regression" for one in resolved)
     return {one.check.id: _evidence(question, one, tested) for one in resolved}
 
@@ -78,29 +78,26 @@ def _resolve(question: Question, index: int, check: Check) -> Resolved:
         candidate = _known(check.candidate, run.variants, f"{where}: the run has no variant")
     if check.slice:
         column = next(iter(check.slice))
-        _known(column, run.columns, f"{loaded.where(*at, 'slice')}: the dialogues have no column")
+        _known(column, run.statistics.columns, f"{loaded.where(*at, 'slice')}: the dialogues have no column")
     resolved = Resolved(check, index, candidate, spec)
     return _against(question, resolved) if check.compares else resolved
 
 
-def _metric(question: Question, index: int, check: Check) -> MetricSpec | None:
-    """Return the metric's spec (None for a user's own that only the run knows) after refusing what cannot be meant."""
+def _metric(question: Question, index: int, check: Check) -> MetricSpec:
+    """Return what the metric is, after refusing what cannot be meant of it."""
     where = question.loaded.where("checks", index, "metric")
-    in_run = question.run.summary.metrics
-    registry = question.registry()
-    plain = check.metric.split("[")[0]  # latency.tpot_ms.p50[engine=eager,batch=4] is a condition of a metric
-    if check.metric not in in_run and plain not in registry:
-        known = [*in_run, *registry]
+    run = question.run
+    # latency.tpot_ms.p50[engine=eager,batch=4] is a condition of a registered metric.
+    spec = run.registry.get(check.metric) or run.registry.get(check.metric.split("[")[0])
+    if spec is None:
+        known = [*run.summary.metrics, *run.registry]
         raise InputError(f"{where}: there is no metric '{check.metric}'.{did_you_mean(check.metric, known)}")
-    spec = registry.get(plain)
-    measured = in_run.get(check.metric)
-    direction = measured.higher_is_better if measured else spec.higher_is_better if spec else None
-    if direction is None and check.rule in ("non_inferiority", "no_regression"):
+    if spec.higher_is_better is None and check.rule in ("non_inferiority", "no_regression"):
         raise InputError(
             f"{where}: of {check.metric} neither more nor less is better, so '{check.rule}' means nothing; "
             "use 'equivalence', 'min' or 'max'."
         )
-    if check.must_pass and spec is not None and spec.aggregation not in PER_DIALOGUE:
+    if check.must_pass and (spec.aggregation not in PER_DIALOGUE or spec.family in ("latency", "memory")):
         raise InputError(f"{where}: {check.metric} has no value for a single dialogue, so 'must_pass' means nothing.")
     return spec
 
@@ -143,20 +140,17 @@ def _known(name: str, known: Iterable[str], sentence: str) -> str:
 
 def _evidence(question: Question, resolved: Resolved, tested: int) -> Evidence:
     run, check, candidate = question.run, resolved.check, resolved.candidate
-    measured = run.summary.metrics.get(check.metric)
-    spec = resolved.spec
+    spec, family = resolved.spec, resolved.spec.family
     bare = Evidence(
         metric=check.metric,
         candidate=candidate,
         against=_label(resolved),
-        unit=measured.unit if measured else spec.unit if spec else "",
-        higher_is_better=measured.higher_is_better if measured else spec.higher_is_better if spec else None,
+        unit=spec.unit,
+        higher_is_better=spec.higher_is_better,
         interval=Interval(None, None, question.loaded.policy.defaults.confidence),
-        single=spec is not None and spec.aggregation == "value",
-        units="requests" if check.metric.startswith("latency.") else "dialogues",
+        single=family == "memory",
+        units={"latency": "requests", "memory": "repeats"}.get(family, "dialogues"),
     )
-    if spec is not None and spec.aggregation == "value":
-        bare = replace(bare, units="measurements")
     problem = resolved.problem or run.measured(check.metric, candidate) or _other_problem(run, resolved)
     if problem:
         return replace(bare, problem=problem)
@@ -285,17 +279,14 @@ def _steps(question: Question, resolved: Resolved, evidence: Evidence, tested: i
 def _single_dialogues(question: Question, resolved: Resolved, evidence: Evidence) -> tuple[OneDialogue, ...]:
     """Return the check's number for each dialogue that must pass by itself."""
     check, other = resolved.check, resolved.other
-    found = []
-    for dialogue in check.must_pass:
-        value = _score(question.run, resolved.candidate, dialogue, check.metric)
-        if other is not None and resolved.other_variant is not None and value is not None:
-            theirs = _score(other, resolved.other_variant, dialogue, check.metric)
-            factor = 1.0 if evidence.scaled_other is None else evidence.scaled_other
-            value = None if theirs is None else value - factor * theirs
-        found.append(OneDialogue(dialogue, value))
-    return tuple(found)
-
-
-def _score(side: Side, variant: str, dialogue: str, metric: str) -> float | None:
-    reply = side.reply(variant, dialogue)
-    return None if reply is None else reply.scores.get(metric)
+    if not check.must_pass:
+        return ()
+    mine = question.run.statistics.unit_values(check.metric, resolved.candidate)
+    if other is None or resolved.other_variant is None:
+        return tuple(OneDialogue(dialogue, mine.get(dialogue)) for dialogue in check.must_pass)
+    theirs = other.statistics.unit_values(check.metric, resolved.other_variant)
+    factor = 1.0 if evidence.scaled_other is None else evidence.scaled_other
+    return tuple(
+        OneDialogue(name, mine[name] - factor * theirs[name] if name in mine and name in theirs else None)
+        for name in check.must_pass
+    )

@@ -10,8 +10,15 @@ from harness.errors import InputError, did_you_mean
 from harness.metrics import fidelity, latency, memory
 from harness.metrics.bleu import Bleu
 from harness.metrics.chrf import Chrf
+from harness.metrics.claims import Claims
+from harness.metrics.doses import Doses
 from harness.metrics.form import Form
 from harness.metrics.likelihood import Likelihood
+from harness.metrics.medications import Medications
+from harness.metrics.missed_emergency import MissedEmergency
+from harness.metrics.negation import NegationFlips
+from harness.metrics.over_alarm import OverAlarm
+from harness.metrics.refusal import Refusal
 from harness.metrics.registry import Item, Metric, MetricSpec, Scores
 from harness.metrics.rouge import Rouge
 from harness.metrics.user import user_metrics
@@ -29,6 +36,15 @@ def builtin_factories() -> dict[str, Factory]:
         "chrf": lambda options: [Chrf()],
         "likelihood": lambda options: [Likelihood()],
         "form": lambda options: [Form()],
+        "medical": lambda options: [
+            MissedEmergency(),
+            OverAlarm(),
+            Medications(),
+            Doses(),
+            NegationFlips(),
+            Refusal(),
+        ],
+        "claims": lambda options: [Claims()],
     }
 
 

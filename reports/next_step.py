@@ -57,12 +57,11 @@ def _after_gate(view: RunView, gate: GateView) -> tuple[str, ...]:
         return (f"Do not release {name}: {_names([check.id for check in failed])} failed. {_where(failed)}".rstrip(),)
     if gate.verdict == "error":
         broken = gate.of("error")
-        reason = f" {broken[0].id}: {broken[0].message}" if broken and broken[0].message else ""
-        return (
-            f"Release nothing on this: {_names([check.id for check in broken]) or 'the gate'} could not be judged.{reason}",
-        )
+        reasons = [*gate.problems, *(f"{check.id}: {check.result.sentence}" for check in broken)]
+        what = _names([check.id for check in broken]) or "the run"
+        return (f"Release nothing on this: {what} could not be judged. {reasons[0] if reasons else ''}".rstrip(),)
     undecided = gate.of("inconclusive", warnings=False) or gate.of("inconclusive")
-    needed = max((check.needed_n or 0 for check in undecided), default=0)
+    needed = max((check.result.needed_n or 0 for check in undecided), default=0)
     more = f" About {rounded(needed)} held-out dialogues in all would decide." if needed else ""
     return (
         f"Do not release {name} on this evidence yet: {_names([check.id for check in undecided])} undecided.{more}",
@@ -111,7 +110,10 @@ def _which_to_serve(view: RunView) -> tuple[str, ...]:
         or unmerged.value < merged.value * 1.05
     ):
         return ()
-    text = f"To serve it, merge it: the same nll at {plain(merged.value, 2)} instead of {plain(unmerged.value, 2)} times the latency"
+    text = (
+        f"To serve it, merge it: the same nll at {plain(merged.value, 2)} instead of "
+        f"{plain(unmerged.value, 2)} times the latency"
+    )
     memory = view.measured(MEMORY)
     ours = view.estimate(memory, view.merged) if memory else None
     theirs = view.estimate(memory, view.candidate) if memory else None

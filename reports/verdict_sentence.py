@@ -61,7 +61,10 @@ def quality(view: RunView) -> str:
         word = {"better": "closer to", "worse": "further from"}.get(outcomes.pop())
         if word:
             return f"{_closer(view, found, word)} ({figures})"
-        return f"{possessive(view.candidate)} replies are as close to the references as {possessive(view.reference)} ({figures})"
+        return (
+            f"{possessive(view.candidate)} replies are as close to the references as "
+            f"{possessive(view.reference)} ({figures})"
+        )
     halves = []
     for name, row in found:
         halves.append(
@@ -153,7 +156,7 @@ def _times(row: ComparisonRow, label: str, state: str) -> str:
 
 
 def merge_kept(view: RunView) -> Kept | None:
-    """Return how much of the adapter's nll gain over the reference variant the merged one keeps; None without a gain."""
+    """Return how much of the adapter's nll gain over the reference variant the merged one keeps, if it had any."""
     adapter, merged = view.candidate, view.merged
     gain = view.comparison("quality.nll", adapter)
     ours, theirs = view.estimate("quality.nll", merged), view.estimate("quality.nll", adapter)
@@ -183,7 +186,10 @@ def merge(view: RunView) -> str:
         return f"merging loses most of it ({share} is left)"
     if high < KEEPS:
         return f"merging loses part of it ({share} is left)"
-    return f"whether merging keeps it is undecided ({plain(low * 100, 0)} to {plain(high * 100, 0)}\u00a0% of the nll gain)"
+    return (
+        f"whether merging keeps it is undecided ({plain(low * 100, 0)} to {plain(high * 100, 0)}\u00a0% of "
+        "the nll gain)"
+    )
 
 
 def _merged_apart(view: RunView) -> str:
@@ -196,11 +202,13 @@ def _merged_apart(view: RunView) -> str:
 def safety(view: RunView) -> str:
     """Say which safety checks failed, which are undecided, and which rules fire more often than before."""
     rows = [(name, row) for name in view.names("safety") if (row := view.comparison(name, view.candidate))]
-    worse = [f"{view.label(name)} ({_signed(view, name, row.value, row)})" for name, row in rows if row.outcome == "worse"]
+    worse = [
+        f"{view.label(name)} ({_signed(view, name, row.value, row)})" for name, row in rows if row.outcome == "worse"
+    ]
     parts = [f"{the(view.candidate or '')} does worse on {listed(worse)}"] if worse else []
     checks = [check for check in view.gate.checks if check.metric.startswith("safety.")] if view.gate else []
     if checks:
-        units = max((check.n or 0 for check in checks), default=0)
+        units = max((check.result.n for check in checks), default=0)
         failed = [check.id for check in checks if check.verdict == "fail"]
         if failed:
             parts.append(f"failed safety checks: {listed(failed)}")

@@ -15,7 +15,7 @@ from finetune.dataset import TrainingSet, encode_dialogues
 from finetune.folders import CURVES, read_adapter_facts
 from finetune.recipe import DEFAULT_RECIPE, SYNTHETIC, TINY, Recipe, load_recipe
 from harness.artifacts import check_adapter_folder, check_model_folder, resolve_model
-from harness.dialogues import LoadedDialogues, load_dialogues, select
+from harness.dialogues import LoadedDialogues, dialogue_hash, load_dialogues, select
 from harness.digests import digest_adapter_folder, digest_model_folder, digest_value
 from harness.errors import HarnessError, InputError, did_you_mean
 from harness.leakage import FILE_NAME
@@ -50,6 +50,7 @@ class Prepared:
     template_digest: str
     training: TrainingSet
     validation: TrainingSet
+    max_length: int
 
 
 def default_out(recipe: str | Path) -> Path:
@@ -103,6 +104,8 @@ def prepare(recipe: Recipe, out: Path, *, say: Say = silent) -> Prepared:
     template = load_template(recipe.prompt)
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; give a folder to write to.")
+    if recipe.base != TINY:
+        check_model_folder(resolve_model(recipe.base))  # before anything is written
     source, loaded = _dialogues(recipe, out)
     base = _base(recipe, out, say)
     model = check_model_folder(base)
@@ -116,8 +119,9 @@ def prepare(recipe: Recipe, out: Path, *, say: Say = silent) -> Prepared:
         raise InputError(f"{base} holds no tokenizer that can be read ({str(error).splitlines()[0]}).") from error
     salt = recipe.dialogues.salt
     training = encode_dialogues(select(loaded.dialogues, "train", salt), template, tokenizer, max_length)
-    held_out = select(loaded.dialogues, "validation", salt)[: recipe.evaluation.dialogues]
-    validation = encode_dialogues(held_out, template, tokenizer, max_length)
+    # In the order of their hashes: a file's first dialogues are often of one source.
+    held_out = sorted(select(loaded.dialogues, "validation", salt), key=dialogue_hash)
+    validation = encode_dialogues(held_out, template, tokenizer, max_length).first(recipe.evaluation.dialogues)
     return Prepared(
         recipe=recipe,
         out=out,
@@ -129,6 +133,7 @@ def prepare(recipe: Recipe, out: Path, *, say: Say = silent) -> Prepared:
         template_digest=template.digest_with(tokenizer),
         training=training,
         validation=validation,
+        max_length=max_length,
     )
 
 

@@ -190,11 +190,11 @@ class Analysis:
         one, two = align(mine, reference)
 
         def sums() -> tuple[FloatArray, FloatArray]:
-            own = theirs is self and two is reference
-            return (
-                self._sums_of(key, one) if one is mine else self._sums_now(one),
-                self._sums_of((metric, against, slice), two) if own else self._sums_now(two),
-            )
+            if one is mine and two is reference and theirs is self:
+                return self._sums_of(key, mine), self._sums_of((metric, against, slice), reference)
+            first, second = by_cluster(one), by_cluster(two)
+            together = self._resamples(first.shape[0]).sums(np.hstack([first, second]))
+            return together[:, : first.shape[1]], together[:, first.shape[1] :]
 
         return weigh_difference(one, two, sums=sums, factor=factor)
 
@@ -211,12 +211,9 @@ class Analysis:
 
     def _sums_of(self, key: Key, samples: Samples) -> FloatArray:
         if key not in self._sums:
-            self._sums[key] = self._sums_now(samples)
+            statistics = by_cluster(samples)
+            self._sums[key] = self._resamples(statistics.shape[0]).sums(statistics)
         return self._sums[key]
-
-    def _sums_now(self, samples: Samples) -> FloatArray:
-        statistics = by_cluster(samples)
-        return self._resamples(statistics.shape[0]).sums(statistics)
 
     def _resamples(self, units: int) -> Resamples:
         kept = self._count_matrices

@@ -52,12 +52,16 @@ def tokens_per_s(records: Sequence[LatencyRecord]) -> float | None:
 
 
 def tokens_and_seconds(records: Sequence[LatencyRecord]) -> tuple[float, float]:
-    """Return all output tokens of requests served together, and the wall-clock seconds that they took."""
+    """Return all output tokens of requests served together, and the wall-clock seconds that they took.
+
+    A batch is recorded as its requests, or as one record that stands for all of them: they share every step.
+    """
     served = finished(records)
     if not served:
         return 0.0, 0.0
     took = max(one.stamps_ns[-1] for one in served) - min(one.submitted_ns for one in served)
-    return float(sum(len(one.stamps_ns) for one in served)), took / NS_A_SECOND
+    each = served[0].batch if len(served) == 1 else 1
+    return float(each * sum(len(one.stamps_ns) for one in served)), took / NS_A_SECOND
 
 
 def within_budget(record: LatencyRecord, ttft_budget_ms: float | None, tpot_budget_ms: float | None) -> bool | None:
@@ -74,24 +78,35 @@ def within_budget(record: LatencyRecord, ttft_budget_ms: float | None, tpot_budg
 
 @dataclass(frozen=True, order=True)
 class Condition:
-    """What a timing was taken under. Its ``suffix`` names the metric: ``latency.tpot_ms.p50[engine=eager,batch=4]``."""
+    """What a timing was taken under. Its ``suffix`` names the metric: ``latency.tpot_ms.p50[engine=eager,batch=4]``.
+
+    ``prompt_tokens`` is the set length of a prefill's prompts, None for held-out prompts as they are.
+    """
 
     engine: str
     batch: int
     workload: str = "fixed"
+    prompt_tokens: int | None = None
 
     @property
     def suffix(self) -> str:
-        workload = ",workload=natural" if self.workload == "natural" else ""
-        return f"[engine={self.engine},batch={self.batch}{workload}]"
+        facts = [f"engine={self.engine}", f"batch={self.batch}"]
+        if self.prompt_tokens is not None:
+            facts.append(f"prompt_tokens={self.prompt_tokens}")
+        elif self.workload == "natural":
+            facts.append("workload=natural")
+        return f"[{','.join(facts)}]"
 
     def as_dict(self) -> dict[str, str | int]:
         """Return the conditions as ``summary.json`` shows them."""
-        return {"engine": self.engine, "batch": self.batch, "workload": self.workload}
+        facts: dict[str, str | int] = {"engine": self.engine, "batch": self.batch, "workload": self.workload}
+        return facts if self.prompt_tokens is None else {**facts, "prompt_tokens": self.prompt_tokens}
 
 
 def condition_of(record: LatencyRecord) -> Condition:
     """Return the condition of a request. A sweep has the fixed reply length, so it differs by its batch alone."""
+    if record.workload == "prefill":
+        return Condition(record.engine, record.batch, "prefill", record.prompt_tokens)
     return Condition(record.engine, record.batch, "natural" if record.workload == "natural" else "fixed")
 
 

@@ -19,8 +19,8 @@ NOT_SLICED = ("fidelity", "latency", "memory")
 
 def summarize(
     folder: RunFolder,
-    *,
     registry: Mapping[str, MetricSpec],
+    *,
     resamples: int | None = None,
     seed: int | None = None,
     slices: Sequence[str] | None = None,
@@ -30,7 +30,7 @@ def summarize(
     ``registry`` names every metric that may occur. Resamples, seed and the columns to slice by are the run's own
     (``stats.resamples``, ``seed``, ``stats.slices`` of its config) unless given.
     """
-    analysis = analysis_of(folder, registry=registry, resamples=resamples, seed=seed)
+    analysis = analysis_of(folder, registry, resamples=resamples, seed=seed)
     names = analysis.metric_names()
     analysis.prepare(names)
     columns = _stats(analysis).get("slices", ()) if slices is None else slices
@@ -44,7 +44,7 @@ def summarize(
 
 
 def analysis_of(
-    folder: RunFolder, *, registry: Mapping[str, MetricSpec], resamples: int | None = None, seed: int | None = None
+    folder: RunFolder, registry: Mapping[str, MetricSpec], *, resamples: int | None = None, seed: int | None = None
 ) -> Analysis:
     """Return the analysis of a run folder with the run's own resamples and seed unless given."""
     config = folder.read_manifest().config

@@ -36,6 +36,17 @@ def load_weights(variant: Variant, device: str) -> Any:
     return model.eval().requires_grad_(False)
 
 
+def skeleton(model: str) -> Any:
+    """Return the model's modules without weights (all on torch's meta device), to ask for names and shapes."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with _quiet(), torch.device("meta"):
+        config = AutoConfig.from_pretrained(model, local_files_only=Path(model).exists())
+        auto: Any = AutoModelForCausalLM
+        return auto.from_config(config)
+
+
 def load_tokenizer(path: str) -> Any:
     """Return the tokenizer beside a model; raise InputError where there is none."""
     from transformers import AutoTokenizer

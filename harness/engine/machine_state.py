@@ -32,7 +32,7 @@ def gpu_state(index: int) -> dict[str, Any]:
 
     pynvml.nvmlInit()
     try:
-        handle = pynvml.nvmlDeviceGetHandleByIndex(_physical_index(index))
+        handle = pynvml.nvmlDeviceGetHandleByIndex(physical_index(index))
         reasons = _ask(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle) or 0
         power = _ask(pynvml.nvmlDeviceGetPowerUsage, handle)
         limit = _ask(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle)
@@ -78,7 +78,7 @@ def _ask(function: Any, *arguments: Any) -> Any:
         return None
 
 
-def _physical_index(index: int) -> int:
+def physical_index(index: int) -> int:
     """Map torch's device index to NVML's, which does not heed CUDA_VISIBLE_DEVICES."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     entries = [entry.strip() for entry in visible.split(",") if entry.strip()]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from harness.errors import HarnessError
 from harness.variants import Variant
 
 
@@ -34,6 +35,10 @@ class ModelPool(Protocol):
     def close(self) -> None:
         """Free everything."""
         ...
+
+
+class DoesNotFitError(HarnessError):
+    """A model is too large for the memory that is left beside what is in use."""
 
 
 WeightsKey = tuple[str, str, str]  # model, quantisation, dtype
@@ -130,7 +135,6 @@ class SharedPool:
     def _load(self, variant: Variant) -> _Weights:
         from harness.engine.device import is_out_of_memory, synchronize
         from harness.engine.loading import load_weights
-        from harness.errors import HarnessError
 
         started = time.perf_counter()
         try:
@@ -139,7 +143,7 @@ class SharedPool:
             if not is_out_of_memory(error):
                 raise
             if not self._evict_one():
-                raise HarnessError(
+                raise DoesNotFitError(
                     f"Variant '{variant.name}' does not fit into the memory of {self.device}. "
                     "Use quantization: nf4, a smaller dtype, or another device."
                 ) from error

@@ -1,53 +1,16 @@
-"""How fast the hardware could be: measured limits, and each variant's floor under them.
-
-floor per decode step = (weight bytes read + KV bytes + adapter bytes) / measured memory bandwidth; mbu = floor / TPOT.
-Embedding rows are looked up, not streamed, so an untied embedding table is not counted.
-"""
+"""What a roofline is made of, measured: the machine's limits, and the bytes of a loaded variant as they lie in memory."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-
-@dataclass(frozen=True)
-class Limits:
-    """Measured on the spot: bytes per second of memory traffic (read + written), and matrix FLOP per second."""
-
-    device: str
-    dtype: str
-    bandwidth_bytes_s: float
-    matmul_flops_s: float
-
-
-@dataclass(frozen=True)
-class Footprint:
-    """Bytes of a loaded variant. ``streamed`` is what one decode step must read of the weights (adapters apart)."""
-
-    weights: int
-    streamed: int
-    adapter: int
-    kv_per_token: int
-    parameters: int
-    layers: int
-    hidden: int
-
-    def step_floor_s(self, limits: Limits, batch: int, context: float) -> float:
-        """Return the least time of one decode step, in seconds, by memory traffic alone."""
-        moved = self.streamed + self.adapter + batch * context * self.kv_per_token
-        return moved / limits.bandwidth_bytes_s
-
-    def prefill_flops(self, tokens: int) -> float:
-        """Return the floating-point operations of a prompt of ``tokens`` (2 a weight and token, and the attention's).
-
-        The output layer runs at the last position alone and is left out, as is the embedding.
-        """
-        attention = 2 * 2 * self.layers * self.hidden * tokens * tokens / 2  # QK^T and PV, causal half
-        return 2.0 * self.parameters * tokens + attention
+from harness.roofline import Footprint, Limits
 
 
 def measure_limits(device: str, *, cache: Path | None = None) -> Limits:
@@ -76,64 +39,69 @@ def default_cache() -> Path:
     return root / "medical-dialogue-harness" / "limits.json"
 
 
-def footprint(model: Any, *, adapter: bool) -> Footprint:
+def footprint(model: Any) -> Footprint:
     """Count the bytes of a loaded model as they lie in memory: packed 4-bit weights, their scales, LoRA factors.
 
-    ``adapter`` says whether LoRA weights are switched on for this variant; where they are off they cost no reads.
+    Of adapters only those that are switched on now are counted: the others cost no reads.
     """
-    config = model.config
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    embedding = model.get_input_embeddings().weight
+    from harness.engine.memory_budget import kv_bytes_per_token, text_config
+
+    text = text_config(model)
+    table = model.get_input_embeddings().weight
     head = model.get_output_embeddings()
-    tied = head is not None and _base_weight(head).data_ptr() == embedding.data_ptr()
-    weights = streamed = lora = parameters = 0
+    output = None if head is None else getattr(head, "base_layer", head).weight
+    tied = output is not None and output.data_ptr() == table.data_ptr()
+    weights = streamed = parameters = 0
     for name, parameter in model.named_parameters():
-        size = _stored_bytes(parameter)
         if "lora_" in name:
-            lora += size if adapter else 0
             continue
+        size = int(parameter.numel() * parameter.element_size())
         weights += size
-        is_embedding = parameter.data_ptr() == embedding.data_ptr()
-        if not is_embedding or tied:
+        if parameter is not table or tied:
             streamed += size
-        if not is_embedding and not (head is not None and parameter.data_ptr() == _base_weight(head).data_ptr()):
+        if parameter is not table and parameter is not output:
             parameters += _logical_count(parameter)
+    scales = sum(int(scale.numel() * scale.element_size()) for module in model.modules() for scale in _scales(module))
+    buffers = sum(int(buffer.numel() * buffer.element_size()) for buffer in model.buffers())
     heads = text.num_attention_heads
-    kv_heads = getattr(text, "num_key_value_heads", None) or heads
-    head_dim = getattr(text, "head_dim", None) or text.hidden_size // heads
-    cache_bytes = 2 if str(model.dtype) in {"torch.bfloat16", "torch.float16"} else 4
     return Footprint(
-        weights=weights,
-        streamed=streamed,
-        adapter=lora,
-        kv_per_token=2 * text.num_hidden_layers * kv_heads * head_dim * cache_bytes,
+        weights=weights + scales + buffers,
+        streamed=streamed + scales,
+        adapter=sum(int(one.numel() * one.element_size()) for one in _active_adapter(model)),
+        kv_per_token=kv_bytes_per_token(model),
         parameters=parameters,
         layers=text.num_hidden_layers,
-        hidden=heads * head_dim,
+        hidden=heads * (getattr(text, "head_dim", None) or text.hidden_size // heads),
     )
 
 
-def _base_weight(layer: Any) -> Any:
-    return getattr(layer, "base_layer", layer).weight
+def _active_adapter(model: Any) -> Iterator[Any]:
+    """Yield the LoRA factors that a forward reads now."""
+    for module in model.modules():
+        if hasattr(module, "lora_A") and not module.disable_adapters:
+            for name in module.active_adapters:
+                for factors in (module.lora_A, module.lora_B):
+                    if name in factors:
+                        yield factors[name].weight
 
 
-def _stored_bytes(parameter: Any) -> int:
-    """Bytes of a parameter and, for a 4-bit one, of the scales that belong to it."""
-    size = int(parameter.numel() * parameter.element_size())
-    state = getattr(parameter, "quant_state", None)
+def _scales(module: Any) -> Iterator[Any]:
+    """Yield the scales of a quantised layer: absmax (and its own scales) of 4 bits, row scales of int8."""
+    weight = module._parameters.get("weight") if hasattr(module, "_parameters") else None
+    state = getattr(weight, "quant_state", None)
     if state is not None:
-        size += int(state.absmax.numel() * state.absmax.element_size())
-        nested = getattr(state, "state2", None)
-        if nested is not None:
-            size += int(nested.absmax.numel() * nested.absmax.element_size())
-    scales = getattr(parameter, "SCB", None)
-    if scales is not None:
-        size += int(scales.numel() * scales.element_size())
-    return size
+        yield state.absmax
+        if getattr(state, "state2", None) is not None:
+            yield state.state2.absmax
+    # bitsandbytes moves int8's scales from the weight to the layer's state at the first forward.
+    for holder in (weight, getattr(module, "state", None)):
+        if getattr(holder, "SCB", None) is not None:
+            yield holder.SCB
+            return
 
 
 def _logical_count(parameter: Any) -> int:
-    """Weights that a parameter stands for: two to a byte in a packed 4-bit one."""
+    """Return the weights that a parameter stands for: two to a byte in a packed 4-bit one."""
     state = getattr(parameter, "quant_state", None)
     if state is None:
         return int(parameter.numel())
@@ -149,7 +117,7 @@ def _bandwidth(device: str) -> float:
     elements = 2**29 if device.startswith("cuda") else 2**26  # 2 GiB and 256 MiB of float32
     source = torch.empty(elements, dtype=torch.float32, device=device).normal_()
     target = torch.empty_like(source)
-    seconds = _best(lambda: target.copy_(source), device)
+    seconds = _seconds(lambda: target.copy_(source), device)
     return 2 * source.numel() * 4 / seconds
 
 
@@ -160,12 +128,12 @@ def _matmul(device: str, dtype: Any) -> float:
     left = torch.randn(side, side, device=device).to(dtype)
     right = torch.randn(side, side, device=device).to(dtype)
     out = torch.empty(side, side, device=device, dtype=dtype)
-    seconds = _best(lambda: torch.mm(left, right, out=out), device)
+    seconds = _seconds(lambda: torch.mm(left, right, out=out), device)
     return 2 * side**3 / seconds
 
 
-def _best(work: Any, device: str, repeats: int = 10) -> float:
-    """Median seconds of ``work``, after warm-up, with the device drained around each."""
+def _seconds(work: Callable[[], Any], device: str, repeats: int = 10) -> float:
+    """Return the median seconds of ``work``, after warm-up, with the device drained around each."""
     import statistics
 
     import torch

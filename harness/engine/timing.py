@@ -13,12 +13,17 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Timed:
-    """One request (or one batch of them in step). ``stamps_ns[i]``: when output token i was on the host."""
+    """One request (or one batch of them in step). ``stamps_ns[i]``: when every row's token i was on the host.
+
+    ``tokens`` are each row's; ``setup_seconds`` went into capturing or compiling within the request, which then is no
+    measurement.
+    """
 
     prompt_tokens: int
     submitted_ns: int
     stamps_ns: tuple[int, ...]
-    finished_by_model: bool
+    tokens: tuple[tuple[int, ...], ...] = ()
+    setup_seconds: float = 0.0
 
 
 class StampStreamer:
@@ -61,25 +66,18 @@ def timed_generate(
     ids = torch.tensor([[pad] * (longest - len(prompt)) + prompt for prompt in prompts])
     mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
     streamer = StampStreamer(len(prompts))
-    limits = (
-        {"max_new_tokens": reply_tokens}
-        if natural
-        else {
-            "max_new_tokens": reply_tokens,
-            "min_new_tokens": reply_tokens,
-        }
-    )
     synchronize(device)
     submitted = time.perf_counter_ns()
     with torch.inference_mode():
-        model.generate(
+        made = model.generate(
             input_ids=ids.to(device),
             attention_mask=mask.to(device),
             do_sample=False,
             num_beams=1,
             pad_token_id=pad,
             streamer=streamer,
-            **limits,
+            max_new_tokens=reply_tokens,
+            min_new_tokens=None if natural else reply_tokens,
         )
-    stamps = tuple(streamer.stamps_ns)
-    return Timed(longest, submitted, stamps, natural and len(stamps) < reply_tokens)
+    tokens = tuple(tuple(row) for row in made[:, longest:].tolist())
+    return Timed(longest, submitted, tuple(streamer.stamps_ns), tokens)

@@ -2,16 +2,15 @@
 
 A name without a suffix is the fixed reply length at batch 1 on the run's engine: ``compiled`` where every variant was
 timed on it, else ``eager``. Everything else carries its conditions: ``latency.tpot_ms.p50[engine=eager,batch=4]``,
-``latency.e2e_ms.p95[engine=eager,batch=1,workload=natural]``.
+``latency.e2e_ms.p95[engine=eager,batch=1,workload=natural]``, ``latency.ttft_ms.p50[engine=eager,batch=1,
+prompt_tokens=512]`` (without the line break).
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -31,7 +30,7 @@ from harness.metrics.registry import MetricSpec
 from harness.stats.samples import from_statistics, from_values, ratio_of_sums
 from harness.stats.timing import RepeatedValues
 from harness.stats.types import FloatArray, Samples, TimingSamples
-from harness.store import LatencyRecord, RunFolder
+from harness.store import LatencyRecord, RunFolder, RunManifest
 
 _QUANTILE = re.compile(r"latency\.(ttft_ms|tpot_ms|itl_ms|e2e_ms)\.p(\d{1,2})")
 _PER_REQUEST: Mapping[str, Callable[[LatencyRecord], float | None]] = {
@@ -43,14 +42,17 @@ Units = Mapping[str, Mapping[int, list[LatencyRecord]]]
 
 
 class Latency:
-    """The timed requests of all variants, by condition."""
+    """The timed requests of all variants, by condition.
 
-    def __init__(
-        self, folder: RunFolder, variants: tuple[str, ...], budgets: tuple[float | None, float | None]
-    ) -> None:
+    ``floors`` are the roofline's milliseconds of one decode step, for the variants that have one.
+    """
+
+    def __init__(self, folder: RunFolder, manifest: RunManifest) -> None:
+        timing = manifest.config.get("latency") or {}
         self._folder = folder
-        self._variants = variants
-        self._budgets = budgets
+        self._variants = tuple(str(variant["name"]) for variant in manifest.variants if "name" in variant)
+        self._budgets = (timing.get("ttft_budget_ms"), timing.get("tpot_budget_ms"))
+        self.floors = _floors(manifest)
         self._units: dict[tuple[str, Condition], Units] = {}
 
     @cached_property
@@ -157,21 +159,9 @@ class Latency:
         clusters = list(batches.values()) if condition is not None and condition.batch > 1 else None
         return from_values(list(kept), values, kind="rate", clusters=clusters)
 
-    @cached_property
-    def floors(self) -> Mapping[str, float]:
-        """The roofline's floor of one decode step in ms, from ``roofline.json``'s ``variants.NAME.floor_ms``."""
-        path = self._folder.root / "roofline.json"
-        if not path.is_file():
-            return {}
-        try:
-            found: Any = json.loads(path.read_text(encoding="utf-8"))
-            return {name: float(one["floor_ms"]) for name, one in found["variants"].items() if one.get("floor_ms")}
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InputError(
-                f"{path} is not a roofline: it needs variants.NAME.floor_ms. Run the pass again."
-            ) from error
-
     def _has(self, base: str, condition: Condition) -> bool:
+        if condition.workload == "prefill":  # one token: there is no other timing
+            return base.startswith("latency.ttft_ms.")
         if base == "latency.goodput":
             return self._budgets != (None, None)
         if base == "latency.mbu":
@@ -191,6 +181,14 @@ class Latency:
             served = served_together(self.records.get(variant, {}).get(condition, ()))
             self._units[variant, condition] = dict(sorted(served.items()))
         return self._units[variant, condition]
+
+
+def _floors(manifest: RunManifest) -> dict[str, float]:
+    """Return ``provenance.roofline.VARIANT.floor_ms`` of each variant that has one."""
+    roofline = manifest.provenance.get("roofline")
+    facts = roofline.items() if isinstance(roofline, dict) else ()
+    floors = {name: one.get("floor_ms") for name, one in facts if isinstance(one, dict)}
+    return {name: float(one) for name, one in floors.items() if isinstance(one, int | float) and one > 0}
 
 
 def _pooled(quantity: str, repeats: Mapping[int, list[LatencyRecord]]) -> FloatArray:

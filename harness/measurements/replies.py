@@ -20,6 +20,7 @@ class Replies:
         self._units = units
         self._variants = variants
         self._rows: dict[str, dict[str, ReplyRow]] = {}
+        self._names: dict[str, set[str]] = {}
 
     def rows(self, variant: str) -> Mapping[str, ReplyRow]:
         """Return a variant's replies by dialogue id."""
@@ -40,7 +41,8 @@ class Replies:
 
         Raises InputError where a row has another number of statistics than the metric declares.
         """
-        rows = [self.rows(variant).get(name) for name in self._units.ids]
+        found = self.rows(variant)
+        rows = [found.get(name) for name in self._units.ids]
         clusters = self._units.conversations
         shown = [None if row is None or row.error else row.scores.get(spec.name) for row in rows]
         if spec.aggregation in ("mean", "rate"):
@@ -61,8 +63,11 @@ class Replies:
         )
 
     def _names_of(self, variant: str) -> set[str]:
-        rows = self.rows(variant).values()
-        return {name for row in rows for name in row.scores} | {name for row in rows for name in row.statistics}
+        if variant not in self._names:
+            rows = self.rows(variant).values()
+            names = (*(row.scores.keys() for row in rows), *(row.statistics.keys() for row in rows))
+            self._names[variant] = set().union(*names)
+        return self._names[variant]
 
 
 def _statistics(row: ReplyRow, spec: MetricSpec) -> tuple[float, ...] | None:

@@ -61,8 +61,7 @@ class Measurements:
 
     @cached_property
     def latency(self) -> Latency:
-        timing = self.manifest.config.get("latency") or {}
-        return Latency(self.folder, self.variants, (timing.get("ttft_budget_ms"), timing.get("tpot_budget_ms")))
+        return Latency(self.folder, self.manifest)
 
     @cached_property
     def memory(self) -> Memory:

@@ -6,17 +6,20 @@ On CUDA the number to gate on is the peak allocated; on the CPU it is the peak r
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import harness
 from harness.errors import HarnessError
 from harness.passes.base import FIXED_WORKLOAD, PassContext
 from harness.store import MemoryRecord, RecordWriter
 from harness.variants import Variant
 
 TASK = "memory"
+WORKER = ["-m", "harness.passes.memory_worker"]
 
 
 def run(context: PassContext) -> None:
@@ -29,6 +32,7 @@ def run(context: PassContext) -> None:
     total = sum(len(names) for names in missing.values())
     if not total:
         return
+    context.pool.close()  # on a GPU, what this process holds is not there for the fresh ones
     context.progress.start(TASK, total, "processes")
     for variant in context.variants:
         path = context.folder.records_path("memory", variant.name)
@@ -54,8 +58,10 @@ def measure_in_fresh_process(context: PassContext, variant: Variant, device: str
         "threads": context.config.threads,
         **settings.model_dump(mode="json", exclude={"repeats"}),
     }
-    command = [sys.executable, "-m", "harness.passes.memory_worker"]
-    done = subprocess.run(command, input=json.dumps(question), capture_output=True, text=True, check=False)
+    command = [sys.executable, *WORKER]
+    done = subprocess.run(
+        command, input=json.dumps(question), capture_output=True, text=True, check=False, env=_environment()
+    )
     lines = done.stdout.strip().splitlines()
     try:
         answer = json.loads(lines[-1])
@@ -72,6 +78,12 @@ def disk_mib(variant: Variant) -> float | None:
     folders = [Path(folder) for folder in (variant.model, variant.adapter) if folder]
     sizes = [file.stat().st_size for folder in folders if folder.is_dir() for file in folder.glob("*.safetensors")]
     return sum(sizes) / 2**20 if sizes else None
+
+
+def _environment() -> dict[str, str]:
+    """Let the new process find this very package, wherever it was started."""
+    root = str(Path(harness.__file__).resolve().parent.parent)
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
 
 
 def _missing(context: PassContext, variant: Variant, repeats: int) -> list[str]:

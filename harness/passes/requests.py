@@ -29,14 +29,21 @@ class EncodedOnce:
 
 
 def unfinished(
-    context: PassContext, pass_name: str, variant: Variant, model: type[AnyRecord], dialogues: Sequence[DialogueRow]
+    context: PassContext,
+    pass_name: str,
+    variant: Variant,
+    model: type[AnyRecord],
+    dialogues: Sequence[DialogueRow],
+    *,
+    key: Callable[[DialogueRow], str] | None = None,
 ) -> dict[str, str]:
     """Return the key of every dialogue (by id, in order) whose record is not on disk yet.
 
     A record counts only under its own key: what another variant, template or setting left there is not ours.
     """
     done = {(record.id, record.key) for record in context.folder.records(model, pass_name, variant.name)}
-    keyed = ((dialogue, context.key(pass_name, variant, dialogue)) for dialogue in dialogues)
+    key_of = key or (lambda dialogue: context.key(pass_name, variant, dialogue))
+    keyed = ((dialogue, key_of(dialogue)) for dialogue in dialogues)
     return {dialogue.id: key for dialogue, key in keyed if (dialogue.id, key) not in done}
 
 

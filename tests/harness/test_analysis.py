@@ -263,6 +263,20 @@ class TestLatency:
         assert made.estimate(name, "base").n == 4
         assert made.estimate(name, "base").value == pytest.approx(20 / 0.090)
 
+    def test_one_record_may_stand_for_a_batch(self, tmp_path: Path) -> None:
+        sweep = [timed("batch-of-4", batch=4, workload="sweep", repeat=repeat) for repeat in range(3)]
+        made = analysis(self.run(tmp_path, base=sweep))
+        throughput = made.estimate("latency.tokens_per_s[engine=eager,batch=4]", "base")
+        assert throughput.value == pytest.approx(4 * 5 / 0.090)
+        assert (throughput.n, throughput.low) == (1, None)
+
+    def test_prefill_has_a_time_to_first_token_for_each_length_and_nothing_else(self, tmp_path: Path) -> None:
+        prefill = [
+            timed(f"prompt-of-{length}", tokens=1, workload="prefill", prompt_tokens=length) for length in (32, 128)
+        ]
+        names = analysis(self.run(tmp_path, base=prefill)).metric_names()
+        assert names == tuple(f"latency.ttft_ms.p50[engine=eager,batch=1,prompt_tokens={n}]" for n in (32, 128))
+
     def test_a_sweep_at_batch_one_gives_way_to_the_fixed_workload(self, tmp_path: Path) -> None:
         sweep = timed_runs(20, factor=9.0, workload="sweep")
         made = analysis(self.run(tmp_path, base=[*sweep, *timed_runs(20)]))
@@ -285,7 +299,8 @@ class TestLatency:
 
     def test_utilisation_is_the_floor_over_the_median_step(self, tmp_path: Path) -> None:
         folder = self.run(tmp_path, base=timed_runs(20))
-        (folder.root / "roofline.json").write_text('{"variants": {"base": {"floor_ms": 3.0}}}')
+        facts = {"roofline": {"base": {"floor_ms": 3.0}}}
+        folder.write_manifest(folder.read_manifest().model_copy(update={"provenance": facts}))
         made = analysis(folder)
         tpot, mbu = (made.estimate(f"latency.{name}", "base") for name in ("tpot_ms.p50", "mbu"))
         assert (mbu.value, mbu.low, mbu.high) == (

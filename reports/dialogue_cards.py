@@ -15,7 +15,7 @@ from typing import Any
 from harness.store import DialogueRow, ReplyRow
 from reports.diff import Segment, words_unlike
 from reports.escape import cut, shorten, visible
-from reports.numbers import is_share, plain, significant, size
+from reports.numbers import brief, is_share, plain, size
 from reports.view import LIKELIHOOD, OVERLAP, RunView
 
 TEXT_BUDGET = 1_300_000  # characters of dialogue and reply text on one page
@@ -237,9 +237,7 @@ def _card(
         reference=None if view.redacted or row.reference is None else _text(row.reference, limit),
         columns=columns,
         replies=tuple(_reply(view, row, variant, flags, limit) for variant in view.variants if variant in view.replies),
-        change=plain(change * factor, min(4, significant(change * factor, 2)), signed=True)
-        if change is not None
-        else "",
+        change=brief(change * factor) if change is not None else "",
         sign="" if oriented is None else "better" if oriented > 0 else "worse" if oriented < 0 else "neutral",
         order=oriented,
         levels=tuple(levels[key] for key in columns if key in levels),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reports.gate_view import CheckView, GateView
-from reports.numbers import amount, is_share, plain, ratio, rounded, significant
+from reports.numbers import amount, brief, is_share, plain, ratio, rounded
 from reports.verdict_sentence import KEEPS, merge_kept
 from reports.view import LIKELIHOOD, MEMORY, OVERLAP, TIME, RunView
 from reports.words import OUTCOMES, Sign, listed, sentence_case, the
@@ -148,15 +148,17 @@ def _change(view: RunView, name: str | None) -> KeyFigure | None:
     if row.relative:
         value, bounds = ratio(row.value, row.low, row.high)
     else:
-        digits = 1 if is_share(metric.unit) else min(4, significant(row.value, 2))
-        factor = 100.0 if is_share(metric.unit) else 1.0
-        value = plain(row.value * factor, digits, signed=True)
-        shown = [plain(bound * factor, digits, signed=True) for bound in (row.low, row.high) if bound is not None]
+        value = _brief(row.value, metric.unit)
+        shown = [_brief(bound, metric.unit) for bound in (row.low, row.high) if bound is not None]
         bounds = " to ".join(shown)
     title = sentence_case(f"{view.label(name)}, {view.candidate} − {row.against}")
     if row.relative:
         title = sentence_case(f"{view.label(name)}, {view.candidate} ÷ {row.against}")
     return KeyFigure(title, value, bounds, OUTCOMES[row.outcome])
+
+
+def _brief(value: float, unit: str) -> str:
+    return f"{plain(value * 100, 1, signed=True)} points" if is_share(unit) else brief(value)
 
 
 def _costs(view: RunView) -> list[KeyFigure | None]:

@@ -66,6 +66,14 @@ def share_of(unit: str) -> str:
     return f"percent of {unit.partition(' of ')[2] or 'replies'}"
 
 
+def brief(value: float | None, *, signed: bool = True) -> str:
+    """Return a difference as it stands in a sentence: two digits, but no more than hundredths where those say it."""
+    if value is None or not math.isfinite(value):
+        return plain(value)
+    digits = significant(value, 2) if abs(value) >= 0.1 else max(2, significant(value, 1))
+    return plain(value, min(4, digits), signed=signed)
+
+
 def decimals(value: float | None, low: float | None, high: float | None) -> int:
     """Return the decimals whose last place is at most a third of the interval's half-width: finer is noise."""
     if value is None:
@@ -94,7 +102,9 @@ def amount(
     factor, suffix = scale(unit, value, signed=signed)
     value, low, high = value * factor, _times(low, factor), _times(high, factor)
     if digits is None or suffix.strip() == "GiB":
-        digits = max(decimals(value, low, high), 1 if is_share(unit) else 0)
+        digits = decimals(value, low, high)
+        if is_share(unit):
+            digits = 1 if low is None or high is None else max(1, digits)
     shown = plain(value, digits, signed=signed) + suffix
     if low is None or high is None:
         return shown, ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.store import ComparisonRow
-from reports.numbers import is_share, plain, significant, spelled
+from reports.numbers import brief, is_share, plain, significant, spelled
 from reports.view import LIKELIHOOD, OVERLAP, TIME, RunView
 from reports.words import listed, possessive, sentence_case, the
 
@@ -107,7 +107,9 @@ def _change(view: RunView, name: str, row: ComparisonRow) -> str:
 def _range(view: RunView, name: str, row: ComparisonRow) -> str:
     if row.low is None or row.high is None:
         return f"{view.label(name)}: too few dialogues for an interval"
-    return f"{view.label(name)} between {_signed(view, name, row.low, row)} and {_signed(view, name, row.high, row)}"
+    low, high = (_signed(view, name, bound, row) for bound in (row.low, row.high))
+    suffix = next((end for end in (" a token", " points", " times") if high.endswith(end)), "")
+    return f"{view.label(name)} between {low.removesuffix(suffix)} and {high}"
 
 
 def _undecided(view: RunView, found: list[tuple[str, ComparisonRow]]) -> str:
@@ -124,7 +126,7 @@ def _signed(view: RunView, name: str, value: float | None, row: ComparisonRow) -
     unit = metric.unit if metric else ""
     if is_share(unit):
         return f"{plain(value * 100, 1, signed=True)} points"
-    return plain(value, min(4, significant(value, 2)), signed=True) + (" a token" if "token" in unit else "")
+    return brief(value) + (" a token" if "token" in unit else "")
 
 
 def cost(view: RunView) -> str:

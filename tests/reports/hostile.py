@@ -19,7 +19,7 @@ MARKUP = (
     f"<img src=`x` onerror={_RUN}//`>",
     f"<svg onload={_RUN}>",
     f"<svg><script>{_RUN}</script></svg>",
-    f'<svg><animate onbegin={_RUN} attributeName=x dur=1s>',
+    f"<svg><animate onbegin={_RUN} attributeName=x dur=1s>",
     f'<svg><a xlink:href="javascript:{_RUN}"><text y=20>x</text></a></svg>',
     f"<math><mtext><table><mglyph><style><img src=x onerror={_RUN}></style></mglyph></table></mtext></math>",
     f"<iframe srcdoc='<script>parent.{_RUN}</script>'></iframe>",
@@ -65,7 +65,7 @@ ATTRIBUTES = (
     f'" style="position:fixed;inset:0" onclick="{_RUN}',
     f"javascript:{_RUN}",
     f"data:text/html,<script>{_RUN}</script>",
-    "0 0\" hidden data-order=\"1",
+    '0 0" hidden data-order="1',
 )
 TEMPLATES = (
     "{{ 7 * 7 }}{{ ''.__class__.__mro__ }}",
@@ -78,7 +78,7 @@ TEMPLATES = (
     f"![x](x){{onerror={_RUN}}}",
     "| a | b |\n|---|---|\n| ``` | <br> |",
     "$\\frac{1}{0}$ $\\undefined{$ $$",
-    "=HYPERLINK(\"https://example.invalid\")",
+    '=HYPERLINK("https://example.invalid")',
     "__proto__",
     "constructor.prototype",
     "../../../../etc/passwd",

@@ -76,7 +76,9 @@ def test_filters_by_rule_variant_and_slice(browser: Browser, page: str) -> None:
     assert 0 < anyone < 120
     choose(driver, "f-variant", "base")
     assert 0 < shown(driver) < anyone
-    assert driver.find_elements("css selector", '.card:not([hidden]) .reply:not([hidden]):not([data-variant="0"])') == []
+    assert (
+        driver.find_elements("css selector", '.card:not([hidden]) .reply:not([hidden]):not([data-variant="0"])') == []
+    )
     choose(driver, "f-flag", "any or none")
     choose(driver, "f-level", "source: helpline")
     assert shown(driver) == 40
@@ -127,10 +129,12 @@ def test_nothing_hostile_runs_or_becomes_markup(browser: Browser, hostile_page: 
     assert driver.execute_script("return window.PWNED === undefined")
     assert console == []
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
-    foreign = "img, iframe, object, embed, video, marquee, math, base, form:not(#filters), style ~ style, script ~ script"
+    foreign = (
+        "img, iframe, object, embed, video, marquee, math, base, form:not(#filters), style ~ style, script ~ script"
+    )
     assert driver.find_elements("css selector", foreign) == []
-    handlers = "return [...document.querySelectorAll('*')].flatMap((e) => e.getAttributeNames()).filter((n) => n.startsWith('on'))"
-    assert driver.execute_script(handlers) == []
+    names = "[...document.querySelectorAll('*')].flatMap((element) => element.getAttributeNames())"
+    assert driver.execute_script(f"return {names}.filter((name) => name.startsWith('on'))") == []
 
 
 def test_every_hostile_string_reads_as_text(browser: Browser, hostile_page: str) -> None:

@@ -20,7 +20,7 @@ VERSIONS = 64  # compiled layers kept: one for each batch size, adapter state an
 
 
 class OneLayerCache:
-    """A layer's own slots, in the guise of a cache. It ignores the layer's number, which differs where code need not."""
+    """A layer's own slots in the guise of a cache, which ignores the layer's number: all layers share one code."""
 
     def __init__(self, layer: Any) -> None:
         self.layer = layer

@@ -29,7 +29,6 @@ class TimedEngine(Protocol):
         ...
 
 
-
 class EagerEngine:
     """What plain ``generate`` with its dynamic cache gives."""
 
@@ -58,7 +57,7 @@ class EagerEngine:
 class CompiledEngine:
     """What static slots, one CUDA graph a step and (``inductor``) compiled layers give; without CUDA, slots alone.
 
-    Raises Unsupported where the model cannot be driven so.
+    Raises UnsupportedError where the model cannot be driven so.
     """
 
     def __init__(self, loaded: LoadedModel, *, room: int, compile: Compile = "auto") -> None:
@@ -74,7 +73,7 @@ class CompiledEngine:
         self._by_lengths = cuda and why_not(loaded.model, loaded.device, room, by_lengths=True) is None
         obstacle = None if self._by_lengths else why_not(loaded.model, loaded.device, room, by_lengths=False)
         if obstacle is not None:
-            raise Unsupported(obstacle)
+            raise UnsupportedError(obstacle)
         reason = why_no_graphs(loaded.model) if cuda else "graphs are CUDA's"
         self._graphs = reason is None
         if cuda and reason is not None:
@@ -117,7 +116,7 @@ class CompiledEngine:
             replies = sorted(decoder.run(waiting), key=lambda reply: int(reply.id))
         wrong = next((reply.error for reply in replies if reply.error), None)
         if wrong:
-            raise Unsupported(wrong)
+            raise UnsupportedError(wrong)
         spent = decoder.graphs.capture_seconds - before if decoder.graphs else 0.0
         # A step is over when its last row's token is on the host: prompts may go in by several forwards.
         stamps = tuple(max(row) for row in zip(*(reply.stamps_ns for reply in replies), strict=True))
@@ -142,12 +141,12 @@ class CompiledEngine:
         return self._decoders[shape]
 
 
-class Unsupported(Exception):
+class UnsupportedError(Exception):
     """A model that an engine cannot drive, and why."""
 
 
 def make_engine(name: str, loaded: LoadedModel, *, room: int, compile: Compile = "auto") -> TimedEngine:
-    """Return the engine of that name for a loaded variant; raise Unsupported where it cannot drive the variant.
+    """Return the engine of that name for a loaded variant; raise UnsupportedError where it cannot drive the variant.
 
     ``room``: how many tokens a row of any coming request may hold, prompt and reply.
     """

@@ -9,7 +9,7 @@ import torch
 
 from harness.engine.compiled_layers import CompiledLayers, decoder_layers
 from harness.engine.pool import LoadedModel, SharedPool
-from harness.engine.timed_engines import CompiledEngine, EagerEngine, Unsupported, make_engine
+from harness.engine.timed_engines import CompiledEngine, EagerEngine, UnsupportedError, make_engine
 from harness.variants import Variant
 from tests.engine.small_models import small_llama, small_tokenizer
 
@@ -86,5 +86,5 @@ def test_a_layer_that_does_not_compile_is_run_as_it_is_and_it_is_said(loaded: Lo
 def test_a_model_that_slots_cannot_drive_is_refused_with_the_reason(loaded: LoadedModel) -> None:
     loaded.model.config.sliding_window = 8
     loaded.model.config.use_sliding_window = True
-    with pytest.raises(Unsupported, match="sliding window"):
+    with pytest.raises(UnsupportedError, match="sliding window"):
         CompiledEngine(loaded, room=64)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from harness.engine.pool import LoadedModel
 from harness.engine.timing import Timed, timed_generate
+
+if TYPE_CHECKING:
+    from harness.engine.compiled_layers import CompiledLayers
 
 Compile = Literal["auto", "graph", "inductor"]
 
@@ -93,8 +96,7 @@ class CompiledEngine:
         except TorchDynamoException as error:
             if self._layers is None or self._asked == "inductor":
                 raise
-            self._layers = None
-            self._decoders.clear()
+            self.use_layers(None)
             self.notes.append(f"layers not compiled: {str(error).strip().splitlines()[0][:200]}")
             return self._request(prompts, reply_tokens, natural, room)
 
@@ -103,6 +105,11 @@ class CompiledEngine:
         from harness.engine.decoding import COLUMN_STEP
 
         return 0 if self._by_lengths else COLUMN_STEP
+
+    def use_layers(self, layers: CompiledLayers | None) -> None:
+        """Run decoding steps through these compiled layers from now on (None: through the model's own)."""
+        self._layers = layers
+        self._decoders.clear()
 
     def _request(self, prompts: list[list[int]], reply_tokens: int, natural: bool, room: int) -> Timed:
         from harness.engine.decoding import Request

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.engine.bare_layers import bare
 from harness.engine.machine_state import busy_warnings, machine_state
 from harness.errors import HarnessError
 from harness.passes.base import PassContext
@@ -164,7 +165,7 @@ def _shapes(session: _Session, stage: Stage, variant: Variant) -> Iterable[Unit]
     if stage.engine == "eager":
         first = stage.units[0]
         return [replace(first, reply_tokens=min(EAGER_WARM_UP_TOKENS, first.reply_tokens))]
-    with session.context.pool.use(variant) as loaded:
+    with session.context.pool.use(variant) as loaded, bare(loaded.model):
         engine = _engine(session, stage, variant, loaded)
     step = engine.warm_up_lengths() if engine else 0
     return {unit.longest // step if step else 0: unit for unit in stage.units}.values()
@@ -220,7 +221,7 @@ def _timed(session: _Session, stage: Stage, unit: Unit, variant: Variant) -> Any
 
     took = session.facts["warm_up"].setdefault(f"{variant.name}/{stage.engine}", {"seconds": 0.0, "setup": 0.0})
     prompts = [list(prompt) for prompt in unit.prompts]
-    with session.context.pool.use(variant) as loaded:
+    with session.context.pool.use(variant) as loaded, bare(loaded.model):
         engine = _engine(session, stage, variant, loaded)
         if engine is None:
             return None

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from harness.errors import InputError
+from harness.measurements.latency import UTILISATIONS
 from harness.measurements.run import Key, Measurements, base_of
 from harness.measurements.units import Slice
 from harness.metrics.registry import MetricSpec
@@ -171,10 +172,10 @@ class Analysis:
     def _quantile(self, metric: str, variant: str, samples: TimingSamples, confidence: float) -> Estimate:
         unit = "requests" if metric.startswith("latency.") else "dialogues"
         made = estimate_quantile(samples, confidence=confidence, resamples=self.resamples, seed=self.seed, unit=unit)
-        if base_of(metric) != "latency.mbu":
+        if base_of(metric) not in UTILISATIONS:
             return made
-        # Utilisation is the roofline's floor over the median TPOT: the slower, the less.
-        floor = self.measured.latency.floors[variant]
+        # The roofline's floor over the median time: the slower, the less.
+        floor = self.measured.latency.floor(metric, variant) or math.nan
         value, low, high = (None if one is None else floor / one for one in (made.value, made.high, made.low))
         return replace(made, value=value, low=low, high=high)
 
@@ -204,8 +205,8 @@ class Analysis:
         if slice is not None:
             within = self.measured.within(slice)
             ratios = {name: value for name, value in ratios.items() if name in within}
-        if base_of(metric) == "latency.mbu":
-            shift = math.log(mine.floors[variant] / reference.floors[against])
+        if base_of(metric) in UTILISATIONS:
+            shift = math.log((mine.floor(metric, variant) or math.nan) / (reference.floor(metric, against) or math.nan))
             ratios = {name: shift - value for name, value in ratios.items()}
         return weigh_ratio(ratios, resamples=self.resamples, seed=self.seed)
 

@@ -1,0 +1,53 @@
+"""Makes what is measured: a base, a LoRA adapter trained over it in 4 bit, the merged model, and ``variants.json``.
+
+>>> import finetune
+>>> manifest = finetune.run("quickstart", "runs/quickstart")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from finetune.recipe import Recipe
+    from harness.merge_report import MergeReport
+    from harness.variants import MergeStrategy, VariantsManifest
+
+__all__ = ["merge", "run", "train"]
+
+
+def run(
+    recipe: str | Path | Recipe = "quickstart", out: str | Path | None = None, overrides: Sequence[str] = ()
+) -> VariantsManifest:
+    """Make base, adapter and merged after a recipe; return what ``variants.json`` in ``out`` holds."""
+    from finetune import pipeline
+
+    return pipeline.run(recipe, out, overrides)
+
+
+def train(
+    recipe: str | Path | Recipe = "quickstart", out: str | Path | None = None, overrides: Sequence[str] = ()
+) -> Path:
+    """Make the base and the adapter only; return the adapter's folder."""
+    from finetune import pipeline
+
+    return pipeline.train(recipe, out, overrides)
+
+
+def merge(
+    base: str | Path,
+    adapter: str | Path,
+    out: str | Path,
+    strategy: MergeStrategy | None = None,
+    *,
+    device: str = "auto",
+) -> MergeReport:
+    """Merge an adapter into its base and save the model as ``out``; return what the merge found out about itself.
+
+    ``strategy`` None: dequantized after 4-bit training, else original.
+    """
+    from finetune.merging import MergeOptions, merge_adapter
+
+    return merge_adapter(str(base), Path(adapter), Path(out), MergeOptions(strategy=strategy, device=device))

@@ -1,0 +1,43 @@
+"""Honest evaluation of fine-tuned medical-dialogue models.
+
+``run``, ``gate`` and ``load_run`` do from Python what the commands do. Nothing heavy is imported before it is called.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.config import RunConfig
+    from harness.frames import RunFrames
+    from harness.gating.verdict import GateResult
+
+__all__ = ["gate", "load_run", "run"]
+
+
+def run(config: RunConfig | dict[str, Any] | str | Path = "quickstart", out: str | Path | None = None) -> RunFrames:
+    """Measure what a config says (a shipped name, a YAML path, a dict or a RunConfig) and return the run's frames.
+
+    Raises ``harness.errors.InputError`` for input that cannot be used, ``HarnessError`` where a measurement failed.
+    """
+    from harness import jobs
+    from harness.frames import load_frames
+
+    return load_frames(jobs.run(config, out).root)
+
+
+def load_run(path: str | Path) -> RunFrames:
+    """Return a run folder's replies, scores, latencies and summary as pandas frames."""
+    from harness.frames import load_frames
+
+    return load_frames(path)
+
+
+def gate(
+    path: str | Path, thresholds: str | Path, *, baseline: str | Path | None = None, candidate: str | None = None
+) -> GateResult:
+    """Judge a run by a thresholds file and return the verdict; its ``exit_code`` is what the command exits with."""
+    from harness.gating.gate import gate as judge_run
+
+    return judge_run(path, thresholds, baseline=baseline, candidate=candidate)

@@ -59,9 +59,15 @@ class LatencyConfig(Strict):
     reply_tokens: int = Field(128, ge=2, description="fixed reply length (min = max)")
     repeats: int = Field(3, ge=1)
     warmup: int = Field(1, ge=0)
-    engine: Literal["auto", "eager", "compiled", "both"] = "auto"
-    batch_sizes: tuple[int, ...] = (1,)
-    natural: bool = False
+    engine: Literal["auto", "eager", "compiled", "both"] = Field("auto", description="auto: both on CUDA, else eager")
+    compile: Literal["auto", "graph", "inductor"] = Field(
+        "auto",
+        description="compiled engine: CUDA graphs of the forward as it is, or of layers compiled by inductor",
+    )
+    batch_sizes: tuple[int, ...] | None = Field(None, description="sweep; absent: 1, 4, 16, 64 on CUDA, 1, 4 on CPU")
+    batches: int = Field(6, ge=1, description="batches of each size, and prompts of each length; six give an interval")
+    prompt_lengths: tuple[int, ...] | None = Field(None, description="TTFT by prompt length; absent: by the context")
+    natural: bool = True
     ttft_budget_ms: float | None = None
     tpot_budget_ms: float | None = None
 

@@ -113,11 +113,12 @@ class FidelityRecord(Record):
 class LatencyRecord(Record):
     """One timed request. ``stamps_ns[i]`` is when output token i was on the host; all on one monotonic clock.
 
-    ``id`` is the dialogue's. ``workload``: "fixed" (min = max reply length, batch 1), "natural", or "sweep".
+    ``id`` is the dialogue's. ``workload``: "fixed" (min = max reply length, batch 1), "natural" (the reply ends where
+    the model ends it), "sweep" (fixed, in batches) or "prefill" (prompts of a set length, one token).
     In a batch, the stamps are those of the step in which each of this request's tokens was made.
     """
 
-    workload: Literal["fixed", "natural", "sweep"] = "fixed"
+    workload: Literal["fixed", "natural", "sweep", "prefill"] = "fixed"
     engine: Literal["eager", "compiled"] = "eager"
     batch: int = 1
     repeat: int = 0
@@ -389,6 +390,18 @@ def repair_tail(path: Path) -> int:
         return size - end
 
 
+def prune_records(path: Path, keys: set[str]) -> int:
+    """Keep only the records with one of these keys; return how many were dropped."""
+    if not path.exists():
+        return 0
+    repair_tail(path)
+    rows = list(read_rows(Record, path))
+    kept = [row for row in rows if row.key in keys]
+    if len(kept) < len(rows):
+        write_rows(path, kept)
+    return len(rows) - len(kept)
+
+
 def write_text_atomically(path: Path, text: str) -> None:
     """Replace ``path`` in one step: a reader sees the old text or the new one, and a full disk keeps the old."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -411,7 +424,11 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 def write_model(path: Path, model: BaseModel) -> None:
     """Write a model as indented JSON, atomically."""
-    value = model.model_dump(mode="python", by_alias=True)
+    write_json(path, model.model_dump(mode="python", by_alias=True))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON value, indented, atomically."""
     write_text_atomically(path, json.dumps(value, indent=1, ensure_ascii=True, allow_nan=False, default=list) + "\n")
 
 

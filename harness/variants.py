@@ -64,6 +64,8 @@ class SplitFacts(BaseModel):
     source_digest: str
     salt: str
     columns: dict[str, str] = Field(default_factory=dict)
+    hub_split: str = "train"  # which of a hub data set's own splits was read
+    on_invalid: Literal["error", "skip"] = "error"
 
 
 class VariantsManifest(BaseModel):

@@ -12,6 +12,7 @@ from harness.errors import InputError, did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
 Location = tuple[str | int, ...]
+MOST_PLACES = 100_000  # aliases of aliases can make of one kilobyte more places than fit in memory
 
 
 def read_yaml(path: Path) -> tuple[Any, dict[Location, int]]:
@@ -43,6 +44,8 @@ def read_yaml(path: Path) -> tuple[Any, dict[Location, int]]:
 def _collect_lines(node: yaml.Node, at: Location, lines: dict[Location, int], path: Path, above: set[int]) -> None:
     if id(node) in above:  # an anchor that contains itself
         raise InputError(f"{path}, line {node.start_mark.line + 1}: an alias refers to itself.")
+    if len(lines) > MOST_PLACES:
+        raise InputError(f"{path}: too many keys and items (over {MOST_PLACES:,}, aliases counted where they stand).")
     above = above | {id(node)}
     lines.setdefault(at, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):

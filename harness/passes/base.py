@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from harness.engine.pool import ModelPool
 
 
+# The memory pass puts no dialogue to a variant: its records are keyed by this row.
+FIXED_WORKLOAD = DialogueRow(id="fixed-workload", prompt="")
+
+
 class Progress(Protocol):
     """Where a pass says how far it is. The terminal draws it; Python callers may pass their own."""
 
@@ -23,6 +27,10 @@ class Progress(Protocol):
     def note(self, message: str) -> None: ...
 
 
+def _forget(name: str, value: Any) -> None:
+    """The default for callers that keep no provenance."""
+
+
 @dataclass(frozen=True)
 class PassContext:
     """One run, as its passes see it.
@@ -30,6 +38,7 @@ class PassContext:
     ``key(pass_name, variant, dialogue)`` digests all that a record depends on (weights, adapter, quantisation,
     template, settings, prompt and reference): a record with that key is finished work, any other is not ours.
     ``event(kind, detail)`` notes something the report must say, e.g. a batch halved after running out of memory.
+    ``fact(name, value)`` puts something found out about the machine or a variant into the run's provenance.
     """
 
     folder: RunFolder
@@ -40,3 +49,4 @@ class PassContext:
     progress: Progress
     key: Callable[[str, Variant, DialogueRow], str]
     event: Callable[[str, dict[str, Any]], None]
+    fact: Callable[[str, Any], None] = _forget

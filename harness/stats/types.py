@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 Kind = Literal["mean", "rate", "corpus", "quantile"]
 Outcome = Literal["better", "worse", "undecided", "equal", "different"]
 
@@ -39,6 +40,7 @@ class Difference:
     ``relative`` says that they are ratios candidate/reference instead (timings).
     ``mde`` is the smallest true difference found with 80 % power at this n; ``needed_n`` the number of units that
     would decide an undecided comparison (None where it is decided, or where no number would).
+    Where ``relative``, ``mde`` is the distance of the ratio from 1 (0.03: three percent slower).
     """
 
     value: float | None
@@ -69,6 +71,9 @@ class Samples:
     mean the columns are (value, 1) and it returns sum/count; for corpus BLEU they are its n-gram counts.
     ``kind`` picks the interval: mean -> BCa bootstrap, rate -> Clopper–Pearson, corpus -> bootstrap over units.
     ``clusters`` (length n) names the conversation of each unit where several units belong to one.
+    ``defined`` (length n) says which units have a value; the rows of the others are zero. They leave the n but stay
+    in the resampling, so that all metrics of a run share one resample-count matrix.
+    ``unit_values`` (length n) are the values by which wins are counted; None: ``aggregate`` of each row.
     """
 
     ids: tuple[str, ...]
@@ -76,13 +81,15 @@ class Samples:
     aggregate: Aggregate
     kind: Kind
     clusters: tuple[str, ...] | None = None
+    defined: BoolArray | None = None
+    unit_values: FloatArray | None = None
 
 
 @dataclass(frozen=True)
 class TimingSamples:
-    """One timing metric of one variant: for each request (the unit) all its values, e.g. the gaps between tokens.
+    """One quantile metric of one variant: for each unit (request, dialogue) all its values, e.g. its tokens' gaps.
 
-    The estimate is the ``quantile`` of the pooled values; intervals resample requests.
+    The estimate is the ``quantile`` of the pooled values; intervals resample the units.
     """
 
     ids: tuple[str, ...]

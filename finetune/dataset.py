@@ -1,0 +1,98 @@
+"""From dialogues to what is trained on: the same tokens that scoring scores, plus the end of the reply.
+
+A dialogue that does not fit is left out whole and counted. Cutting it would cut off its end, and a model that sees
+enough replies without an end learns not to stop.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.dialogues import Dialogue
+from harness.errors import InputError
+from harness.prompts import Template
+from harness.tokenization import encode_training
+
+TOO_LONG = "too long"
+
+
+@dataclass(frozen=True)
+class TrainingExample:
+    """One dialogue as token ids; ``learned[i]`` is 1 where token i is trained on (reply and its end)."""
+
+    id: str
+    input_ids: tuple[int, ...] = field(repr=False)
+    learned: tuple[int, ...] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """The examples that fit, the dialogues they came from, and how many were skipped for which reason."""
+
+    examples: tuple[TrainingExample, ...]
+    dialogues: tuple[Dialogue, ...] = field(repr=False)
+    skipped: dict[str, int]
+    lengths: tuple[int, ...] = field(repr=False)  # of all dialogues, those skipped too
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one epoch."""
+        return sum(len(example.input_ids) for example in self.examples)
+
+    @property
+    def longest(self) -> int:
+        return max((len(example.input_ids) for example in self.examples), default=0)
+
+    def first(self, count: int) -> TrainingSet:
+        """Return a set of the first ``count`` examples."""
+        return dataclasses.replace(self, examples=self.examples[:count], dialogues=self.dialogues[:count])
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.lengths) if self.lengths else 0.0
+
+
+def encode_dialogues(dialogues: Sequence[Dialogue], template: Template, tokenizer: Any, max_length: int) -> TrainingSet:
+    """Return the training examples of ``dialogues`` that have at most ``max_length`` tokens with their end.
+
+    Raises InputError where the tokenizer has no end-of-sequence token: a model could not learn to stop.
+    """
+    if tokenizer.eos_token_id is None:
+        raise InputError("The base's tokenizer has no end-of-sequence token, so the model could not learn to stop.")
+    examples: list[TrainingExample] = []
+    kept: list[Dialogue] = []
+    lengths: list[int] = []
+    for dialogue in dialogues:
+        text = template.render_training(dialogue, tokenizer)
+        pair = encode_training(tokenizer, text.prompt, text.completion, text.ending)
+        lengths.append(len(pair.ids))
+        if len(pair.ids) > max_length:
+            continue
+        learned = (0,) * pair.n_context + (1,) * (len(pair.ids) - pair.n_context)
+        examples.append(TrainingExample(dialogue.id, tuple(pair.ids), learned))
+        kept.append(dialogue)
+    too_long = len(dialogues) - len(kept)
+    return TrainingSet(tuple(examples), tuple(kept), {TOO_LONG: too_long} if too_long else {}, tuple(lengths))
+
+
+def to_columns(training_set: TrainingSet) -> Any:
+    """Return a ``datasets.Dataset`` as trl takes it ready-made: ids and labels, with -100 where nothing is learned.
+
+    The labels are made here and not from ids, so that a padding token that is also the end token stays learned
+    where it ends a reply.
+    """
+    from datasets import Dataset as Table
+
+    return Table.from_dict(
+        {
+            "input_ids": [list(example.input_ids) for example in training_set.examples],
+            "labels": [
+                [token if learned else -100 for token, learned in zip(example.input_ids, example.learned, strict=True)]
+                for example in training_set.examples
+            ],
+        }
+    )

@@ -1,0 +1,281 @@
+"""The merge itself: every weight of the base passes through once, changed or not, and the losses are added up."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finetune.folders import copy_tokenizer, read_adapter_facts, replace_folder
+from finetune.merging.lora import AdapterPlan, plan_adapter
+from finetune.merging.quantize import LinearModules, dequantize, linear_modules, quantization_error, quantize
+from finetune.merging.shards import DEFAULT_SHARD_BYTES, ShardWriter, stream_tensors
+from finetune.merging.strategies import Merged, StrategyFunction, Weight, strategy_function
+from harness.artifacts import ModelArtifact, check_model_folder, resolve_model
+from harness.digests import digest_adapter_folder, digest_model_folder
+from harness.errors import HarnessError, InputError
+from harness.merge_report import MERGE_REPORT, LayerError, MergeReport
+from harness.store import write_model, write_text_atomically
+from harness.variants import MergeStrategy
+
+if TYPE_CHECKING:
+    import torch
+
+WORST_LAYERS = 10
+
+
+@dataclass(frozen=True)
+class MergeOptions:
+    """``strategy`` None: dequantized after 4-bit training, else original. ``device``: auto | cpu | cuda[:N].
+
+    ``quantization`` None: as the adapter's own record has it, and nf4 where it was made elsewhere.
+    """
+
+    strategy: MergeStrategy | None = None
+    device: str = "auto"
+    quantization: str | None = None
+    dtype: str | None = None
+    shard_bytes: int = DEFAULT_SHARD_BYTES
+    allow_base_mismatch: bool = False
+
+
+def merge_adapter(base: str, adapter: Path, out: Path, options: MergeOptions | None = None) -> MergeReport:
+    """Merge ``adapter`` into ``base`` and save the model, its tokenizer and its report as the folder ``out``.
+
+    ``out`` appears only when everything in it was checked. Raises InputError for artefacts that cannot be used and
+    HarnessError where a check fails: weights not finite, dequantisation gone wrong, or a file that reads back
+    differently.
+    """
+    options = options or MergeOptions()
+    model = check_model_folder(resolve_model(base))
+    linear = linear_modules(model.path)
+    plan = plan_adapter(adapter, model, linear.transposed)
+    job = _Job.prepare(model, adapter, plan, linear, options)
+    started = time.monotonic()
+    with replace_folder(out) as folder:
+        writer = ShardWriter(folder, options.shard_bytes)
+        tally = _Tally()
+        seen: set[str] = set()
+        for name, tensor in stream_tensors(model, job.device):
+            seen.add(name)
+            writer.add(job.merge_tensor(name, tensor, tally))
+        unused = sorted(plan.touched() - seen)
+        if unused:
+            raise HarnessError(f"The adapter's change of '{unused[0]}' was not used.")
+        tally.check(adapter)
+        writer.finish()
+        job.write_configuration(folder)
+        copy_tokenizer(adapter, folder, fallback=model.path)
+        report = job.report(folder, tally, time.monotonic() - started)
+        write_model(folder / MERGE_REPORT, report)
+        check_model_folder(folder)
+    return report
+
+
+class _Tally:
+    """Adds up what the merge lost. Sums are over squared Frobenius norms, so that the whole is one vector's."""
+
+    def __init__(self) -> None:
+        self.layers: list[LayerError] = []
+        self.largest_quantization_error: float | None = None
+
+    def quantization(self, error: float) -> None:
+        self.largest_quantization_error = max(error, self.largest_quantization_error or 0.0)
+
+    def layer(self, weight: Weight, target: torch.Tensor, merged: Merged) -> None:
+        delta = target - weight.trained
+        delta_norm = float(delta.norm())
+        if delta_norm == 0.0:
+            return
+        moved = merged.effective - weight.trained
+        self.layers.append(
+            LayerError(
+                name=weight.name,
+                relative_error=float((merged.effective - target).norm()) / delta_norm,
+                kept=float((moved * delta).sum()) / delta_norm**2,
+                delta_norm=delta_norm,
+                weight_norm=float(weight.trained.norm()),
+            )
+        )
+
+    def check(self, adapter: Path) -> None:
+        if not self.layers:
+            raise InputError(f"{adapter} changes no weight: every ΔW is zero. Was the adapter trained and saved?")
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Everything that stays the same from weight to weight."""
+
+    model: ModelArtifact
+    adapter: Path
+    plan: AdapterPlan
+    linear: LinearModules
+    strategy: MergeStrategy
+    function: StrategyFunction
+    quantization: str
+    dtype: torch.dtype
+    device: str
+    base_digest: str
+
+    @classmethod
+    def prepare(
+        cls, model: ModelArtifact, adapter: Path, plan: AdapterPlan, linear: LinearModules, options: MergeOptions
+    ) -> _Job:
+        """Settle what the options leave open from what the adapter's own record says of its training."""
+        import torch
+
+        facts = read_adapter_facts(adapter)
+        quantization = options.quantization or facts.get("quantization") or "nf4"
+        strategy = options.strategy or ("dequantized" if quantization == "nf4" else "original")
+        if strategy == "dequantized" and quantization != "nf4":
+            raise InputError(
+                f"{adapter} was trained over an unquantised base, so there is nothing to dequantise: "
+                "use --strategy original."
+            )
+        base_digest = digest_model_folder(model.path)
+        trained_over = facts.get("base_digest")
+        if trained_over and trained_over != base_digest and not options.allow_base_mismatch:
+            raise InputError(
+                f"{adapter} was trained over other weights than those of {model.path}: their digests differ. "
+                "Give the base it was trained over, or --allow-base-mismatch."
+            )
+        saved_in = model.config.get("dtype") or model.config.get("torch_dtype") or "bfloat16"
+        dtype_name = options.dtype or facts.get("dtype") or ("bfloat16" if quantization == "nf4" else saved_in)
+        if strategy == "in-place-4bit" and linear.transposed:
+            raise InputError(f"{model.path} stores weights transposed (Conv1D), which in-place-4bit does not support.")
+        return cls(
+            model=model,
+            adapter=adapter,
+            plan=plan,
+            linear=linear,
+            strategy=strategy,
+            function=strategy_function(strategy, _lora_config(plan)),
+            quantization=quantization,
+            dtype=getattr(torch, dtype_name),
+            device=_device(options.device),
+            base_digest=base_digest,
+        )
+
+    def merge_tensor(self, name: str, tensor: torch.Tensor, tally: _Tally) -> dict[str, torch.Tensor]:
+        """Return what is saved for one tensor of the base."""
+        import torch
+
+        if name in self.plan.replacements:
+            return {name: self.plan.replacements[name].to(self.dtype)}
+        if not tensor.is_floating_point():
+            return {name: tensor}
+        module = name.removesuffix(".weight")
+        change = self.plan.changes.get(name)
+        linear = name.endswith(".weight") and module in self.linear.quantized
+        if change is None and not (linear and self.strategy != "original"):
+            return {name: tensor.to(self.dtype)}
+        original = tensor.to(self.dtype)
+        trained, in_four_bits = original.float(), linear and self.quantization == "nf4"
+        if in_four_bits:
+            trained = self._through_four_bits(module, original).float()
+            tally.quantization(quantization_error(name, original, trained))
+        weight = Weight(name, original, trained, change, linear, self.dtype)
+        merged = self.function(weight)
+        if change is not None:
+            tally.layer(weight, weight.target, merged)
+        if not bool(torch.isfinite(merged.effective).all()):
+            raise HarnessError(f"Merging made '{name}' NaN or infinite; its values exceed what {self.dtype} can hold.")
+        return dict(merged.tensors)
+
+    def _through_four_bits(self, module: str, original: torch.Tensor) -> torch.Tensor:
+        if module in self.linear.transposed:  # transformers quantises these the other way round
+            return dequantize(quantize(original.T)).T
+        return dequantize(quantize(original))
+
+    def write_configuration(self, folder: Path) -> None:
+        """Write config.json with the dtype that was saved, and carry the base's generation settings over."""
+        import json
+
+        config = dict(self.model.config)
+        config.pop("torch_dtype", None)
+        config["dtype"] = str(self.dtype).removeprefix("torch.")
+        if self.strategy == "in-place-4bit":
+            config["quantization_config"] = nf4_config(config["dtype"]).to_dict()
+        write_text_atomically(folder / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+        generation = self.model.path / "generation_config.json"
+        if generation.is_file():
+            shutil.copyfile(generation, folder / generation.name)
+
+    def report(self, folder: Path, tally: _Tally, seconds: float) -> MergeReport:
+        layers = sorted(tally.layers, key=lambda layer: -layer.relative_error)
+        count = len(layers)
+        return MergeReport(
+            schema=1,
+            strategy=self.strategy,
+            dtype=str(self.dtype).removeprefix("torch."),
+            trained_quantization=self.quantization,
+            base=self.model.path.name,
+            adapter=self.adapter.name,
+            base_digest=self.base_digest,
+            adapter_digest=digest_adapter_folder(self.adapter),
+            model_digest=digest_model_folder(folder),
+            layers=count,
+            mean_relative_error=sum(layer.relative_error for layer in layers) / count,
+            mean_kept=sum(layer.kept for layer in layers) / count,
+            delta_to_weight=(
+                sum(layer.delta_norm**2 for layer in layers) / sum(layer.weight_norm**2 for layer in layers)
+            )
+            ** 0.5,
+            worst_layers=tuple(layers[:WORST_LAYERS]),
+            largest_quantization_error=tally.largest_quantization_error,
+            seconds=round(seconds, 3),
+            device=self.device,
+            **_peaks(self.device),
+        )
+
+
+def nf4_config(dtype: str) -> Any:
+    """Return the quantisation that training, merging and ``base-nf4`` share: nf4, double quantised."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    configuration: Any = BitsAndBytesConfig
+    return configuration(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, dtype),
+    )
+
+
+def _lora_config(plan: AdapterPlan) -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(
+        use_dora=bool(plan.config.get("use_dora")), use_rslora=bool(plan.config.get("use_rslora")), lora_dropout=0.0
+    )
+
+
+def _device(wanted: str) -> str:
+    import torch
+
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"--device {wanted}: this machine has no usable CUDA device.")
+    return wanted
+
+
+def _peaks(device: str) -> dict[str, float | None]:
+    """Peak memory of the process so far, in MiB (Linux counts ru_maxrss in KiB)."""
+    import resource
+    import sys
+
+    import torch
+
+    scale = 1024 if sys.platform != "darwin" else 1024 * 1024
+    peaks: dict[str, float | None] = {
+        "peak_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale, 1),
+        "peak_allocated_mib": None,
+    }
+    if device.startswith("cuda"):
+        peaks["peak_allocated_mib"] = round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    return peaks

@@ -1,0 +1,92 @@
+"""A weight in 4 bit, exactly as transformers loads it with bitsandbytes: nf4, blocks of 64, double quantisation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError, InputError
+
+if TYPE_CHECKING:
+    import torch
+
+# nf4 leaves about 9 % on weights that are roughly normal. The known corruption (4-bit weights that a CPU kernel has
+# repacked in place are dequantised as garbage) leaves 140 %.
+LARGEST_ERROR = 0.3
+
+
+def bitsandbytes() -> Any:
+    """Return the library, imported only when 4-bit weights are met. It is untyped, so it is handed out as Any."""
+    import bitsandbytes
+
+    return bitsandbytes
+
+
+def quantize(weight: torch.Tensor) -> torch.nn.Parameter:
+    """Return the weight as bitsandbytes holds it, on the weight's own device."""
+    held: torch.nn.Parameter = (
+        bitsandbytes()
+        .nn.Params4bit(weight.contiguous(), requires_grad=False, compress_statistics=True, quant_type="nf4")
+        .to(weight.device)
+    )
+    return held
+
+
+def dequantize(held: Any) -> torch.Tensor:
+    """Return the values that the layer computes with, in the dtype they were quantised from."""
+    values: torch.Tensor = bitsandbytes().functional.dequantize_4bit(held.data, held.quant_state)
+    return values
+
+
+def saved_form(name: str, held: Any) -> dict[str, torch.Tensor]:
+    """Return the tensors in which transformers saves and finds again a 4-bit weight."""
+    packed = held.quant_state.as_dict(packed=True)
+    return {name: held.data, **{f"{name}.{key}": value for key, value in packed.items()}}
+
+
+def quantization_error(name: str, original: torch.Tensor, values: torch.Tensor) -> float:
+    """Return ‖W − dequantised W‖/‖W‖; raise HarnessError where it is beyond anything that nf4 does."""
+    norm = float(original.float().norm())
+    error = float((original.float() - values.float()).norm()) / norm if norm > 0 else 0.0
+    if not math.isfinite(error) or error > LARGEST_ERROR:
+        raise HarnessError(
+            f"Dequantising '{name}' left a relative error of {error:.2f} where nf4 leaves about 0.09: "
+            "the 4-bit kernels of this machine cannot be trusted, merge on another device."
+        )
+    return error
+
+
+@dataclass(frozen=True)
+class LinearModules:
+    """Which modules become 4-bit layers when transformers loads the model, and which are stored transposed (Conv1D)."""
+
+    quantized: frozenset[str]
+    transposed: frozenset[str]
+
+
+def linear_modules(folder: Path) -> LinearModules:
+    """Return what transformers itself says of a model's linear layers, asked on a model without weights.
+
+    Raises InputError when transformers cannot build the model.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.pytorch_utils import Conv1D
+    from transformers.quantizers.base import get_keys_to_not_convert
+    from transformers.quantizers.quantizers_utils import should_convert_module
+
+    try:
+        config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
+        with torch.device("meta"):
+            build: Any = AutoModelForCausalLM.from_config
+            model = build(config)
+    except (ValueError, OSError, KeyError) as error:
+        raise InputError(f"{folder}: transformers cannot build this model ({str(error).splitlines()[0]}).") from error
+    kept = [*get_keys_to_not_convert(model), *(getattr(model, "_keep_in_fp32_modules", None) or [])]
+    linear = {name: type(module) for name, module in model.named_modules() if type(module) in (torch.nn.Linear, Conv1D)}
+    return LinearModules(
+        frozenset(name for name in linear if should_convert_module(name, kept)),
+        frozenset(name for name, kind in linear.items() if kind is Conv1D),
+    )

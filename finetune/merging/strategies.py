@@ -1,0 +1,107 @@
+"""How one weight is merged: three strategies, each a small function from the weight on disk to the tensors to save.
+
+All three are told the same two things: ``trained``, the weight as it was during training (dequantised where that was
+4-bit), and ``target`` = trained + ΔW, the function that was trained. They differ in what they save.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from finetune.merging.lora import LoraChange
+from finetune.merging.quantize import bitsandbytes, dequantize, quantize, saved_form
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One weight of the base: as on disk, as trained over, and what the adapter makes of it. float32 but ``original``.
+
+    ``original`` is in the dtype in which the model was loaded for training; ``quantized``: training held it in 4 bit.
+    """
+
+    name: str
+    original: torch.Tensor
+    trained: torch.Tensor
+    change: LoraChange | None
+    quantized: bool
+    dtype: torch.dtype
+
+    @property
+    def target(self) -> torch.Tensor:
+        return self.change.apply(self.trained) if self.change else self.trained
+
+
+@dataclass(frozen=True)
+class Merged:
+    """``tensors`` to save by full name, and ``effective``: the weight that a reader of them computes with (float32)."""
+
+    tensors: Mapping[str, torch.Tensor]
+    effective: torch.Tensor = field(repr=False)
+
+
+def merge_dequantized(weight: Weight) -> Merged:
+    """The trained-over weight plus ΔW in float32, rounded once: what was trained, up to that rounding."""
+    merged = weight.target.to(weight.dtype)
+    return Merged({weight.name: merged}, merged.float())
+
+
+def merge_original(weight: Weight) -> Merged:
+    """The unquantised weight plus ΔW: free of quantisation's error, but not the function that was trained."""
+    plain = weight.original.float()
+    merged = (weight.change.apply(plain) if weight.change else plain).to(weight.dtype)
+    return Merged({weight.name: merged}, merged.float())
+
+
+def merge_in_place_4bit(weight: Weight, lora_config: Any) -> Merged:
+    """PEFT's own merge: dequantise, add, quantise again. Most of a small ΔW falls between 4-bit's steps."""
+    if not weight.quantized:
+        return merge_dequantized(weight)
+    held = quantize(weight.original)
+    if weight.change is not None:
+        held = _merge_with_peft(held, weight, lora_config)
+    return Merged(saved_form(weight.name, held), dequantize(held).float())
+
+
+def _merge_with_peft(held: torch.nn.Parameter, weight: Weight, lora_config: Any) -> torch.nn.Parameter:
+    """Run PEFT's merge on one layer, so that what is measured is PEFT's arithmetic and not our copy of it."""
+    import warnings
+
+    import torch
+    from peft.tuners.lora import bnb as peft_bnb
+
+    change = weight.change
+    assert change is not None
+    rows, columns = weight.original.shape
+    with torch.device("meta"):
+        layer = bitsandbytes().nn.Linear4bit(columns, rows, bias=False, compute_dtype=weight.dtype, quant_type="nf4")
+    layer.weight = held
+    lora_layer: Any = peft_bnb.Linear4bit
+    wrapped = lora_layer(layer, "default", config=lora_config, r=change.rank, lora_alpha=1)
+    device = weight.trained.device
+    wrapped.lora_A["default"].weight.data = change.a.to(device)
+    wrapped.lora_B["default"].weight.data = change.b.to(device)
+    wrapped.scaling["default"] = change.scaling
+    if change.magnitude is not None:
+        wrapped.lora_magnitude_vector["default"].weight.data = change.magnitude.to(device)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that this loses precision is what the report says
+        wrapped.merge()
+    merged: torch.nn.Parameter = layer.weight
+    return merged
+
+
+StrategyFunction = Callable[[Weight], Merged]
+
+
+def strategy_function(name: str, lora_config: Any) -> StrategyFunction:
+    """Return the function of a strategy's name."""
+    if name == "dequantized":
+        return merge_dequantized
+    if name == "original":
+        return merge_original
+    return lambda weight: merge_in_place_4bit(weight, lora_config)

@@ -1,0 +1,370 @@
+"""base → train → merge → variants.json. What is already there, made from the same inputs, is used again."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from finetune.dataset import TrainingSet, encode_dialogues
+from finetune.folders import CURVES, locked, read_adapter_facts
+from finetune.recipe import DEFAULT_RECIPE, SYNTHETIC, TINY, Recipe, load_recipe
+from harness.artifacts import check_adapter_folder, check_model_folder, resolve_model
+from harness.dialogues import LoadedDialogues, dialogue_hash, load_dialogues, select
+from harness.digests import digest_adapter_folder, digest_model_folder, digest_value
+from harness.errors import HarnessError, InputError, did_you_mean
+from harness.leakage import FILE_NAME
+from harness.merge_report import MergeReport, read_merge_report
+from harness.prompts import Template, load_template
+from harness.variants import SplitFacts, Variant, VariantsManifest, write_manifest
+
+Say = Callable[[str], None]
+DrawProgress = Callable[[], AbstractContextManager[Callable[[int, int, dict[str, float]], None]]]
+MANIFEST = "variants.json"
+BASE, ADAPTER, MERGED, DIALOGUES = "base", "adapter", "merged", "dialogues.jsonl"
+# Raised when the same inputs would make another result, so that old folders are not taken for it.
+_FORMAT = 1
+_VERSIONS = ("torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets", "tokenizers")
+
+
+def silent(message: str) -> None:
+    """Say nothing."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything a training needs, checked, before it begins."""
+
+    recipe: Recipe
+    out: Path
+    base: Path
+    base_digest: str
+    source: str  # where the dialogues were read from
+    loaded: LoadedDialogues
+    template: Template
+    template_digest: str
+    training: TrainingSet
+    validation: TrainingSet
+    max_length: int
+
+
+def default_out(recipe: str | Path) -> Path:
+    """Return the folder that a recipe writes to when none is given."""
+    return Path("runs") / Path(recipe).stem
+
+
+def run(
+    recipe: str | Path | Recipe = DEFAULT_RECIPE,
+    out: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    say: Say = silent,
+    progress: DrawProgress | None = None,
+) -> VariantsManifest:
+    """Make base, adapter and merged after a recipe and write ``variants.json`` into ``out``; return its content."""
+    settled, folder = _settle(recipe, out, overrides)
+    prepared = prepare(settled, folder, say=say)
+    with locked(folder):
+        facts = ensure_adapter(prepared, say=say, progress=progress)
+        report = ensure_merged(prepared, say=say)
+        manifest = _manifest(prepared, facts, report)
+        write_manifest(manifest, folder / MANIFEST)
+    say(f"Wrote {folder / MANIFEST}: {', '.join(variant.name for variant in manifest.variants)}.")
+    return manifest
+
+
+def train(
+    recipe: str | Path | Recipe = DEFAULT_RECIPE,
+    out: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    say: Say = silent,
+    progress: DrawProgress | None = None,
+) -> Path:
+    """Make the base (where the recipe builds one) and the adapter only; return the adapter's folder."""
+    settled, folder = _settle(recipe, out, overrides)
+    prepared = prepare(settled, folder, say=say)
+    with locked(folder):
+        ensure_adapter(prepared, say=say, progress=progress)
+    return folder / ADAPTER
+
+
+def prepare(recipe: Recipe, out: Path, *, say: Say = silent) -> Prepared:
+    """Check every input and encode the dialogues; nothing is trained. Raises InputError for what cannot be used."""
+    from transformers import AutoTokenizer
+
+    from finetune.options import lora_config, training_config
+    from finetune.training import pick_device
+
+    lora_config(recipe)
+    device = pick_device(recipe.device)
+    training_config(recipe, str(out), device=device, evaluate=False)
+    template = load_template(recipe.prompt)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; give a folder to write to.")
+    if recipe.base != TINY:
+        check_model_folder(resolve_model(recipe.base))  # before anything is written
+    source, loaded = _dialogues(recipe, out)
+    base = _base(recipe, out, say)
+    model = check_model_folder(base)
+    if model.config.get("quantization_config"):
+        raise InputError(f"{base} is saved quantised; give the unquantised base, it is quantised on loading.")
+    context = model.config.get("max_position_embeddings")
+    max_length = min(recipe.max_length, int(context)) if context else recipe.max_length
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(base), local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{base} holds no tokenizer that can be read ({str(error).splitlines()[0]}).") from error
+    salt = recipe.dialogues.salt
+    training = encode_dialogues(select(loaded.dialogues, "train", salt), template, tokenizer, max_length)
+    # In the order of their hashes: a file's first dialogues are often of one source.
+    held_out = sorted(select(loaded.dialogues, "validation", salt), key=dialogue_hash)
+    validation = encode_dialogues(held_out, template, tokenizer, max_length).first(recipe.evaluation.dialogues)
+    return Prepared(
+        recipe=recipe,
+        out=out,
+        base=base,
+        base_digest=digest_model_folder(base),
+        source=source,
+        loaded=loaded,
+        template=template,
+        template_digest=template.digest_with(tokenizer),
+        training=training,
+        validation=validation,
+        max_length=max_length,
+    )
+
+
+def ensure_adapter(prepared: Prepared, *, say: Say = silent, progress: DrawProgress | None = None) -> dict[str, Any]:
+    """Train the adapter, unless the same one is there already; return the facts recorded beside it."""
+    from finetune.training import TrainingJob, train_adapter
+
+    recipe, folder = prepared.recipe, prepared.out / ADAPTER
+    key = _training_key(prepared)
+    facts = read_adapter_facts(folder)
+    if facts.get("key") == key and facts.get("adapter_digest") == _digest_or_none(folder):
+        say(f"The adapter in {folder} was made from the same inputs; it is used again.")
+        return facts
+    counts = prepared.training
+    say(
+        f"Training on {len(counts.examples)} dialogues ({counts.tokens} tokens an epoch"
+        f"{_skipped_words(counts.skipped)}); held-out loss on {len(prepared.validation.examples)}."
+    )
+    job = TrainingJob(recipe, prepared.base, prepared.training, prepared.validation, key, _recorded(prepared))
+    with progress() if progress else nullcontext() as draw:
+        facts = train_adapter(job, folder, say=say, progress=draw)
+    found = facts["training"]
+    say(f"Trained {found['steps']} steps in {found['seconds']:.0f} s; loss {found['final_loss']:.3f}.")
+    return facts
+
+
+def ensure_merged(prepared: Prepared, *, say: Say = silent) -> MergeReport:
+    """Merge the adapter, unless the same merge is there already; return its report."""
+    from finetune.merging import MergeOptions, merge_adapter
+
+    recipe, folder, adapter = prepared.recipe, prepared.out / MERGED, prepared.out / ADAPTER
+    report = read_merge_report(folder)
+    if (
+        report is not None
+        and (report.base_digest, report.adapter_digest) == (prepared.base_digest, digest_adapter_folder(adapter))
+        and (report.strategy, report.dtype) == (recipe.merge_strategy, recipe.dtype)
+        and report.model_digest == digest_model_folder(folder)
+    ):
+        say(f"The merged model in {folder} was made from the same adapter; it is used again.")
+        return report
+    options = MergeOptions(
+        strategy=recipe.merge_strategy, device=recipe.device, quantization=recipe.quantization, dtype=recipe.dtype
+    )
+    report = merge_adapter(str(prepared.base), adapter, folder, options)
+    say(describe_merge(report))
+    return report
+
+
+def describe_merge(report: MergeReport) -> str:
+    """Say in a sentence what a merge kept."""
+    worst = report.worst_layers[0]
+    return (
+        f"Merged {report.layers} weights ({report.strategy}) in {report.seconds:.0f} s: ΔW is "
+        f"{report.delta_to_weight:.2%} of the weights, {report.mean_kept:.1%} of it was kept; the error is "
+        f"{report.mean_relative_error:.1%} of ΔW on average, {worst.relative_error:.1%} at worst ({worst.name})."
+    )
+
+
+def _settle(recipe: str | Path | Recipe, out: str | Path | None, overrides: Sequence[str]) -> tuple[Recipe, Path]:
+    if isinstance(recipe, Recipe):
+        if out is None or overrides:
+            raise InputError("With a Recipe object give the folder to write to, and change the object itself.")
+        return recipe, Path(out)
+    return load_recipe(recipe, overrides), Path(out) if out is not None else default_out(recipe)
+
+
+def _dialogues(recipe: Recipe, out: Path) -> tuple[str, LoadedDialogues]:
+    settings = recipe.dialogues
+    source = settings.source
+    if source == SYNTHETIC:
+        from finetune.synthetic import write_dialogues
+
+        path = out / DIALOGUES
+        partial = path.with_name(f".{path.name}.partial")
+        out.mkdir(parents=True, exist_ok=True)
+        write_dialogues(partial, seed=recipe.seed)
+        partial.replace(path)
+        source = str(path)
+    loaded = load_dialogues(source, settings.columns, on_invalid=settings.on_invalid, hub_split=settings.hub_split)
+    return source, loaded
+
+
+def _base(recipe: Recipe, out: Path, say: Say) -> Path:
+    if recipe.base != TINY:
+        return resolve_model(recipe.base)
+    from finetune.tiny import TinySize, build_tiny_base
+
+    known = {field.name for field in dataclasses.fields(TinySize)}
+    for key in recipe.tiny:
+        if key not in known:
+            raise InputError(f"tiny: there is no size '{key}'.{did_you_mean(key, known)}")
+    say("Building the embedded base (it is kept for the next time) …")
+    built = build_tiny_base(out / BASE, seed=recipe.seed, size=TinySize(**recipe.tiny))
+    say(
+        f"The base in {built.path} was made from the same inputs; it is used again."
+        if built.reused
+        else f"Built a Llama of {built.parameters / 1e6:.1f} M parameters (loss {built.loss:.2f})."
+    )
+    return built.path
+
+
+def _training_key(prepared: Prepared) -> str:
+    recipe = prepared.recipe
+    return digest_value(
+        {
+            "format": _FORMAT,
+            "recipe": recipe.model_dump(mode="json", exclude={"merge", "device", "base", "dialogues"}),
+            "base": prepared.base_digest,
+            "template": prepared.template_digest,
+            "training": [example.input_ids for example in prepared.training.examples],
+            "validation": [example.input_ids for example in prepared.validation.examples],
+        }
+    )
+
+
+def _recorded(prepared: Prepared) -> dict[str, Any]:
+    recipe = prepared.recipe
+    return {
+        "schema": 1,
+        "base": recipe.base,
+        "base_digest": prepared.base_digest,
+        "quantization": recipe.quantization,
+        "dtype": recipe.dtype,
+        "template": prepared.template.name,
+        "template_digest": prepared.template_digest,
+        "recipe": recipe.model_dump(mode="json", exclude_none=True),
+        "versions": _versions(),
+        "training": {
+            "dialogues": len(prepared.training.examples),
+            "skipped": prepared.training.skipped,
+            "invalid": prepared.loaded.invalid,
+            "tokens_per_epoch": prepared.training.tokens,
+            "validation_dialogues": len(prepared.validation.examples),
+        },
+    }
+
+
+def _manifest(prepared: Prepared, facts: dict[str, Any], report: MergeReport) -> VariantsManifest:
+    recipe, out = prepared.recipe, prepared.out
+    base = _reference(recipe.base, prepared.base, out)
+    template = {"template": prepared.template.name, "template_digest": prepared.template_digest}
+    over_base: dict[str, Any] = {"model": base, "dtype": recipe.dtype, "base_digest": prepared.base_digest}
+    weights = {"model_digest": prepared.base_digest}
+    variants = [Variant(name="base", kind="base", **over_base, **weights)]
+    if recipe.quantization != "none":
+        variants.append(
+            Variant(
+                name=f"base-{recipe.quantization}",
+                kind="base",
+                quantization=recipe.quantization,
+                **over_base,
+                **weights,
+            )
+        )
+    variants.append(
+        Variant(
+            name="adapter",
+            kind="adapter",
+            adapter=ADAPTER,
+            quantization=recipe.quantization,
+            adapter_digest=report.adapter_digest,
+            **over_base,
+            **template,
+        )
+    )
+    variants.append(
+        Variant(
+            name="merged",
+            kind="merged",
+            model=MERGED,
+            dtype=recipe.dtype,
+            quantization="nf4" if report.strategy == "in-place-4bit" else "none",
+            base_digest=prepared.base_digest,
+            adapter_digest=report.adapter_digest,
+            model_digest=report.model_digest,
+            merge_strategy=report.strategy,
+            **template,
+        )
+    )
+    return VariantsManifest(
+        schema=1,
+        variants=tuple(variants),
+        split=_split_facts(prepared),
+        recipe=recipe.model_dump(mode="json", exclude_none=True),
+        training=facts["training"],
+        fingerprints=f"{ADAPTER}/{FILE_NAME}",
+        curves=f"{ADAPTER}/{CURVES}",
+        versions=facts.get("versions", {}),
+        **template,
+    )
+
+
+def _split_facts(prepared: Prepared) -> SplitFacts:
+    settings = prepared.recipe.dialogues
+    return SplitFacts(
+        source=_reference(settings.source, Path(prepared.source), prepared.out),
+        source_digest=prepared.loaded.digest,
+        salt=settings.salt,
+        columns={key: value for key, value in settings.columns.model_dump().items() if value is not None},
+        hub_split=settings.hub_split,
+        on_invalid=settings.on_invalid,
+    )
+
+
+def _reference(named: str, path: Path, out: Path) -> str:
+    """Return a local path relative to the manifest's folder, and a hub id as it is."""
+    if named in (TINY, SYNTHETIC) or Path(named).expanduser().exists():
+        return Path(os.path.relpath(path.expanduser().resolve(), out.resolve())).as_posix()
+    return named
+
+
+def _digest_or_none(adapter: Path) -> str | None:
+    try:
+        check_adapter_folder(adapter)
+        return digest_adapter_folder(adapter)
+    except HarnessError:
+        return None
+
+
+def _skipped_words(skipped: dict[str, int]) -> str:
+    return "".join(f"; {count} skipped: {reason}" for reason, count in skipped.items())
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _VERSIONS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

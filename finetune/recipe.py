@@ -1,0 +1,157 @@
+"""A recipe: everything that decides what a fine-tuning makes, validated before anything slow begins.
+
+What peft and trl offer is not repeated here: ``lora`` and ``training`` are passed on to ``LoraConfig`` and
+``SFTConfig`` and checked against them (``finetune.options``). No torch in this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+from harness.config import ColumnMap, Strict
+from harness.errors import InputError, did_you_mean
+from harness.variants import MergeStrategy
+from harness.yamlfile import read_yaml, validate
+
+TINY = "tiny"
+SYNTHETIC = "synthetic"
+DEFAULT_RECIPE = "quickstart"
+
+
+class RecipeDialogues(Strict):
+    """Where the dialogues come from. ``synthetic``: the project's own, written for it."""
+
+    source: str = SYNTHETIC
+    hub_split: str = Field("train", description="which of a hub data set's own splits to read")
+    salt: str = "medical-dialogue-harness"
+    columns: ColumnMap = ColumnMap()
+    on_invalid: Literal["error", "skip"] = "error"
+
+
+class Evaluation(Strict):
+    """Held-out loss while training, on the validation split; the best checkpoint is the one that is kept.
+
+    ``interval``: steps between evaluations, or a share of all steps below 1. ``patience``: stop after this many
+    evaluations without a better loss. ``dialogues``: at most this many are used.
+    """
+
+    interval: float = Field(0.1, gt=0)
+    patience: int | None = Field(None, ge=1)
+    dialogues: int = Field(200, ge=0)
+
+    @field_validator("interval")
+    @classmethod
+    def _steps_are_whole(cls, interval: float) -> float:
+        if interval >= 1 and interval != int(interval):
+            raise ValueError("interval is a whole number of steps, or a share of all steps below 1")
+        return interval
+
+
+class Recipe(Strict):
+    """One fine-tuning: base → train → merge. ``merge`` absent: dequantized after 4-bit training, else original."""
+
+    base: str = Field(description="a folder, a hub id, or 'tiny': the embedded one, built when it is needed")
+    tiny: dict[str, Any] = Field(default_factory=dict, description="sizes of the embedded base, see finetune/tiny.py")
+    dialogues: RecipeDialogues = RecipeDialogues()
+    prompt: str = "know-medical"
+    quantization: Literal["none", "nf4"] = "nf4"
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    lora: dict[str, Any] = Field(default_factory=dict)
+    training: dict[str, Any] = Field(default_factory=dict)
+    evaluation: Evaluation = Evaluation()
+    max_length: int = Field(1024, ge=8, description="longer dialogues are skipped and counted, never cut")
+    merge: MergeStrategy | None = None
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    seed: int = Field(42, ge=0)
+
+    @model_validator(mode="after")
+    def _dequantized_needs_quantisation(self) -> Recipe:
+        if self.quantization == "none" and self.merge in ("dequantized", "in-place-4bit"):
+            raise ValueError(f"merge: '{self.merge}' needs 'quantization: nf4'")
+        return self
+
+    @property
+    def merge_strategy(self) -> MergeStrategy:
+        return self.merge or ("dequantized" if self.quantization == "nf4" else "original")
+
+
+def shipped_recipes() -> tuple[str, ...]:
+    """Return the names of the recipes that come with the project."""
+    folder = resources.files("finetune") / "recipes"
+    return tuple(sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml")))
+
+
+def load_recipe(name_or_path: str | Path = DEFAULT_RECIPE, overrides: Sequence[str] = ()) -> Recipe:
+    """Return a shipped recipe or the one in a YAML file, with ``key=value`` overrides (``training.max_steps=10``).
+
+    A relative path to dialogues or a base that stands beside the recipe file is found there. Raises InputError.
+    """
+    path = _recipe_path(name_or_path)
+    value, lines = read_yaml(path)
+    if value is None:
+        value = {}
+    if overrides and isinstance(value, dict):
+        for override in overrides:
+            set_by_path(value, override)
+        lines = {}  # a line number would point at what the file says, not at what the override made of it
+    recipe = validate(Recipe, value, source=str(path), lines=lines)
+    return _beside(recipe, path.parent)
+
+
+def set_by_path(value: dict[str, Any], override: str) -> None:
+    """Set ``a.b=value`` in nested dicts, reading the value as YAML; raise InputError where it cannot be read."""
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise InputError(f"--set {override}: expected key=value, for example training.max_steps=10.")
+    try:
+        new = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {override}: the value is not valid YAML.") from error
+    if isinstance(new, str):
+        new = _number(new)
+    at = value
+    for part in parts[:-1]:
+        inner = at.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise InputError(f"--set {override}: '{part}' is a value and has no keys.")
+        at = inner
+    at[parts[-1]] = new
+
+
+def _number(text: str) -> str | float:
+    """YAML 1.1 reads ``1e-4`` as text; whoever writes it means the number."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _recipe_path(name_or_path: str | Path) -> Path:
+    name = str(name_or_path)
+    if name in shipped_recipes():
+        return Path(str(resources.files("finetune") / "recipes" / f"{name}.yaml"))
+    path = Path(name)
+    if path.is_file():
+        return path
+    known = shipped_recipes()
+    raise InputError(
+        f"There is no recipe '{name}': it is neither a file nor one of {', '.join(known)}.{did_you_mean(name, known)}"
+    )
+
+
+def _beside(recipe: Recipe, folder: Path) -> Recipe:
+    """Find relative paths from the working folder or, failing that, from the recipe's own."""
+    changes: dict[str, Any] = {}
+    source = recipe.dialogues.source
+    if source != SYNTHETIC and not Path(source).exists() and (folder / source).is_file():
+        changes["dialogues"] = recipe.dialogues.model_copy(update={"source": str(folder / source)})
+    if recipe.base != TINY and not Path(recipe.base).exists() and (folder / recipe.base).is_dir():
+        changes["base"] = str(folder / recipe.base)
+    return recipe.model_copy(update=changes)

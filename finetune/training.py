@@ -1,0 +1,273 @@
+"""The training: a base in 4 bit, LoRA over it, trl's SFTTrainer, and an adapter folder that is whole or absent."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune.dataset import TrainingSet, to_columns
+from finetune.folders import ADAPTER_FACTS, CURVES, copy_tokenizer, publish, refuse_strangers
+from finetune.options import lora_config, training_config
+from finetune.recipe import Recipe
+from harness.artifacts import check_adapter_folder, safetensors_header
+from harness.digests import digest_adapter_folder
+from harness.errors import HarnessError, InputError
+from harness.store import write_text_atomically
+
+Say = Callable[[str], None]
+Progress = Callable[[int, int, dict[str, float]], None]
+_KEY_FILE = "key.txt"
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """All that a training depends on. ``key`` digests it: a folder with that key holds this work, finished or not."""
+
+    recipe: Recipe
+    base: Path
+    training: TrainingSet
+    validation: TrainingSet
+    key: str
+    facts: dict[str, Any]  # recorded beside the adapter, with what the training itself found
+
+
+def train_adapter(job: TrainingJob, out: Path, *, say: Say, progress: Progress | None = None) -> dict[str, Any]:
+    """Train, save the adapter as the folder ``out`` and return the facts recorded beside it.
+
+    A training that was interrupted continues from its last checkpoint when called with the same job. Raises
+    HarnessError where memory runs out, and InputError for options or data that cannot be used.
+    """
+    if not job.training.examples:
+        raise InputError(
+            "No dialogue is left to train on: the training split is empty, or all of it is too long for max_length."
+        )
+    refuse_strangers(out)
+    work = out.with_name(f".{out.name}.training")
+    checkpoint = _prepare(work, job.key, say)
+    device = pick_device(job.recipe.device)
+    started = time.monotonic()
+    evaluate = bool(job.validation.examples)
+    arguments = training_config(job.recipe, str(work / "checkpoints"), device=device, evaluate=evaluate)
+    try:
+        trainer = _trainer(job, arguments, work, device, progress)
+        _forget_peaks(device)
+        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except (RuntimeError, MemoryError) as error:
+        if not _out_of_memory(error):
+            raise
+        raise HarnessError(_memory_sentence(job.recipe)) from error
+    found = _found(trainer, result, time.monotonic() - started, device, resumed=checkpoint is not None)
+    return _save(trainer.model, job, work, out, found)
+
+
+def pick_device(wanted: str) -> str:
+    """Return the device of a name; ``auto`` is the first GPU where there is one."""
+    import torch
+
+    if wanted == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    if wanted.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"device {wanted}: this machine has no usable CUDA device.")
+    return "cuda:0" if wanted == "cuda" else wanted
+
+
+def load_base(base: Path, recipe: Recipe, device: str) -> Any:
+    """Return the base as it is trained over: nf4 with double quantisation, computing in the recipe's dtype."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from finetune.merging.merge import nf4_config
+
+    options: dict[str, Any] = {"dtype": getattr(torch, recipe.dtype), "device_map": {"": device}}
+    if recipe.quantization == "nf4":
+        options["quantization_config"] = nf4_config(recipe.dtype)
+    with quiet_loading():
+        model = AutoModelForCausalLM.from_pretrained(str(base), local_files_only=True, **options)
+    model.config.use_cache = False
+    never_repack(model)
+    return model
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Hide transformers' bar for the loading of weights, and only that."""
+    from transformers.utils import logging as untyped
+
+    logging: Any = untyped
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _train_in_float32(model: Any) -> None:
+    """Hold the trained weights in float32; matrix products still run in the recipe's dtype.
+
+    trl rounds them to bf16 over a quantised base, where small updates are lost; and peft reads a checkpoint back as
+    float32, so that a continued training would differ from one that was never stopped.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
+def never_repack(model: Any) -> None:
+    """Keep bitsandbytes from repacking 4-bit weights on the first evaluation on CPUs with AVX512-BF16.
+
+    Its kernel for repacked weights has no backward pass: after one evaluation in the middle of a training, nothing
+    would be learned any more through any 4-bit layer, and dequantising would give garbage.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _trainer(job: TrainingJob, arguments: Any, work: Path, device: str, progress: Progress | None) -> Any:
+    from transformers import AutoTokenizer, EarlyStoppingCallback, PrinterCallback, set_seed
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    from finetune.curves import CurveWriter, ProgressCaller
+
+    set_seed(job.recipe.seed)
+    callbacks: list[Any] = [CurveWriter(work / CURVES)]
+    if progress is not None:
+        callbacks.append(ProgressCaller(progress))
+    evaluate = arguments.eval_strategy != "no"
+    if evaluate and job.recipe.evaluation.patience is not None:
+        callbacks.append(EarlyStoppingCallback(early_stopping_patience=job.recipe.evaluation.patience))
+    try:
+        trainer = SFTTrainer(
+            model=load_base(job.base, job.recipe, device),
+            args=arguments,
+            train_dataset=to_columns(job.training),
+            eval_dataset=to_columns(job.validation) if evaluate else None,
+            processing_class=AutoTokenizer.from_pretrained(str(job.base), local_files_only=True),
+            peft_config=lora_config(job.recipe),
+            callbacks=callbacks,
+        )
+        trainer.remove_callback(PrinterCallback)
+        _train_in_float32(trainer.model)
+        return trainer
+    except ValueError as error:
+        raise InputError(f"The recipe does not fit the base ({str(error).splitlines()[0][:300]}).") from error
+
+
+def _prepare(work: Path, key: str, say: Say) -> Path | None:
+    """Make the work folder, or find the last whole checkpoint of the same job in it."""
+    key_file = work / _KEY_FILE
+    if key_file.is_file() and key_file.read_text(encoding="utf-8") == key:
+        checkpoint = last_checkpoint(work / "checkpoints")
+        if checkpoint is not None:
+            say(f"Continuing the training from step {checkpoint.name.partition('-')[2]}.")
+        return checkpoint
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    write_text_atomically(key_file, key)
+    return None
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """Return the newest checkpoint that was written to its end, or None; a torn one is removed."""
+    found = []
+    for path in folder.glob("checkpoint-*"):
+        match = re.fullmatch(r"checkpoint-(\d+)", path.name)
+        if match:
+            found.append((int(match[1]), path))
+    for _, path in sorted(found, reverse=True):
+        try:
+            safetensors_header(path / "adapter_model.safetensors")
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))  # the last file to be written
+        except (InputError, OSError, ValueError):
+            shutil.rmtree(path)
+            continue
+        return path
+    return None
+
+
+def _forget_peaks(device: str) -> None:
+    """Let peak memory be the training's own, not that of loading."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _found(trainer: Any, result: Any, seconds: float, device: str, *, resumed: bool) -> dict[str, Any]:
+    state = trainer.state
+    facts: dict[str, Any] = {
+        "steps": state.global_step,
+        "epochs": round(state.epoch or 0.0, 3),
+        "final_loss": round(float(result.training_loss), 5),
+        "best_eval_loss": state.best_metric,
+        "best_step": state.best_global_step if state.best_metric is not None else None,
+        "seconds": round(seconds, 1),
+        "resumed": resumed,
+        "device": device,
+        "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+    }
+    if device.startswith("cuda"):
+        import torch
+
+        facts["peak_allocated_mib"] = round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    return facts
+
+
+def _save(model: Any, job: TrainingJob, work: Path, out: Path, found: dict[str, Any]) -> dict[str, Any]:
+    """Write the adapter with all that belongs to it into the work folder, check it, and move it into place."""
+    from harness.leakage import FILE_NAME, fingerprint
+
+    folder = work / "adapter"
+    shutil.rmtree(folder, ignore_errors=True)
+    model.save_pretrained(str(folder))
+    (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
+    copy_tokenizer(job.base, folder)
+    fingerprint(job.training.dialogues).save(folder / FILE_NAME)
+    shutil.copyfile(work / CURVES, folder / CURVES)
+    check_adapter_folder(folder)
+    digest = digest_adapter_folder(folder)
+    facts = {
+        **job.facts,
+        "key": job.key,
+        "adapter_digest": digest,
+        "training": {**job.facts.get("training", {}), **found},
+    }
+    write_text_atomically(folder / ADAPTER_FACTS, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    publish(folder, out)
+    shutil.rmtree(work, ignore_errors=True)
+    return facts
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return any(words in str(error).lower() for words in ("out of memory", "can't allocate memory", "cudaerrormemory"))
+
+
+def _memory_sentence(recipe: Recipe) -> str:
+    batch = int(recipe.training.get("per_device_train_batch_size", 8))
+    steps = int(recipe.training.get("gradient_accumulation_steps", 1))
+    advice = []
+    if batch > 1:
+        half = batch // 2
+        advice.append(
+            f"--set training.per_device_train_batch_size={half} "
+            f"--set training.gradient_accumulation_steps={steps * batch // half} (the same training, half the batch)"
+        )
+    if recipe.training.get("gradient_checkpointing") is False:
+        advice.append("--set training.gradient_checkpointing=true")
+    if recipe.quantization == "none":
+        advice.append("--set quantization=nf4")
+    advice.append(f"--set max_length={recipe.max_length // 2}")
+    return f"The training ran out of memory. Lower what it needs: {'; or '.join(advice)}."

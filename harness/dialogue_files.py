@@ -1,0 +1,249 @@
+"""Rows of JSON, JSONL, CSV, TSV and Parquet files, each with the line it stands on.
+
+Reading is done here, and not by a data library, because an error must name the line, and because ``harness score``
+runs where no such library can be imported. A row that cannot be read is yielded as a problem: whether it ends the
+run or is counted is the caller's to decide.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import InputError
+
+SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
+
+_SPACE = re.compile(r"[ \t\r\n]*")
+_UTF8_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class SourceRow:
+    """One row: its line (of a Parquet file: its number, from 1) and its values, or why it cannot be read."""
+
+    line: int
+    values: dict[str, Any]
+    reason: str | None = None  # short, for counting
+    problem: str | None = None  # a clause for the message
+
+
+def read_file(path: Path) -> Iterator[SourceRow]:
+    """Yield a file's rows; the kind of file is told by its suffix.
+
+    Raises InputError where the file as a whole cannot be used: absent, empty, damaged or of an unknown kind.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise InputError(f"{path}: dialogues are read from {', '.join(SUFFIXES)}, not from '{suffix}' files.")
+    if suffix == ".parquet":
+        yield from _read_parquet(path)
+        return
+    data = read_bytes(path)
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise InputError(f"{path} is UTF-16 text. Save it as UTF-8.")
+    data = data.removeprefix(_UTF8_BOM)
+    if not data.strip():
+        raise InputError(f"{path} is empty.")
+    if suffix in (".csv", ".tsv"):
+        yield from _read_csv(path, data)
+    elif suffix == ".json" and not _is_lines(data):
+        yield from _read_json(path, data)
+    else:
+        yield from _read_lines(data)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the file's bytes; raise InputError where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
+
+
+def _read_lines(data: bytes) -> Iterator[SourceRow]:
+    # Only "\n" ends a line: splitlines() would also cut at characters that JSON texts may hold.
+    for number, line in enumerate(data.split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            yield SourceRow(number, {}, "not UTF-8", f"byte {error.start + 1} is not UTF-8 text")
+            continue
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            yield SourceRow(number, {}, "not JSON", f"not JSON ({_json_reason(error)})")
+            continue
+        yield _object_row(number, value)
+
+
+def _is_lines(data: bytes) -> bool:
+    """Say whether a ``.json`` file holds one object a line, as many are written."""
+    first, _, rest = data.lstrip().partition(b"\n")
+    if not first.lstrip().startswith(b"{") or not rest.strip():
+        return False
+    try:
+        json.loads(first)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _read_json(path: Path, data: bytes) -> Iterator[SourceRow]:
+    """Walk through the array of a JSON file element by element, so that each keeps its line.
+
+    An object is taken for a wrapper: its first value that is an array holds the rows.
+    """
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}, line {line}: not UTF-8 text. Save the file as UTF-8.") from error
+    decoder = json.JSONDecoder()
+    at = 0
+    try:
+        at = _array_start(text, decoder)
+        if at < 0:
+            raise InputError(f"{path}: expected a list of dialogues, or an object that holds one.")
+        counted, line = 0, 1
+        at = _skip(text, at + 1)
+        while not text.startswith("]", at):
+            line, counted = line + text.count("\n", counted, at), at
+            value, at = decoder.raw_decode(text, at)
+            yield _object_row(line, value)
+            at = _skip(text, at)
+            if text.startswith(",", at):
+                at = _skip(text, at + 1)
+            elif not text.startswith("]", at):
+                raise json.JSONDecodeError("expected ',' or ']'", text, at)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg}).") from error
+    except (ValueError, RecursionError) as error:
+        line = text.count("\n", 0, at) + 1
+        raise InputError(f"{path}, line {line}: not JSON ({_json_reason(error)}).") from error
+
+
+def _array_start(text: str, decoder: json.JSONDecoder) -> int:
+    """Return where the array of rows begins, or -1."""
+    at = _skip(text, 0)
+    if text.startswith("[", at):
+        return at
+    if not text.startswith("{", at):
+        decoder.raw_decode(text, at)  # raises where it is no JSON at all
+        return -1
+    at = _skip(text, at + 1)
+    while text.startswith('"', at):
+        _, at = decoder.raw_decode(text, at)
+        at = _skip(text, at)
+        if not text.startswith(":", at):
+            raise json.JSONDecodeError("expected ':'", text, at)
+        at = _skip(text, at + 1)
+        if text.startswith("[", at):
+            return at
+        _, at = decoder.raw_decode(text, at)
+        at = _skip(text, at)
+        if not text.startswith(",", at):
+            break
+        at = _skip(text, at + 1)
+    if not text.startswith("}", at):
+        raise json.JSONDecodeError("expected a key or '}'", text, at)
+    return -1
+
+
+def _skip(text: str, at: int) -> int:
+    match = _SPACE.match(text, at)
+    return match.end() if match else at
+
+
+def _object_row(line: int, value: Any) -> SourceRow:
+    if not isinstance(value, dict):
+        return SourceRow(line, {}, "not an object", f"expected an object with columns, found {_kind(value)}")
+    return SourceRow(line, value)
+
+
+def _read_csv(path: Path, data: bytes) -> Iterator[SourceRow]:
+    # Bad bytes become lone surrogates here and are refused with their column, like any other text that is no text.
+    text = data.decode("utf-8", errors="surrogateescape")
+    with _any_field_size():
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text, path), strict=True)
+        header: list[str] | None = None
+        began = 1
+        try:
+            for fields in reader:
+                line, began = began, reader.line_num + 1
+                if not any(field.strip() for field in fields):
+                    continue
+                if header is None:
+                    header = _header(fields, path)
+                elif len(fields) != len(header):
+                    found = f"{len(fields)} fields where the header has {len(header)}"
+                    yield SourceRow(line, {}, "wrong number of fields", found)
+                else:
+                    yield SourceRow(line, dict(zip(header, fields, strict=True)))
+        except csv.Error as error:
+            raise InputError(
+                f"{path}, line {began}: not valid CSV ({error}). Is a quotation mark left open or not doubled?"
+            ) from error
+
+
+@contextmanager
+def _any_field_size() -> Iterator[None]:
+    """A reply may be longer than the 128 KiB that ``csv`` allows a field by default."""
+    before = csv.field_size_limit(2**31 - 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _delimiter(text: str, path: Path) -> str:
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    first = text.lstrip().partition("\n")[0]
+    return max((",", ";", "\t"), key=first.count)  # on a tie, the comma
+
+
+def _header(fields: list[str], path: Path) -> list[str]:
+    names = [name.strip() for name in fields]
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise InputError(f"{path}, line 1: the column '{doubled[0]}' is named twice.")
+    return names
+
+
+def _read_parquet(path: Path) -> Iterator[SourceRow]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        read_bytes(path)
+    try:
+        with pq.ParquetFile(path) as file:
+            number = 0
+            for batch in file.iter_batches(batch_size=1024):
+                for values in batch.to_pylist():
+                    number += 1
+                    yield SourceRow(number, values)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0][:160].rstrip(".") or type(error).__name__
+        raise InputError(f"{path} is not a readable Parquet file ({reason}).") from error
+
+
+def _json_reason(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at column {error.colno}"
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error).split(":")[0]
+
+
+def _kind(value: Any) -> str:
+    names = {list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number"}
+    return names.get(type(value), "nothing" if value is None else type(value).__name__)

@@ -1,0 +1,293 @@
+"""Many replies at once: one token for every row a step, and a finished row's place goes to the next dialogue.
+
+The loop is the same on every device. On CUDA a step may be one replayed graph (``engine.graphs``); nothing else
+differs, so what is tested on the CPU is what runs on the GPU.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+
+from harness.engine.attention import SlotAttention
+from harness.engine.batching import batches, bucket
+from harness.engine.choosing import Chooser
+from harness.engine.forward import CausalForward, right_padded
+from harness.engine.graphs import GraphedStep
+from harness.engine.memory_budget import prefill_tokens, text_config
+from harness.engine.pool import LoadedModel
+from harness.engine.slots import SlotCache
+from harness.engine.stops import StopStrings, end_tokens
+
+NOT_FINITE = -1  # stands for a token where the logits were NaN or infinite
+COLUMN_STEP = 64
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt, as token ids."""
+
+    id: str
+    ids: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a request got: its tokens without the one that ended it, and when each was on the host.
+
+    ``stamps_ns`` holds the time of every token made, the ending one included, on ``time.perf_counter_ns``'s clock.
+    """
+
+    id: str
+    tokens: tuple[int, ...]
+    text: str
+    finish: Literal["eos", "stop", "length"] | None
+    submitted_ns: int
+    stamps_ns: tuple[int, ...]
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class DecodingSettings:
+    """How replies are made. ``fixed_length``: exactly ``max_new_tokens``, whatever ends a reply otherwise."""
+
+    max_new_tokens: int
+    stop: tuple[str, ...] = ()
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    fixed_length: bool = False
+
+
+@dataclass
+class DecodingProfile:
+    """Where a decoder's time went. ``rows_computed`` counts idle rows too; captures are part of ``step_seconds``."""
+
+    prompt_tokens: int = 0
+    prefill_seconds: float = 0.0
+    steps: int = 0
+    rows_computed: int = 0
+    tokens: int = 0
+    step_seconds: float = 0.0
+
+
+@dataclass
+class _Row:
+    request: Request
+    submitted_ns: int
+    tokens: list[int] = field(default_factory=list)
+    stamps: list[int] = field(default_factory=list)
+
+    @property
+    def position(self) -> int:
+        """Where the newest token goes when it is put in."""
+        return len(self.request) + len(self.tokens) - 1
+
+
+class SlotDecoder:
+    """Decodes requests in ``rows`` slots of ``columns`` tokens each, for one variant while it is lent by the pool."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        settings: DecodingSettings,
+        *,
+        rows: int,
+        columns: int,
+        graphs: bool = False,
+        by_lengths: bool = False,
+    ) -> None:
+        self.settings = settings
+        self.rows = rows
+        self.columns = columns
+        self.device = loaded.device
+        self._loaded = loaded
+        self._forward = CausalForward(loaded.model)
+        self._attention = SlotAttention(loaded.model, rows, columns, loaded.device, by_lengths=by_lengths)
+        self._cache = SlotCache(text_config(loaded.model).num_hidden_layers, rows, columns)
+        self._tokens = torch.zeros(rows, dtype=torch.long, device=self.device)
+        self._positions = torch.zeros(rows, dtype=torch.long, device=self.device)
+        self._offsets = torch.arange(rows, device=self.device) * columns
+        self._chooser = Chooser(settings.temperature, settings.top_p, settings.seed)
+        self._ends = frozenset() if settings.fixed_length else end_tokens(loaded.model, loaded.tokenizer)
+        self._stops = StopStrings(() if settings.fixed_length else settings.stop, loaded.tokenizer)
+        self._prefill_tokens = prefill_tokens(loaded.model, loaded.device)
+        self._live: dict[int, _Row] = {}  # by slot
+        self._width = rows  # how many slots a step computes
+        self.profile = DecodingProfile()
+        self.graphs = GraphedStep(self._step) if graphs else None
+
+    def run(self, waiting: deque[Request]) -> Iterator[Reply]:
+        """Yield replies as they finish. Requests leave ``waiting`` when they get a slot; see ``unfinished``."""
+        submitted = time.perf_counter_ns()
+        with self._attention.installed(), torch.inference_mode():
+            while waiting or self._live:
+                if self._wants_more(waiting):
+                    yield from self._fill(waiting, submitted)
+                if not waiting:
+                    self._narrow()
+                if self._live:
+                    yield from self._advance()
+
+    def unfinished(self) -> list[Request]:
+        """Return the requests that have a slot but no reply yet; they begin again elsewhere."""
+        return [row.request for row in self._live.values()]
+
+    def _wants_more(self, waiting: deque[Request]) -> bool:
+        """Fill several free slots together: a prompt alone costs almost as much as a batch of them."""
+        idle = self.rows - len(self._live)
+        return bool(waiting) and (not self._live or idle >= max(1, self.rows // 8))
+
+    def _fill(self, waiting: deque[Request], submitted: int) -> Iterator[Reply]:
+        """Give free slots to waiting requests: put their prompts in and take their first tokens."""
+        self._width = self.rows
+        free = [slot for slot in range(self.rows) if slot not in self._live]
+        taken = [waiting.popleft() for _ in range(min(len(free), len(waiting)))]
+        for slot, request in zip(free, taken, strict=False):
+            self._chooser.forget(request.id)
+            self._live[slot] = _Row(request, submitted)
+        slot_of = dict(zip((request.id for request in taken), free, strict=False))
+        started = time.perf_counter()
+        for batch in batches(taken, self._prefill_tokens):
+            slots = [slot_of[request.id] for request in batch]
+            chosen = self._prefill(slots, batch)
+            now = time.perf_counter_ns()
+            self.profile.prompt_tokens += sum(len(request) for request in batch)
+            self.profile.prefill_seconds += time.perf_counter() - started
+            replies = [self._take(slot, token, now) for slot, token in zip(slots, chosen, strict=True)]
+            yield from (reply for reply in replies if reply is not None)
+            started = time.perf_counter()
+
+    def _prefill(self, slots: list[int], batch: list[Request]) -> list[int]:
+        lengths = torch.tensor([len(request) for request in batch], device=self.device)
+        where = torch.tensor(slots, device=self.device)
+        ids = right_padded([list(request.ids) for request in batch], self.device)
+        self._cache.fill(where)
+        states = self._forward.states(ids, past_key_values=self._cache, use_cache=True)
+        last = states[torch.arange(len(batch), device=self.device), lengths - 1]
+        chosen, seen = self._choose(self._forward.logits(last), [request.id for request in batch])
+        self._tokens[where] = chosen
+        self._positions[where] = lengths
+        return seen.tolist()
+
+    def _advance(self) -> Iterator[Reply]:
+        """Make one more token for every live row."""
+        started = time.perf_counter()
+        width, live = self._width, len(self._live)
+        logits = (self.graphs or self._step)(width, self._window())
+        names = [] if self._chooser.greedy else self._names(width)
+        chosen, seen = self._choose(logits, names)
+        self._tokens[:width] = chosen
+        # An idle row would walk out of its slot: it stays at the last column.
+        self._positions[:width] = (self._positions[:width] + 1).clamp_(max=self.columns - 1)
+        tokens = seen.tolist()  # waits for the device
+        now = time.perf_counter_ns()
+        replies = {slot: self._take(slot, tokens[slot], now) for slot in list(self._live)}
+        ended = [slot for slot, reply in replies.items() if reply is not None]
+        if ended:
+            self._positions[torch.tensor(ended, device=self.device)] = 0
+        self.profile.steps += 1
+        self.profile.rows_computed += width
+        self.profile.tokens += live
+        self.profile.step_seconds += time.perf_counter() - started
+        yield from (reply for reply in replies.values() if reply is not None)
+
+    def _names(self, width: int) -> list[str | None]:
+        """Return whose token each row makes (None: an idle row)."""
+        return [self._live[slot].request.id if slot in self._live else None for slot in range(width)]
+
+    def _step(self, width: int, window: int) -> torch.Tensor:
+        """Put the first ``width`` rows' newest tokens in and return the logits of the next; what a graph captures."""
+        positions = self._positions[:width]
+        self._cache.decode(self._offsets[:width] + positions, window)
+        states = self._forward.states(
+            self._tokens[:width, None],
+            position_ids=positions[:, None],
+            past_key_values=self._cache,
+            use_cache=True,
+            **self._attention.arguments(positions, window),
+        )
+        return self._forward.logits(states[:, -1])
+
+    def _choose(self, logits: torch.Tensor, names: list[str | None]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the next tokens, and the same with ``NOT_FINITE`` where the logits are no numbers."""
+        best, chosen = logits.max(dim=-1)
+        if not self._chooser.greedy:
+            chosen = self._chooser.choose(torch.nan_to_num(logits), names)
+        return chosen, torch.where(best.isfinite(), chosen, NOT_FINITE)
+
+    def _take(self, slot: int, token: int, now: int) -> Reply | None:
+        """Note a row's token; return its reply, and free its slot, if that was the last."""
+        row = self._live[slot]
+        row.stamps.append(now)
+        if token == NOT_FINITE:
+            return self._finish(slot, None, error="the logits are not finite")
+        if token in self._ends:
+            return self._finish(slot, "eos")
+        row.tokens.append(token)
+        text = self._stops.cut(row.tokens)
+        if text is not None:
+            row.tokens.pop()
+            return self._finish(slot, "stop", text=text)
+        if len(row.tokens) >= self.settings.max_new_tokens:
+            return self._finish(slot, "length")
+        return None
+
+    def _finish(
+        self,
+        slot: int,
+        finish: Literal["eos", "stop", "length"] | None,
+        *,
+        text: str | None = None,
+        error: str | None = None,
+    ) -> Reply:
+        row = self._live.pop(slot)
+        self._chooser.forget(row.request.id)
+        if text is None:
+            text = self._loaded.tokenizer.decode(row.tokens, skip_special_tokens=True)
+        stamps = tuple(row.stamps)
+        return Reply(row.request.id, tuple(row.tokens), text, finish, row.submitted_ns, stamps, error)
+
+    def _window(self) -> int:
+        """Return how many columns a step must look at, rounded so that few distinct shapes occur."""
+        if self._attention.reads_own_lengths:
+            return self.columns
+        furthest = max(row.position for row in self._live.values()) + 1
+        return min(self.columns, bucket(furthest, COLUMN_STEP))
+
+    def _narrow(self) -> None:
+        """Move the rows that are left side by side when they need no more than half of the width."""
+        if not self._live or len(self._live) > self._width // 2:
+            return
+        width = self._width
+        while width // 2 >= len(self._live):
+            width //= 2
+        if self.graphs is not None and self._most_remaining() < self.graphs.steps_worth_a_capture(width):
+            return
+        outside = [slot for slot in self._live if slot >= width]
+        free = [slot for slot in range(width) if slot not in self._live][: len(outside)]
+        if outside:
+            source = torch.tensor(outside, device=self.device)
+            target = torch.tensor(free, device=self.device)
+            self._cache.move(source, target)
+            self._tokens[target] = self._tokens[source]
+            self._positions[target] = self._positions[source]
+            for old, new in zip(outside, free, strict=True):
+                self._live[new] = self._live.pop(old)
+        self._width = width
+
+    def _most_remaining(self) -> int:
+        return max(self.settings.max_new_tokens - len(row.tokens) for row in self._live.values())
+
+
+def columns_for(requests: list[Request], settings: DecodingSettings) -> int:
+    """Return how many columns the longest of these requests may need."""
+    return bucket(max(len(request) for request in requests) + settings.max_new_tokens, COLUMN_STEP)

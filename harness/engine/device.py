@@ -1,0 +1,81 @@
+"""The machine's side of a run: which device, how much memory is free, and what running out of it looks like."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+NO_MEMORY = "out of memory, even alone in its batch"  # what a dialogue's record says then
+CPU_SHARE = 0.6  # of the memory that is available now: other programs live there too
+CUDA_SHARE = 0.9
+
+
+def resolve_device(wanted: str) -> str:
+    """Return ``cpu`` or ``cuda:N`` for a config's ``device``; raise InputError where that device is not there."""
+    import torch
+
+    if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
+        return "cpu"
+    if not torch.cuda.is_available():
+        raise InputError(f"device: {wanted} was asked for, but torch sees no CUDA device. Use device: cpu or auto.")
+    if wanted in ("auto", "cuda"):
+        return f"cuda:{torch.cuda.current_device()}"
+    index = int(wanted.partition(":")[2])
+    if index >= torch.cuda.device_count():
+        raise InputError(f"device: {wanted} was asked for, but torch sees only {torch.cuda.device_count()}.")
+    return wanted
+
+
+def free_bytes(device: str) -> int:
+    """Return how many bytes the engine may still take on ``device``, a margin for others left out."""
+    import torch
+
+    if device.startswith("cuda"):
+        free, _ = torch.cuda.mem_get_info(device)
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int((free + cached) * CUDA_SHARE)
+    import psutil
+
+    return int(psutil.virtual_memory().available * CPU_SHARE)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error means that memory ran out; torch says so in several ways."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and (
+        "can't allocate memory" in text or "out of memory" in text or "CUBLAS_STATUS_ALLOC_FAILED" in text
+    )
+
+
+def release_cached_memory(device: str) -> None:
+    """Hand memory that torch keeps for reuse back to the device."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+
+
+def synchronize(device: str) -> None:
+    """Wait until the device has done all that was asked of it."""
+    import torch
+
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+
+
+def torch_dtype(name: str) -> torch.dtype | str:
+    """Return torch's dtype for a variant's ``dtype``; ``auto`` stays a word that transformers understands."""
+    import torch
+
+    return name if name == "auto" else getattr(torch, name)

@@ -1,0 +1,101 @@
+"""The state of the machine before and after timing: a run on a busy or throttled machine is marked."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+# NVML's throttle reasons that mean the card ran slower than it was asked to (idle and application clocks do not).
+_SLOWDOWNS = {
+    0x4: "power cap",
+    0x8: "hardware slowdown",
+    0x20: "thermal (software)",
+    0x40: "thermal (hardware)",
+    0x80: "power brake",
+}
+
+
+def machine_state(device: str) -> dict[str, Any]:
+    """Return what the machine is doing now: load, governor and threads; on CUDA clocks, heat, power and processes."""
+    state: dict[str, Any] = {"threads": _torch_threads(), "governor": _governor()}
+    if hasattr(os, "getloadavg"):
+        state["load_1min"] = round(os.getloadavg()[0], 2)
+    if device.startswith("cuda"):
+        state["gpu"] = gpu_state(int(device.partition(":")[2] or 0))
+    return state
+
+
+def gpu_state(index: int) -> dict[str, Any]:
+    """Return clocks (MHz), temperature (°C), power (W), throttle reasons and other processes of one GPU."""
+    import pynvml
+
+    pynvml.nvmlInit()
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByIndex(physical_index(index))
+        reasons = _ask(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle) or 0
+        power = _ask(pynvml.nvmlDeviceGetPowerUsage, handle)
+        limit = _ask(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle)
+        processes = _ask(pynvml.nvmlDeviceGetComputeRunningProcesses, handle) or []
+        utilisation = _ask(pynvml.nvmlDeviceGetUtilizationRates, handle)
+        return {
+            "sm_clock_mhz": _ask(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_SM),
+            "memory_clock_mhz": _ask(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_MEM),
+            "temperature_c": _ask(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
+            "power_w": None if power is None else round(power / 1000),
+            "power_limit_w": None if limit is None else round(limit / 1000),
+            "throttled": [name for bit, name in _SLOWDOWNS.items() if reasons & bit],
+            "other_processes": [process.pid for process in processes if process.pid != os.getpid()],
+            "utilisation_percent": None if utilisation is None else utilisation.gpu,
+        }
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def busy_warnings(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Return what makes timings taken between two states doubtful, one sentence each."""
+    warnings = []
+    threads = os.cpu_count() or 1
+    load = before.get("load_1min", 0.0)
+    if load > 0.5 * threads:
+        warnings.append(f"The machine was busy before timing began (load {load} on {threads} threads).")
+    for moment, state in (("before", before), ("after", after)):
+        gpu = state.get("gpu") or {}
+        if gpu.get("other_processes"):
+            warnings.append(f"{len(gpu['other_processes'])} other process(es) used the GPU {moment} timing.")
+        if gpu.get("throttled"):
+            warnings.append(f"The GPU was slowed down {moment} timing ({', '.join(gpu['throttled'])}).")
+    return warnings
+
+
+def _ask(function: Any, *arguments: Any) -> Any:
+    """Return what NVML answers, or None where this card or driver does not know."""
+    import pynvml
+
+    try:
+        return function(*arguments)
+    except pynvml.NVMLError:
+        return None
+
+
+def physical_index(index: int) -> int:
+    """Map torch's device index to NVML's, which does not heed CUDA_VISIBLE_DEVICES."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    entries = [entry.strip() for entry in visible.split(",") if entry.strip()]
+    if index < len(entries) and entries[index].isdigit():
+        return int(entries[index])
+    return index
+
+
+def _torch_threads() -> int:
+    import torch
+
+    return int(torch.get_num_threads())
+
+
+def _governor() -> str | None:
+    path = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except OSError:
+        return None

@@ -1,0 +1,120 @@
+"""Replies to many requests by whatever is fast and right for this model; running out of memory halves the batch."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from harness.engine.batching import batches, longest_first
+from harness.engine.decoding import DecodingSettings, Reply, Request, SlotDecoder, columns_for
+from harness.engine.device import NO_MEMORY, is_out_of_memory, release_cached_memory
+from harness.engine.forward import batch_depends_on_length
+from harness.engine.graphs import why_no_graphs
+from harness.engine.memory_budget import decoding_rows
+from harness.engine.plain import generate_batch
+from harness.engine.pool import LoadedModel
+from harness.engine.selfcheck import why_not
+
+Event = Callable[[str, dict[str, Any]], None]
+
+
+def generate_replies(
+    loaded: LoadedModel,
+    requests: list[Request],
+    settings: DecodingSettings,
+    *,
+    batch_tokens: int | None = None,
+    event: Event = lambda kind, detail: None,
+) -> Iterator[Reply]:
+    """Yield a reply for every request, in the order they finish; greedy replies do not depend on that order.
+
+    ``batch_tokens`` bounds rows × columns; absent, free memory does. ``event`` is told of what the report must say:
+    ``out-of-memory`` and ``slow-path``.
+    """
+    if not requests:
+        return
+    waiting = deque(longest_first(requests))
+    columns = columns_for(list(waiting), settings)
+    on_cuda = loaded.device.startswith("cuda")
+    by_lengths = on_cuda and why_not(loaded.model, loaded.device, columns, by_lengths=True) is None
+    obstacle = None if by_lengths else why_not(loaded.model, loaded.device, columns, by_lengths=False)
+    if obstacle is None:
+        yield from _in_slots(loaded, waiting, settings, batch_tokens, event, by_lengths)
+    else:
+        event("slow-path", {"variant": loaded.variant.name, "reason": obstacle, "engine": "transformers' generate"})
+        yield from _plainly(loaded, waiting, settings, batch_tokens, event)
+
+
+def _in_slots(
+    loaded: LoadedModel,
+    waiting: deque[Request],
+    settings: DecodingSettings,
+    batch_tokens: int | None,
+    event: Event,
+    by_lengths: bool,
+) -> Iterator[Reply]:
+    graphs = loaded.device.startswith("cuda")
+    reason = why_no_graphs(loaded.model) if graphs else None
+    if reason is not None:
+        event("slow-path", {"variant": loaded.variant.name, "reason": reason, "engine": "slots without CUDA graphs"})
+    columns = columns_for(list(waiting), settings)
+    rows = min(decoding_rows(loaded.model, loaded.device, columns, limit=batch_tokens), len(waiting))
+    if batch_depends_on_length(loaded.model):
+        rows = 1
+    while waiting:
+        decoder: SlotDecoder | None = None
+        try:
+            graphed = graphs and reason is None
+            decoder = SlotDecoder(loaded, settings, rows=rows, columns=columns, graphs=graphed, by_lengths=by_lengths)
+            yield from decoder.run(waiting)
+            return
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # Outside the handler, whose error still holds the tensors that did not fit.
+        again = decoder.unfinished() if decoder is not None else []
+        waiting.extendleft(reversed(longest_first(again)))
+        decoder = None
+        release_cached_memory(loaded.device)
+        if rows == 1:
+            yield _no_memory(waiting.popleft())
+        else:
+            _tell_halved(event, loaded, rows)
+            rows //= 2
+
+
+def _plainly(
+    loaded: LoadedModel, waiting: deque[Request], settings: DecodingSettings, batch_tokens: int | None, event: Event
+) -> Iterator[Reply]:
+    columns = columns_for(list(waiting), settings)
+    rows = decoding_rows(loaded.model, loaded.device, columns, limit=batch_tokens)
+    if settings.temperature > 0 or batch_depends_on_length(loaded.model):
+        rows = 1
+    while waiting:
+        batch = next(batches(list(waiting)[:rows], rows * columns))
+        try:
+            replies = generate_batch(loaded, batch, settings)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        else:
+            for _ in batch:
+                waiting.popleft()
+            yield from replies
+            continue
+        release_cached_memory(loaded.device)
+        if len(batch) == 1:
+            yield _no_memory(waiting.popleft())
+        else:
+            _tell_halved(event, loaded, len(batch))
+            rows = len(batch) // 2
+
+
+def _tell_halved(event: Event, loaded: LoadedModel, rows: int) -> None:
+    detail = {"pass": "generation", "variant": loaded.variant.name, "rows": rows, "rows_now": rows // 2}
+    event("out-of-memory", detail)
+
+
+def _no_memory(request: Request) -> Reply:
+    return Reply(request.id, (), "", None, 0, (), error=NO_MEMORY)

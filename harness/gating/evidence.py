@@ -1,0 +1,77 @@
+"""What the judge is given: plain frozen facts, one ``Evidence`` for each check.
+
+Values are as measured, in the metric's own unit and orientation; turning them so that larger is better is the
+judge's business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Scale = Literal["value", "difference", "ratio"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The two-sided interval at ``confidence``; an end is None where no honest one exists."""
+
+    low: float | None
+    high: float | None
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Share:
+    """How many of its dialogues a variant answered. ``label`` names the variant, and the baseline it is of."""
+
+    label: str
+    answered: int
+    dialogues: int
+
+    @property
+    def value(self) -> float:
+        return self.answered / self.dialogues if self.dialogues else 0.0
+
+
+@dataclass(frozen=True)
+class OneDialogue:
+    """A check's number for a single dialogue; None where there is none."""
+
+    id: str
+    value: float | None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything known for one check.
+
+    ``scale``: a plain value; candidate minus other; or candidate/other (timings).
+    ``scaled_other``: for a relative margin on a metric that is not a ratio, the difference is candidate −
+    scaled_other·other, whose limit is 0; the uncertainty of the other value is in the interval that way.
+    ``steps[k]`` is the interval at confidence 1 − (1 − confidence)/(k + 2): what Holm's procedure needs for
+    ``no_regression``, given only where the plain interval already shows a loss.
+    ``problem`` says why the check cannot be judged at all; it makes the verdict an error.
+    """
+
+    metric: str
+    candidate: str
+    against: str | None = None
+    unit: str = ""
+    higher_is_better: bool | None = None
+    scale: Scale = "value"
+    scaled_other: float | None = None
+    value: float | None = None
+    interval: Interval = Interval(None, None, 0.95)
+    n: int = 0
+    units: str = "dialogues"
+    method: str = ""
+    single: bool = False  # measured once, not over dialogues: the file's default min_samples does not apply
+    mde: float | None = None
+    candidate_value: float | None = None
+    other_value: float | None = None
+    steps: tuple[Interval, ...] = ()
+    coverage: tuple[Share, ...] = ()
+    must_pass: tuple[OneDialogue, ...] = ()
+    warnings: tuple[str, ...] = ()
+    problem: str | None = None

@@ -1,0 +1,154 @@
+"""``gate``: a run folder and a thresholds file in, a verdict out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from harness import baselines as named
+from harness import integrity
+from harness.gating import outputs
+from harness.gating.gather import Question, candidate_of, gather
+from harness.gating.judge import judge
+from harness.gating.policy import LoadedPolicy, load_policy
+from harness.gating.sentences import listed
+from harness.gating.sides import Side, facts_of
+from harness.gating.statistics import RunStatistics, known_metrics
+from harness.gating.verdict import EXIT_CODES, CheckResult, GateResult, RunFacts, VerdictName, overall
+from harness.store import RunFolder, RunManifest
+
+
+def gate(
+    run: Path | str,
+    thresholds: Path | str,
+    *,
+    baseline: Path | str | None = None,
+    candidate: str | None = None,
+    baselines: Path | str | None = None,
+    write: bool = True,
+    now: datetime | None = None,
+) -> GateResult:
+    """Judge a finished run and (unless ``write`` is false) leave gate.json, gate.junit.xml and gate.md in its folder.
+
+    ``thresholds`` is a path or a shipped name; ``baseline`` a run folder or the name of an accepted one, looked for in
+    ``baselines``; it stands for every baseline that the file names. ``candidate`` replaces the file's.
+    Raises InputError (exit code 2) where a name or a file cannot be used. A run that is unfinished or was edited
+    is an error in the result (exit code 4), not an exception.
+    """
+    folder = RunFolder(run)
+    manifest = folder.read_manifest()
+    if write:
+        outputs.clear(folder)
+    loaded = load_policy(thresholds)
+    store = named.Baselines(baselines)
+    problems = unusable(folder, manifest)
+    if not loaded.checks:
+        problems.append(f"{loaded.source} has no checks: nothing was judged.")
+    opened: dict[str, Side | str] = {}
+    checks: tuple[CheckResult, ...] = ()
+    warnings: list[str] = []
+    name = candidate or loaded.policy.candidate or ""
+    if not problems:
+        side = _side(folder, manifest)
+        name = candidate_of(loaded, side, candidate)
+
+        def open_baseline(which: str) -> Side | str:
+            if which not in opened:
+                opened[which] = _open(store, which)
+            return opened[which]
+
+        chosen = None if baseline is None else str(baseline)
+        if chosen is not None:
+            store.find(chosen)  # a wrong name is a wrong name, whether or not a check would use it
+        question = Question(loaded, side, name, open_baseline, chosen)
+        checks = judge(loaded.policy, gather(question))
+        if chosen is not None and chosen not in opened:
+            warnings.append("--baseline was given, but no check is held against a baseline.")
+    facts = {which: side.facts() for which, side in opened.items() if isinstance(side, Side)}
+    result = _result(loaded, name, facts_of(folder, manifest), manifest, facts, checks, problems, warnings, now)
+    if write:
+        outputs.write(folder, result)
+    return result
+
+
+def unusable(folder: RunFolder, manifest: RunManifest) -> list[str]:
+    """Return why a run cannot be judged at all: it is not complete, or its files are not those that it ended with."""
+    if manifest.state != "complete":
+        why = f" ({manifest.error})" if manifest.error else ""
+        return [f"The run in {folder.root} is not complete but {manifest.state}{why}. Run it to its end first."]
+    return integrity.check(folder, manifest)
+
+
+def _side(folder: RunFolder, manifest: RunManifest, name: str = "") -> Side:
+    summary = folder.read_summary()
+    registry = known_metrics(summary)
+    return Side(folder, manifest, summary, registry, RunStatistics(folder, registry, *settings(manifest)), name)
+
+
+def _open(store: named.Baselines, which: str) -> Side | str:
+    folder = store.find(which)
+    manifest = folder.read_manifest()
+    problems = unusable(folder, manifest)
+    name = folder.root.resolve().name
+    return f"Baseline {name} cannot be compared with: {problems[0]}" if problems else _side(folder, manifest, name)
+
+
+def _result(
+    loaded: LoadedPolicy,
+    candidate: str,
+    run: RunFacts,
+    manifest: RunManifest,
+    baselines: dict[str, RunFacts],
+    checks: tuple[CheckResult, ...],
+    problems: list[str],
+    warnings: list[str],
+    now: datetime | None,
+) -> GateResult:
+    verdict = overall(checks, tuple(problems))
+    defaults = loaded.policy.defaults
+    lenient = verdict == "inconclusive" and defaults.on_inconclusive == "pass"
+    if lenient:
+        warnings.append("Inconclusive checks were let pass: the thresholds say 'on_inconclusive: pass'.")
+    resamples, seed = settings(manifest)
+    return GateResult(
+        schema=1,
+        verdict=verdict,
+        exit_code=0 if lenient else EXIT_CODES[verdict],
+        sentence=_sentence(verdict, candidate, checks, problems),
+        candidate=candidate,
+        run=run,
+        baselines=baselines,
+        thresholds=Path(loaded.source).name,
+        thresholds_digest=loaded.digest,
+        confidence=defaults.confidence,
+        min_coverage=defaults.min_coverage,
+        on_inconclusive=defaults.on_inconclusive,
+        resamples=resamples,
+        seed=seed,
+        checks=checks,
+        problems=tuple(problems),
+        warnings=tuple(warnings),
+        created=(now or datetime.now(UTC)).isoformat(timespec="seconds"),
+    )
+
+
+def _sentence(verdict: VerdictName, candidate: str, checks: tuple[CheckResult, ...], problems: list[str]) -> str:
+    if problems:
+        return problems[0]
+    deciding = [check for check in checks if check.decides]
+    that = [check.id for check in deciding if check.verdict == verdict]
+    warned = sum(not check.decides and check.verdict != "pass" for check in checks)
+    also = f" {warned} warning{'s' if warned > 1 else ''}." if warned else ""
+    if verdict == "pass":
+        return f"{candidate} meets all {len(deciding)} checks.{also}"
+    words = {"fail": "failed", "error": "could not be judged", "inconclusive": "are inconclusive"}
+    return f"{candidate}: {len(that)} of {len(checks)} checks {words[verdict]} ({listed(that)}).{also}"
+
+
+def settings(manifest: RunManifest) -> tuple[int, int]:
+    """Return the bootstrap's resamples and seed as the run was configured, so that gate and summary agree."""
+    stats = manifest.config.get("stats")
+    resamples = stats.get("resamples") if isinstance(stats, dict) else None
+    seed = manifest.config.get("seed")
+    usable = isinstance(resamples, int) and 100 <= resamples <= 1_000_000
+    return (resamples if usable and resamples else 10_000), (seed if isinstance(seed, int) and seed >= 0 else 42)

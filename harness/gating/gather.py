@@ -1,0 +1,292 @@
+"""From a policy and run folders to evidence: every name is looked up, every number asked for, nothing is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from harness.errors import InputError, did_you_mean
+from harness.gating.evidence import Evidence, Interval, OneDialogue
+from harness.gating.judge import Turned, turn
+from harness.gating.policy import Check, LoadedPolicy
+from harness.gating.sides import Side, incomparable
+from harness.metrics.registry import MetricSpec
+from harness.stats.types import Difference, Estimate
+
+PER_DIALOGUE = ("mean", "rate", "corpus")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A check with every name in it found."""
+
+    check: Check
+    index: int
+    candidate: str
+    spec: MetricSpec
+    other: Side | None = None
+    other_variant: str | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of the run: the policy, who is judged, and what the names in it may mean.
+
+    ``open_baseline`` returns the baseline of a name or the reason why it cannot be compared with (a sentence).
+    ``baseline`` (``--baseline``) stands for whatever baseline a check names, and for an absent ``against``.
+    """
+
+    loaded: LoadedPolicy
+    run: Side
+    candidate: str
+    open_baseline: Callable[[str], Side | str]
+    baseline: str | None = None
+
+
+def candidate_of(loaded: LoadedPolicy, run: Side, chosen: str | None) -> str:
+    """Return the variant to be judged; raise InputError where none is named or it is not in the run."""
+    name = chosen or loaded.policy.candidate
+    if name is None:
+        raise InputError(
+            f"{loaded.source}: name the variant to be judged with 'candidate:' or --candidate; "
+            f"the run has {', '.join(run.variants)}."
+        )
+    where = "--candidate" if chosen else loaded.where("candidate")
+    return _known(name, run.variants, f"{where}: the run has no variant")
+
+
+def gather(question: Question) -> dict[str, Evidence]:
+    """Return the evidence of each check by its id.
+
+    Raises InputError, with the line and the nearest known name, for a metric, variant, slice column or baseline that
+    does not exist. What exists and cannot be measured or compared becomes evidence with a ``problem``.
+    """
+    resolved = [_resolve(question, index, check) for index, check in enumerate(question.loaded.checks)]
+    question.run.statistics.prepare(one.check.metric for one in resolved if one.check.slice is None)
+    tested = sum(one.check.rule == "no_regression" for one in resolved)
+    return {one.check.id: _evidence(question, one, tested) for one in resolved}
+
+
+def _resolve(question: Question, index: int, check: Check) -> Resolved:
+    loaded, run = question.loaded, question.run
+    at = ("checks", index)
+    spec = _metric(question, index, check)
+    candidate = question.candidate
+    if check.candidate is not None:
+        where = loaded.where(*at, "candidate")
+        candidate = _known(check.candidate, run.variants, f"{where}: the run has no variant")
+    if check.slice:
+        column = next(iter(check.slice))
+        _known(column, run.statistics.columns, f"{loaded.where(*at, 'slice')}: the dialogues have no column")
+    resolved = Resolved(check, index, candidate, spec)
+    return _against(question, resolved) if check.compares else resolved
+
+
+def _metric(question: Question, index: int, check: Check) -> MetricSpec:
+    """Return what the metric is, after refusing what cannot be meant of it."""
+    where = question.loaded.where("checks", index, "metric")
+    run = question.run
+    # latency.tpot_ms.p50[engine=eager,batch=4] is a condition of a registered metric.
+    spec = run.registry.get(check.metric) or run.registry.get(check.metric.split("[")[0])
+    if spec is None:
+        known = [*run.summary.metrics, *run.registry]
+        raise InputError(f"{where}: there is no metric '{check.metric}'.{did_you_mean(check.metric, known)}")
+    if spec.higher_is_better is None and check.rule in ("non_inferiority", "no_regression"):
+        raise InputError(
+            f"{where}: of {check.metric} neither more nor less is better, so '{check.rule}' means nothing; "
+            "use 'equivalence', 'min' or 'max'."
+        )
+    if check.must_pass and (spec.aggregation not in PER_DIALOGUE or spec.family in ("latency", "memory")):
+        raise InputError(f"{where}: {check.metric} has no value for a single dialogue, so 'must_pass' means nothing.")
+    return spec
+
+
+def _against(question: Question, resolved: Resolved) -> Resolved:
+    check, loaded = resolved.check, question.loaded
+    where = loaded.where("checks", resolved.index, "against")
+    named = check.against.baseline if check.against else None
+    if check.against and named is None:
+        variant = check.against.variant or ""
+        _known(variant, question.run.variants, f"{where}: the run has no variant")
+        if variant == resolved.candidate:
+            raise InputError(f"{where}: '{variant}' would be held against itself.")
+        return replace(resolved, other=question.run, other_variant=variant)
+    chosen = question.baseline or named
+    if chosen is None:
+        raise InputError(
+            f"{where}: check '{check.id}' compares; say with what: 'against: {{variant: …}}', "
+            "'against: {baseline: …}' or --baseline."
+        )
+    variant = (check.against.variant if check.against else None) or resolved.candidate
+    try:
+        side = question.open_baseline(chosen)
+    except InputError as error:
+        if question.baseline:
+            raise
+        raise InputError(f"{where}: {error}") from error
+    if isinstance(side, str):
+        return replace(resolved, other_variant=variant, problem=side)
+    _known(variant, side.variants, f"{where}: baseline {side.name} has no variant")
+    return replace(resolved, other=side, other_variant=variant)
+
+
+def _known(name: str, known: Iterable[str], sentence: str) -> str:
+    names = tuple(known)
+    if name not in names:
+        raise InputError(f"{sentence} '{name}'.{did_you_mean(name, names) or ' Known: ' + ', '.join(names) + '.'}")
+    return name
+
+
+def _evidence(question: Question, resolved: Resolved, tested: int) -> Evidence:
+    run, check, candidate = question.run, resolved.check, resolved.candidate
+    spec, family = resolved.spec, resolved.spec.family
+    bare = Evidence(
+        metric=check.metric,
+        candidate=candidate,
+        against=_label(resolved),
+        unit=spec.unit,
+        higher_is_better=spec.higher_is_better,
+        interval=Interval(None, None, question.loaded.policy.defaults.confidence),
+        single=family == "memory",
+        units={"latency": "requests", "memory": "repeats"}.get(family, "dialogues"),
+    )
+    problem = resolved.problem or run.measured(check.metric, candidate) or _other_problem(run, resolved)
+    if problem:
+        return replace(bare, problem=problem)
+    shares = [run.share(candidate)]
+    if resolved.other is not None and resolved.other_variant is not None:
+        shares.append(resolved.other.share(resolved.other_variant))
+        bare = _compared(question, resolved, bare, tested)
+    else:
+        bare = _estimated(question, resolved, bare)
+    return replace(bare, coverage=tuple(shares), must_pass=_single_dialogues(question, resolved, bare))
+
+
+def _label(resolved: Resolved) -> str | None:
+    if resolved.other_variant is None:
+        return None
+    if resolved.other is None or not resolved.other.name:
+        return resolved.other_variant
+    return f"{resolved.other_variant} of baseline {resolved.other.name}"
+
+
+def _other_problem(run: Side, resolved: Resolved) -> str | None:
+    other, variant = resolved.other, resolved.other_variant
+    if other is None or variant is None:
+        return None
+    problem = other.measured(resolved.check.metric, variant)
+    if problem or other is run:
+        return problem
+    return incomparable(run, resolved.candidate, other, variant, resolved.check.metric)
+
+
+def _slice(check: Check) -> tuple[str, str] | None:
+    return next(iter(check.slice.items())) if check.slice else None
+
+
+def _estimated(question: Question, resolved: Resolved, bare: Evidence) -> Evidence:
+    check = resolved.check
+    estimate = _estimate(question, question.run, check, resolved.candidate)
+    return replace(
+        bare,
+        value=estimate.value,
+        candidate_value=estimate.value,
+        interval=Interval(estimate.low, estimate.high, estimate.confidence),
+        n=estimate.n,
+        method=estimate.method,
+        warnings=estimate.warnings,
+    )
+
+
+def _estimate(question: Question, side: Side, check: Check, variant: str) -> Estimate:
+    confidence = question.loaded.policy.defaults.confidence
+    return side.statistics.estimate(check.metric, variant, confidence=confidence, slice=_slice(check))
+
+
+def _value(question: Question, side: Side, check: Check, variant: str) -> float | None:
+    """Return one side's own value, for display and for the sign of a share."""
+    if check.slice:
+        return _estimate(question, side, check, variant).value
+    return side.summary.metrics[check.metric].variants[variant].value
+
+
+def _compared(question: Question, resolved: Resolved, bare: Evidence, tested: int) -> Evidence:
+    check, other, variant = resolved.check, resolved.other, resolved.other_variant
+    assert other is not None
+    assert variant is not None
+    confidence = question.loaded.policy.defaults.confidence
+    mine, theirs = _value(question, question.run, check, resolved.candidate), _value(question, other, check, variant)
+    bare = replace(bare, candidate_value=mine, other_value=theirs)
+    plain = _difference(question, resolved, confidence, None)
+    where = question.loaded.where("checks", resolved.index)
+    if plain.relative and check.rule not in ("min", "max") and not check.is_relative:
+        instead = "max_relative_increase" if check.rule == "no_regression" else "margin_relative"
+        raise InputError(f"{where}: {check.metric} is compared as a ratio; give '{instead}' (0.1 is 10 %).")
+    factor = None
+    if check.is_relative and not plain.relative:
+        if check.rule == "equivalence":
+            raise InputError(f"{where}: {check.metric} is compared as a difference; give 'margin' in its own unit.")
+        if theirs is None:
+            return replace(bare, problem=f"{check.metric} of {bare.against} has no value to take a share of.")
+        direction = 1 if bare.higher_is_better else -1
+        factor = 1 - direction * (1 if theirs >= 0 else -1) * check.margin
+        plain = _difference(question, resolved, confidence, factor)
+    evidence = replace(
+        bare,
+        scale="ratio" if plain.relative else "difference",
+        scaled_other=factor,
+        value=plain.value,
+        interval=Interval(plain.low, plain.high, plain.confidence),
+        n=plain.n,
+        method=plain.method,
+        mde=plain.mde,
+        warnings=plain.warnings,
+    )
+    return replace(evidence, steps=_steps(question, resolved, evidence, tested))
+
+
+def _difference(question: Question, resolved: Resolved, confidence: float, factor: float | None) -> Difference:
+    check, other = resolved.check, resolved.other
+    return question.run.statistics.difference(
+        check.metric,
+        resolved.candidate,
+        resolved.other_variant or "",
+        other=None if other is None or other is question.run else other.statistics,
+        confidence=confidence,
+        slice=_slice(check),
+        factor=1.0 if factor is None else factor,
+    )
+
+
+def _steps(question: Question, resolved: Resolved, evidence: Evidence, tested: int) -> tuple[Interval, ...]:
+    """Return the intervals that Holm's procedure may ask for; none where the plain one shows no loss anyway."""
+    check = resolved.check
+    if check.rule != "no_regression" or tested < 2:
+        return ()
+    turned: Turned = turn(check, evidence)
+    upper = turned.interval(evidence.interval)[1]
+    if upper is None or upper >= turned.limit:
+        return ()
+    steps = []
+    for divided in range(2, tested + 1):
+        confidence = 1 - (1 - evidence.interval.confidence) / divided
+        found = _difference(question, resolved, confidence, evidence.scaled_other)
+        steps.append(Interval(found.low, found.high, confidence))
+    return tuple(steps)
+
+
+def _single_dialogues(question: Question, resolved: Resolved, evidence: Evidence) -> tuple[OneDialogue, ...]:
+    """Return the check's number for each dialogue that must pass by itself."""
+    check, other = resolved.check, resolved.other
+    if not check.must_pass:
+        return ()
+    mine = question.run.statistics.unit_values(check.metric, resolved.candidate)
+    if other is None or resolved.other_variant is None:
+        return tuple(OneDialogue(dialogue, mine.get(dialogue)) for dialogue in check.must_pass)
+    theirs = other.statistics.unit_values(check.metric, resolved.other_variant)
+    factor = 1.0 if evidence.scaled_other is None else evidence.scaled_other
+    return tuple(
+        OneDialogue(name, mine[name] - factor * theirs[name] if name in mine and name in theirs else None)
+        for name in check.must_pass
+    )

@@ -1,0 +1,117 @@
+"""``gate.md``: the gate's result for a job summary or a pull-request comment, short enough for either."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from harness.gating.explain import explain
+from harness.gating.sentences import interval_text, number, without_controls
+from harness.gating.verdict import CheckResult, GateResult, VerdictName
+
+MOST_CHARACTERS = 65_000
+DROPPED = ("computation", "provenance", "warnings", "passed", "not passed")
+MARKS: dict[VerdictName, str] = {"pass": "✅", "fail": "❌", "error": "💥", "inconclusive": "❔"}
+
+
+def markdown(result: GateResult, most: int = MOST_CHARACTERS) -> str:
+    """Return the result as Markdown of at most ``most`` characters, for a job summary or a comment.
+
+    Where it is longer, whole sections go in this order, and a line says which: how each check was computed,
+    provenance, warnings, the table of passed checks, the table of the others. The verdict always stays.
+    """
+    sections: dict[str, Callable[[GateResult], str]] = {
+        "not passed": lambda result: _table("Not passed", [c for c in result.checks if c.verdict != "pass"]),
+        "passed": lambda result: _table("Passed", [c for c in result.checks if c.verdict == "pass"]),
+        "warnings": _warnings,
+        "computation": _computation,
+        "provenance": _provenance,
+    }
+    written = {name: section(result) for name, section in sections.items()}
+    left_out: list[str] = []
+    for name in (*DROPPED, None):
+        note = f"\n_Left out for length: {', '.join(left_out)}; all of it is in gate.json._\n" if left_out else ""
+        text = _headline(result, most) + "".join(written.values()) + note
+        if len(text) <= most or name is None:
+            break
+        if written.pop(name):
+            left_out.append(name)
+    return text[:most]
+
+
+def _headline(result: GateResult, most: int) -> str:
+    lines = [
+        f"## {MARKS[result.verdict]} Gate: {result.verdict} (exit code {result.exit_code})",
+        "",
+        _cell(result.sentence, most // 8),
+        "",
+        *(f"- 💥 {_cell(problem, most // 40)}" for problem in result.problems[:8]),
+    ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _table(title: str, checks: list[CheckResult]) -> str:
+    if not checks:
+        return ""
+    lines = [
+        f"\n### {title}\n",
+        "| | check | metric | measured [95 %] | asked for | n | why |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    if any(check.confidence != 0.95 for check in checks):
+        lines[1] = lines[1].replace("95 %", f"{checks[0].confidence:.4g}")
+    for check in checks:
+        warn = " (warning only)" if not check.decides and check.verdict != "pass" else ""
+        cells = (
+            f"{MARKS[check.verdict]} {check.verdict}{warn}",
+            check.id,
+            _who(check),
+            interval_text(check),
+            check.requirement,
+            str(check.n),
+            check.sentence,
+        )
+        lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _who(check: CheckResult) -> str:
+    against = f" against {check.against}" if check.against else ""
+    part = f", {check.slice}" if check.slice else ""
+    return f"{check.metric} of {check.candidate}{against}{part}"
+
+
+def _warnings(result: GateResult) -> str:
+    said = [*result.warnings, *(f"{check.id}: {text}" for check in result.checks for text in check.warnings)]
+    return "\n### Warnings\n\n" + "".join(f"- {_cell(text)}\n" for text in said) if said else ""
+
+
+def _computation(result: GateResult) -> str:
+    if not result.checks:
+        return ""
+    parts = ["\n<details><summary>How each check was computed</summary>\n"]
+    for check in result.checks:
+        parts.append(f"\n**{_cell(check.id)}**\n\n" + "".join(f"1. {_cell(step)}\n" for step in explain(check)))
+    return "".join(parts) + "\n</details>\n"
+
+
+def _provenance(result: GateResult) -> str:
+    resamples = f"{result.resamples or 0:,}"
+    facts = {
+        "run": f"{result.run.name}, run.json {result.run.digest[:12]}, started {result.run.started or '–'}",
+        **{
+            f"baseline {name}": f"{facts.name}, run.json {facts.digest[:12]}, started {facts.started or '–'}"
+            for name, facts in result.baselines.items()
+        },
+        "thresholds": f"{result.thresholds}, {result.thresholds_digest[:12]}",
+        "intervals": f"{number(100 * result.confidence)} % two-sided, {resamples} resamples, seed {result.seed}",
+        "judged": result.created,
+    }
+    return "\n### Provenance\n\n" + "".join(f"- {key}: {_cell(value)}\n" for key, value in facts.items())
+
+
+def _cell(text: str, most: int = 1_000) -> str:
+    """Return text that stays in its cell and means nothing to Markdown or HTML."""
+    text = text if len(text) <= most else text[: most - 1] + "…"
+    text = re.sub(r"\s+", " ", without_controls(text))
+    return re.sub(r"([\\`*_\[\]|~#@])", r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))

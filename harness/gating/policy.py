@@ -1,0 +1,235 @@
+"""The thresholds file: what a candidate must meet, validated, with the line of everything that is said in it.
+
+Direction is never stated in the file: whether larger is better is the metric's own property.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+
+from harness.config import Strict
+from harness.errors import InputError, did_you_mean
+from harness.yamlfile import Location, read_yaml, validate
+
+SHIPPED = Path(__file__).parent / "thresholds"
+Rule = Literal["min", "max", "non_inferiority", "no_regression", "equivalence"]
+RULES: tuple[Rule, ...] = ("min", "max", "non_inferiority", "no_regression", "equivalence")
+
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0)]
+Positive = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0)]
+Count = Annotated[int, Field(strict=True, ge=1)]
+
+
+def _as_text(value: object) -> object:
+    """YAML reads ``12`` as a number and ``yes`` as a truth; where a name is meant, its text is."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else value
+
+
+Name = Annotated[str, BeforeValidator(_as_text), StringConstraints(min_length=1, max_length=200)]
+AnyStrict = TypeVar("AnyStrict", bound=Strict)
+BaselineName = Annotated[
+    str, BeforeValidator(_as_text), StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+]
+
+
+class NonInferiority(Strict):
+    """The candidate may be worse by at most the margin, and that must be shown."""
+
+    margin: NotNegative | None = Field(None, description="in the metric's own unit")
+    margin_relative: NotNegative | None = Field(None, description="as a share of the other value: 0.05 is 5 %")
+
+    @model_validator(mode="after")
+    def _one(self) -> NonInferiority:
+        return _exactly_one(self, ("margin", "margin_relative"))
+
+
+class NoRegression(Strict):
+    """Fails only where a loss beyond the limit is proven."""
+
+    max_drop: NotNegative | None = Field(None, description="largest loss allowed, in the metric's own unit")
+    max_relative_increase: NotNegative | None = Field(
+        None, description="largest loss allowed, as a share of the other value: 0.1 lets a latency rise by 10 %"
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> NoRegression:
+        return _exactly_one(self, ("max_drop", "max_relative_increase"))
+
+
+class Equivalence(Strict):
+    """The candidate must differ by no more than the margin in either direction, and that must be shown."""
+
+    margin: Positive | None = Field(None, description="in the metric's own unit")
+    margin_relative: Positive | None = Field(None, description="as a share of the other value")
+
+    @model_validator(mode="after")
+    def _one(self) -> Equivalence:
+        return _exactly_one(self, ("margin", "margin_relative"))
+
+
+class Against(Strict):
+    """What the candidate is held against: another variant of the run, or a variant of an accepted earlier run."""
+
+    variant: Name | None = Field(None, description="with a baseline and absent: the candidate's own name")
+    baseline: BaselineName | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> Against:
+        if self.variant is None and self.baseline is None:
+            raise ValueError("give 'variant', 'baseline' or both")
+        return self
+
+
+def _exactly_one(model: AnyStrict, names: tuple[str, ...]) -> AnyStrict:
+    given = [name for name in names if getattr(model, name) is not None]
+    if len(given) != 1:
+        raise ValueError(f"give exactly one of {', '.join(names)}")
+    return model
+
+
+class Check(Strict):
+    """One line of the policy: one metric, one rule."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": [rule]} for rule in RULES]})
+
+    id: Name = Field(description="unique; stands in every output")
+    metric: Name = Field(description="as in summary.json, e.g. quality.rouge_l")
+    candidate: Name | None = Field(None, description="the variant judged by this check; default: the file's candidate")
+    min: Number | None = Field(None, description="the value (with 'against': the difference) must be at least this")
+    max: Number | None = Field(None, description="the value (with 'against': the difference) must be at most this")
+    non_inferiority: NonInferiority | None = None
+    no_regression: NoRegression | None = None
+    equivalence: Equivalence | None = None
+    against: Against | None = None
+    slice: Annotated[dict[Name, Name], Field(min_length=1, max_length=1)] | None = Field(
+        None, description="one column of the data and its value: {condition: asthma}"
+    )
+    min_samples: Count | None = None
+    severity: Literal["fail", "warn"] = Field("fail", description="warn: shown, but decides nothing unless in error")
+    judge: Literal["bound", "point"] = Field("bound", description="point: the value alone, its uncertainty ignored")
+    must_pass: tuple[Name, ...] = Field((), description="dialogues that must each meet the limit by themselves")
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Check:
+        if sum(getattr(self, rule) is not None for rule in RULES) != 1:
+            raise ValueError(f"give exactly one of {', '.join(RULES)}")
+        return self
+
+    @property
+    def rule(self) -> Rule:
+        """Which of the five rules this check applies."""
+        return next(rule for rule in RULES if getattr(self, rule) is not None)
+
+    @property
+    def compares(self) -> bool:
+        """Whether two values are held against each other, rather than one against a limit."""
+        return self.against is not None or self.rule not in ("min", "max")
+
+    @property
+    def margin(self) -> float:
+        """The number the rule states, absolute or relative."""
+        return _only_number(self)[0]
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether the number is a share of the other value."""
+        return _only_number(self)[1]
+
+
+def _only_number(check: Check) -> tuple[float, bool]:
+    said = getattr(check, check.rule)
+    if isinstance(said, Strict):
+        numbers = {key: value for key, value in said if value is not None}
+        key, value = next(iter(numbers.items()))
+        return float(value), "relative" in key
+    return float(said), False
+
+
+class Defaults(Strict):
+    """What holds for every check that does not say otherwise."""
+
+    confidence: Annotated[float, Field(strict=True, gt=0.5, lt=1)] = Field(0.95, description="two-sided")
+    min_samples: Count = Field(100, description="fewer units are inconclusive; does not apply to memory")
+    min_coverage: Annotated[float, Field(strict=True, ge=0, le=1)] = Field(
+        0.99, description="smallest share of the dialogues that a variant must have answered"
+    )
+    on_inconclusive: Literal["fail", "pass"] = Field("fail", description="fail: exit code 3; pass: 0 with a warning")
+
+
+class Policy(Strict):
+    """A thresholds file."""
+
+    model_config = ConfigDict(title="Thresholds of the medical-dialogue harness's gate")
+
+    version: Literal[1]
+    candidate: Name | None = Field(None, description="the variant to be judged; --candidate replaces it")
+    defaults: Defaults = Defaults()
+    checks: tuple[Check, ...] | None = Field((), description="none at all is an error, never a pass")
+
+    @model_validator(mode="after")
+    def _ids_are_unique(self) -> Policy:
+        ids = [check.id for check in self.checks or ()]
+        doubled = sorted({name for name in ids if ids.count(name) > 1})
+        if doubled:
+            raise ValueError(f"checks: the id '{doubled[0]}' is used twice")
+        return self
+
+
+@dataclass(frozen=True)
+class LoadedPolicy:
+    """A policy with where it came from. ``digest`` is the SHA-256 of the file's bytes."""
+
+    policy: Policy
+    source: str
+    digest: str
+    lines: dict[Location, int]
+
+    @cached_property
+    def checks(self) -> tuple[Check, ...]:
+        return self.policy.checks or ()
+
+    def where(self, *location: str | int) -> str:
+        """Return ``FILE, line N`` of the nearest key that was written."""
+        for end in range(len(location), 0, -1):
+            if location[:end] in self.lines:
+                return f"{self.source}, line {self.lines[location[:end]]}"
+        return self.source
+
+
+def load_policy(name_or_path: str | Path) -> LoadedPolicy:
+    """Read a thresholds file; ``name_or_path`` is a path or the name of a shipped one (``adapter-release``).
+
+    Raises InputError naming file, line and the nearest known key.
+    """
+    path = find_thresholds(name_or_path)
+    value, lines = read_yaml(path)
+    policy = validate(Policy, value, source=str(path), lines=lines)
+    return LoadedPolicy(policy, str(path), hashlib.sha256(path.read_bytes()).hexdigest(), lines)
+
+
+def find_thresholds(name_or_path: str | Path) -> Path:
+    """Return the thresholds file that is meant; a file of that path goes before a shipped one of that name."""
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    shipped = {file.stem: file for file in sorted(SHIPPED.glob("*.yaml"))}
+    if str(name_or_path) in shipped:
+        return shipped[str(name_or_path)]
+    raise InputError(
+        f"There is no thresholds file {name_or_path}; the shipped ones are {', '.join(shipped)}."
+        f"{did_you_mean(str(name_or_path), shipped)}"
+    )
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of thresholds files, as shipped for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Policy.model_json_schema()}

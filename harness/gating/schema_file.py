@@ -1,0 +1,19 @@
+"""The JSON Schema of thresholds files, shipped for editors: ``python -m harness.gating.schema_file`` writes it anew."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from harness.gating.policy import json_schema
+
+PATH = Path(__file__).parent / "schema" / "thresholds.schema.json"
+
+
+def text() -> str:
+    """Return what the file must hold; a test compares them."""
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    PATH.write_text(text(), encoding="utf-8")

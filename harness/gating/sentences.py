@@ -1,0 +1,67 @@
+"""How the gate says its numbers: the same words in the terminal, in JUnit, in Markdown and in ``--explain``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from harness.gating.evidence import Evidence
+from harness.gating.policy import Check
+from harness.gating.verdict import CheckResult
+
+_CONTROLS = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def number(value: float | None) -> str:
+    """Return a number with four significant digits, or a dash."""
+    if value is None:
+        return "–"
+    text = f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
+    return text.replace("-", "−") if text.startswith("-") else text
+
+
+def with_unit(text: str, unit: str) -> str:
+    """Append the unit, unless it says nothing beside a bare number."""
+    return text if unit in ("", "ratio") or unit.startswith("share") else f"{text} {unit}"
+
+
+def interval_text(result: CheckResult) -> str:
+    """Return ``difference −0.01 [−0.02, 0.005]``: the value as measured with its interval."""
+    name = {"value": "", "difference": "difference ", "ratio": "ratio "}[result.scale]
+    if result.scaled_other is not None:
+        name = f"candidate − {number(result.scaled_other)} × other: "
+    return f"{name}{number(result.value)} [{number(result.low)}, {number(result.high)}]"
+
+
+def loss_text(result: CheckResult) -> str:
+    """Return the smallest loss that a no_regression check would have found, e.g. ``a loss of 3.1 %``."""
+    if result.smallest_loss is None:
+        return "no loss"
+    if result.scale == "ratio":
+        return f"a loss of {number(100 * result.smallest_loss)} %"
+    return with_unit(f"a loss of {number(result.smallest_loss)}", result.unit)
+
+
+def requirement(check: Check, evidence: Evidence, sign: int, origin: float, limit: float) -> str:
+    """Return what is asked of the number as measured, e.g. ``ratio ≤ 1.1``."""
+    unit = "" if evidence.scale == "ratio" else evidence.unit
+    relation = "≥" if sign > 0 else "≤"
+    if check.rule == "equivalence":
+        low, high = number(origin - check.margin), number(origin + check.margin)
+        return with_unit(f"{'ratio' if evidence.scale == 'ratio' else 'difference'} between {low} and {high}", unit)
+    if evidence.scaled_other is not None:
+        return f"{evidence.metric} {relation} {number(evidence.scaled_other)} × {evidence.against}'s"
+    name = {"value": evidence.metric, "difference": "difference", "ratio": "ratio"}[evidence.scale]
+    return with_unit(f"{name} {relation} {number(origin + sign * limit)}", unit)
+
+
+def listed(names: Iterable[str], most: int = 5) -> str:
+    """Return the names, the first few of them where there are many."""
+    names = list(names)
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
+
+
+def without_controls(text: str) -> str:
+    """Return text that XML and a terminal can hold: control characters and lone surrogates become ``�``."""
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -1,0 +1,181 @@
+"""A run as the gate sees it: the candidate's, or a baseline's; and whether the two may be compared at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+from harness import integrity
+from harness.gating.evidence import Share
+from harness.gating.sentences import listed
+from harness.gating.verdict import RunFacts
+from harness.metrics.registry import MetricSpec
+from harness.stats.types import Difference, Estimate
+from harness.store import RunFolder, RunManifest, Summary
+
+Slice = tuple[str, str]
+
+
+class Statistics(Protocol):
+    """The statistics of one run folder. ``difference`` is candidate − factor·other, paired by dialogue id."""
+
+    @property
+    def dialogue_ids(self) -> frozenset[str]: ...
+
+    @property
+    def columns(self) -> tuple[str, ...]: ...
+
+    def estimate(
+        self, metric: str, variant: str, *, confidence: float = 0.95, slice: Slice | None = None
+    ) -> Estimate: ...
+
+    def difference(
+        self,
+        metric: str,
+        variant: str,
+        against: str,
+        *,
+        other: Any = None,
+        confidence: float = 0.95,
+        slice: Slice | None = None,
+        factor: float = 1.0,
+    ) -> Difference: ...
+
+    def prepare(self, metrics: Iterable[str]) -> None: ...
+
+    def unit_values(self, metric: str, variant: str) -> Mapping[str, float]: ...
+
+
+@dataclass(frozen=True)
+class Side:
+    """One run folder, complete and unedited. ``name`` is empty for the run that is judged, else the baseline's."""
+
+    folder: RunFolder
+    manifest: RunManifest
+    summary: Summary
+    registry: Mapping[str, MetricSpec]
+    statistics: Statistics
+    name: str = ""
+
+    @cached_property
+    def variants(self) -> tuple[str, ...]:
+        """Names of the variants, in the run's order."""
+        named = [str(variant["name"]) for variant in self.manifest.variants if "name" in variant]
+        return tuple(dict.fromkeys([*named, *self.summary.coverage]))
+
+    def facts(self) -> RunFacts:
+        """Return which run this is, for ``gate.json``."""
+        return facts_of(self.folder, self.manifest)
+
+    def share(self, variant: str) -> Share:
+        """Return how many of the run's dialogues the variant answered."""
+        label = f"{variant} of baseline {self.name}" if self.name else variant
+        coverage = self.summary.coverage.get(variant)
+        if coverage is None:
+            return Share(label, 0, len(self.statistics.dialogue_ids))
+        return Share(label, coverage.answered, max(coverage.dialogues, len(self.statistics.dialogue_ids)))
+
+    def measured(self, metric: str, variant: str) -> str | None:
+        """Return why this variant has no value of the metric, or None where it has one."""
+        of_run = f" in baseline {self.name}" if self.name else ""
+        summary = self.summary.metrics.get(metric)
+        if summary is None:
+            return f"{metric} was not measured{of_run}."
+        if variant not in summary.variants:
+            return f"{metric} was not measured for {variant}{of_run}."
+        return None
+
+
+def facts_of(folder: RunFolder, manifest: RunManifest) -> RunFacts:
+    """Return which run a folder holds: its name, the digest of its run.json, its start and commit."""
+    git = manifest.provenance.get("git")
+    commit = git.get("commit") if isinstance(git, dict) else None
+    return RunFacts(
+        name=folder.root.resolve().name,
+        digest=integrity.file_digest(folder.manifest_path),
+        config_digest=manifest.config_digest,
+        started=manifest.started,
+        git_commit=commit if isinstance(commit, str) else None,
+    )
+
+
+def incomparable(run: Side, variant: str, baseline: Side, against: str, metric: str) -> str | None:
+    """Return why a metric of two runs may not be compared, or None where it may.
+
+    Compared are, by what ``run.json`` and ``summary.json`` hold: the dialogues' ids, their references
+    (``digests["content:references"]``), ``template_digest`` and the rendered prompts (``digests["content:prompts"]``),
+    ``config["generation"]``, the metric's signature and conditions; for latency and memory also the device, the GPU
+    (on a CPU: the CPU and ``config["threads"]``) of ``provenance["hardware"]``, ``config["latency"]`` or
+    ``config["memory"]``, and the variants' ``dtype`` and ``quantization``.
+    """
+    of = f"than baseline {baseline.name}'s"
+    for what, mine, theirs in _identities(run, baseline, metric):
+        if mine != theirs:
+            return f"The run has another {what} {of}: {_shown(mine)}, not {_shown(theirs)}."
+    if run.statistics.dialogue_ids != baseline.statistics.dialogue_ids:
+        return _other_dialogues(run, baseline)
+    for key, what in ((integrity.REFERENCES, "references"), (integrity.PROMPTS, "rendered prompts")):
+        mine, theirs = run.manifest.digests.get(key), baseline.manifest.digests.get(key)
+        if mine is None or mine != theirs:
+            return f"The dialogues' {what} are not those of baseline {baseline.name}: another dataset or template."
+    if metric.split(".")[0] in ("latency", "memory"):
+        return _other_machine(run, variant, baseline, against, metric.split(".")[0])
+    return None
+
+
+def _identities(run: Side, baseline: Side, metric: str) -> list[tuple[str, object, object]]:
+    mine, theirs = run.summary.metrics[metric], baseline.summary.metrics[metric]
+    return [
+        ("metric signature", mine.signature, theirs.signature),
+        ("prompt template", run.manifest.template_digest, baseline.manifest.template_digest),
+        ("decoding", run.manifest.config.get("generation"), baseline.manifest.config.get("generation")),
+        ("set of measuring conditions", mine.conditions, theirs.conditions),
+    ]
+
+
+def _other_dialogues(run: Side, baseline: Side) -> str:
+    only_here = sorted(run.statistics.dialogue_ids - baseline.statistics.dialogue_ids)
+    only_there = sorted(baseline.statistics.dialogue_ids - run.statistics.dialogue_ids)
+    example = listed(only_here or only_there, 3)
+    return (
+        f"The run's dialogues are not those of baseline {baseline.name}: {len(only_here)} are only in the run and "
+        f"{len(only_there)} only in the baseline (e.g. {example})."
+    )
+
+
+def _other_machine(run: Side, variant: str, baseline: Side, against: str, family: str) -> str | None:
+    mine, theirs = _hardware(run.manifest), _hardware(baseline.manifest)
+    if mine is None or theirs is None:
+        return f"Which device measured {family} is not recorded in both runs, so they cannot be compared."
+    if mine != theirs:
+        return f"The run was measured on another device than baseline {baseline.name}: {mine}, not {theirs}."
+    if run.manifest.config.get(family) != baseline.manifest.config.get(family):
+        return f"The run's {family} workload is not that of baseline {baseline.name}."
+    for key in ("dtype", "quantization"):
+        one, two = _variant(run.manifest, variant).get(key), _variant(baseline.manifest, against).get(key)
+        if one != two:
+            return f"{variant} has another {key} than {against} of baseline {baseline.name}: {one}, not {two}."
+    return None
+
+
+def _hardware(manifest: RunManifest) -> str | None:
+    hardware = manifest.provenance.get("hardware")
+    if not isinstance(hardware, dict):
+        return None
+    device = str(manifest.provenance.get("device") or manifest.config.get("device") or "auto").split(":")[0]
+    gpu, cpu = hardware.get("gpu"), hardware.get("cpu")
+    if gpu and device != "cpu":
+        return _shown(gpu)
+    return f"{_shown(cpu)}, {_shown(manifest.config.get('threads') or 'all')} threads" if cpu else None
+
+
+def _variant(manifest: RunManifest, name: str) -> dict[str, Any]:
+    return next((variant for variant in manifest.variants if variant.get("name") == name), {})
+
+
+def _shown(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=True, default=str)
+    return text if len(text) <= 120 else text[:119] + "…"

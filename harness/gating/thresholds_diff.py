@@ -1,0 +1,134 @@
+"""What a change of a thresholds file loosens, in words: so that a limit is not lowered unseen in a review."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from harness.gating.policy import Check, Policy
+from harness.gating.sentences import number
+
+Effect = Literal["loosened", "tightened", "changed"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One difference. ``changed``: neither looser nor tighter can be said of it, e.g. another metric."""
+
+    effect: Effect
+    where: str
+    sentence: str
+
+
+def compare(old: Policy, new: Policy) -> tuple[Change, ...]:
+    """Return every difference between two policies, what is loosened first."""
+    changes = [*_files(old, new), *_defaults(old, new)]
+    before = {check.id: check for check in old.checks or ()}
+    after = {check.id: check for check in new.checks or ()}
+    for name, check in before.items():
+        if name not in after:
+            changes.append(Change("loosened", name, f"the check is gone: {check.rule} on {check.metric}"))
+        else:
+            changes.extend(_check(old, new, check, after[name]))
+    for name, check in after.items():
+        if name not in before:
+            changes.append(Change("tightened", name, f"the check is new: {check.rule} on {check.metric}"))
+    order: tuple[Effect, ...] = ("loosened", "changed", "tightened")
+    return tuple(sorted(changes, key=lambda change: order.index(change.effect)))
+
+
+def _files(old: Policy, new: Policy) -> Iterator[Change]:
+    if old.candidate != new.candidate:
+        yield Change("changed", "candidate", f"another variant is judged: {new.candidate}, not {old.candidate}")
+
+
+def _defaults(old: Policy, new: Policy) -> Iterator[Change]:
+    a, b = old.defaults, new.defaults
+    if a.confidence != b.confidence:
+        effect: Effect = "loosened" if b.confidence < a.confidence else "tightened"
+        also = " (for no_regression the other way round: a loss is proven sooner)" if effect == "loosened" else ""
+        text = f"intervals are at {number(b.confidence)}, not {number(a.confidence)}{also}"
+        yield Change(effect, "defaults.confidence", text)
+    yield from _smaller_is_looser("defaults.min_samples", "samples asked for", a.min_samples, b.min_samples)
+    yield from _smaller_is_looser("defaults.min_coverage", "coverage asked for", a.min_coverage, b.min_coverage)
+    if a.on_inconclusive != b.on_inconclusive:
+        if b.on_inconclusive == "pass":
+            yield Change("loosened", "defaults.on_inconclusive", "inconclusive checks no longer stop the gate")
+        else:
+            yield Change("tightened", "defaults.on_inconclusive", "inconclusive checks now stop the gate")
+
+
+def _check(old: Policy, new: Policy, a: Check, b: Check) -> Iterator[Change]:
+    name = a.id
+    for key, what in (("metric", "metric"), ("candidate", "candidate")):
+        one, two = getattr(a, key), getattr(b, key)
+        if one != two:
+            yield Change(
+                "changed", name, f"another {what} is judged: {two or new.candidate}, not {one or old.candidate}"
+            )
+    if a.against != b.against:
+        yield Change("changed", name, f"it is held against {_other(b)}, not {_other(a)}")
+    if a.slice != b.slice:
+        yield Change("changed", name, f"it looks at {_part(b)}, not {_part(a)}")
+    yield from _rules(a, b)
+    # Defaults have a line of their own: here only what the checks themselves say is compared.
+    before, after = a.min_samples or old.defaults.min_samples, b.min_samples or new.defaults.min_samples
+    if (a.min_samples, b.min_samples) != (None, None):
+        yield from _smaller_is_looser(name, "samples asked for", before, after)
+    if a.severity != b.severity:
+        loose = b.severity == "warn"
+        yield Change(
+            "loosened" if loose else "tightened",
+            name,
+            "it only warns now and stops nothing" if loose else "it stops the gate now and does not only warn",
+        )
+    if a.judge != b.judge:
+        loose = b.judge == "point"
+        text = "only the value is judged now, its uncertainty ignored" if loose else "the interval is judged now"
+        yield Change("loosened" if loose else "tightened", name, text)
+    gone = [dialogue for dialogue in a.must_pass if dialogue not in b.must_pass]
+    added = [dialogue for dialogue in b.must_pass if dialogue not in a.must_pass]
+    if gone:
+        yield Change("loosened", name, f"dialogues no longer must pass: {', '.join(gone)}")
+    if added:
+        yield Change("tightened", name, f"dialogues now must pass: {', '.join(added)}")
+
+
+def _rules(a: Check, b: Check) -> Iterator[Change]:
+    if a.rule != b.rule or a.is_relative != b.is_relative:
+        softer = a.rule == "non_inferiority" and b.rule == "no_regression"
+        harder = a.rule == "no_regression" and b.rule == "non_inferiority"
+        effect: Effect = "loosened" if softer else "tightened" if harder else "changed"
+        why = " (it fails only where a loss is proven)" if softer else ""
+        yield Change(effect, a.id, f"the rule is {_rule(b)}, not {_rule(a)}{why}")
+        return
+    if a.margin == b.margin:
+        return
+    larger = b.margin > a.margin
+    loose = not larger if a.rule == "min" else larger
+    yield Change("loosened" if loose else "tightened", a.id, f"{_rule(b)} is asked for, not {_rule(a)}")
+
+
+def _rule(check: Check) -> str:
+    if check.rule in ("min", "max"):
+        return f"{check.rule} {number(check.margin)}"
+    key = next(key for key, value in getattr(check, check.rule) if value is not None)
+    return f"{check.rule} with {key} {number(check.margin)}"
+
+
+def _other(check: Check) -> str:
+    if check.against is None:
+        return "nothing"
+    variant = f"variant {check.against.variant}" if check.against.variant else "the same variant"
+    return f"{variant} of baseline {check.against.baseline}" if check.against.baseline else variant
+
+
+def _part(check: Check) -> str:
+    return next((f"{column}={level}" for column, level in (check.slice or {}).items()), "all dialogues")
+
+
+def _smaller_is_looser(where: str, what: str, before: float, after: float) -> Iterator[Change]:
+    if before != after:
+        effect: Effect = "loosened" if after < before else "tightened"
+        yield Change(effect, where, f"{what}: {number(after)}, not {number(before)}")

@@ -1,0 +1,202 @@
+"""A first thresholds file from a finished run: limits that this run meets, each with what was measured beside it.
+
+It is a start, not a judgement: what a release must meet is for people to say. Limits lie a little outside what the
+run showed, so that the same run passes and a clearly worse one does not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.errors import HarnessError, InputError, did_you_mean
+from harness.gating.sentences import number, without_controls
+from harness.store import ComparisonRow, EstimateRow, MetricSummary, RunFolder, Summary, write_text_atomically
+
+COMPARED = ("quality.nll", "quality.rouge_l", "quality.chrf", "quality.bertscore", "quality.similarity")
+RATES = ("quality.truncated", "quality.empty", "quality.prompt_leak")
+FIDELITY = ("fidelity.kl",)
+LATENCY = ("latency.ttft_ms.p50", "latency.tpot_ms.p50")
+MEMORY = ("memory.peak_allocated_mib", "memory.peak_rss_mib")
+USUAL_SAMPLES = 100
+USUAL_COVERAGE = 0.99
+
+
+def write_thresholds(run: Path | str, out: Path, *, candidate: str | None = None, force: bool = False) -> int:
+    """Write a thresholds file made from a run; return how many checks it holds.
+
+    Raises InputError where ``out`` exists (without ``force``) or the candidate is not in the run, HarnessError where
+    the run is not complete or nothing in it can be gated on.
+    """
+    if out.exists() and not force:
+        raise InputError(f"{out} is there already; name another with --out or replace it with --force.")
+    text, checks = thresholds_text(RunFolder(run), candidate)
+    write_text_atomically(out, text)
+    return checks
+
+
+def thresholds_text(folder: RunFolder, candidate: str | None = None) -> tuple[str, int]:
+    """Return the text of the file and how many checks it holds."""
+    manifest = folder.read_manifest()
+    if manifest.state != "complete":
+        raise HarnessError(f"The run in {folder.root} is {manifest.state}; thresholds are made from a complete one.")
+    summary = folder.read_summary()
+    candidate = _candidate(summary, manifest.variants, manifest.reference_variant, candidate)
+    checks = list(_checks(summary, candidate, manifest.reference_variant))
+    if not checks:
+        raise HarnessError(f"The run in {folder.root} measured nothing of {candidate} that a gate could hold it to.")
+    name = without_controls(folder.root.resolve().name)
+    head = f"""\
+# First thresholds, made from run {name}: limits that it meets. Read every line and set what your use can bear.
+# Whether larger is better is the metric's own property. A check passes only where its whole interval meets the limit.
+# Documentation: docs/gate.md
+version: 1
+candidate: {_quoted(candidate)}
+
+defaults:
+  confidence: 0.95
+  min_samples: {USUAL_SAMPLES}
+{_coverage(summary, candidate)}
+  on_inconclusive: fail   # exit code 3; 'pass' lets inconclusive checks through with a warning
+
+checks:
+"""
+    tail = f"""
+  # Once a baseline is accepted (python -m harness baseline accept RUN --name main --reason …):
+  # - id: not-worse-than-what-runs-today
+  #   metric: quality.nll
+  #   non_inferiority: {{margin: 0.02}}
+  #   against: {{baseline: main, variant: {_quoted(candidate)}}}
+"""
+    return head + "\n".join(checks) + tail, len(checks)
+
+
+def _candidate(
+    summary: Summary, variants: tuple[dict[str, object], ...], reference: str | None, chosen: str | None
+) -> str:
+    names = list(dict.fromkeys([*(str(v["name"]) for v in variants if "name" in v), *summary.coverage]))
+    if chosen is not None:
+        if chosen not in names:
+            raise InputError(f"--candidate: the run has no variant '{chosen}'.{did_you_mean(chosen, names)}")
+        return chosen
+    adapters = [str(v["name"]) for v in variants if v.get("kind") == "adapter" and "name" in v]
+    others = [name for name in names if name != reference]
+    if not names:
+        raise HarnessError("The run has no variants.")
+    return (adapters or others or names)[0]
+
+
+def _coverage(summary: Summary, candidate: str) -> str:
+    lowest = min(
+        (one.answered / one.dialogues for one in summary.coverage.values() if one.dialogues), default=USUAL_COVERAGE
+    )
+    if lowest >= USUAL_COVERAGE:
+        return f"  min_coverage: {USUAL_COVERAGE}"
+    kept = math.floor(lowest * 100) / 100
+    return f"  min_coverage: {kept}   # this run answered only {lowest:.1%}; usual is {USUAL_COVERAGE}"
+
+
+def _checks(summary: Summary, candidate: str, reference: str | None) -> Iterator[str]:
+    for name, metric in summary.metrics.items():
+        if name.startswith("safety.") and metric.higher_is_better is not None:
+            yield from _absolute(name, metric, candidate, "a heuristic: see what it misses in docs/metrics")
+        elif name in RATES:
+            yield from _absolute(name, metric, candidate, "")
+        elif name in COMPARED and reference is not None and reference != candidate:
+            yield from _compared(name, metric, summary.comparisons, candidate, reference)
+        elif name in FIDELITY:
+            for variant in metric.variants:
+                yield from _absolute(name, metric, variant, "held against the variant it was made from", slack=0.5)
+        elif name in LATENCY:
+            yield from _absolute(name, metric, candidate, "holds on this machine and workload only", slack=0.2)
+        elif name in MEMORY:
+            yield from _absolute(name, metric, candidate, "holds on this machine and workload only", slack=0.1)
+
+
+def _absolute(name: str, metric: MetricSummary, variant: str, note: str, *, slack: float = 0.0) -> Iterator[str]:
+    found = metric.variants.get(variant)
+    if found is None or found.value is None or not math.isfinite(found.value):
+        return
+    upward = metric.higher_is_better is not True
+    end = found.high if upward else found.low
+    point = end is None or not math.isfinite(end)
+    edge = found.value if point or end is None else end
+    edge += abs(edge) * slack * (1 if upward else -1)
+    limit = rounded(edge, up=upward)
+    rule = f"{'max' if upward else 'min'}: {limit}"
+    comment = _comment(name, metric, found, variant) + (f"; {note}" if note else "")
+    extra = ["judge: point   # so few values carry no interval"] if point else []
+    yield _entry(f"{_slug(name)}-{_slug(variant)}", name, variant, rule, comment, [*_samples(name, found), *extra])
+
+
+def _compared(
+    name: str,
+    metric: MetricSummary,
+    comparisons: tuple[ComparisonRow, ...],
+    candidate: str,
+    reference: str,
+) -> Iterator[str]:
+    row = next((c for c in comparisons if (c.metric, c.variant, c.against) == (name, candidate, reference)), None)
+    other = metric.variants.get(reference)
+    if row is None or row.low is None or row.high is None or other is None or other.value is None or row.relative:
+        return
+    loss = -row.low if metric.higher_is_better else row.high
+    usual = abs(other.value) * 0.02
+    margin = rounded(max(usual, loss, 1e-9), up=True)
+    comment = (
+        f"{name}: {candidate} less {reference} is {number(row.value)} [{number(row.low)}, {number(row.high)}] over "
+        f"{row.n} dialogues; {_better(metric)}"
+    )
+    if loss > usual:
+        comment += f". This run cannot exclude a loss of {number(loss)}: is a margin so wide what you want?"
+    entry = [f"against: {{variant: {_quoted(reference)}}}", *_samples(name, row)]
+    yield _entry(f"{_slug(name)}-not-worse", name, candidate, f"non_inferiority: {{margin: {margin}}}", comment, entry)
+
+
+def _entry(check_id: str, metric: str, variant: str, rule: str, comment: str, further: list[str]) -> str:
+    lines = [f"  # {without_controls(comment)}.", f"  - id: {check_id}", f"    metric: {_quoted(metric)}"]
+    lines += [f"    candidate: {_quoted(variant)}", f"    {rule}", *(f"    {line}" for line in further)]
+    return "\n".join(lines) + "\n"
+
+
+def _comment(name: str, metric: MetricSummary, found: EstimateRow, variant: str) -> str:
+    interval = f"[{number(found.low)}, {number(found.high)}]"
+    return f"{name} of {variant}: {number(found.value)} {interval} {metric.unit}, n = {found.n}; {_better(metric)}"
+
+
+def _better(metric: MetricSummary) -> str:
+    return {True: "higher is better", False: "lower is better", None: "neither is better"}[metric.higher_is_better]
+
+
+def _samples(name: str, found: EstimateRow | ComparisonRow) -> list[str]:
+    if found.n >= USUAL_SAMPLES or found.n < 1 or name.startswith("memory."):
+        return []
+    what = "requests" if name.startswith("latency.") else "dialogues, which is few"
+    return [f"min_samples: {found.n}   # {what}"]
+
+
+def rounded(value: float, *, up: bool) -> str:
+    """Return the value with two significant digits, rounded away from what was measured, as YAML reads a number."""
+    if value == 0:
+        return "0.0"
+    scale = math.floor(math.log10(abs(value))) - 1
+    steps = value / 10.0**scale
+    whole = math.ceil(steps) if up else math.floor(steps)
+    text = f"{whole * 10.0**scale:.{max(1, -scale)}f}"
+    return text if float(text) != 0 else "0.0"
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "check"
+
+
+def _quoted(name: str) -> str:
+    return (
+        name if re.fullmatch(r"[A-Za-z][A-Za-z0-9._-]*", name) and name.lower() not in _YAML_WORDS else json.dumps(name)
+    )
+
+
+_YAML_WORDS = ("yes", "no", "on", "off", "true", "false", "null", "y", "n")

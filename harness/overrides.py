@@ -1,0 +1,43 @@
+"""``--set key=value``: dotted keys, values read as YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import yaml
+
+from harness.errors import InputError
+
+
+def apply_overrides(value: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """Return a copy of ``value`` with each ``a.b=c`` put in its place.
+
+    Raises InputError for an override without ``=``, or one that goes through a value that holds no keys.
+    """
+    result: dict[str, Any] = _copy(value)
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator or not key.strip():
+            raise InputError(
+                f"--set {override}: write it as key=value, for example --set generation.max_new_tokens=64."
+            )
+        try:
+            parsed = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise InputError(f"--set {override}: the value is not valid YAML.") from error
+        *path, last = key.strip().split(".")
+        place = result
+        for part in path:
+            inner = place.setdefault(part, {})
+            if not isinstance(inner, dict):
+                raise InputError(f"--set {override}: '{part}' holds a value, not keys.")
+            place = inner
+        place[last] = parsed
+    return result
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copy(inner) for key, inner in value.items()}
+    return value

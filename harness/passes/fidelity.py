@@ -1,0 +1,160 @@
+"""The fidelity pass: how far one variant is from another, token by token, on the doctor's own replies.
+
+Both models read the same prompt and reference; at every reference position their distributions over the next token are
+compared. By default the merged model is held against the adapter it came from, and a quantised base against the base.
+A pair's two models are loaded at once, and the logits of one chunk of one batch are all that is ever held.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+
+from harness.config import FidelityPair
+from harness.engine.device import NO_MEMORY
+from harness.engine.divergence import Comparison, Divergence
+from harness.engine.likelihood import ScoringRequest
+from harness.engine.pool import DoesNotFitError, LoadedModel
+from harness.errors import InputError
+from harness.passes.base import PassContext
+from harness.passes.fidelity_weights import write_weight_errors
+from harness.passes.references import encode_reference, in_batches, plan_references
+from harness.passes.requests import EncodedOnce, unfinished
+from harness.store import DialogueRow, FidelityRecord, RecordWriter
+from harness.variants import Variant
+
+NAME = "fidelity"
+
+
+def run(context: PassContext) -> None:
+    """Compare every pair on every dialogue with a reference; records on disk are not made again."""
+    scored = [dialogue for dialogue in context.dialogues if dialogue.reference is not None]
+    encode = EncodedOnce(encode_reference)
+    named = {variant.name: variant for variant in context.variants}
+    for pair in pairs(context.variants, context.config.fidelity):
+        _compare(context, named[pair.variant], named[pair.against], scored, encode)
+    write_weight_errors(context)
+
+
+def pairs(variants: Sequence[Variant], wanted: tuple[FidelityPair, ...] | None) -> tuple[FidelityPair, ...]:
+    """Return which variants are compared; raise InputError where a pair names one that is not there.
+
+    By default: every merged model against the adapter it came from (told by digest, or the only one there is), and
+    every quantised base against the same base unquantised.
+    """
+    names = [variant.name for variant in variants]
+    if wanted is not None:
+        for pair in wanted:
+            for name in (pair.variant, pair.against):
+                if name not in names:
+                    raise InputError(f"fidelity: there is no variant '{name}'. There are: {', '.join(names)}.")
+        return wanted
+    found = []
+    for variant in variants:
+        against = adapter_of(variant, variants) if variant.kind == "merged" else _unquantised(variant, variants)
+        if against is not None:
+            found.append(FidelityPair(variant=variant.name, against=against.name))
+    return tuple(found)
+
+
+def adapter_of(merged: Variant, variants: Sequence[Variant]) -> Variant | None:
+    """Return the adapter that a merged variant came from, where the run knows it."""
+    adapters = [variant for variant in variants if variant.kind == "adapter"]
+    if merged.adapter_digest is not None:
+        adapters = [variant for variant in adapters if variant.adapter_digest == merged.adapter_digest]
+    elif len(adapters) > 1:
+        return None  # which one it came from is not known; the config can say so
+    return adapters[0] if adapters else None
+
+
+def _unquantised(variant: Variant, variants: Sequence[Variant]) -> Variant | None:
+    if variant.kind != "base" or variant.quantization == "none":
+        return None
+    plain = (v for v in variants if v.kind == "base" and v.quantization == "none" and v.model == variant.model)
+    return next(plain, None)
+
+
+def _compare(
+    context: PassContext, variant: Variant, against: Variant, scored: Sequence[DialogueRow], encode: EncodedOnce
+) -> None:
+    task, pair = f"{NAME} {variant.name} against {against.name}", (variant, against)
+    context.progress.start(task, len(scored))
+    keys = unfinished(context, NAME, variant, FidelityRecord, scored, key=lambda row: _key(context, pair, row))
+    context.progress.advance(task, len(scored) - len(keys))
+    if keys:
+        with RecordWriter(context.folder.records_path(NAME, variant.name)) as out:
+            try:
+                for new, tokens in _records(context, variant, against, scored, encode, keys):
+                    out.append(new)
+                    context.progress.advance(task, len(new), tokens)
+            except DoesNotFitError as error:
+                context.event("does-not-fit", {"pass": NAME, "variant": variant.name, "detail": str(error)})
+                why = f"not loaded together with '{against.name}': memory is too small"
+                out.append(FidelityRecord(id=i, key=key, against=against.name, error=why) for i, key in keys.items())
+    context.progress.finish(task)
+
+
+def _records(
+    context: PassContext,
+    variant: Variant,
+    against: Variant,
+    scored: Sequence[DialogueRow],
+    encode: EncodedOnce,
+    keys: dict[str, str],
+) -> Iterator[tuple[list[FidelityRecord], int]]:
+    """Yield new records with the number of tokens that were read for them."""
+    # Entering both keeps both loaded; each is entered again for its half of a batch, which switches adapters.
+    with context.pool.use(against) as theirs, context.pool.use(variant) as ours:
+        _refuse_other_tokens(ours, theirs)
+        plan = plan_references(context, ours, scored, encode)
+        refused = [
+            FidelityRecord(id=i, key=keys[i], against=against.name, **why)
+            for i, why in plan.refusals.items()
+            if i in keys
+        ]
+        yield refused, 0
+        comparison = Comparison(context.pool, variant, against)
+        for batch, found in in_batches(
+            context, ours, plan.requests, set(keys), comparison.measure, pass_name=NAME, models=2
+        ):
+            results: Sequence[Divergence | None] = found or [None] * len(batch)
+            new = [
+                _record(request, divergence, keys[request.id], against.name)
+                for request, divergence in zip(batch, results, strict=True)
+                if request.id in keys
+            ]
+            yield new, 2 * sum(len(request) for request in batch)
+
+
+def _key(context: PassContext, pair: tuple[Variant, Variant], dialogue: DialogueRow) -> str:
+    """Either variant changed makes it another record."""
+    keys = "\x1f".join(context.key(NAME, variant, dialogue) for variant in pair)
+    return hashlib.sha256(keys.encode()).hexdigest()
+
+
+def _refuse_other_tokens(ours: LoadedModel, theirs: LoadedModel) -> None:
+    if ours.tokenizer is not theirs.tokenizer and ours.tokenizer.get_vocab() != theirs.tokenizer.get_vocab():
+        raise InputError(
+            f"fidelity: '{ours.variant.name}' and '{theirs.variant.name}' have different tokenizers, so their "
+            "distributions cannot be compared. Take this pair out of 'fidelity'."
+        )
+
+
+def _record(request: ScoringRequest, found: Divergence | None, key: str, against: str) -> FidelityRecord:
+    if found is None:
+        return FidelityRecord(id=request.id, key=key, against=against, error=NO_MEMORY)
+    numbers = (*found.kl, found.max_abs_dlogp, found.nll, found.nll_against)
+    if not all(math.isfinite(number) for number in numbers):
+        return FidelityRecord(id=request.id, key=key, against=against, error="the log-likelihoods are not finite")
+    return FidelityRecord(
+        id=request.id,
+        key=key,
+        against=against,
+        kl=found.kl,
+        agree=found.agree,
+        max_abs_dlogp=found.max_abs_dlogp,
+        nll=found.nll,
+        nll_against=found.nll_against,
+        reference_tokens=len(found.kl),
+    )

@@ -1,0 +1,135 @@
+"""How far the work is: a live display in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+PLAIN_INTERVAL = 10.0  # seconds between plain lines
+
+
+class SilentProgress:
+    """Says nothing: the default of the Python interface."""
+
+    def start(self, task: str, total: int, unit: str = "dialogues") -> None: ...
+    def advance(self, task: str, done: int = 1, tokens: int = 0) -> None: ...
+    def finish(self, task: str) -> None: ...
+    def note(self, message: str) -> None: ...
+    def close(self) -> None: ...
+
+
+@dataclass
+class _Task:
+    total: int
+    unit: str
+    started: float
+    done: int = 0
+    tokens: int = 0
+    said: float = 0.0
+
+    def rate(self) -> str:
+        seconds = max(time.monotonic() - self.started, 1e-9)
+        return f"{self.tokens / seconds:,.0f} tokens/s" if self.tokens else ""
+
+    def left(self) -> str:
+        seconds = max(time.monotonic() - self.started, 1e-9)
+        if not self.done:
+            return "?"
+        return duration(seconds / self.done * (self.total - self.done))
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as a person says them: ``45 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+
+
+class PlainProgress:
+    """One line at a task's start, then one every ten seconds, then one at its end: for CI logs."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._tasks: dict[str, _Task] = {}
+
+    def start(self, task: str, total: int, unit: str = "dialogues") -> None:
+        self._tasks[task] = _Task(total, unit, time.monotonic(), said=time.monotonic())
+        self._say(f"{task}: {total} {unit}")
+
+    def advance(self, task: str, done: int = 1, tokens: int = 0) -> None:
+        state = self._tasks[task]
+        state.done += done
+        state.tokens += tokens
+        if time.monotonic() - state.said >= PLAIN_INTERVAL:
+            state.said = time.monotonic()
+            parts = [f"{state.done}/{state.total} {state.unit}", state.rate(), f"{state.left()} left"]
+            self._say(f"{task}: {', '.join(part for part in parts if part)}")
+
+    def finish(self, task: str) -> None:
+        state = self._tasks.pop(task, None)
+        if state:
+            parts = [
+                f"{state.done}/{state.total} {state.unit}",
+                f"in {duration(time.monotonic() - state.started)}",
+                state.rate(),
+            ]
+            self._say(f"{task}: {', '.join(part for part in parts if part)}")
+
+    def note(self, message: str) -> None:
+        self._say(message)
+
+    def close(self) -> None:
+        self._tasks.clear()
+
+    def _say(self, message: str) -> None:
+        print(message, file=self._file, flush=True)
+
+
+class TerminalProgress:
+    """A live line a task: done, tokens per second, time left."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._tasks: dict[str, tuple[int, _Task]] = {}
+        self._progress.start()
+
+    def start(self, task: str, total: int, unit: str = "dialogues") -> None:
+        identity = self._progress.add_task(task, total=total, rate="")
+        self._tasks[task] = (identity, _Task(total, unit, time.monotonic()))
+
+    def advance(self, task: str, done: int = 1, tokens: int = 0) -> None:
+        identity, state = self._tasks[task]
+        state.tokens += tokens
+        self._progress.update(identity, advance=done, rate=state.rate())  # type: ignore[arg-type]
+
+    def finish(self, task: str) -> None:
+        found = self._tasks.pop(task, None)
+        if found:
+            self._progress.stop_task(found[0])  # type: ignore[arg-type]
+
+    def note(self, message: str) -> None:
+        self._progress.console.print(message, highlight=False, markup=False)
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+def choose_progress(console: Console) -> TerminalProgress | PlainProgress:
+    """Return the live display where the console is a terminal, plain lines elsewhere."""
+    return TerminalProgress(console) if console.is_terminal else PlainProgress(console.file)  # type: ignore[arg-type]

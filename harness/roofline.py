@@ -1,0 +1,84 @@
+"""How fast the hardware could be: pure arithmetic over measured limits and counted bytes. Measuring is the engine's.
+
+floor per decode step = (weight bytes read + KV bytes + adapter bytes) / measured memory bandwidth; mbu = floor / TPOT.
+mfu of a prompt = its floating-point operations / (measured matrix throughput x TTFT). Embedding rows are looked up,
+not streamed, so an untied embedding table is not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+KEPT_FREE = 0.1  # share of a device's memory that activations, the driver and fragments take
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Measured on the spot: bytes per second of memory traffic (read + written), and matrix FLOP per second."""
+
+    device: str
+    dtype: str
+    bandwidth_bytes_s: float
+    matmul_flops_s: float
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes of a loaded variant. ``streamed`` is what one decode step must read of the weights (adapters apart).
+
+    ``parameters`` are the weights that every token of a prompt meets: all but the embedding and the output layer.
+    """
+
+    weights: int
+    streamed: int
+    adapter: int
+    kv_per_token: int
+    parameters: int
+    layers: int
+    hidden: int
+
+    def step_floor_s(self, limits: Limits, batch: int, context: float) -> float:
+        """Return the least time of one decode step, in seconds, by memory traffic alone."""
+        moved = self.streamed + self.adapter + batch * context * self.kv_per_token
+        return moved / limits.bandwidth_bytes_s
+
+    def prefill_flops(self, tokens: float) -> float:
+        """Return the floating-point operations of a prompt of ``tokens`` (2 a weight and token, and the attention's).
+
+        The output layer runs at the last position alone and is left out, as is the embedding.
+        """
+        attention = 2 * 2 * self.layers * self.hidden * tokens * tokens / 2  # QK^T and PV, causal half
+        return 2.0 * self.parameters * tokens + attention
+
+    def rows_that_fit(self, memory_bytes: float, context: int) -> int:
+        """Return the largest batch of ``context`` tokens each whose cache fits beside the weights."""
+        free = memory_bytes * (1.0 - KEPT_FREE) - self.weights - self.adapter
+        return max(0, int(free // (context * self.kv_per_token)))
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """One variant on one device."""
+
+    limits: Limits
+    footprint: Footprint
+
+    def floor_ms(self, batch: int, context: float) -> float:
+        """Return the least time of one decode step of ``batch`` rows of ``context`` tokens, in milliseconds."""
+        return 1e3 * self.footprint.step_floor_s(self.limits, batch, context)
+
+    def prefill_floor_ms(self, tokens: float) -> float:
+        """Return the least time of a prompt by its arithmetic alone, in milliseconds."""
+        return 1e3 * self.footprint.prefill_flops(tokens) / self.limits.matmul_flops_s
+
+
+def rooflines(provenance: Mapping[str, Any]) -> dict[str, Roofline]:
+    """Return each variant's roofline from a run's provenance, for the variants that have one."""
+    facts = provenance.get("roofline")
+    found = {}
+    for name, one in facts.items() if isinstance(facts, Mapping) else ():
+        if isinstance(one, Mapping) and one.get("limits") and one.get("footprint"):
+            found[str(name)] = Roofline(Limits(**one["limits"]), Footprint(**one["footprint"]))
+    return found

@@ -1,0 +1,219 @@
+"""The bootstrap: one resample-count matrix for all metrics, and the distribution it gives each of them.
+
+A resample of n units is fully described by how often it drew each unit. With those counts as a matrix
+(resamples, n), the resampled sums of any sufficient statistics are one matrix product, so all metrics of a run see
+the same resamples and none of them pays for drawing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.stats.types import Aggregate, FloatArray
+
+RESAMPLES = 10_000
+SEED = 42
+
+_NORMAL = NormalDist()
+_KEEP_BYTES = 256 * 2**20
+_INDICES_A_BLOCK = 100_000
+_CELLS_A_PRODUCT = 1_000_000
+
+
+class Resamples:
+    """The resamples of ``units`` units: the same for every metric, every block size and every machine.
+
+    The draws are ``numpy.random.default_rng(seed).integers(0, units, (resamples, units))``, those of
+    ``scipy.stats.bootstrap`` with that generator. Counts are kept (one byte each) while they fit in 256 MiB.
+    """
+
+    def __init__(self, units: int, *, resamples: int = RESAMPLES, seed: int = SEED) -> None:
+        if units < 1 or resamples < 1:
+            raise ValueError("a bootstrap needs at least one unit and one resample")
+        self.units = units
+        self.resamples = resamples
+        self.seed = seed
+        self._counts: NDArray[np.uint8] | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes that the kept counts take (0 where they are drawn anew each time)."""
+        needed = self.units * self.resamples
+        return needed if needed <= _KEEP_BYTES else 0
+
+    def sums(self, statistics: FloatArray) -> FloatArray:
+        """Return the sums over each resample, shape (resamples, k), of statistics of shape (units, k)."""
+        if statistics.shape[0] != self.units:
+            raise ValueError(f"statistics of {statistics.shape[0]} units given to resamples of {self.units}")
+        result = np.empty((self.resamples, statistics.shape[1]))
+        start = 0
+        for block in self.blocks():
+            stop = start + block.shape[0]
+            with np.errstate(over="ignore", invalid="ignore"):  # sums that overflow are found not to be finite
+                np.matmul(block.astype(np.float64), statistics, out=result[start:stop])
+            start = stop
+        return result
+
+    def blocks(self) -> Iterator[NDArray[np.uint8]]:
+        """Yield the count matrix, some rows (resamples) at a time, in order."""
+        rows = max(1, _CELLS_A_PRODUCT // self.units)
+        if self._counts is None and self.size:
+            self._counts = np.concatenate(list(self._draw()))
+        if self._counts is None:
+            yield from self._draw()
+        else:
+            for start in range(0, self.resamples, rows):
+                yield self._counts[start : start + rows]
+
+    def _draw(self) -> Iterator[NDArray[np.uint8]]:
+        generator = np.random.default_rng(self.seed)
+        rows = max(1, _INDICES_A_BLOCK // self.units)
+        for start in range(0, self.resamples, rows):
+            drawn = min(rows, self.resamples - start)
+            indices = generator.integers(0, self.units, (drawn, self.units))
+            indices += np.arange(drawn)[:, None] * self.units
+            counts = np.bincount(indices.ravel(), minlength=drawn * self.units)
+            # A byte is enough: one of 256 or more units is drawn 256 times with a probability below 1e-500.
+            yield counts.astype(np.uint8).reshape(drawn, self.units)
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """The bootstrap distribution of one value, ready for intervals and tests at any level.
+
+    ``draws`` are sorted and finite. ``bias`` (z0) and ``acceleration`` (a) are those of the BCa interval
+    (Efron 1987, "Better bootstrap confidence intervals"); both zero make it the percentile interval.
+    ``standard_error`` is the jackknife's (for a mean: s/√n), or the draws' own where there is none.
+    """
+
+    value: float
+    draws: FloatArray
+    bias: float
+    acceleration: float
+    standard_error: float
+    method: str
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """Return the two-sided equal-tailed interval."""
+        tail = (1.0 - confidence) / 2.0
+        low, high = np.quantile(self.draws, [self._level(tail), self._level(1.0 - tail)])
+        return float(low), float(high)
+
+    def p_below(self, margin: float) -> float:
+        """Return the one-sided p-value of "the true value is at most ``margin``".
+
+        It is the interval turned round: smaller than (1 - confidence)/2 exactly where the interval's low end is
+        above the margin. Draws equal to the margin count for it. Never below 1/(resamples + 1).
+        """
+        return self._clip(self._tail(_position(self.draws, margin, "right")))
+
+    def p_above(self, margin: float) -> float:
+        """Return the one-sided p-value of "the true value is at least ``margin``"; see ``p_below``."""
+        return self._clip(1.0 - self._tail(_position(self.draws, margin, "left")))
+
+    def _level(self, probability: float) -> float:
+        """Return the level of the draws at which the corrected interval of one-sided ``probability`` ends."""
+        shifted = self.bias + _NORMAL.inv_cdf(probability)
+        scale = 1.0 - self.acceleration * shifted
+        if scale <= 0.0:  # beyond the correction's pole: the farthest draw is all there is
+            return 1.0 if self.acceleration > 0.0 else 0.0
+        return _NORMAL.cdf(self.bias + shifted / scale)
+
+    def _tail(self, level: float) -> float:
+        """Return the one-sided probability whose corrected interval ends at ``level``: the inverse of ``_level``."""
+        if level <= 0.0 or level >= 1.0:
+            return level
+        distance = _NORMAL.inv_cdf(level) - self.bias
+        scale = 1.0 + self.acceleration * distance
+        if scale <= 0.0:
+            return 0.0 if distance < 0.0 else 1.0
+        return _NORMAL.cdf(distance / scale - self.bias)
+
+    def _clip(self, probability: float) -> float:
+        return min(1.0, max(probability, 1.0 / (self.draws.size + 1)))
+
+
+def bca(statistics: FloatArray, aggregate: Aggregate, sums: FloatArray) -> Bootstrap | None:
+    """Return the BCa distribution of ``aggregate`` over units, or None where it has no spread or is not finite.
+
+    ``statistics`` (n, k) are the units' own, ``sums`` (resamples, k) those of the resamples. The jackknife is the
+    total less each row, so it costs O(n). Draws that are not defined (a resample without any unit that has a value)
+    are left out. Where all draws lie on one side of the value the correction does not exist; the percentile
+    interval stands in and ``method`` says so.
+    """
+    total = statistics.sum(axis=0)
+    with np.errstate(all="ignore"):
+        value = float(aggregate(total))
+        draws = np.asarray(aggregate(sums), dtype=np.float64)
+        left_out = np.asarray(aggregate(total - statistics), dtype=np.float64)
+    draws = np.sort(draws[np.isfinite(draws)])
+    spread = float(draws[-1] - draws[0]) if draws.size else 0.0
+    if not np.isfinite(value) or draws.size < sums.shape[0] / 2 or spread <= 1e-12 * max(abs(value), 1e-300):
+        return None
+    bias = _bias(draws, value, 1e-10 * spread)
+    acceleration, error = _jackknife(left_out[np.isfinite(left_out)])
+    if bias is None:
+        method = f"percentile bootstrap, {sums.shape[0]:,} resamples (BCa does not exist here)"
+        return Bootstrap(value, draws, 0.0, 0.0, error or _spread(draws), method)
+    method = f"BCa bootstrap, {sums.shape[0]:,} resamples"
+    return Bootstrap(value, draws, bias, acceleration, error or _spread(draws), method)
+
+
+def percentile(value: float, draws: FloatArray, method: str) -> Bootstrap:
+    """Return the plain percentile bootstrap of a value whose jackknife means nothing (a median, a quantile)."""
+    draws = np.sort(draws[np.isfinite(draws)])
+    return Bootstrap(value, draws, 0.0, 0.0, _spread(draws), method)
+
+
+def _spread(draws: FloatArray) -> float:
+    with np.errstate(all="ignore"):
+        return float(draws.std())
+
+
+def _bias(draws: FloatArray, value: float, tie: float) -> float | None:
+    """Return z0, the normal quantile of the share of draws below the value (half of those equal to it, as scipy)."""
+    below = int(np.searchsorted(draws, value - tie, side="left"))
+    at_most = int(np.searchsorted(draws, value + tie, side="right"))
+    share = (below + at_most) / (2 * draws.size)
+    return None if share <= 0.0 or share >= 1.0 else _NORMAL.inv_cdf(share)
+
+
+def _jackknife(left_out: FloatArray) -> tuple[float, float]:
+    """Return acceleration and standard error from the values without each unit in turn."""
+    n = left_out.size
+    if n < 2:
+        return 0.0, 0.0
+    with np.errstate(all="ignore"):
+        pull = left_out.mean() - left_out
+    largest = float(np.abs(pull).max())
+    if not 0.0 < largest < np.inf:
+        return 0.0, 0.0
+    pull = pull / largest  # so that no power of it overflows
+    squares = float((pull**2).sum())
+    acceleration = float((pull**3).sum()) / (6.0 * squares**1.5)
+    return acceleration, largest * float(np.sqrt(squares * (n - 1) / n))
+
+
+def _position(draws: FloatArray, margin: float, side: str) -> float:
+    """Return the level at which ``np.quantile`` of sorted draws reaches the margin: the last such, or the first."""
+    last = draws.size - 1
+    if side == "right":
+        above = int(np.searchsorted(draws, margin, side="right"))
+        if above == 0:
+            return 0.0
+        if above > last:
+            return 1.0
+        step = (margin - draws[above - 1]) / (draws[above] - draws[above - 1])
+        return float((above - 1 + step) / last)
+    first = int(np.searchsorted(draws, margin, side="left"))
+    if first == 0:
+        return 0.0
+    if first > last:
+        return 1.0
+    step = (margin - draws[first - 1]) / (draws[first] - draws[first - 1])
+    return float((first - 1 + step) / last)

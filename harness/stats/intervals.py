@@ -1,0 +1,131 @@
+"""One value with its interval: BCa bootstrap for means and corpus metrics, Clopper–Pearson for rates.
+
+Where the data cannot carry an interval there is none, and a warning says why: nothing measured, a value that is not
+a finite number, fewer units than could show anything, or all units alike (a bootstrap of equal values has no width,
+which is a fact about the bootstrap and not about the next dialogue).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.stats.bootstrap import RESAMPLES, SEED, Bootstrap, Resamples, bca
+from harness.stats.power import fewest_units
+from harness.stats.proportions import clopper_pearson
+from harness.stats.samples import by_cluster, count, defined_units, is_clustered
+from harness.stats.types import Estimate, FloatArray, Samples
+
+
+@dataclass(frozen=True)
+class ValueEvidence:
+    """All that the samples say of one value, ready to be asked at any confidence.
+
+    ``rate`` holds (successes, effective n) where the value is a rate.
+    """
+
+    value: float | None
+    n: int
+    method: str
+    bootstrap: Bootstrap | None = None
+    rate: tuple[float, float] | None = None
+    warnings: tuple[str, ...] = ()
+
+    def estimate(self, confidence: float = 0.95) -> Estimate:
+        """Return the value with its two-sided interval."""
+        warnings = self.warnings
+        low: float | None = None
+        high: float | None = None
+        if self.rate is not None:
+            low, high = clopper_pearson(*self.rate, confidence)
+        elif self.bootstrap is not None:
+            if self.n >= fewest_units(confidence):
+                low, high = self.bootstrap.interval(confidence)
+            else:
+                warnings = (*warnings, too_few(self.n, confidence))
+        return Estimate(self.value, low, high, self.n, self.method, confidence, warnings)
+
+
+def estimate(
+    samples: Samples,
+    *,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> Estimate:
+    """Return the value of the samples with its interval; the kind of samples picks the method."""
+    return weigh(samples, resamples=resamples, seed=seed).estimate(confidence)
+
+
+def weigh(
+    samples: Samples,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+    sums: Callable[[], FloatArray] | None = None,
+) -> ValueEvidence:
+    """Return what the samples say of their value. ``sums`` gives them over shared resamples; it may not be asked."""
+    n = count(samples)
+    if samples.kind == "quantile":
+        raise ValueError("a quantile is estimated from TimingSamples, by harness.stats.timing")
+    if n == 0:
+        return ValueEvidence(None, 0, "none", warnings=("Nothing was measured.",))
+    broken = not_finite(samples)
+    if broken:
+        return ValueEvidence(None, n, "none", warnings=(broken,))
+    with np.errstate(all="ignore"):
+        value = float(samples.aggregate(samples.statistics.sum(axis=0)))
+    if not np.isfinite(value):
+        return ValueEvidence(None, n, "none", warnings=("The value is not a finite number.",))
+    clustered = ", clustered by conversation (n counts conversations)" if is_clustered(samples) else ""
+    if samples.kind == "rate" and is_binary(samples):
+        return ValueEvidence(value, n, f"Clopper–Pearson{clustered}", rate=_rate(samples, value))
+    if n == 1:
+        return ValueEvidence(value, n, "none", warnings=(too_few(n, 0.95),))
+    statistics = by_cluster(samples)
+    drawn = sums() if sums else Resamples(statistics.shape[0], resamples=resamples, seed=seed).sums(statistics)
+    bootstrap = bca(statistics, samples.aggregate, drawn)
+    if bootstrap is None:
+        return ValueEvidence(value, n, "none", warnings=(f"All {n} values are alike: they carry no interval.",))
+    return ValueEvidence(value, n, bootstrap.method + clustered, bootstrap=bootstrap)
+
+
+def is_binary(samples: Samples) -> bool:
+    """Return whether every unit's value is 0 or 1, so that counting them is a binomial experiment."""
+    values = samples.statistics[defined_units(samples)]
+    return values.shape[1] == 2 and bool(np.isin(values[:, 0], (0.0, 1.0)).all() and (values[:, 1] == 1.0).all())
+
+
+def not_finite(samples: Samples) -> str | None:
+    """Return a warning that names how many units have a value that is not finite, or None.
+
+    One such value spoils the whole: leaving it out would flatter the variant that produced it.
+    """
+    bad = int((~np.isfinite(samples.statistics)).any(axis=1).sum())
+    return f"{bad} of {count(samples)} values are not finite numbers; nothing can be said." if bad else None
+
+
+def too_few(n: int, confidence: float) -> str:
+    """Return the warning of samples too small to carry any interval."""
+    return f"n = {n}: an interval at {confidence:.3g} needs at least {fewest_units(confidence)}."
+
+
+def _rate(samples: Samples, value: float) -> tuple[float, float]:
+    """Return successes and n, or their effective counterparts under clustering.
+
+    Effective n by Korn & Graubard (1998): p(1-p) over the variance between clusters, at most the number of units;
+    the number of clusters where all units agree.
+    """
+    units = int(defined_units(samples).sum())
+    if not is_clustered(samples):
+        return float(round(value * units)), float(units)
+    totals = by_cluster(samples)
+    clusters = int((totals[:, 1] > 0).sum())
+    effective = float(clusters)
+    if 0.0 < value < 1.0 and clusters > 1:
+        squares = float(((totals[:, 0] - value * totals[:, 1]) ** 2).sum())
+        variance = squares * clusters / (clusters - 1) / units**2
+        effective = min(float(units), value * (1.0 - value) / variance) if variance > 0.0 else float(clusters)
+    return value * effective, effective

@@ -1,0 +1,254 @@
+"""Two variants on the same units: the paired difference, who won, and what the comparison could have shown.
+
+Mean and corpus metrics: BCa bootstrap of the difference over units. Rates: the interval of Agresti & Min and the
+exact p-value of McNemar. The outcome follows the interval, so that page and gate agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from harness.stats.bootstrap import RESAMPLES, SEED, Bootstrap, Resamples, bca
+from harness.stats.intervals import is_binary, not_finite, too_few
+from harness.stats.power import fewest_units, minimum_detectable_effect, needed_n
+from harness.stats.proportions import PairedRates, mcnemar_exact
+from harness.stats.samples import align, by_cluster, count, defined_units, is_clustered, unit_values
+from harness.stats.types import Difference, FloatArray, Outcome, Samples
+
+FEW = 50
+
+
+@dataclass(frozen=True)
+class PairedEvidence:
+    """All that paired samples say of one difference, ready to be asked at any confidence and margin.
+
+    ``identical``: no unit differs at all. ``above``/``ties``/``below`` count units by the candidate's value against
+    the reference's.
+    """
+
+    value: float | None
+    n: int
+    method: str
+    bootstrap: Bootstrap | None = None
+    rates: PairedRates | None = None
+    identical: bool = False
+    above: int | None = None
+    ties: int | None = None
+    below: int | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def standard_error(self) -> float | None:
+        """The standard error of the difference, None where there is none."""
+        if self.rates is not None:
+            return self.rates.standard_error
+        return None if self.bootstrap is None else self.bootstrap.standard_error
+
+    def interval(self, confidence: float) -> tuple[float, float] | None:
+        """Return the two-sided interval, or None where the data carry none.
+
+        Identical variants (at least 50 units, not one of which differs) have the interval [0, 0]: the difference on
+        these units is known exactly. The warning beside it says what that leaves open about others.
+        """
+        if self.rates is not None:
+            return self.rates.interval(confidence)
+        if self.bootstrap is not None and self.n >= fewest_units(confidence):
+            return self.bootstrap.interval(confidence)
+        return (0.0, 0.0) if self.identical and self.n >= FEW else None
+
+    def p_below(self, margin: float) -> float | None:
+        """Return the one-sided p-value of "the true difference is at most ``margin``"; None where none exists."""
+        return self._p(margin, below=True)
+
+    def p_above(self, margin: float) -> float | None:
+        """Return the one-sided p-value of "the true difference is at least ``margin``"; None where none exists."""
+        return self._p(margin, below=False)
+
+    def needed_n(self, margin: float, confidence: float = 0.95) -> int | None:
+        """Return how many units would decide on which side of the margin the difference lies; see ``power``."""
+        error = self.standard_error
+        if self.value is None or error is None:
+            return None
+        return needed_n(self.value, margin, error, self.n, confidence=confidence)
+
+    def difference(self, confidence: float = 0.95, higher_is_better: bool | None = None) -> Difference:
+        """Return the difference with interval, outcome and power at this confidence."""
+        ends = self.interval(confidence)
+        warnings = self.warnings
+        if ends is None and self.bootstrap is not None:
+            warnings = (*warnings, too_few(self.n, confidence))
+        if self.value is not None and self.n < FEW:
+            warnings = (*warnings, few(self.n))
+        outcome = self._outcome(ends, higher_is_better)
+        error = self.standard_error if ends is not None else None
+        wins, losses = (self.below, self.above) if higher_is_better is False else (self.above, self.below)
+        return Difference(
+            value=self.value,
+            low=None if ends is None else ends[0],
+            high=None if ends is None else ends[1],
+            n=self.n,
+            method=self.method,
+            outcome=outcome,
+            mde=None if not error else minimum_detectable_effect(error, confidence=confidence),
+            needed_n=self.needed_n(0.0, confidence) if outcome == "undecided" and ends is not None else None,
+            p_value=self._two_sided() if ends is not None else None,
+            wins=wins,
+            ties=self.ties,
+            losses=losses,
+            confidence=confidence,
+            warnings=warnings,
+        )
+
+    def _p(self, margin: float, *, below: bool) -> float | None:
+        if self.rates is not None:
+            return self.rates.p_below(margin) if below else self.rates.p_above(margin)
+        if self.bootstrap is not None:
+            return self.bootstrap.p_below(margin) if below else self.bootstrap.p_above(margin)
+        if self.identical and self.n >= FEW:
+            proven = margin < 0.0 if below else margin > 0.0
+            return 0.5**self.n if proven else 1.0
+        return None
+
+    def _two_sided(self) -> float | None:
+        if self.rates is not None and self.rates.factor == 1.0:
+            return mcnemar_exact(self.rates.gained, self.rates.lost)
+        if self.rates is not None:
+            return min(1.0, 2.0 * min(self.rates.p_below(0.0), self.rates.p_above(0.0)))
+        if self.bootstrap is not None:
+            return min(1.0, 2.0 * min(self.bootstrap.p_below(0.0), self.bootstrap.p_above(0.0)))
+        return 1.0 if self.identical else None
+
+    def _outcome(self, ends: tuple[float, float] | None, higher_is_better: bool | None) -> Outcome:
+        if self.identical and self.n >= FEW:
+            return "equal"
+        return outcome_of(ends, higher_is_better)
+
+
+def outcome_of(ends: tuple[float, float] | None, higher_is_better: bool | None, nothing: float = 0.0) -> Outcome:
+    """Return what an interval of candidate minus reference proves; ``nothing`` is no difference (1 for ratios)."""
+    if ends is None or ends[0] <= nothing <= ends[1]:
+        return "undecided"
+    if higher_is_better is None:
+        return "different"
+    return "better" if (ends[0] > nothing) == higher_is_better else "worse"
+
+
+def few(n: int) -> str:
+    """Return the warning that every comparison of fewer than 50 units carries."""
+    return f"Only {n} units were compared: below {FEW}, intervals of skewed differences are too short."
+
+
+def difference(
+    candidate: Samples,
+    reference: Samples,
+    *,
+    higher_is_better: bool | None = None,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> Difference:
+    """Return candidate minus reference over the units both have, paired by id."""
+    evidence = weigh_difference(candidate, reference, resamples=resamples, seed=seed)
+    return evidence.difference(confidence, higher_is_better)
+
+
+def weigh_difference(
+    candidate: Samples,
+    reference: Samples,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+    sums: Callable[[], tuple[FloatArray, FloatArray]] | None = None,
+    factor: float = 1.0,
+) -> PairedEvidence:
+    """Return what the pairs say of candidate - ``factor``·reference (1 but for limits that are a share of a value).
+
+    ``sums`` gives candidate's and reference's over shared resamples, for samples as ``align`` returns them; it may
+    not be asked.
+    """
+    if candidate.kind != reference.kind or candidate.statistics.shape[1:] != reference.statistics.shape[1:]:
+        raise ValueError("only samples of the same metric can be compared")
+    candidate, reference = align(candidate, reference)
+    n = count(candidate)
+    if n == 0:
+        return PairedEvidence(None, 0, "none", warnings=("No unit has a value in both.",))
+    broken = not_finite(candidate) or not_finite(reference)
+    if broken:
+        return PairedEvidence(None, n, "none", warnings=(broken,))
+    counted = _count_wins(candidate, reference, n)
+    if candidate.kind == "rate" and is_binary(candidate) and is_binary(reference) and not is_clustered(candidate):
+        return _rates(candidate, reference, counted, factor)
+    if factor == 1.0 and np.array_equal(candidate.statistics, reference.statistics):
+        return replace(counted, value=0.0, identical=True, method="no unit differs", warnings=(_identical(n),))
+    return _means(candidate, reference, counted, factor, resamples, seed, sums)
+
+
+def _count_wins(candidate: Samples, reference: Samples, n: int) -> PairedEvidence:
+    """Return evidence that holds the counts of units above, equal and below, and no more."""
+    mine, theirs = unit_values(candidate), unit_values(reference)
+    known = np.isfinite(mine) & np.isfinite(theirs)
+    above = int((mine[known] > theirs[known]).sum())
+    below = int((mine[known] < theirs[known]).sum())
+    return PairedEvidence(None, n, "none", above=above, ties=int(known.sum()) - above - below, below=below)
+
+
+def _rates(candidate: Samples, reference: Samples, counted: PairedEvidence, factor: float) -> PairedEvidence:
+    pairs = defined_units(candidate)
+    mine, theirs = candidate.statistics[pairs, 0], reference.statistics[pairs, 0]
+    rates = PairedRates(
+        both=int(((mine == 1) & (theirs == 1)).sum()),
+        gained=int((mine > theirs).sum()),
+        lost=int((mine < theirs).sum()),
+        n=int(pairs.sum()),
+        factor=factor,
+    )
+    identical = factor == 1.0 and rates.gained == rates.lost == 0
+    return replace(
+        counted,
+        value=rates.value,
+        method="Agresti–Min; exact McNemar p" if factor == 1.0 else "Agresti–Min",
+        rates=rates,
+        identical=identical,
+        warnings=(_identical(rates.n),) if identical else (),
+    )
+
+
+def _means(
+    candidate: Samples,
+    reference: Samples,
+    counted: PairedEvidence,
+    factor: float,
+    resamples: int,
+    seed: int,
+    sums: Callable[[], tuple[FloatArray, FloatArray]] | None,
+) -> PairedEvidence:
+    columns = candidate.statistics.shape[1]
+    both = np.hstack([by_cluster(candidate), by_cluster(reference)])
+
+    def subtract(totals: FloatArray) -> FloatArray:
+        theirs = reference.aggregate(totals[..., columns:])
+        gap: FloatArray = candidate.aggregate(totals[..., :columns]) - factor * theirs
+        return gap
+
+    with np.errstate(all="ignore"):
+        value = float(subtract(both.sum(axis=0)))
+    if not np.isfinite(value):
+        return replace(counted, warnings=("The difference is not a finite number.",))
+    if counted.n == 1:
+        return replace(counted, value=value, warnings=(too_few(1, 0.95),))
+    shared = Resamples(both.shape[0], resamples=resamples, seed=seed).sums(both) if sums is None else np.hstack(sums())
+    bootstrap = bca(both, subtract, shared)
+    if bootstrap is None:
+        alike = f"All {counted.n} differences are alike: they carry no interval."
+        return replace(counted, value=value, warnings=(alike,))
+    clustered = ", clustered by conversation (n counts conversations)" if is_clustered(candidate) else ""
+    return replace(counted, value=value, bootstrap=bootstrap, method=f"paired {bootstrap.method}{clustered}")
+
+
+def _identical(n: int) -> str:
+    """Return what n units without any difference say of others: Clopper–Pearson's upper bound for 0 of n."""
+    share = 1.0 - 0.025 ** (1.0 / n)
+    return f"None of {n} units differs. Of units not seen, up to {share:.2g} (95 % bound) may."

@@ -1,0 +1,149 @@
+"""Samples from per-unit values or sufficient statistics, and the same units for two variants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from harness.stats.types import Aggregate, BoolArray, FloatArray, Samples
+
+ValueKind = Literal["mean", "rate"]
+
+
+def ratio_of_sums(sums: FloatArray) -> FloatArray:
+    """Return column 0 over column 1 of sums of shape (..., 2): a mean where column 1 counts, NaN where it is zero."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        result: FloatArray = sums[..., 0] / sums[..., 1]
+    return result
+
+
+def from_values(
+    ids: Sequence[str],
+    values: Sequence[float | None],
+    *,
+    kind: ValueKind = "mean",
+    clusters: Sequence[str] | None = None,
+) -> Samples:
+    """Return the samples of a mean or a rate; a unit whose value is None is not defined and leaves the n."""
+    rows = [None if value is None else (value, 1.0) for value in values]
+    samples = from_statistics(ids, rows, ratio_of_sums, columns=2, clusters=clusters)
+    return replace(samples, kind=kind)
+
+
+def from_statistics(
+    ids: Sequence[str],
+    rows: Sequence[Sequence[float] | None],
+    aggregate: Aggregate,
+    *,
+    columns: int,
+    clusters: Sequence[str] | None = None,
+    unit_values: Sequence[float | None] | None = None,
+) -> Samples:
+    """Return the samples of a corpus metric from one row of ``columns`` sufficient statistics a unit (None: none).
+
+    Raises ValueError where a row has another length.
+    """
+    defined = np.array([row is not None for row in rows], dtype=bool)
+    empty = (0.0,) * columns
+    statistics = np.array([empty if row is None else tuple(row) for row in rows], dtype=np.float64)
+    shown = None
+    if unit_values is not None:
+        shown = np.array([np.nan if value is None else value for value in unit_values], dtype=np.float64)
+    return Samples(
+        ids=tuple(ids),
+        statistics=statistics.reshape(len(rows), columns),
+        aggregate=aggregate,
+        kind="corpus",
+        clusters=None if clusters is None else tuple(clusters),
+        defined=None if bool(defined.all()) else defined,
+        unit_values=shown,
+    )
+
+
+def defined_units(samples: Samples) -> BoolArray:
+    """Return, for each unit, whether it has a value."""
+    return np.ones(len(samples.ids), dtype=bool) if samples.defined is None else samples.defined
+
+
+def unit_values(samples: Samples) -> FloatArray:
+    """Return one value a unit, NaN where it has none."""
+    if samples.unit_values is not None:
+        return samples.unit_values
+    with np.errstate(all="ignore"):
+        values = np.asarray(samples.aggregate(samples.statistics), dtype=np.float64)
+    return np.where(defined_units(samples), values, np.nan)
+
+
+def select(samples: Samples, keep: BoolArray) -> Samples:
+    """Return the units where ``keep``, in their order."""
+    return Samples(
+        ids=tuple(name for name, kept in zip(samples.ids, keep, strict=True) if kept),
+        statistics=samples.statistics[keep],
+        aggregate=samples.aggregate,
+        kind=samples.kind,
+        clusters=_kept(samples.clusters, keep),
+        defined=None if samples.defined is None else samples.defined[keep],
+        unit_values=None if samples.unit_values is None else samples.unit_values[keep],
+    )
+
+
+def align(candidate: Samples, reference: Samples) -> tuple[Samples, Samples]:
+    """Return both over the units both have, in one order, defined where both are.
+
+    Samples that agree already are returned as they are (the same objects), so that sums made of them stay valid.
+    """
+    if candidate.ids != reference.ids:
+        common = sorted(set(candidate.ids) & set(reference.ids))
+        candidate, reference = _reorder(candidate, common), _reorder(reference, common)
+    both = defined_units(candidate) & defined_units(reference)
+    return _restrict(candidate, both), _restrict(reference, both)
+
+
+def by_cluster(samples: Samples) -> FloatArray:
+    """Return the statistics summed over each conversation, or as they are where every unit stands alone."""
+    if not is_clustered(samples):
+        return samples.statistics
+    _, index = np.unique(np.asarray(samples.clusters), return_inverse=True)
+    sums = np.zeros((int(index.max()) + 1, samples.statistics.shape[1]))
+    np.add.at(sums, index, samples.statistics)
+    return sums
+
+
+def is_clustered(samples: Samples) -> bool:
+    """Return whether some conversation has several units."""
+    return samples.clusters is not None and len(set(samples.clusters)) < len(samples.clusters)
+
+
+def count(samples: Samples) -> int:
+    """Return the number of independent units that have a value: conversations where units share one."""
+    defined = defined_units(samples)
+    if samples.clusters is None or not is_clustered(samples):
+        return int(defined.sum())
+    return len({name for name, has_value in zip(samples.clusters, defined, strict=True) if has_value})
+
+
+def _restrict(samples: Samples, both: BoolArray) -> Samples:
+    mine = defined_units(samples)
+    if np.array_equal(mine, both):
+        return samples
+    return replace(samples, statistics=np.where(both[:, None], samples.statistics, 0.0), defined=both)
+
+
+def _reorder(samples: Samples, ids: Sequence[str]) -> Samples:
+    position = {name: index for index, name in enumerate(samples.ids)}
+    order = np.array([position[name] for name in ids], dtype=np.intp)
+    return replace(
+        samples,
+        ids=tuple(ids),
+        statistics=samples.statistics[order],
+        clusters=None if samples.clusters is None else tuple(samples.clusters[index] for index in order),
+        defined=None if samples.defined is None else samples.defined[order],
+        unit_values=None if samples.unit_values is None else samples.unit_values[order],
+    )
+
+
+def _kept(names: tuple[str, ...] | None, keep: BoolArray) -> tuple[str, ...] | None:
+    return None if names is None else tuple(name for name, kept in zip(names, keep, strict=True) if kept)

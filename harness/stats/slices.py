@@ -1,0 +1,44 @@
+"""Slices: which levels of a column are worth showing, buckets of a length, and q-values over all that is shown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from harness.stats.multiple import benjamini_hochberg
+from harness.stats.types import Difference
+
+MOST_LEVELS = 20
+FEWEST_UNITS = 10
+
+
+def level_of(value: object) -> str | None:
+    """Return a column's value as the name of its slice; None for what names none (absent, a list, a mapping)."""
+    if value is None or isinstance(value, list | tuple | dict | set):
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = str(value).strip()
+    return text or None
+
+
+def levels(values: Iterable[object], *, most: int = MOST_LEVELS, fewest_units: int = FEWEST_UNITS) -> tuple[str, ...]:
+    """Return the levels with at least ``fewest_units`` units, the ``most`` frequent of them, in order of frequency."""
+    counts = Counter(level for level in map(level_of, values) if level is not None)
+    enough = [(level, count) for level, count in counts.items() if count >= fewest_units]
+    return tuple(level for level, _ in sorted(enough, key=lambda pair: (-pair[1], pair[0]))[:most])
+
+
+def length_bucket(words: int) -> str:
+    """Return the bucket of a length: powers of two, so that runs over different data share their buckets."""
+    if words <= 16:
+        return "≤ 16"
+    upper = 32
+    while words > upper and upper < 4096:
+        upper *= 2
+    return f"{upper // 2 + 1}–{upper}" if words <= upper else "> 4096"
+
+
+def q_values(differences: Sequence[Difference]) -> tuple[float | None, ...]:
+    """Return Benjamini–Hochberg's q-value of each difference shown; None where it has no p-value."""
+    return benjamini_hochberg([difference.p_value for difference in differences])

@@ -1,0 +1,290 @@
+"""Quantiles of timings, and the ratio of two variants' timings. The request is the unit, never the gap or repeat.
+
+One value a request: order statistics bound the quantile, exactly and for any distribution. Several (the gaps between
+its tokens, its repeats): pooled, and a bootstrap over requests. Either way both ends exist only from a number of
+requests on that the quantile dictates: 72 for p95 and 368 for p99 at 95 %.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.stats.bootstrap import RESAMPLES, SEED, Bootstrap, Resamples, percentile
+from harness.stats.paired import outcome_of
+from harness.stats.power import critical_sum, critical_value, fewest_units, needed_n
+from harness.stats.types import Difference, Estimate, FloatArray, TimingSamples
+
+_LEVELS = 512
+RepeatedValues = Mapping[str, Mapping[int, float]]
+
+
+def needed_for_quantile(quantile: float, confidence: float = 0.95) -> int:
+    """Return the fewest requests from which the quantile has finite two-sided order-statistic bounds."""
+    farther = max(quantile, 1.0 - quantile)
+    return max(1, math.ceil(math.log((1.0 - confidence) / 2.0) / math.log(farther) - 1e-12))
+
+
+def order_statistic_bounds(n: int, quantile: float, confidence: float = 0.95) -> tuple[int | None, int | None]:
+    """Return the ranks (0-based) of the sorted values between which the quantile lies with this confidence.
+
+    Each end errs with at most half of 1 - confidence, whatever the distribution (David & Nagaraja, Order
+    Statistics, 7.1). None for an end that no value of so few can be.
+    """
+    if n < 1 or not 0.0 < quantile < 1.0:
+        raise ValueError("a quantile between 0 and 1 needs at least one value")
+    tail = (1.0 - confidence) / 2.0
+    at_most = _binomial_cdf(n, quantile)  # at_most[k] = P(Bin(n, quantile) <= k)
+    # The quantile lies below X_(r) exactly where at most r of the values lie below it; likewise from above.
+    low = int(np.searchsorted(at_most, tail, side="right")) - 1
+    high = int(np.searchsorted(at_most, 1.0 - tail - 1e-15, side="left"))
+    return (low if low >= 0 else None, high if high < n else None)
+
+
+def estimate_quantile(
+    samples: TimingSamples,
+    *,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+    unit: str = "requests",
+) -> Estimate:
+    """Return the quantile of the pooled values with bounds over units; a bound that n cannot carry is None."""
+    values = tuple(np.asarray(one, dtype=np.float64) for one in samples.values if len(one))
+    n = len(values)
+    if n == 0:
+        return Estimate(None, None, None, 0, "none", confidence, ("Nothing was measured.",))
+    pooled = np.concatenate(values)
+    if not np.isfinite(pooled).all():
+        warning = f"{int((~np.isfinite(pooled)).sum())} of {pooled.size} values are not finite numbers."
+        return Estimate(None, None, None, n, "none", confidence, (warning,))
+    value = float(np.quantile(pooled, samples.quantile))
+    if n > 1 and pooled.min() == pooled.max():
+        return Estimate(value, None, None, n, "none", confidence, (f"All {pooled.size} values are alike.",))
+    ranks = order_statistic_bounds(n, samples.quantile, confidence)
+    if all(one.size == 1 for one in values):
+        low, high = _at_ranks(np.sort(pooled), ranks)
+        method = "order statistics"
+    else:
+        low, high = _cluster_bounds(values, samples.quantile, confidence, resamples, seed)
+        low, high = (low if ranks[0] is not None else None), (high if ranks[1] is not None else None)
+        if n < fewest_units(confidence):
+            low = high = None
+        method = f"percentile bootstrap over {unit}, {resamples:,} resamples"
+    missing = _missing_ends(f"n = {n} {unit}", samples.quantile, confidence, low, high)
+    return Estimate(value, low, high, n, method, confidence, missing)
+
+
+def log_ratios(candidate: RepeatedValues, reference: RepeatedValues) -> dict[str, float]:
+    """Return, for each request both have, the median over its repeats of log(candidate / reference).
+
+    Values are paired by repeat: the two of one repeat were taken one right after the other (ABBA), so that slow
+    drift of the machine falls out of each ratio. Repeats that only one has are left out.
+    """
+    result = {}
+    for name in sorted(set(candidate) & set(reference)):
+        repeats = sorted(set(candidate[name]) & set(reference[name]))
+        pairs = [(candidate[name][repeat], reference[name][repeat]) for repeat in repeats]
+        if pairs:
+            result[name] = float(np.median([_log_ratio(*pair) for pair in pairs]))
+    return result
+
+
+@dataclass(frozen=True)
+class RatioEvidence:
+    """All that paired timings say of candidate/reference. ``ratios`` are the sorted log ratios, one a request.
+
+    The interval is the bootstrap's, widened where it is shorter than the exact order-statistic bounds of the median:
+    alone, the bootstrap of a median of 16 requests finds a difference between equal variants in 6–8 % of cases.
+    """
+
+    value: float | None
+    ratios: FloatArray
+    bootstrap: Bootstrap | None
+    method: str
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def n(self) -> int:
+        return int(self.ratios.size)
+
+    def interval(self, confidence: float) -> tuple[float, float] | None:
+        """Return the two-sided interval of the log ratio, or None where so few requests carry none."""
+        if self.bootstrap is None:
+            return None
+        low, high = order_statistic_bounds(self.n, 0.5, confidence)
+        if low is None or high is None:
+            return None
+        ends = self.bootstrap.interval(confidence)
+        return min(ends[0], float(self.ratios[low])), max(ends[1], float(self.ratios[high]))
+
+    def p_below(self, margin: float) -> float | None:
+        """Return the one-sided p-value of "the true ratio is at most ``margin``" (a ratio: 1 is no difference)."""
+        if self.bootstrap is None:
+            return None
+        below = int((self.ratios <= math.log(margin)).sum())
+        return max(self.bootstrap.p_below(math.log(margin)), float(_binomial_cdf(self.n, 0.5)[below]))
+
+    def p_above(self, margin: float) -> float | None:
+        """Return the one-sided p-value of "the true ratio is at least ``margin``"."""
+        if self.bootstrap is None:
+            return None
+        above = int((self.ratios >= math.log(margin)).sum())
+        return max(self.bootstrap.p_above(math.log(margin)), float(_binomial_cdf(self.n, 0.5)[above]))
+
+    def standard_error(self, confidence: float = 0.95) -> float | None:
+        """Return the standard error of the log ratio that the interval's width amounts to."""
+        ends = self.interval(confidence)
+        if ends is None or self.bootstrap is None:
+            return None
+        half = (ends[1] - ends[0]) / 2.0
+        return max(self.bootstrap.standard_error, half / critical_value(confidence))
+
+    def needed_n(self, margin: float, confidence: float = 0.95) -> int | None:
+        """Return how many requests would decide on which side of the ratio ``margin`` the true one lies."""
+        error = self.standard_error(confidence)
+        if self.value is None or error is None:
+            return None
+        return needed_n(math.log(self.value), math.log(margin), error, self.n, confidence=confidence)
+
+    def difference(self, confidence: float = 0.95, higher_is_better: bool | None = False) -> Difference:
+        """Return the ratio with interval, outcome and power at this confidence."""
+        ends = self.interval(confidence)
+        error = self.standard_error(confidence)
+        warnings = self.warnings
+        if ends is None and self.bootstrap is not None:
+            needed = fewest_units(confidence)
+            warnings = (*warnings, f"n = {self.n} requests: an interval at {confidence:.3g} needs {needed}.")
+        outcome = outcome_of(ends, higher_is_better)
+        faster, slower = int((self.ratios < 0.0).sum()), int((self.ratios > 0.0).sum())
+        wins, losses = (slower, faster) if higher_is_better else (faster, slower)
+        below, above = self.p_below(1.0), self.p_above(1.0)
+        return Difference(
+            value=self.value,
+            low=None if ends is None else math.exp(ends[0]),
+            high=None if ends is None else math.exp(ends[1]),
+            n=self.n,
+            method=self.method,
+            outcome=outcome,
+            mde=None if error is None else math.expm1(critical_sum(confidence) * error),
+            needed_n=self.needed_n(1.0, confidence) if outcome == "undecided" else None,
+            p_value=None if ends is None or below is None or above is None else min(1.0, 2.0 * min(below, above)),
+            wins=wins,
+            ties=self.n - wins - losses,
+            losses=losses,
+            relative=True,
+            confidence=confidence,
+            warnings=warnings,
+        )
+
+
+def ratio(
+    ratios: Mapping[str, float],
+    *,
+    higher_is_better: bool | None = False,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> Difference:
+    """Return candidate/reference, the median over requests of their ``log_ratios``, with its interval."""
+    return weigh_ratio(ratios, resamples=resamples, seed=seed).difference(confidence, higher_is_better)
+
+
+def weigh_ratio(ratios: Mapping[str, float], *, resamples: int = RESAMPLES, seed: int = SEED) -> RatioEvidence:
+    """Return what the log ratios of the requests that both variants served say of candidate/reference."""
+    values = np.sort(np.array(list(ratios.values()), dtype=np.float64))
+    if values.size == 0:
+        return RatioEvidence(None, values, None, "none", ("No request was timed in both.",))
+    if not np.isfinite(values).all():
+        return RatioEvidence(None, values, None, "none", ("A timing is not a positive finite number.",))
+    value = math.exp(float(np.median(values)))
+    if values.size == 1:
+        return RatioEvidence(value, values, None, "none", ("One request carries no interval.",))
+    draws = _resampled_medians(values, Resamples(values.size, resamples=resamples, seed=seed))
+    if draws.min() == draws.max():
+        alike = f"The ratios of all {values.size} requests are alike: they carry no interval."
+        return RatioEvidence(value, values, None, "none", (alike,))
+    method = f"median over requests of log ratios, bootstrap of {resamples:,} resamples, not below order statistics"
+    return RatioEvidence(value, values, percentile(math.log(value), draws, method), method)
+
+
+def _log_ratio(candidate: float, reference: float) -> float:
+    return math.log(candidate / reference) if candidate > 0.0 and reference > 0.0 else math.nan
+
+
+def _binomial_cdf(n: int, probability: float) -> FloatArray:
+    """Return P(Bin(n, probability) <= k) for k = 0..n."""
+    from scipy.special import bdtr
+
+    return np.asarray(bdtr(np.arange(n + 1), n, probability), dtype=np.float64)
+
+
+def _at_ranks(values: FloatArray, ranks: tuple[int | None, int | None]) -> tuple[float | None, float | None]:
+    low, high = ranks
+    return (None if low is None else float(values[low]), None if high is None else float(values[high]))
+
+
+def _missing_ends(
+    having: str, quantile: float, confidence: float, low: float | None, high: float | None
+) -> tuple[str, ...]:
+    if low is not None and high is not None:
+        return ()
+    needed = max(needed_for_quantile(quantile, confidence), fewest_units(confidence))
+    bound = "neither bound" if low is None and high is None else "no upper bound" if high is None else "no lower bound"
+    return (f"{having} give p{100 * quantile:g} {bound} at {confidence:.3g}: both need {needed}.",)
+
+
+def _resampled_medians(values: FloatArray, resamples: Resamples) -> FloatArray:
+    """Return the median of each resample of sorted values."""
+    n = values.size
+    medians = []
+    for block in resamples.blocks():
+        seen = np.cumsum(block, axis=1, dtype=np.int64)
+        lower = np.argmax(seen > (n - 1) // 2, axis=1)
+        upper = np.argmax(seen > n // 2, axis=1)
+        medians.append((values[lower] + values[upper]) / 2.0)
+    return np.concatenate(medians)
+
+
+def _cluster_bounds(
+    values: tuple[FloatArray, ...], quantile: float, confidence: float, resamples: int, seed: int
+) -> tuple[float, float]:
+    """Return the percentile interval of the pooled quantile, requests resampled with all their values.
+
+    The distribution function of each resample is one matrix product of counts of values below some thresholds; up to
+    twice 512 of them, half spread evenly over the pooled values and half around the quantile.
+    """
+    thresholds = _thresholds(np.sort(np.concatenate(values)), quantile, len(values))
+    at_most = np.stack([np.searchsorted(np.sort(one), thresholds, side="right") for one in values])
+    sizes = np.array([[one.size] for one in values])
+    sums = Resamples(len(values), resamples=resamples, seed=seed).sums(np.hstack([at_most, sizes]).astype(np.float64))
+    # The first threshold that holds the quantile's share of the resample; the largest value always does.
+    reached = sums[:, :-1] >= quantile * sums[:, -1:] - 1e-9
+    draws = thresholds[np.argmax(reached, axis=1)]
+    tail = expanded_tail(len(values), confidence)
+    low, high = np.quantile(draws, [tail, 1.0 - tail])
+    return float(low), float(high)
+
+
+def expanded_tail(n: int, confidence: float) -> float:
+    """Return the share of draws beyond each end of a percentile interval that allows for small n.
+
+    A bootstrap treats the spread of n units as known; Hesterberg (2015, "What teachers should know about the
+    bootstrap", 5.3) widens it by what a t interval is wider than a normal one with the plug-in variance.
+    """
+    from scipy.special import ndtr, stdtrit
+
+    if n < 2:
+        return (1.0 - confidence) / 2.0
+    return float(ndtr(math.sqrt(n / (n - 1)) * stdtrit(n - 1, (1.0 - confidence) / 2.0)))
+
+
+def _thresholds(pooled: FloatArray, quantile: float, requests: int) -> FloatArray:
+    last = pooled.size - 1
+    reach = 5.0 * math.sqrt(quantile * (1.0 - quantile) / requests)
+    near = np.linspace(max(0.0, quantile - reach), min(1.0, quantile + reach), _LEVELS)
+    levels = np.concatenate([np.linspace(0.0, 1.0, _LEVELS), near])
+    return np.unique(pooled[np.round(levels * last).astype(np.intp)])

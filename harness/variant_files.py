@@ -1,0 +1,38 @@
+"""The files behind the variants of a run: found, fetched where they have a hub id, checked and digested. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from harness.artifacts import check_adapter_folder, check_model_folder, resolve_model
+from harness.digests import digest_adapter_folder, digest_model_folder, digest_value
+from harness.manifest import ResolvedVariants
+from harness.variants import Variant
+
+
+def local_variants(resolved: ResolvedVariants) -> ResolvedVariants:
+    """Return the variants with every model and adapter as a folder on this machine, each of them checked.
+
+    Raises InputError for a folder that is missing, is none of its kind, or holds pickled or cut weights.
+    """
+    return replace(resolved, variants=tuple(_local(variant) for variant in resolved.variants))
+
+
+def weights_digests(variants: tuple[Variant, ...]) -> dict[str, str]:
+    """Return for each variant's name the digest of its weights and, where it has one, its adapter."""
+    models = {model: digest_model_folder(model) for model in {variant.model for variant in variants}}
+    adapters = {path: digest_adapter_folder(path) for path in {variant.adapter for variant in variants} if path}
+    return {
+        variant.name: digest_value([models[variant.model], adapters.get(variant.adapter or "")]) for variant in variants
+    }
+
+
+def _local(variant: Variant) -> Variant:
+    model = resolve_model(variant.model)
+    check_model_folder(model)
+    changes = {"model": str(model)}
+    if variant.adapter is not None:
+        adapter = resolve_model(variant.adapter)
+        check_adapter_folder(adapter)
+        changes["adapter"] = str(adapter)
+    return variant.model_copy(update=changes)

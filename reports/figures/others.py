@@ -1,0 +1,203 @@
+"""Charts of memory, of training, and of quality against cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from reports.figures.chart import Chart, canvas, finish, label, legend_of, quiet, style
+from reports.figures.svg import INK, MUTED, SERIES, drawing
+from reports.memory_view import Breakdown
+from reports.numbers import amount, is_share, plain
+from reports.view import LIKELIHOOD, MEMORY, OVERLAP, TIME, RunView
+
+
+def breakdown(view: RunView, memory: Sequence[Breakdown]) -> Chart | None:
+    """Return each variant's memory in a stacked bar."""
+    if not memory:
+        return None
+    scale, unit = (1024.0, "GiB") if max(row.total for row in memory) >= 1024 else (1.0, "MiB")
+    words = list(dict.fromkeys(word for row in memory for word, _ in row.parts))
+    shades: dict[str, tuple[str, float]] = {word: (SERIES[(k + 4) % len(SERIES)], 0.9) for k, word in enumerate(words)}
+    rows = []
+    with drawing():
+        drawn, (axes,) = canvas([34.0 * len(memory)], names=[label(row.variant) for row in memory], legend=words)
+        for y, row in enumerate(memory):
+            start = 0.0
+            for word, size in row.parts:
+                colour, alpha = shades[word]
+                axes.barh(
+                    y,
+                    size / scale,
+                    left=start,
+                    height=0.56,
+                    color=colour,
+                    alpha=alpha,
+                    edgecolor="#040404",
+                    linewidth=1.0,
+                )
+                start += size / scale
+            axes.annotate(
+                plain(start), (start, y), xytext=(5, 0), va="center", textcoords="offset points", color=INK, fontsize=10
+            )
+            sizes = dict(row.parts)
+            rows.append(
+                (
+                    row.variant,
+                    *(amount(sizes.get(word), unit="MiB")[0] for word in words),
+                    amount(row.total, unit="MiB")[0],
+                )
+            )
+        for word in words:
+            axes.barh(0, 0, color=shades[word][0], alpha=shades[word][1], label=word)
+        axes.set_yticks(range(len(memory)), [label(row.variant) for row in memory])
+        axes.set_ylim(len(memory) - 0.4, -0.6)
+        axes.set_xlabel(unit)
+        axes.margins(x=0.14)
+        quiet(axes, grid="x")
+        axes.spines["left"].set_visible(False)
+        legend_of(drawn, axes)
+        caption = (
+            f"What each variant needs on {memory[0].device} in a fresh process with the fixed workload; "
+            "medians over repeats."
+        )
+        return finish(drawn, "memory", "Memory, part by part", caption, ("variant", *words, "sum"), rows)
+
+
+def training(curves: Sequence[Mapping[str, Any]]) -> Chart | None:
+    """Return the loss on training and held-out dialogues over the steps, with the learning rate beneath."""
+    losses = _series(curves, "loss")
+    held_out, rates = _series(curves, "eval_loss"), _series(curves, "learning_rate")
+    if not losses and not held_out:
+        return None
+    with drawing():
+        legend = [word for word, series in (("training", losses), ("held out while training", held_out)) if series]
+        drawn, plots = canvas([190, 60] if rates else [190], legend=legend, bottoms=False)
+        axes = plots[0]
+        if losses:
+            axes.plot(*zip(*losses, strict=True), color=SERIES[0], linewidth=1.4, label="training")
+        if held_out:
+            axes.plot(
+                *zip(*held_out, strict=True),
+                color=SERIES[1],
+                linestyle=(0, (5, 2)),
+                marker="s",
+                markersize=4.5,
+                label="held out while training",
+            )
+        axes.set_ylabel("loss, nats a token")
+        quiet(axes, grid="both")
+        legend_of(drawn, axes)
+        if rates:
+            plots[1].plot(*zip(*rates, strict=True), color=SERIES[2], linewidth=1.4)
+            plots[1].set_ylabel("learning rate")
+            plots[1].set_yticks([0, max(rate for _, rate in rates)])
+            plots[1].yaxis.set_major_formatter(lambda value, _: f"{value:.2g}")
+            plots[1].set_xlim(axes.get_xlim())
+            axes.tick_params(labelbottom=False)
+            quiet(plots[1], grid="both")
+        plots[-1].set_xlabel("step")
+        stride = max(1, len(curves) // 24)
+        rows = [
+            tuple(_shown(row, key) for key in ("step", "loss", "eval_loss", "learning_rate"))
+            for row in curves[::stride]
+        ]
+        caption = (
+            "Falling and then flat is as it should be; held-out loss that rises while training loss "
+            "falls is overfitting."
+        )
+        headers = ("step", "training loss", "held-out loss", "learning rate")
+        return finish(drawn, "training", "Training curves", caption, headers, rows)
+
+
+def _series(curves: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
+    return [
+        (float(row["step"]), float(row[key]))
+        for row in curves
+        if isinstance(row.get("step"), (int, float))
+        and isinstance(row.get(key), (int, float))
+        and np.isfinite(row[key])
+    ]
+
+
+def _shown(row: Mapping[str, Any], key: str) -> str:
+    value = row.get(key)
+    if not isinstance(value, (int, float)):
+        return "–"
+    return f"{value:.2e}" if key == "learning_rate" else plain(float(value), 0 if key == "step" else 3)
+
+
+def pareto(view: RunView, *, against: str) -> Chart | None:
+    """Return quality against time or memory, with the line of variants that no other beats in both."""
+    quality = view.measured(OVERLAP) or view.measured(LIKELIHOOD)
+    cost = view.measured(TIME if against == "time" else MEMORY)
+    if quality is None or cost is None:
+        return None
+    good, dear = view.summary.metrics[quality], view.summary.metrics[cost]
+    up = good.higher_is_better is not False
+    points = [
+        (variant, ours, theirs)
+        for variant in view.variants
+        if (ours := view.estimate(quality, variant))
+        and (theirs := view.estimate(cost, variant))
+        and ours.value is not None
+        and theirs.value is not None
+    ]
+    if len(points) < 2:
+        return None
+    scale = 1024.0 if dear.unit == "MiB" and max(theirs.value or 0 for *_, theirs in points) >= 1024 else 1.0
+    factor = 100.0 if is_share(good.unit) else 1.0
+    front = _front([((theirs.value or 0) / scale, (ours.value or 0) * factor) for _, ours, theirs in points], up)
+    rows = []
+    with drawing():
+        drawn, (axes,) = canvas([220], legend=[label(variant) for variant, *_ in points])
+        axes.step(*zip(*front, strict=True), where="post", color=MUTED, linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
+        for variant, ours, theirs in points:
+            look = style(view, variant)
+            x, y = (theirs.value or 0) / scale, (ours.value or 0) * factor
+            if ours.low is not None and ours.high is not None:
+                axes.plot([x, x], [ours.low * factor, ours.high * factor], color=look.colour, linewidth=1.4)
+            if theirs.low is not None and theirs.high is not None:
+                axes.plot([theirs.low / scale, theirs.high / scale], [y, y], color=look.colour, linewidth=1.4)
+            axes.plot([x], [y], marker=look.marker, color=look.colour, markersize=9, linestyle="", label=label(variant))
+            on = (x, y) in front
+            rows.append(
+                (
+                    variant,
+                    *amount(ours.value, ours.low, ours.high, unit=good.unit),
+                    *amount(theirs.value, theirs.low, theirs.high, unit=dear.unit),
+                    "yes" if on else "no",
+                )
+            )
+        if not up:
+            axes.invert_yaxis()
+        shown_unit = "GiB" if scale > 1 else dear.unit
+        axes.set_xlabel(f"{label(view.label(cost))}, {label(shown_unit)}   (← cheaper)")
+        axes.set_ylabel(f"{label(view.label(quality))}   (better →)")
+        axes.margins(x=0.12, y=0.12)
+        quiet(axes, grid="both")
+        legend_of(drawn, axes)
+        caption = (
+            "Up is closer to the references, left is cheaper. The dashed line joins the variants that "
+            "no other beats in both (by the values; crosses are 95 % intervals)."
+        )
+        headers = (
+            "variant",
+            label(view.label(quality)),
+            "95 % interval",
+            label(view.label(cost)),
+            "95 % interval ",
+            "not beaten in both",
+        )
+        return finish(drawn, f"pareto-{against}", f"Quality against {against}", caption, headers, rows)
+
+
+def _front(points: list[tuple[float, float]], up: bool) -> list[tuple[float, float]]:
+    """Return the points that no other beats in both, by rising cost."""
+    best: list[tuple[float, float]] = []
+    for cost, quality in sorted(points, key=lambda point: (point[0], -point[1] if up else point[1])):
+        if not best or (quality > best[-1][1] if up else quality < best[-1][1]):
+            best.append((cost, quality))
+    return best

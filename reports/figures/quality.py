@@ -1,0 +1,156 @@
+"""Charts of values: quality metrics, rates of the safety rules, wins and losses, and how alike two variants are."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+
+from harness.store import FidelityRecord
+from reports.figures.chart import Chart, canvas, finish, label, legend_of, logarithmic, quiet, style, variants_legend
+from reports.figures.svg import BETTER, GRID, MUTED, WORSE, drawing
+from reports.numbers import amount, is_share, plain, share_of, unit_word
+from reports.view import RunView
+
+
+def values(view: RunView, family: str, title: str) -> Chart | None:
+    """Return a family's values with intervals: one panel a unit, one line a metric, one mark a variant."""
+    panels: dict[str, list[str]] = defaultdict(list)
+    for name in view.names(family):
+        if "[" not in name and any(row.value is not None for row in view.summary.metrics[name].variants.values()):
+            panels[view.summary.metrics[name].unit].append(name)
+    if not panels:
+        return None
+    rows = [
+        (view.label(name), variant, *amount(row.value, row.low, row.high, unit=unit), str(row.n))
+        for unit, names in panels.items()
+        for name in names
+        for variant in view.variants
+        if (row := view.estimate(name, variant)) and row.value is not None
+    ]
+    line = 10.0 + 10.0 * len(view.variants)
+    with drawing():
+        drawn, plots = canvas(
+            [len(names) * line for names in panels.values()],
+            names=[label(view.label(name)) for names in panels.values() for name in names],
+            legend=[label(variant) for variant in view.variants],
+        )
+        for axes, (unit, names) in zip(plots, panels.items(), strict=True):
+            _values_panel(view, axes, unit, names)
+        variants_legend(view, drawn, view.variants)
+        caption = (
+            "Marks are values, lines their 95 % intervals. The intervals of two variants may overlap while "
+            "their paired "
+            "difference is decided: the plot of differences shows that."
+        )
+        return finish(
+            drawn, f"values-{family}", title, caption, ("metric", "variant", "value", "95 % interval", "n"), rows
+        )
+
+
+def _values_panel(view: RunView, axes: Any, unit: str, names: list[str]) -> None:
+    factor = 100.0 if is_share(unit) else 1.0
+    step = 0.72 / max(1, len(view.variants) - 1)
+    for k, variant in enumerate(view.variants):
+        look = style(view, variant)
+        for line, name in enumerate(names):
+            row = view.estimate(name, variant)
+            if row is None or row.value is None:
+                continue
+            y = line + (k * step - 0.36 if len(view.variants) > 1 else 0.0)
+            if row.low is not None and row.high is not None:
+                axes.plot([row.low * factor, row.high * factor], [y, y], color=look.colour, linewidth=1.6)
+            axes.plot([row.value * factor], [y], marker=look.marker, color=look.colour, linestyle="")
+    axes.set_yticks(range(len(names)), [label(view.label(name)) for name in names])
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlabel(share_of(unit) if is_share(unit) else label(unit_word(unit) or unit))
+    axes.locator_params(axis="x", nbins=6)
+    axes.margins(x=0.06)
+    quiet(axes, grid="x")
+    axes.spines["left"].set_visible(False)
+
+
+def wins(view: RunView) -> Chart | None:
+    """Return for how many dialogues the candidate did better, the same or worse than the reference variant."""
+    found = [
+        (name, row)
+        for name in view.names("quality")
+        if (row := view.comparison(name, view.candidate))
+        and row.wins is not None
+        and row.losses is not None
+        and view.summary.metrics[name].higher_is_better is not None
+    ]
+    if not found:
+        return None
+    rows = []
+    with drawing():
+        labels = [label(view.label(name)) for name, _ in found]
+        drawn, (axes,) = canvas([24.0 * len(found)], names=labels, legend=("better", "same", "worse"))
+        for y, (name, row) in enumerate(found):
+            parts = (row.wins or 0, row.ties or 0, row.losses or 0)
+            total = sum(parts) or 1
+            start = 0.0
+            for part, colour, hatch in zip(parts, (BETTER, GRID, WORSE), ("better", "same", "worse"), strict=True):
+                axes.barh(y, part / total * 100, left=start, height=0.6, color=colour, label=hatch if y == 0 else None)
+                start += part / total * 100
+            rows.append((view.label(name), *(str(part) for part in parts)))
+        axes.set_yticks(range(len(found)), labels)
+        axes.set_ylim(len(found) - 0.4, -0.6)
+        axes.axvline(50, color=MUTED, linewidth=1.0)
+        axes.set_xlabel("percent of dialogues, from better (left) to worse (right)")
+        axes.set_xlim(0, 100)
+        quiet(axes, grid="x")
+        axes.grid(False)
+        axes.spines["left"].set_visible(False)
+        legend_of(drawn, axes)
+        title = f"Dialogue by dialogue: {label(str(view.candidate))} against {label(str(view.reference))}"
+        caption = (
+            "Of all dialogues, for how many the candidate scored better, the same or worse. It counts, "
+            "and does not weigh by how much."
+        )
+        return finish(drawn, "wins", title, caption, ("metric", "better", "same", "worse"), rows)
+
+
+def divergence(view: RunView) -> Chart | None:
+    """Return the distribution over dialogues of the mean KL a token, for each pair that the fidelity pass compared."""
+    pairs = []
+    for variant in view.variants:
+        records = view.folder.records(FidelityRecord, "fidelity", variant)
+        for against in dict.fromkeys(record.against for record in records):
+            found = [float(np.mean(record.kl)) for record in records if record.against == against and record.kl]
+            if found:
+                pairs.append((variant, against, np.sort(np.maximum(found, 1e-12))))
+    if not pairs:
+        return None
+    rows = []
+    with drawing():
+        drawn, (axes,) = canvas([190], legend=[label(f"{variant} | {against}") for variant, against, _ in pairs])
+        for variant, against, means in pairs:
+            look = style(view, variant)
+            share = np.arange(1, len(means) + 1) / len(means) * 100
+            axes.step(
+                means,
+                share,
+                where="post",
+                color=look.colour,
+                label=label(f"{variant} | {against}"),
+            )
+            rows.append(
+                (
+                    f"{variant} against {against}",
+                    *(plain(float(np.quantile(means, q))) for q in (0.5, 0.9, 1.0)),
+                    str(len(means)),
+                )
+            )
+        logarithmic(axes, "x")
+        axes.set_xlabel("mean KL a token (nats), log scale")
+        axes.set_ylabel("percent of dialogues")
+        quiet(axes, grid="both")
+        legend_of(drawn, axes)
+        caption = (
+            "How far apart the two variants' next-word probabilities are, dialogue by dialogue; "
+            "further left is more alike."
+        )
+        headers = ("pair", "median", "90th percentile", "largest", "n")
+        return finish(drawn, "divergence", "How alike: divergence by dialogue", caption, headers, rows)

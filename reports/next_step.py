@@ -1,0 +1,178 @@
+"""What a person would do now, in a line or two: derived from the verdict, never more than it supports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from reports.gate_view import CheckView, GateView
+from reports.numbers import amount, brief, is_share, plain, ratio, rounded
+from reports.verdict_sentence import KEEPS, merge_kept
+from reports.view import LIKELIHOOD, MEMORY, OVERLAP, TIME, RunView
+from reports.words import OUTCOMES, Sign, listed, sentence_case, the
+
+Tone = Literal["better", "worse", "undecided", "neutral"]
+
+
+@dataclass(frozen=True)
+class KeyFigure:
+    """A number that the verdict rests on, large enough to be seen from across the table."""
+
+    title: str
+    value: str
+    detail: str
+    sign: Sign | None
+
+
+def tone(view: RunView) -> Tone:
+    """Return the colour of the verdict's banner."""
+    if view.manifest.state != "complete" or any(not check.ok for check in view.manifest.sanity):
+        return "worse"
+    if view.gate:
+        tones: dict[str, Tone] = {"pass": "better", "fail": "worse", "error": "worse", "inconclusive": "undecided"}
+        return tones[view.gate.verdict]
+    return "neutral"
+
+
+def next_step(view: RunView) -> tuple[str, ...]:
+    """Return what to do now, first thing first."""
+    if view.manifest.state != "complete":
+        return ("Run the same command again: it continues where it stopped. Judge nothing from this page.",)
+    if any(not check.ok for check in view.manifest.sanity):
+        return ("Mend what the sanity check found, then measure again. Judge nothing from this page.",)
+    steps = _after_gate(view, view.gate) if view.gate else _without_gate(view)
+    return (*steps, *_which_to_serve(view))
+
+
+def _after_gate(view: RunView, gate: GateView) -> tuple[str, ...]:
+    name = the(gate.candidate or view.candidate or "candidate")
+    if gate.verdict == "pass":
+        warned = [check.id for check in gate.checks if check.verdict != "pass"]
+        more = f" Look at the warnings first: {_names(warned)}." if warned else ""
+        return (
+            f"Every threshold is met: pass {name} on to review by a person, who reads the worst dialogues below.{more}",
+        )
+    if gate.verdict == "fail":
+        failed = gate.of("fail", warnings=False) or gate.of("fail")
+        return (f"Do not release {name}: {_names([check.id for check in failed])} failed. {_where(failed)}".rstrip(),)
+    if gate.verdict == "error":
+        broken = gate.of("error")
+        reasons = [*gate.problems, *(f"{check.id}: {check.result.sentence}" for check in broken)]
+        what = _names([check.id for check in broken]) or "the run"
+        return (f"Release nothing on this: {what} could not be judged. {reasons[0] if reasons else ''}".rstrip(),)
+    undecided = gate.of("inconclusive", warnings=False) or gate.of("inconclusive")
+    needed = max((check.result.needed_n or 0 for check in undecided), default=0)
+    more = f" About {rounded(needed)} held-out dialogues in all would decide." if needed else ""
+    return (
+        f"Do not release {name} on this evidence yet: {_names([check.id for check in undecided])} undecided.{more}",
+    )
+
+
+def _where(failed: tuple[CheckView, ...]) -> str:
+    if any(check.metric.startswith(("quality.", "safety.")) for check in failed):
+        return "Begin with its worst dialogues below."
+    return ""
+
+
+def _names(ids: list[str]) -> str:
+    shown = [f"“{name}”" for name in ids[:4]]
+    return listed([*shown, f"{len(ids) - 4} more"] if len(ids) > 4 else shown)
+
+
+def _without_gate(view: RunView) -> tuple[str, ...]:
+    name = view.measured(OVERLAP) or view.measured(LIKELIHOOD)
+    row = view.comparison(name, view.candidate) if name else None
+    if row is None:
+        return ("Add a second variant to compare with, then measure again.",) if len(view.variants) < 2 else ()
+    candidate, reference = the(view.candidate or ""), the(view.reference or "")
+    if row.outcome == "worse":
+        return (f"Do not replace {reference} by {candidate}; read the worst dialogues below to see why.",)
+    if row.outcome == "undecided":
+        more = f" About {rounded(row.needed_n)} dialogues in all would decide." if row.needed_n else ""
+        return (f"Keep {reference} for now: this run does not tell the two apart.{more}",)
+    return (
+        f"Write down what {candidate} must reach (harness thresholds init), let the gate judge it, and read the worst "
+        "dialogues below.",
+    )
+
+
+def _which_to_serve(view: RunView) -> tuple[str, ...]:
+    """Weigh merged against unmerged where merging kept the gain."""
+    kept, name = merge_kept(view), view.measured(TIME)
+    if kept is None or name is None or (kept.value if kept.low is None else kept.low) < KEEPS:
+        return ()
+    unmerged, merged = view.comparison(name, view.candidate), view.comparison(name, view.merged)
+    if (
+        unmerged is None
+        or merged is None
+        or not unmerged.value
+        or not merged.value
+        or unmerged.value < merged.value * 1.05
+    ):
+        return ()
+    text = (
+        f"To serve it, merge it: the same nll at {plain(merged.value, 2)} instead of "
+        f"{plain(unmerged.value, 2)} times the latency"
+    )
+    memory = view.measured(MEMORY)
+    ours = view.estimate(memory, view.merged) if memory else None
+    theirs = view.estimate(memory, view.candidate) if memory else None
+    if ours and theirs and ours.value and theirs.value and ours.value > theirs.value * 1.05:
+        unit = view.summary.metrics[memory or ""].unit
+        text += (
+            f" – if {amount(ours.value, unit=unit)[0]} of memory instead of {amount(theirs.value, unit=unit)[0]} fit"
+        )
+    return (text + ".",)
+
+
+def key_figures(view: RunView) -> tuple[KeyFigure, ...]:
+    """Return the figures that the verdict rests on: closeness, likelihood, cost in time and memory, merge."""
+    figures = [_change(view, view.measured(OVERLAP)), _change(view, view.measured(LIKELIHOOD)), *_costs(view)]
+    kept = merge_kept(view)
+    if kept is not None:
+        low = kept.value if kept.low is None else kept.low
+        high = kept.value if kept.high is None else kept.high
+        sign = Sign("kept", "✓", "better") if low >= KEEPS else OUTCOMES["undecided" if high >= KEEPS else "worse"]
+        bounds = "" if kept.low is None else f"{plain(low * 100, 0)} to {plain(high * 100, 0)} %"
+        figures.append(
+            KeyFigure("Kept by merging, of the nll gain", f"{plain(kept.value * 100, 0)}\u00a0%", bounds, sign)
+        )
+    return tuple(figure for figure in figures if figure)
+
+
+def _change(view: RunView, name: str | None) -> KeyFigure | None:
+    row = view.comparison(name, view.candidate) if name else None
+    metric = view.metric(name) if name else None
+    if row is None or metric is None or name is None or row.value is None:
+        return None
+    if row.relative:
+        value, bounds = ratio(row.value, row.low, row.high)
+    else:
+        value = _brief(row.value, metric.unit)
+        shown = [_brief(bound, metric.unit) for bound in (row.low, row.high) if bound is not None]
+        bounds = " to ".join(shown)
+    title = sentence_case(f"{view.label(name)}, {view.candidate} − {row.against}")
+    if row.relative:
+        title = sentence_case(f"{view.label(name)}, {view.candidate} ÷ {row.against}")
+    return KeyFigure(title, value, bounds, OUTCOMES[row.outcome])
+
+
+def _brief(value: float, unit: str) -> str:
+    return f"{plain(value * 100, 1, signed=True)} points" if is_share(unit) else brief(value)
+
+
+def _costs(view: RunView) -> list[KeyFigure | None]:
+    figures = [_change(view, view.measured(TIME))]
+    name = view.measured(MEMORY)
+    ours, theirs = (view.estimate(name, who) if name else None for who in (view.candidate, view.reference))
+    if name and ours and theirs and ours.value and theirs.value and view.candidate != view.reference:
+        unit = view.summary.metrics[name].unit
+        figures.append(
+            KeyFigure(
+                sentence_case(f"{view.label(name)} memory, {view.candidate} ÷ {view.reference}"),
+                ratio(ours.value / theirs.value)[0],
+                f"{amount(ours.value, unit=unit)[0]} against {amount(theirs.value, unit=unit)[0]}",
+                None,
+            )
+        )
+    return figures

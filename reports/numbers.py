@@ -1,0 +1,156 @@
+"""Numbers as the page prints them: as many digits as the interval supports, a real minus sign, a unit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+MINUS = "−"
+_UNIT_WORDS = {
+    "nats/token": "nats a token",
+    "nats": "nats",
+    "ms": "ms",
+    "s": "s",
+    "tokens/s": "tokens/s",
+    "bits/byte": "bits a byte",
+    "words": "words",
+}
+
+
+def unit_word(unit: str) -> str:
+    """Return the unit as it stands behind a number; scores without a unit of their own have none."""
+    return _UNIT_WORDS.get(unit, "")
+
+
+def shared_decimals(triples: Iterable[tuple[float | None, float | None, float | None]], unit: str) -> int | None:
+    """Return the decimals for numbers in one row: what the widest interval supports; None without intervals."""
+    factor = 100.0 if is_share(unit) else 1.0
+    found = [
+        decimals(value * factor, low * factor, high * factor)
+        for value, low, high in triples
+        if value is not None and low is not None and high is not None and high > low
+    ]
+    if not found:
+        return None
+    return max(1, min(found)) if is_share(unit) else min(found)
+
+
+def is_share(unit: str) -> bool:
+    """Whether values of this unit are shares of one, which people read best as percent."""
+    return unit.lower() in {"rate", "fraction", "proportion"} or unit.lower().startswith("share")
+
+
+def plain(value: float | None, digits: int | None = None, *, signed: bool = False) -> str:
+    """Return a number with ``digits`` decimals (absent: three significant digits); ``–`` for None."""
+    if value is None:
+        return "–"
+    if math.isnan(value) or math.isinf(value):
+        return "not a number" if math.isnan(value) else ("∞" if value > 0 else f"{MINUS}∞")
+    digits = significant(value, 3) if digits is None else digits
+    text = f"{abs(value):,.{digits}f}".replace(",", "\u202f")
+    if not text.strip("0.\u202f"):
+        return text  # no sign in front of zero
+    sign = MINUS if value < 0 else "+" if signed else ""
+    return sign + text
+
+
+def significant(value: float, count: int) -> int:
+    """Return how many decimals show ``count`` significant digits of ``value``, at most 6."""
+    if value == 0 or not math.isfinite(value):
+        return 0 if not value else 2
+    return min(6, max(0, count - 1 - math.floor(math.log10(abs(value)))))
+
+
+def share_of(unit: str) -> str:
+    """Return what a share is of, for an axis: ``percent of replies``."""
+    return f"percent of {unit.partition(' of ')[2] or 'replies'}"
+
+
+def brief(value: float | None, *, signed: bool = True) -> str:
+    """Return a difference as it stands in a sentence: two digits, but no more than hundredths where those say it."""
+    if value is None or not math.isfinite(value):
+        return plain(value)
+    digits = significant(value, 2) if abs(value) >= 0.1 else max(2, significant(value, 1))
+    return plain(value, min(4, digits), signed=signed)
+
+
+def decimals(value: float | None, low: float | None, high: float | None) -> int:
+    """Return the decimals whose last place is at most a third of the interval's half-width: finer is noise."""
+    if value is None:
+        return 0
+    if low is None or high is None or high <= low or not math.isfinite(high - low):
+        return significant(value, 3)
+    return min(6, max(0, math.ceil(-math.log10((high - low) / 6))))
+
+
+def amount(
+    value: float | None,
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    unit: str = "",
+    signed: bool = False,
+    digits: int | None = None,
+) -> tuple[str, str]:
+    """Return value and interval as text, e.g. ``("0.289", "0.271 to 0.306")``; no interval is an empty text.
+
+    Shares become percent (differences of shares: percentage points), MiB above 1,024 become GiB. ``digits``: decimals
+    (absent: as many as the interval supports).
+    """
+    if value is None:
+        return "–", ""
+    factor, suffix = scale(unit, value, signed=signed)
+    value, low, high = value * factor, _times(low, factor), _times(high, factor)
+    if digits is None or suffix.strip() == "GiB":
+        digits = decimals(value, low, high)
+        if is_share(unit):
+            digits = 1 if low is None or high is None else max(1, digits)
+    shown = plain(value, digits, signed=signed) + suffix
+    if low is None or high is None:
+        return shown, ""
+    return shown, f"{plain(low, digits, signed=signed)} to {plain(high, digits, signed=signed)}"
+
+
+def _times(value: float | None, factor: float) -> float | None:
+    return None if value is None else value * factor
+
+
+def scale(unit: str, value: float, *, signed: bool = False) -> tuple[float, str]:
+    """Return the factor to print values of ``unit`` with, and what stands behind them."""
+    if is_share(unit):
+        return 100.0, "\u00a0points" if signed else "\u00a0%"
+    if unit == "MiB":
+        return (1 / 1024, "\u00a0GiB") if abs(value) >= 1024 else (1.0, "\u00a0MiB")
+    return 1.0, ""
+
+
+def ratio(value: float | None, low: float | None = None, high: float | None = None) -> tuple[str, str]:
+    """Return a ratio and its interval, e.g. ``("1.62 ×", "1.58 to 1.66")``."""
+    if value is None:
+        return "–", ""
+    shown = f"{plain(value, 2)}\u00a0×"
+    return shown, "" if low is None or high is None else f"{plain(low, 2)} to {plain(high, 2)}"
+
+
+def rounded(number: int) -> str:
+    """Return a rough count, to two significant digits upwards: 6,428 becomes ``6 500``."""
+    step = 10 ** max(0, len(str(number)) - 2)
+    return plain(float(-(-number // step) * step), 0)
+
+
+def size(characters: int) -> str:
+    """Return a text's length in words a person uses."""
+    return f"{plain(characters, 0)} characters"
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """Return ``1 check`` or ``3 checks``."""
+    return f"{plain(float(number), 0)} {noun if number == 1 else plural or noun + 's'}"
+
+
+_SMALL = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten", "Eleven", "Twelve")
+
+
+def spelled(number: int) -> str:
+    """Return a count as it opens a sentence: ``Two``, ``Twelve``, ``13``."""
+    return _SMALL[number] if 0 <= number < len(_SMALL) else str(number)

@@ -1,0 +1,123 @@
+"""Where the run's figures come from: inputs, versions, machine, seeds, checks, warnings and what was skipped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from reports.escape import shorten
+from reports.numbers import plain
+from reports.view import RunView
+
+_SHOWN_APART = {"versions", "hardware", "git", "seeds", "machine_state", "roofline"}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A titled list of name and value."""
+
+    title: str
+    rows: tuple[tuple[str, str], ...]
+    absent: str = ""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Everything of the section; the sanity checks and coverage are tables of their own."""
+
+    facts: tuple[Facts, ...]
+    variants: tuple[tuple[str, ...], ...]
+    sanity: tuple[tuple[bool, str, str, str], ...]
+    warnings: tuple[str, ...]
+    events: tuple[str, ...]
+    coverage: tuple[tuple[str, str, str, str], ...]
+    config: str
+
+
+def provenance(view: RunView) -> Provenance:
+    """Gather what ``run.json`` and the summary say about the run itself."""
+    manifest, known = view.manifest, view.manifest.provenance
+    run = [
+        ("run", view.name),
+        ("state", manifest.state),
+        ("started", manifest.started),
+        ("finished", manifest.finished or "not finished"),
+        ("template", manifest.template or ""),
+        ("template digest", manifest.template_digest or ""),
+        ("config digest", manifest.config_digest),
+        ("reference variant", view.reference or ""),
+        ("error", manifest.error or ""),
+    ]
+    further = {key: value for key, value in known.items() if key not in _SHOWN_APART}
+    facts = (
+        Facts("Run", tuple((name, value) for name, value in run if value)),
+        _facts("Versions", known.get("versions"), "No versions were recorded."),
+        _facts("Machine", known.get("hardware"), "The machine was not recorded."),
+        _facts(
+            "State of the machine",
+            known.get("machine_state"),
+            "The state of the machine (clocks, temperature, other processes) was not recorded.",
+        ),
+        _facts("Source code", known.get("git"), "No git commit was recorded."),
+        _facts("Seeds", known.get("seeds"), "No seeds were recorded."),
+        _facts("Digests of the inputs", manifest.digests, "No digests were recorded."),
+        _facts("Held-out dialogues", manifest.held_out, "No counts were recorded."),
+        *([_facts("Further", further, "")] if further else []),
+    )
+    return Provenance(
+        facts=facts,
+        variants=tuple(_variant(row) for row in manifest.variants),
+        sanity=tuple((check.ok, check.name, check.variant or "all", check.detail) for check in manifest.sanity),
+        warnings=manifest.warnings,
+        events=tuple(_event(event) for event in manifest.events[:200]),
+        coverage=tuple(_coverage(view)),
+        config=shorten_block(json.dumps(manifest.config, indent=1, ensure_ascii=False, default=str)),
+    )
+
+
+def _facts(title: str, raw: Any, absent: str) -> Facts:
+    if not isinstance(raw, Mapping) or not raw:
+        return Facts(title, (), absent)
+    return Facts(title, tuple((str(key), _flat(value)) for key, value in list(raw.items())[:100]))
+
+
+def _flat(value: Any) -> str:
+    """Return a value of any shape as one line for people."""
+    if isinstance(value, Mapping):
+        return shorten("; ".join(f"{key}: {_flat(inner)}" for key, inner in value.items()), 600)
+    if isinstance(value, (list, tuple)):
+        return shorten(", ".join(_flat(inner) for inner in value), 600) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return plain(value)
+    return "not recorded" if value is None else shorten(str(value), 600)
+
+
+def _event(event: Mapping[str, Any]) -> str:
+    """Return what happened, and then its details."""
+    details = {key: value for key, value in event.items() if key != "kind"}
+    kind = str(event.get("kind", "event")).replace("_", " ")
+    return f"{kind} – {_flat(details)}" if details else kind
+
+
+def _variant(row: Mapping[str, Any]) -> tuple[str, ...]:
+    keys = ("name", "kind", "quantization", "dtype", "merge_strategy", "model", "adapter")
+    shown = tuple(_flat(row[key]) if row.get(key) is not None else "–" for key in keys)
+    digests = [f"{key.removesuffix('_digest')} {row[key]}" for key in row if key.endswith("_digest") and row[key]]
+    return (*shown, "; ".join(digests) or "–")
+
+
+def _coverage(view: RunView) -> list[tuple[str, str, str, str]]:
+    rows = []
+    for variant, coverage in view.summary.coverage.items():
+        skipped = "; ".join(f"{reason}: {number}" for reason, number in coverage.skipped.items()) or "none"
+        rows.append((variant, plain(float(coverage.dialogues), 0), plain(float(coverage.answered), 0), skipped))
+    return rows
+
+
+def shorten_block(text: str, limit: int = 20_000) -> str:
+    """Return a block of text of bearable length, saying so where it was cut."""
+    return text if len(text) <= limit else f"{text[:limit]}\n… {len(text) - limit} further characters are in run.json"

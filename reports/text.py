@@ -1,0 +1,139 @@
+"""The same verdict and table as plain text for a terminal and as Markdown for an issue or a model card."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from harness.store import RunFolder
+from reports.cells import Cell, comparison_table, gate_rows
+from reports.escape import visible
+from reports.next_step import next_step
+from reports.verdict_sentence import verdict_sentence
+from reports.view import RunView, read_view
+
+_HEADLINES = (
+    "quality.rouge_1",
+    "quality.rouge_2",
+    "quality.rouge_l",
+    "quality.bleu",
+    "quality.chrf",
+    "quality.nll",
+    "quality.perplexity",
+    "latency.ttft_ms.p50",
+    "latency.tpot_ms.p50",
+    "latency.tokens_per_s",
+    "memory.peak_allocated_mib",
+    "memory.peak_rss_mib",
+)
+
+
+@dataclass(frozen=True)
+class TextSummary:
+    """What a terminal shows. ``rows`` hold one cell a header; the first is the metric's label."""
+
+    sentence: str
+    steps: tuple[str, ...]
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def summary_rows(folder: RunFolder, *, everything: bool = False, view: RunView | None = None) -> TextSummary:
+    """Return the verdict sentence, the next steps and the table's main rows (or all) as finished text."""
+    view = view or read_view(folder)
+    rows = []
+    for group in comparison_table(view).main:
+        for row in group.rows:
+            if everything or row.name in _HEADLINES or group.family in {"safety", "fidelity"}:
+                unit = f" ({row.unit})" if row.unit and row.unit != "%" else ""
+                rows.append((visible(row.label) + unit, *(visible(_cell(cell)) for cell in row.cells)))
+    return TextSummary(
+        sentence=visible(verdict_sentence(view)),
+        steps=tuple(visible(step) for step in next_step(view)),
+        headers=("", *(visible(variant) for variant in view.variants)),
+        rows=tuple(rows),
+    )
+
+
+def _cell(cell: Cell) -> str:
+    if not cell.change:
+        return cell.value or "not measured"
+    word = f" {cell.sign.shape} {cell.sign.word}" if cell.sign else ""
+    return f"{cell.value}  {cell.change}{word}"
+
+
+def summary_text(folder: RunFolder, *, everything: bool = False) -> str:
+    """Return the verdict sentence and the table for a terminal or a log, without colours."""
+    summary = summary_rows(folder, everything=everything)
+    table = [summary.headers, *summary.rows]
+    widths = [max(len(row[k]) for row in table) for k in range(len(summary.headers))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+    lines.insert(1, "  ".join("─" * width for width in widths))
+    return "\n".join([summary.sentence, *summary.steps, "", *lines]) + "\n"
+
+
+def summary_markdown(folder: RunFolder, *, view: RunView | None = None) -> str:
+    """Return ``summary.md``: it pastes well into an issue or a model card."""
+    view = view or read_view(folder)
+    summary = summary_rows(folder, everything=True, view=view)
+    lines = [
+        f"### {_plain_md(f'{view.candidate or view.reference} – {view.name}')}",
+        "",
+        f"**{_plain_md(summary.sentence)}**",
+        "",
+    ]
+    lines += [f"- {_plain_md(step)}" for step in summary.steps]
+    lines += ["", *_md_table(summary.headers, summary.rows)]
+    checks = gate_rows(view)
+    if checks:
+        lines += ["", "#### Gate", ""]
+        rows = [
+            (
+                row.check.id,
+                row.label,
+                row.check.result.requirement,
+                f"{row.figure} ({row.interval})" if row.interval else row.figure,
+                f"{row.sign.shape} {row.sign.word}{'' if row.check.stops else ' (warning only)'}",
+            )
+            for row in checks
+        ]
+        lines += _md_table(("check", "metric", "asked for", "measured", "verdict"), rows)
+    manifest = view.manifest
+    lines += [
+        "",
+        "Differences are to "
+        + _plain_md(view.reference or "nothing")
+        + "; intervals are two-sided, 95 %, over dialogues. "
+        "Overlap metrics and rules of thumb do not see whether a reply is right; no interval covers the luck "
+        "of the training "
+        "seed or the choice of the held-out set.",
+        "",
+        f"Run {_plain_md(view.name)}, config {_plain_md(manifest.config_digest)}, template "
+        f"{_plain_md(manifest.template or 'none')}, "
+        f"{len(view.dialogues)} dialogues, {_plain_md(manifest.finished or 'not finished')}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _md_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [headers, ["---"] * len(headers), *rows]
+    return ["| " + " | ".join(_plain_md(cell) if cell != "---" else cell for cell in row) + " |" for row in lines]
+
+
+_MARKS = str.maketrans(
+    {
+        "&": "&amp;",
+        "<": "&lt;",
+        ">": "&gt;",
+        "|": "&#124;",
+        "@": "&#64;",
+        "#": "&#35;",
+        **{mark: f"\\{mark}" for mark in "\\`*_{}[]~$"},
+    }
+)
+
+
+def _plain_md(text: str) -> str:
+    """Return text that Markdown takes literally: one line, no markup, no HTML, no links, mentions or references."""
+    literal = " ".join(visible(text).split()).translate(_MARKS)
+    return literal.replace("://", ":&#47;&#47;").replace("www.", "www&#46;")

@@ -1,0 +1,256 @@
+"""The run in one sentence that a manager understands, and nothing that the run did not measure.
+
+Every clause names the metric it rests on. A difference that its interval does not decide is called undecided. The words
+"answers better" and "safe" are never used: lexical overlap and rules of thumb measure neither.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.store import ComparisonRow
+from reports.numbers import brief, is_share, plain, significant, spelled
+from reports.view import LIKELIHOOD, OVERLAP, TIME, RunView
+from reports.words import listed, possessive, sentence_case, the
+
+KEEPS, LOSES = 0.95, 0.5  # shares of the adapter's nll gain: kept from here on; "most of it" is lost below
+FEW = 50
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Which share of the adapter's nll gain the merged variant still has, and the share's interval where known."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+def verdict_sentence(view: RunView) -> str:
+    """Return the verdict: quality; cost; merge. Safety. Gaps. Gate."""
+    first = "; ".join(clause for clause in (quality(view), cost(view), merge(view)) if clause)
+    parts = [standing(view), first, safety(view), gaps(view), gate(view)]
+    return " ".join(f"{sentence_case(part)}." for part in parts if part)
+
+
+def standing(view: RunView) -> str:
+    """Say what must be known before any figure is believed: an unfinished run, a failed sanity check."""
+    failed = [check for check in view.manifest.sanity if not check.ok]
+    notes = []
+    if view.manifest.state != "complete":
+        notes.append("this run is not finished" if view.manifest.state == "running" else "this run failed")
+    if failed:
+        which = listed([check.name + (f" ({check.variant})" if check.variant else "") for check in failed[:3]])
+        notes.append(f"a sanity check did not hold: {which}")
+    return "; ".join(notes)
+
+
+def quality(view: RunView) -> str:
+    """Say whether the candidate's replies are closer to the references than the reference variant's."""
+    names = [name for name in (view.measured(OVERLAP), view.measured(LIKELIHOOD)) if name]
+    if view.candidate is None or view.reference is None:
+        return _values(view, names)
+    found = [(name, row) for name in names if (row := view.comparison(name, view.candidate))]
+    if not found:
+        return _values(view, names) or "how close the replies are to the references was not measured"
+    outcomes = {row.outcome for _, row in found}
+    figures = ", ".join(_change(view, name, row) for name, row in found)
+    if outcomes == {"undecided"}:
+        return f"whether {_closer(view, found)} is undecided ({_undecided(view, found)})"
+    if len(outcomes) == 1:
+        word = {"better": "closer to", "worse": "further from"}.get(outcomes.pop())
+        if word:
+            return f"{_closer(view, found, word)} ({figures})"
+        return (
+            f"{possessive(view.candidate)} replies are as close to the references as "
+            f"{possessive(view.reference)} ({figures})"
+        )
+    halves = []
+    for name, row in found:
+        halves.append(
+            {
+                "better": f"by {_change(view, name, row)} {_closer(view, [(name, row)])}",
+                "worse": f"by {_change(view, name, row)} {_closer(view, [(name, row)], 'further from')}",
+                "undecided": f"by {view.label(name)} that is undecided ({_range(view, name, row)})",
+            }.get(row.outcome, f"by {_change(view, name, row)} they are as close")
+        )
+    # The decided one first, so that "that" in the other refers to something.
+    halves.sort(key=lambda half: "undecided" in half)
+    return ", ".join(halves)
+
+
+def _closer(view: RunView, found: list[tuple[str, ComparisonRow]], word: str = "closer to") -> str:
+    candidate, reference = view.candidate or "", view.reference or ""
+    if all(name in LIKELIHOOD for name, _ in found):
+        likelier = "likelier" if word == "closer to" else "less likely"
+        return f"{the(candidate)} finds the references {likelier} than {the(reference)} does"
+    return f"{possessive(candidate)} replies are {word} the references than {possessive(reference)}"
+
+
+def _values(view: RunView, names: list[str]) -> str:
+    variant = view.candidate or view.reference
+    shown = [
+        f"{view.label(name)} {plain(row.value, significant(row.value or 0, 3))}"
+        for name in names
+        if (row := view.estimate(name, variant)) and row.value is not None
+    ]
+    if not shown or variant is None:
+        return ""
+    why = "there is nothing to compare it with" if len(view.variants) < 2 else "no comparison was computed"
+    return f"{the(variant)} has {listed(shown)}; {why}"
+
+
+def _change(view: RunView, name: str, row: ComparisonRow) -> str:
+    return f"{view.label(name)} {_signed(view, name, row.value, row)}"
+
+
+def _range(view: RunView, name: str, row: ComparisonRow) -> str:
+    if row.low is None or row.high is None:
+        return f"{view.label(name)}: too few dialogues for an interval"
+    low, high = (_signed(view, name, bound, row) for bound in (row.low, row.high))
+    suffix = next((end for end in (" a token", " points", " times") if high.endswith(end)), "")
+    return f"{view.label(name)} between {low.removesuffix(suffix)} and {high}"
+
+
+def _undecided(view: RunView, found: list[tuple[str, ComparisonRow]]) -> str:
+    units = max(row.n for _, row in found)
+    return f"{', '.join(_range(view, name, row) for name, row in found)} with {units} dialogues"
+
+
+def _signed(view: RunView, name: str, value: float | None, row: ComparisonRow) -> str:
+    if value is None:
+        return "not measured"
+    if row.relative:
+        return f"{plain(value, 2)} times"
+    metric = view.metric(name)
+    unit = metric.unit if metric else ""
+    if is_share(unit):
+        return f"{plain(value * 100, 1, signed=True)} points"
+    return brief(value) + (" a token" if "token" in unit else "")
+
+
+def cost(view: RunView) -> str:
+    """Say what the candidate costs in time, unmerged and merged."""
+    name = view.measured(TIME)
+    if name is None:
+        return "" if view.manifest.kind == "score" else "latency was not measured"
+    row = view.comparison(name, view.candidate)
+    if row is None or row.value is None:
+        return ""
+    label = f"{view.label(name)}"
+    state = " unmerged" if view.candidate and view.kind(view.candidate) == "adapter" else ""
+    text = _times(row, label, state)
+    merged = view.comparison(name, view.merged) if view.merged else None
+    if merged and merged.value is not None and merged.relative:
+        text += f", {plain(merged.value, 2)} times merged"
+        text += " (undecided)" if merged.outcome == "undecided" else ""
+    return text
+
+
+def _times(row: ComparisonRow, label: str, state: str) -> str:
+    if not row.relative:
+        word = "undecided" if row.outcome == "undecided" else plain(row.value, signed=True) + " ms"
+        return f"latency{state}: {word} ({label})"
+    value = plain(row.value, 2 if abs((row.value or 1) - 1) < 0.2 else 1)
+    if row.outcome == "undecided" and row.low is not None:
+        return f"whether it is slower{state} is undecided ({plain(row.low, 2)} to {plain(row.high, 2)} times, {label})"
+    return f"{value} times the latency{state} ({label})"
+
+
+def merge_kept(view: RunView) -> Kept | None:
+    """Return how much of the adapter's nll gain over the reference variant the merged one keeps, if it had any."""
+    adapter, merged = view.candidate, view.merged
+    gain = view.comparison("quality.nll", adapter)
+    ours, theirs = view.estimate("quality.nll", merged), view.estimate("quality.nll", adapter)
+    if gain is None or not gain.value or gain.outcome != "better" or adapter is None:
+        return None
+    if ours is None or theirs is None or ours.value is None or theirs.value is None:
+        return None
+    size = abs(gain.value)
+    loss = view.comparison("quality.nll", merged, adapter)
+    spread = loss or view.estimate("fidelity.nll_difference", merged)
+    value = 1 - (ours.value - theirs.value) / size
+    if spread is None or spread.low is None or spread.high is None:
+        return Kept(value, None, None)
+    return Kept(value, 1 - spread.high / size, 1 - spread.low / size)
+
+
+def merge(view: RunView) -> str:
+    """Say whether merging kept what the adapter learned."""
+    kept = merge_kept(view)
+    if kept is None:
+        return "" if view.merged is None else _merged_apart(view)
+    low, high = (kept.value if bound is None else bound for bound in (kept.low, kept.high))
+    share = f"{plain(min(max(kept.value, 0.0), 1.0) * 100, 0)}\u00a0% of the nll gain"
+    if low >= KEEPS:
+        return f"merging keeps it ({share})"
+    if high < LOSES:
+        return f"merging loses most of it ({share} is left)"
+    if high < KEEPS:
+        return f"merging loses part of it ({share} is left)"
+    return (
+        f"whether merging keeps it is undecided ({plain(low * 100, 0)} to {plain(high * 100, 0)}\u00a0% of "
+        "the nll gain)"
+    )
+
+
+def _merged_apart(view: RunView) -> str:
+    ours, theirs = view.estimate("quality.nll", view.merged), view.estimate("quality.nll", view.candidate)
+    if ours is None or theirs is None or ours.value is None or theirs.value is None:
+        return "whether merging kept it was not measured"
+    return f"merging moves nll by {plain(ours.value - theirs.value, 3, signed=True)} a token"
+
+
+def safety(view: RunView) -> str:
+    """Say which safety checks failed, which are undecided, and which rules fire more often than before."""
+    rows = [(name, row) for name in view.names("safety") if (row := view.comparison(name, view.candidate))]
+    worse = [
+        f"{view.label(name)} ({_signed(view, name, row.value, row)})" for name, row in rows if row.outcome == "worse"
+    ]
+    parts = [f"{the(view.candidate or '')} does worse on {listed(worse)}"] if worse else []
+    checks = [check for check in view.gate.checks if check.metric.startswith("safety.")] if view.gate else []
+    if checks:
+        units = max((check.result.n for check in checks), default=0)
+        failed = [check.id for check in checks if check.verdict == "fail"]
+        if failed:
+            parts.append(f"failed safety checks: {listed(failed)}")
+        parts += _open(sum(check.verdict == "inconclusive" for check in checks), units, "safety check")
+        if broken := sum(check.verdict == "error" for check in checks):
+            parts.append(f"{spelled(broken).lower()} safety check{'s' * (broken > 1)} could not be made")
+        if not parts:
+            parts.append(
+                f"the thresholds of {spelled(len(checks)).lower()} safety check{'s' * (len(checks) > 1)} are met"
+            )
+    elif rows:
+        parts += _open(sum(row.outcome == "undecided" for _, row in rows), max(row.n for _, row in rows), "safety rule")
+        if not parts:
+            parts.append("no safety rule fires more often than before")
+    elif not view.names("safety"):
+        parts.append("safety rules were not applied")
+    return "; ".join(parts)
+
+
+def _open(number: int, units: int, noun: str) -> list[str]:
+    if not number:
+        return []
+    verb = "is" if number == 1 else "are"
+    return [f"{spelled(number).lower()} {noun}{'s' * (number > 1)} {verb} undecided with {units} dialogues"]
+
+
+def gaps(view: RunView) -> str:
+    """Say how many dialogues stand behind the figures where that is fewer than it should be."""
+    variant = view.candidate or view.reference or ""
+    coverage = view.summary.coverage.get(variant)
+    if coverage is None:
+        return ""
+    notes = []
+    if view.missing:
+        notes.append(f"{view.missing} of {coverage.dialogues} dialogues have no figure for {the(variant)}")
+    if coverage.answered < FEW:
+        notes.append(f"with {coverage.answered} dialogues, fewer than {FEW}, every interval is rough")
+    return "; ".join(notes)
+
+
+def gate(view: RunView) -> str:
+    """Name the gate's verdict."""
+    return f"gate: {view.gate.verdict}" if view.gate else "no gate was applied"

@@ -1,0 +1,174 @@
+"""A run folder as the page sees it: every file read once, with the look-ups that all sections share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from harness.store import (
+    ComparisonRow,
+    DialogueRow,
+    EstimateRow,
+    MetricSummary,
+    ReplyRow,
+    RunFolder,
+    RunManifest,
+    Summary,
+)
+from reports.gate_view import GateView, read_gate
+from reports.words import FAMILY_ORDER, metric_label
+
+OVERLAP = ("quality.rouge_l", "quality.rouge_lsum", "quality.rouge_1", "quality.chrf", "quality.bleu")
+LIKELIHOOD = ("quality.nll",)
+TIME = ("latency.tpot_ms.p50", "latency.e2e_ms.p50", "latency.e2e_ms.p95", "latency.ttft_ms.p50")
+MEMORY = ("memory.peak_allocated_mib", "memory.peak_rss_mib", "memory.weights_mib")
+
+
+@dataclass(frozen=True)
+class RunView:
+    """One run. ``replies`` maps a variant to its rows by dialogue id."""
+
+    folder: RunFolder
+    manifest: RunManifest
+    summary: Summary
+    dialogues: tuple[DialogueRow, ...]
+    replies: Mapping[str, Mapping[str, ReplyRow]]
+    gate: GateView | None
+    redacted: bool = False
+
+    @cached_property
+    def name(self) -> str:
+        return self.folder.root.resolve().name
+
+    @cached_property
+    def facts(self) -> Mapping[str, Mapping[str, Any]]:
+        """What the manifest says of each variant."""
+        return {str(row.get("name")): row for row in self.manifest.variants}
+
+    @cached_property
+    def variants(self) -> tuple[str, ...]:
+        """Every variant, in the run's order; those that only the summary knows stand last."""
+        measured = [name for metric in self.summary.metrics.values() for name in metric.variants]
+        return tuple(dict.fromkeys([*self.facts, *measured, *self.summary.coverage]))
+
+    @cached_property
+    def reference(self) -> str | None:
+        """The variant that differences are taken against."""
+        named = self.manifest.reference_variant
+        if named in self.variants:
+            return named
+        bases = [name for name in self.variants if self.kind(name) == "base"]
+        return next(iter([*bases, *self.variants]), None)
+
+    @cached_property
+    def candidate(self) -> str | None:
+        """The variant that the page is about: the gate's, else the first adapter, merged or other system."""
+        if self.gate and self.gate.candidate in self.variants:
+            return self.gate.candidate
+        others = [name for name in self.variants if name != self.reference]
+        for kind in ("adapter", "merged"):
+            if found := next((name for name in others if self.kind(name) == kind), None):
+                return found
+        return next(iter(others), None)
+
+    @cached_property
+    def merged(self) -> str | None:
+        """The merged variant, where the candidate is an adapter."""
+        if self.candidate is None or self.kind(self.candidate) != "adapter":
+            return None
+        return next((name for name in self.variants if self.kind(name) == "merged"), None)
+
+    def kind(self, variant: str) -> str:
+        return str(self.facts.get(variant, {}).get("kind") or "")
+
+    def counterpart(self, variant: str) -> str | None:
+        """Return the variant whose replies this one should repeat: merged → adapter, base quantised → base."""
+        if self.kind(variant) == "merged":
+            return next((name for name in self.variants if self.kind(name) == "adapter"), None)
+        if self.kind(variant) == "base" and variant != self.reference and self.reference:
+            same = self.facts.get(variant, {}).get("model") == self.facts.get(self.reference, {}).get("model")
+            return self.reference if same else None
+        return None
+
+    @cached_property
+    def _comparisons(self) -> Mapping[tuple[str, str, str], ComparisonRow]:
+        return {(row.metric, row.variant, row.against): row for row in self.summary.comparisons}
+
+    def comparison(self, metric: str, variant: str | None, against: str | None = None) -> ComparisonRow | None:
+        """Return the difference of ``variant`` to ``against`` (absent: the reference variant) where the run has it."""
+        against = against or self.reference
+        return None if variant is None or against is None else self._comparisons.get((metric, variant, against))
+
+    def estimate(self, metric: str, variant: str | None) -> EstimateRow | None:
+        found = self.summary.metrics.get(metric)
+        return None if found is None or variant is None else found.variants.get(variant)
+
+    def metric(self, name: str) -> MetricSummary | None:
+        return self.summary.metrics.get(name)
+
+    def label(self, name: str) -> str:
+        found = self.summary.metrics.get(name)
+        return (found.label if found else "") or metric_label(name)
+
+    def measured(self, names: tuple[str, ...]) -> str | None:
+        """Return the first of ``names`` that the run measured for its candidate (or for anyone, without one)."""
+        for name in names:
+            found = self.metric(name)
+            if found and any(row.value is not None for row in found.variants.values()):
+                return name
+        return None
+
+    def names(self, family: str) -> tuple[str, ...]:
+        """Return the run's metrics of one family, in the summary's order."""
+        return tuple(name for name in self.summary.metrics if name.split(".", 1)[0] == family)
+
+    @cached_property
+    def families(self) -> tuple[str, ...]:
+        """Return the families that the run measured, known ones first."""
+        found = dict.fromkeys(name.split(".", 1)[0] for name in self.summary.metrics)
+        return (
+            *(name for name in FAMILY_ORDER if name in found),
+            *(name for name in found if name not in FAMILY_ORDER),
+        )
+
+    def against_of(self, metric: str, variant: str) -> str | None:
+        """Return what a fidelity metric held ``variant`` against, from its conditions."""
+        found = self.metric(metric)
+        against = found.conditions.get("against") if found else None
+        if isinstance(against, Mapping):
+            against = against.get(variant)
+        return str(against) if against else self.counterpart(variant)
+
+    @cached_property
+    def sliced_by(self) -> frozenset[str]:
+        """The columns that the run is sliced by: they stay where texts are left out."""
+        stats = self.manifest.config.get("stats")
+        columns = stats.get("slices") if isinstance(stats, Mapping) else None
+        asked = {str(column) for column in columns} if isinstance(columns, (list, tuple)) else set()
+        return frozenset(asked | {row.column for row in self.summary.slices})
+
+    @cached_property
+    def missing(self) -> int:
+        """How many dialogues of the run the candidate left unanswered, those skipped for a reason among them."""
+        coverage = self.summary.coverage.get(self.candidate or self.reference or "")
+        return max(0, coverage.dialogues - coverage.answered) if coverage else 0
+
+
+def read_view(folder: RunFolder, *, redact_text: bool = False) -> RunView:
+    """Read a run folder; raise InputError where it is not one or is not finished."""
+    manifest = folder.read_manifest()
+    summary = folder.read_summary()
+    dialogues = tuple(folder.dialogues()) if folder.dialogues_path.is_file() else ()
+    names = [str(row.get("name")) for row in manifest.variants]
+    replies = {name: {row.id: row for row in folder.replies(name)} for name in names}
+    return RunView(
+        folder=folder,
+        manifest=manifest,
+        summary=summary,
+        dialogues=dialogues,
+        replies=replies,
+        gate=read_gate(folder.root / "gate.json"),
+        redacted=redact_text,
+    )

@@ -1,0 +1,93 @@
+"""The words and shapes in which the page speaks of outcomes, metrics, variants and families."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Sign:
+    """An outcome by word, shape and style class, so that colour is never the only carrier."""
+
+    word: str
+    shape: str
+    style: str
+
+
+OUTCOMES: Mapping[str, Sign] = {
+    "better": Sign("better", "▲", "better"),
+    "worse": Sign("worse", "▼", "worse"),
+    "undecided": Sign("undecided", "◇", "undecided"),
+    "equal": Sign("equal", "=", "neutral"),
+    "different": Sign("different", "≠", "neutral"),
+}
+VERDICTS: Mapping[str, Sign] = {
+    "pass": Sign("pass", "✓", "better"),
+    "fail": Sign("fail", "✕", "worse"),
+    "inconclusive": Sign("inconclusive", "◇", "undecided"),
+    "error": Sign("error", "!", "worse"),
+}
+FAMILIES: Mapping[str, str] = {
+    "quality": "Quality: nearness to the references",
+    "safety": "Safety: rules of thumb that flag replies",
+    "fidelity": "Fidelity: how alike two variants are",
+    "latency": "Latency",
+    "memory": "Memory",
+}
+FAMILY_ORDER = tuple(FAMILIES)
+
+# Labels of the metrics shipped here, for runs whose summary names none.
+_LABELS: Mapping[str, str] = {
+    "quality.rouge_1": "ROUGE-1",
+    "quality.rouge_2": "ROUGE-2",
+    "quality.rouge_l": "ROUGE-L",
+    "quality.rouge_lsum": "ROUGE-Lsum",
+    "quality.bleu": "BLEU",
+    "quality.chrf": "chrF",
+    "quality.nll": "nll",
+    "quality.perplexity": "perplexity",
+    "quality.bits_per_byte": "bits per byte",
+    "latency.ttft_ms.p50": "TTFT, median",
+    "latency.tpot_ms.p50": "TPOT, median",
+    "latency.itl_ms.p99": "ITL, 99th percentile",
+    "latency.e2e_ms.p95": "E2E, 95th percentile",
+    "latency.tokens_per_s": "tokens per second",
+    "latency.mbu": "memory bandwidth used (mbu)",
+    "memory.weights_mib": "weights",
+    "memory.peak_allocated_mib": "peak allocated",
+    "memory.peak_reserved_mib": "peak reserved",
+    "memory.peak_rss_mib": "peak RSS",
+}
+
+
+def metric_label(name: str) -> str:
+    """Return a name for people: the known label, else the last parts of the metric's own name."""
+    return _LABELS.get(name) or name.split(".", 1)[-1].replace("_", " ").replace(".", ", ")
+
+
+def direction(higher_is_better: bool | None) -> str:
+    """Return which way is good, in words."""
+    if higher_is_better is None:
+        return "only a range is good"
+    return "higher is better" if higher_is_better else "lower is better"
+
+
+def the(variant: str) -> str:
+    """Return a variant as it stands in a sentence: ``the adapter``, but ``gpt-4``."""
+    return f"the {variant}" if variant in {"base", "adapter", "merged"} else variant
+
+
+def possessive(variant: str) -> str:
+    """Return ``the adapter's``."""
+    return f"{the(variant)}'s"
+
+
+def listed(parts: list[str]) -> str:
+    """Return ``a``, ``a and b`` or ``a, b and c``."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}" if parts else ""
+
+
+def sentence_case(text: str) -> str:
+    """Return ``text`` with its first letter large."""
+    return text[:1].upper() + text[1:]

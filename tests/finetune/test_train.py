@@ -1,0 +1,201 @@
+"""The whole way on a tiny model: what is there afterwards, what is used again, and what survives an interruption."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+
+import finetune
+from finetune import pipeline, training
+from finetune.curves import read_curves
+from finetune.merging.merge import nf4_config
+from harness.artifacts import check_adapter_folder, check_model_folder
+from harness.errors import HarnessError, InputError
+from harness.leakage import FILE_NAME
+from harness.variants import VariantsManifest, locate
+from tests.finetune.conftest import write_recipe
+
+
+@pytest.fixture(scope="module")
+def recipe(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_recipe(tmp_path_factory.mktemp("recipe"), base)
+
+
+@pytest.fixture(scope="module")
+def made(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("made") / "out"
+    finetune.run(recipe, out)
+    return out
+
+
+def read(out: Path) -> VariantsManifest:
+    return VariantsManifest.model_validate_json((out / "variants.json").read_text(encoding="utf-8"))
+
+
+def test_manifest_names_the_variants_with_the_quantisation_each_is_measured_in(made: Path) -> None:
+    variants = {variant.name: variant for variant in read(made).variants}
+    assert [(name, v.kind, v.quantization) for name, v in variants.items()] == [
+        ("base", "base", "none"),
+        ("base-nf4", "base", "nf4"),
+        ("adapter", "adapter", "nf4"),
+        ("merged", "merged", "none"),
+    ]
+    for variant in variants.values():
+        check_model_folder(locate(variant.model, made))
+    check_adapter_folder(locate(variants["adapter"].adapter or "", made))
+    assert variants["merged"].merge_strategy == "dequantized"
+
+
+def test_manifest_has_no_absolute_path(made: Path, tmp_path: Path) -> None:
+    assert str(made.parent.parent) not in (made / "variants.json").read_text(encoding="utf-8").replace(
+        read(made).recipe["base"], ""
+    ).replace(read(made).recipe["dialogues"]["source"], "")
+
+
+def test_adapter_folder_holds_tokenizer_fingerprints_curves_and_facts(made: Path) -> None:
+    names = {file.name for file in (made / "adapter").iterdir()}
+    assert {"adapter_model.safetensors", "tokenizer.json", FILE_NAME, "curves.jsonl", "finetune.json"} <= names
+    facts = read(made).training
+    assert facts["steps"] == 4
+    assert facts["skipped"] == {"too long": pytest.approx(5, abs=4)}
+    curves = read_curves(made / "adapter" / "curves.jsonl")
+    assert [row["step"] for row in curves if "loss" in row][:4] == [1, 2, 3, 4]
+    assert [row["step"] for row in curves if "eval_loss" in row] == [2, 4]
+    assert all(row["learning_rate"] >= 0 for row in curves if "loss" in row)
+
+
+def test_tokenizers_are_the_bases_byte_for_byte(made: Path, base: Path) -> None:
+    for folder in ("adapter", "merged"):
+        assert (made / folder / "tokenizer.json").read_bytes() == (base / "tokenizer.json").read_bytes()
+
+
+def test_second_run_uses_everything_again(made: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("done again")
+
+    monkeypatch.setattr("finetune.training.train_adapter", never)
+    monkeypatch.setattr("finetune.merging.merge_adapter", never)
+    before = read(made)
+    assert finetune.run(recipe, made) == before
+
+
+def test_another_strategy_merges_again_without_training_again(
+    made: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = (made / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns
+    changed = finetune.run(recipe, made, ["merge=in-place-4bit"])
+    assert changed.variants[-1].quantization == "nf4"
+    assert (made / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns == adapter
+    finetune.run(recipe, made)
+
+
+def test_merged_agrees_with_the_adapter_over_the_4bit_base(made: Path, base: Path) -> None:
+    from peft import PeftModel
+
+    ids = AutoTokenizer.from_pretrained(str(base))("The patient has a cough", return_tensors="pt").input_ids
+    quantised = AutoModelForCausalLM.from_pretrained(
+        str(base), quantization_config=nf4_config("bfloat16"), dtype=torch.bfloat16
+    )
+    with torch.no_grad():
+        adapted = PeftModel.from_pretrained(quantised, str(made / "adapter"))(ids).logits.float()
+        plain = AutoModelForCausalLM.from_pretrained(str(base))(ids).logits.float()
+        merged = AutoModelForCausalLM.from_pretrained(str(made / "merged"))(ids).logits.float()
+    assert (merged - adapted).norm() < 0.2 * (plain - adapted).norm()
+
+
+class _Stop(TrainerCallback):
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == 3:
+            raise KeyboardInterrupt
+
+
+def test_interrupted_training_continues_from_its_checkpoint(
+    recipe: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = training._trainer
+
+    def stopping(*args: Any) -> Any:
+        trainer = whole(*args)
+        trainer.add_callback(_Stop())
+        return trainer
+
+    out = tmp_path / "out"
+    monkeypatch.setattr(training, "_trainer", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        finetune.train(recipe, out)
+    assert not (out / "adapter").exists()
+    monkeypatch.setattr(training, "_trainer", whole)
+    said: list[str] = []
+    pipeline.train(recipe, out, say=said.append)
+    assert any("Continuing the training from step 2" in line for line in said)
+    facts = json.loads((out / "adapter" / "finetune.json").read_text(encoding="utf-8"))
+    assert facts["training"]["resumed"]
+    assert [row["step"] for row in read_curves(out / "adapter" / "curves.jsonl") if "loss" in row][:4] == [1, 2, 3, 4]
+    continued, straight = (load_file(folder / "adapter" / "adapter_model.safetensors") for folder in (out, made))
+    for name, tensor in straight.items():
+        assert torch.equal(continued[name], tensor), name
+
+
+def test_a_torn_checkpoint_is_passed_over(tmp_path: Path, adapter: Path) -> None:
+    for step, whole in ((2, True), (4, False)):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        data = (adapter / "adapter_model.safetensors").read_bytes()
+        (folder / "adapter_model.safetensors").write_bytes(data if whole else data[:-10])
+        (folder / "trainer_state.json").write_text("{}", encoding="utf-8")
+    assert training.last_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
+
+
+def test_evaluation_in_between_does_not_stop_4bit_layers_from_passing_gradients(base: Path, recipe: Path) -> None:
+    from finetune.recipe import load_recipe
+
+    model = training.load_base(base, load_recipe(recipe), "cpu")
+    ids = torch.arange(3, 40).unsqueeze(0)
+
+    def gradient() -> torch.Tensor:
+        embedded = model.get_input_embeddings()(ids).detach().requires_grad_(True)
+        model.train()(inputs_embeds=embedded, labels=ids).loss.backward()
+        assert embedded.grad is not None
+        return embedded.grad.float()
+
+    before = gradient()
+    with torch.no_grad():
+        model.eval()(ids)
+    assert torch.allclose(gradient(), before, rtol=1e-2, atol=1e-5)
+
+
+def test_out_of_memory_says_what_to_lower(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+
+    monkeypatch.setattr(training, "_trainer", full)
+    with pytest.raises(HarnessError, match=r"per_device_train_batch_size=2 .*gradient_accumulation_steps=2") as caught:
+        finetune.train(recipe, tmp_path / "out")
+    assert "gradient_checkpointing=true" in str(caught.value)
+    assert caught.value.exit_code == 4
+
+
+def test_nothing_to_train_on_is_one_sentence(recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No dialogue is left to train on"):
+        finetune.train(recipe, tmp_path / "out", ["max_length=8"])
+
+
+def test_early_stopping_ends_a_training_that_no_longer_improves(recipe: Path, tmp_path: Path) -> None:
+    overrides = ["training.max_steps=12", "training.learning_rate=0", "evaluation.patience=1"]
+    finetune.train(recipe, tmp_path / "out", [*overrides, "training.gradient_checkpointing=true"])
+    facts = json.loads((tmp_path / "out" / "adapter" / "finetune.json").read_text(encoding="utf-8"))
+    assert facts["training"]["steps"] == 4
+    assert facts["training"]["best_step"] == 2
+
+
+def test_a_second_run_in_the_same_folder_is_kept_out(recipe: Path, tmp_path: Path) -> None:
+    from finetune.folders import locked
+
+    with locked(tmp_path / "out"), pytest.raises(InputError, match="Another run is writing"):
+        finetune.train(recipe, tmp_path / "out")

@@ -1,0 +1,170 @@
+"""The three files for every verdict, held against files that a person has read (golden/).
+
+After a wanted change, HARNESS_UPDATE_GOLDEN=1 writes them anew; read what changed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from lxml import etree
+
+from harness.gating import outputs
+from harness.gating.evidence import Interval, OneDialogue
+from harness.gating.junit import junit
+from harness.gating.markdown import DROPPED, MOST_CHARACTERS, markdown
+from harness.gating.verdict import GateResult
+from harness.store import RunFolder
+from tests.gating.results import evidence, result
+
+HERE = Path(__file__).parent
+SCHEMA = etree.XMLSchema(etree.parse(HERE / "junit.xsd"))
+
+
+def passing() -> GateResult:
+    return result(evidence())
+
+
+def failing() -> GateResult:
+    """One check of each bad kind: fail wins."""
+    found = evidence()
+    found["overlap"] = replace(found["overlap"], value=-0.05, interval=Interval(-0.07, -0.03, 0.95))
+    found["no-slower"] = replace(found["no-slower"], value=1.3, interval=Interval(1.28, 1.32, 0.95))
+    found["nll-in-asthma"] = replace(found["nll-in-asthma"], n=12)
+    found["emergencies"] = replace(found["emergencies"], must_pass=(OneDialogue("d0007", 1.0),))
+    found["length"] = replace(found["length"], value=1.9, interval=Interval(1.7, 2.1, 0.95))
+    return result(found)
+
+
+def erring() -> GateResult:
+    found = evidence()
+    found["emergencies"] = replace(
+        found["emergencies"], problem="safety.missed_emergency was not measured.", n=0, value=None
+    )
+    return result(found)
+
+
+def undecided() -> GateResult:
+    found = evidence()
+    found["overlap"] = replace(found["overlap"], value=-0.005, interval=Interval(-0.015, 0.005, 0.95))
+    return result(found)
+
+
+def edited() -> GateResult:
+    return result({}, "replies/base.jsonl was changed after the run ended: its digest is not the one in run.json.")
+
+
+CASES = {"pass": passing, "fail": failing, "error": erring, "inconclusive": undecided, "edited": edited}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("file", outputs.FILES)
+def test_every_verdict_is_written_as_before(name: str, file: str, tmp_path: Path) -> None:
+    outputs.write(RunFolder(tmp_path), CASES[name]())
+    written = (tmp_path / file).read_text(encoding="utf-8")
+    golden = HERE / "golden" / f"{name}.{file}"
+    if os.environ.get("HARNESS_UPDATE_GOLDEN"):
+        golden.write_text(written, encoding="utf-8")
+    assert written == golden.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("name", "code"), [("pass", 0), ("fail", 1), ("error", 4), ("inconclusive", 3), ("edited", 4)])
+def test_the_exit_code_belongs_to_the_verdict(name: str, code: int) -> None:
+    assert CASES[name]().exit_code == code
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gate_json_reads_back_as_it_was(name: str, tmp_path: Path) -> None:
+    outputs.write(RunFolder(tmp_path), CASES[name]())
+    assert outputs.read(tmp_path / "gate.json") == CASES[name]()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_junit_is_what_ci_readers_accept(name: str) -> None:
+    SCHEMA.assertValid(etree.fromstring(junit(CASES[name]()).encode()))
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("pass", (5, 0, 0, 0)),
+        ("fail", (5, 3, 1, 1)),
+        ("error", (5, 0, 1, 0)),
+        ("inconclusive", (5, 0, 1, 0)),
+        ("edited", (1, 0, 1, 0)),
+    ],
+)
+def test_junit_counts_what_it_holds(name: str, counts: tuple[int, int, int, int]) -> None:
+    suite = etree.fromstring(junit(CASES[name]()).encode())[0]
+    said = tuple(int(suite.get(key)) for key in ("tests", "failures", "errors", "skipped"))
+    held = tuple(
+        len(suite.findall(path)) for path in ("testcase", "testcase/failure", "testcase/error", "testcase/skipped")
+    )
+    assert said == held == counts
+
+
+def test_junit_skips_what_the_policy_lets_pass() -> None:
+    found = evidence()
+    found["overlap"] = replace(found["overlap"], value=-0.005, interval=Interval(-0.015, 0.005, 0.95))
+    lenient = result(found, on_inconclusive="pass")
+    assert lenient.exit_code == 0
+    suite = etree.fromstring(junit(lenient).encode())[0]
+    assert (suite.get("errors"), suite.get("skipped")) == ("0", "1")
+
+
+HOSTILE = "\x00\x1b[31m</failure>]]>\ud800 & \"'\n| <script>alert(1)</script> `x` @someone " + "y" * 300
+
+
+def hostile() -> GateResult:
+    base = failing()
+    checks = tuple(check.model_copy(update={"id": HOSTILE + check.id, "sentence": HOSTILE}) for check in base.checks)
+    return base.model_copy(update={"checks": checks, "sentence": HOSTILE, "candidate": HOSTILE, "problems": (HOSTILE,)})
+
+
+def test_hostile_text_stays_text(tmp_path: Path) -> None:
+    SCHEMA.assertValid(etree.fromstring(junit(hostile()).encode("utf-8")))
+    text = markdown(hostile())
+    assert "<script>" not in text
+    assert all(line.count("|") - line.count("\\|") == 8 for line in text.splitlines() if line.startswith("| "))
+    outputs.write(RunFolder(tmp_path), hostile())
+    assert json.loads((tmp_path / "gate.json").read_text(encoding="ascii"))["candidate"] == HOSTILE
+
+
+def large(checks: int) -> GateResult:
+    base = failing()
+    many = tuple(
+        check.model_copy(update={"id": f"{check.id}-{number}", "warnings": ("A word of warning.",)})
+        for number in range(checks)
+        for check in (*base.checks, *passing().checks)
+    )
+    return base.model_copy(update={"checks": many})
+
+
+def test_markdown_drops_whole_sections_in_the_stated_order_and_says_so() -> None:
+    left_out = []
+    for checks in (1, 12, 22, 40, 400):
+        text = markdown(large(checks))
+        assert len(text) <= MOST_CHARACTERS
+        assert text.startswith("## ❌ Gate: fail (exit code 1)")
+        note = text.rsplit("_Left out for length: ", 1)
+        left_out.append(note[1].split(";")[0].split(", ") if len(note) == 2 else [])
+    assert left_out[0] == []
+    assert left_out[-1] == list(DROPPED)
+    assert all(names == list(DROPPED)[: len(names)] for names in left_out)
+    assert [len(names) for names in left_out] == sorted(len(names) for names in left_out)
+
+
+def test_markdown_of_a_giant_sentence_still_fits() -> None:
+    giant = edited().model_copy(update={"sentence": "x" * 200_000, "problems": ("y" * 200_000,) * 50})
+    assert len(markdown(giant)) <= MOST_CHARACTERS
+
+
+def test_an_earlier_gates_files_are_removed(tmp_path: Path) -> None:
+    outputs.write(RunFolder(tmp_path), passing())
+    (tmp_path / "summary.json").write_text("{}")
+    outputs.clear(RunFolder(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]

@@ -1,0 +1,92 @@
+"""A changed thresholds file is told in words, what is loosened first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from harness.gating.policy import Policy
+from harness.gating.thresholds_diff import Change, compare
+
+CHECK: dict[str, Any] = {"id": "a", "metric": "m", "non_inferiority": {"margin": 0.02}, "against": {"variant": "base"}}
+
+
+def changes(old: dict[str, Any], new: dict[str, Any]) -> tuple[Change, ...]:
+    def policy(check: dict[str, Any]) -> Policy:
+        return Policy.model_validate({"version": 1, "candidate": "adapter", "checks": [check]})
+
+    return compare(policy(old), policy(new))
+
+
+def without(rule: str, **more: Any) -> dict[str, Any]:
+    return {**{key: value for key, value in CHECK.items() if key != rule}, **more}
+
+
+def test_equal_files_have_no_changes() -> None:
+    assert changes(CHECK, CHECK) == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "effect", "said"),
+    [
+        ({}, {"non_inferiority": {"margin": 0.05}}, "loosened", "margin 0.05 is asked for, not non_inferiority"),
+        ({}, {"severity": "warn"}, "loosened", "only warns"),
+        ({}, {"judge": "point"}, "loosened", "uncertainty ignored"),
+        ({"must_pass": ["x", "y"]}, {"must_pass": ["y"]}, "loosened", "no longer must pass: x"),
+        ({}, {"min_samples": 30}, "loosened", "samples asked for: 30, not 100"),
+        ({}, {"slice": {"source": "a"}}, "changed", "source=a, not all dialogues"),
+        ({}, {"against": {"baseline": "main"}}, "changed", "the same variant of baseline main, not variant base"),
+        ({}, {"metric": "n"}, "changed", "another metric is judged: n, not m"),
+        ({}, {"candidate": "merged"}, "changed", "merged, not adapter"),
+    ],
+)
+def test_each_change_of_a_check_is_named_and_turns_round(
+    old: dict[str, Any], new: dict[str, Any], effect: str, said: str
+) -> None:
+    there = changes({**CHECK, **old}, {**CHECK, **new})
+    assert [change.effect for change in there] == [effect]
+    assert said in there[0].sentence
+    back = changes({**CHECK, **new}, {**CHECK, **old})
+    assert [change.effect for change in back] == [{"loosened": "tightened", "changed": "changed"}[effect]]
+
+
+@pytest.mark.parametrize(("rule", "effect"), [("min", "loosened"), ("max", "tightened")])
+def test_a_lower_min_is_looser_and_a_lower_max_tighter(rule: str, effect: str) -> None:
+    old, new = without("non_inferiority", **{rule: 0.3}), without("non_inferiority", **{rule: 0.2})
+    assert [change.effect for change in changes(old, new)] == [effect]
+
+
+def test_a_check_that_only_fails_on_proof_is_looser() -> None:
+    new = without("non_inferiority", no_regression={"max_drop": 0.02})
+    assert [change.effect for change in changes(CHECK, new)] == ["loosened"]
+
+
+def test_a_check_that_is_gone_is_loosened_and_comes_first() -> None:
+    def policy(**facts: Any) -> Policy:
+        return Policy.model_validate({"version": 1, **facts})
+
+    old = policy(checks=[CHECK], defaults={"min_coverage": 0.9})
+    new = policy(checks=[{**CHECK, "id": "b"}], defaults={"min_coverage": 0.99})
+    assert [(change.effect, change.where) for change in compare(old, new)] == [
+        ("loosened", "a"),
+        ("tightened", "defaults.min_coverage"),
+        ("tightened", "b"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "old", "new"),
+    [
+        ("confidence", 0.95, 0.9),
+        ("min_samples", 100, 50),
+        ("min_coverage", 0.99, 0.5),
+        ("on_inconclusive", "fail", "pass"),
+    ],
+)
+def test_every_default_can_be_loosened(key: str, old: Any, new: Any) -> None:
+    def policy(value: Any) -> Policy:
+        return Policy.model_validate({"version": 1, "defaults": {key: value}})
+
+    assert [change.effect for change in compare(policy(old), policy(new))] == ["loosened"]
+    assert [change.effect for change in compare(policy(new), policy(old))] == ["tightened"]

@@ -1,0 +1,131 @@
+"""From config to rendered held-out dialogues: split, leakage, limit, template warnings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.config import DialogueConfig, RunConfig
+from harness.dialogues import load_dialogues
+from harness.errors import InputError
+from harness.inputs import held_out
+from harness.leakage import FILE_NAME, fingerprint
+from harness.manifest import ResolvedVariants
+from harness.splitting import select
+from harness.variants import SplitFacts, Variant, VariantsManifest
+
+SALT = "medical-dialogue-harness"
+BASE = Variant(name="base", kind="base", model="m")
+
+
+def rows(count: int = 200) -> list[dict[str, Any]]:
+    return [
+        {"instruction": f"What helps against complaint number {n}?", "input": "",
+         "output": f"Rest and drink for complaint {n}, then see a doctor after {n} days if nothing gets better."}
+        for n in range(count)
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "data.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows()), encoding="utf-8")
+    return path
+
+
+def config(data: Path, **changes: Any) -> RunConfig:
+    dialogues = DialogueConfig(source=str(data), **changes.pop("dialogues", {}))
+    return RunConfig(variants=(BASE,), dialogues=dialogues, **changes)
+
+
+def no_tokenizer() -> Any:
+    raise AssertionError("this template needs no tokenizer")
+
+
+def plain() -> ResolvedVariants:
+    return ResolvedVariants((BASE,), None, None)
+
+
+def trained(tmp_path: Path, data: Path, count: int) -> ResolvedVariants:
+    """Variants whose training saw the first ``count`` of the held-out dialogues."""
+    dialogues = select(load_dialogues(data).dialogues, "test", SALT)
+    fingerprint(dialogues[:count]).save(tmp_path / FILE_NAME)
+    manifest = VariantsManifest(schema=1, variants=(BASE,), fingerprints=FILE_NAME)
+    return ResolvedVariants((BASE,), manifest, tmp_path)
+
+
+def test_only_the_test_split_is_measured(data: Path) -> None:
+    found = held_out(config(data), plain(), no_tokenizer)
+    assert 5 < len(found.rows) < 45
+    assert found.counts["loaded"] == 200
+    assert found.counts["measured"] == len(found.rows)
+
+
+def test_split_all_takes_every_row(data: Path) -> None:
+    assert len(held_out(config(data, dialogues={"split": "all"}), plain(), no_tokenizer).rows) == 200
+
+
+def test_limit_takes_the_first(data: Path) -> None:
+    everything = held_out(config(data), plain(), no_tokenizer).rows
+    assert held_out(config(data, limit=3), plain(), no_tokenizer).rows == everything[:3]
+
+
+def test_prompt_is_rendered_and_reference_kept(data: Path) -> None:
+    row = held_out(config(data, dialogues={"split": "all"}), plain(), no_tokenizer).rows[7]
+    assert row.prompt.startswith("### Instruction:")
+    assert "complaint number 7?" in row.prompt
+    assert row.reference == rows()[7]["output"]
+
+
+def test_trained_dialogues_are_dropped_and_counted(tmp_path: Path, data: Path) -> None:
+    before = held_out(config(data), plain(), no_tokenizer).rows
+    found = held_out(config(data), trained(tmp_path, data, 4), no_tokenizer)
+    assert found.rows == before[4:]
+    assert found.counts["leakage"] == {"checked": True, "exact": 4, "near": 0, "dropped": 4}
+    assert any("4 were trained on" in warning for warning in found.warnings)
+
+
+def test_leak_can_be_an_error(tmp_path: Path, data: Path) -> None:
+    with pytest.raises(InputError, match="4 were trained on"):
+        held_out(config(data, dialogues={"leakage": "error"}), trained(tmp_path, data, 4), no_tokenizer)
+
+
+def test_leak_can_be_measured_with_a_warning(tmp_path: Path, data: Path) -> None:
+    found = held_out(config(data, dialogues={"leakage": "warn"}), trained(tmp_path, data, 4), no_tokenizer)
+    assert found.counts["leakage"]["dropped"] == 0
+    assert any("measured all the same" in warning for warning in found.warnings)
+
+
+def test_all_held_out_dialogues_trained_on_is_an_error_with_the_counts(tmp_path: Path, data: Path) -> None:
+    with pytest.raises(InputError, match="no dialogue is left to measure"):
+        held_out(config(data), trained(tmp_path, data, 1000), no_tokenizer)
+
+
+def test_unchecked_leakage_is_said(data: Path) -> None:
+    assert any(
+        "leakage was not checked" in warning for warning in held_out(config(data), plain(), no_tokenizer).warnings
+    )
+
+
+def test_another_template_than_the_trained_one_is_said_loudly(data: Path) -> None:
+    variant = BASE.model_copy(update={"template": "know-medical-verbatim", "template_digest": "0" * 64})
+    found = held_out(config(data), ResolvedVariants((variant,), None, None), no_tokenizer)
+    assert any("trained with the prompt 'know-medical-verbatim'" in warning for warning in found.warnings)
+
+
+def test_without_dialogues_in_the_config_the_training_s_held_out_part_is_taken(tmp_path: Path, data: Path) -> None:
+    split = SplitFacts(source="data.jsonl", source_digest="x", salt=SALT)
+    manifest = VariantsManifest(schema=1, variants=(BASE,), split=split)
+    resolved = ResolvedVariants((BASE,), manifest, tmp_path)
+    found = held_out(RunConfig(variants=(BASE,)), resolved, no_tokenizer)
+    assert found.rows == held_out(config(data), plain(), no_tokenizer).rows
+
+
+def test_timing_alone_needs_no_references(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('{"instruction": "What helps against cough?"}\n', encoding="utf-8")
+    found = held_out(config(path, dialogues={"split": "all"}, passes=("latency", "memory")), plain(), no_tokenizer)
+    assert found.rows[0].reference is None

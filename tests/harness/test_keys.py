@@ -1,0 +1,67 @@
+"""A record's key changes with everything its result depends on, and with nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from harness.config import GenerationConfig, LatencyConfig, RunConfig, StatsConfig
+from harness.keys import config_digest, record_key
+from harness.store import DialogueRow
+from harness.variants import Variant
+
+VARIANT = Variant(name="base", kind="base", model="m")
+ROW = DialogueRow(id="1", prompt="p", reference="r")
+
+
+def key_of(pass_name: str = "generation", row: DialogueRow = ROW, **changes: Any) -> str:
+    variant = changes.pop("variant", VARIANT)
+    weights = changes.pop("weights", "w")
+    template = changes.pop("template", "t")
+    machine = changes.pop("machine", "here")
+    config = RunConfig(variants=(variant,), **changes)
+    return record_key(config, (variant,), {variant.name: weights}, template, machine)(pass_name, variant, row)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"weights": "other"},
+        {"template": "other"},
+        {"variant": VARIANT.model_copy(update={"quantization": "nf4"})},
+        {"variant": VARIANT.model_copy(update={"dtype": "float32"})},
+        {"generation": GenerationConfig(max_new_tokens=7)},
+        {"device": "cuda"},
+        {"row": DialogueRow(id="1", prompt="other", reference="r")},
+        {"row": DialogueRow(id="1", prompt="p", reference="other")},
+    ],
+)
+def test_another_question_has_another_key(changes: dict[str, Any]) -> None:
+    assert key_of(**changes) != key_of()
+
+
+@pytest.mark.parametrize("changes", [{"latency": LatencyConfig(repeats=9)}, {"machine": "there"}, {"threads": 7}])
+def test_replies_do_not_depend_on_how_latency_is_measured(changes: dict[str, Any]) -> None:
+    assert key_of(**changes) == key_of()
+
+
+def test_timings_depend_on_the_machine() -> None:
+    assert key_of("latency", machine="there") != key_of("latency")
+
+
+def test_passes_have_keys_of_their_own() -> None:
+    assert key_of("scoring") != key_of("generation")
+
+
+def test_seed_matters_only_when_sampling() -> None:
+    assert key_of(seed=1) == key_of(seed=2)
+    hot = GenerationConfig(temperature=0.7)
+    assert key_of(seed=1, generation=hot) != key_of(seed=2, generation=hot)
+
+
+def test_metrics_and_statistics_do_not_make_it_another_config() -> None:
+    one = RunConfig(variants=(VARIANT,))
+    other = RunConfig(variants=(VARIANT,), metrics=("rouge",), stats=StatsConfig(resamples=500))
+    assert config_digest(one) == config_digest(other)
+    assert config_digest(one) != config_digest(RunConfig(variants=(VARIANT,), limit=3))

@@ -1,0 +1,35 @@
+"""``--set key=value`` reaches nested keys and leaves its input alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.errors import InputError
+from harness.overrides import apply_overrides
+
+
+def test_nested_key_is_set_and_typed() -> None:
+    assert apply_overrides({"generation": {"stop": ["x"]}}, ["generation.max_new_tokens=64"]) == {
+        "generation": {"stop": ["x"], "max_new_tokens": 64}
+    }
+
+
+def test_list_value_is_read_as_yaml() -> None:
+    assert apply_overrides({}, ["passes=[latency,memory]"]) == {"passes": ["latency", "memory"]}
+
+
+def test_input_is_not_changed() -> None:
+    before = {"generation": {"max_new_tokens": 1}}
+    apply_overrides(before, ["generation.max_new_tokens=2"])
+    assert before == {"generation": {"max_new_tokens": 1}}
+
+
+@pytest.mark.parametrize("override", ["limit", "=3", ""])
+def test_override_without_key_and_value_is_refused(override: str) -> None:
+    with pytest.raises(InputError, match="key=value"):
+        apply_overrides({}, [override])
+
+
+def test_path_through_a_plain_value_is_refused() -> None:
+    with pytest.raises(InputError, match="'limit' holds a value"):
+        apply_overrides({"limit": 3}, ["limit.x=1"])

@@ -1,0 +1,141 @@
+"""The latency pass on the CPU: what is timed, what is written, and what an interruption leaves."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.passes import latency
+from harness.passes.latency_facts import read_facts
+from harness.store import LatencyRecord, RunFolder
+from harness.variants import Variant
+from tests.engine.small_models import context, dialogues
+
+Trio = tuple[Variant, Variant, Variant]
+SMALL: dict[str, Any] = {
+    "prompts": 2, "reply_tokens": 4, "repeats": 2, "batch_sizes": (2,), "batches": 1, "prompt_lengths": (16,),
+}  # fmt: skip
+
+
+def records(folder: Path, variant: str) -> list[LatencyRecord]:
+    return RunFolder(folder).records(LatencyRecord, "latency", variant)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("harness.passes.latency_facts.measure_limits", quick_limits)
+    return {"device": "cpu", "generation": {"max_new_tokens": 6}, "latency": SMALL}
+
+
+def quick_limits(device: str) -> Any:
+    from harness.roofline import Limits
+
+    return Limits(device, "float32", 1e10, 1e11)
+
+
+def test_both_engines_time_every_workload_of_every_variant(
+    trio: Trio, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    settings["latency"] = {**SMALL, "engine": "both"}
+    latency.run(context(tmp_path, trio, dialogues(4), **settings))
+    for variant in trio:
+        found = Counter((row.engine, row.workload, row.batch) for row in records(tmp_path, variant.name))
+        assert found == {
+            (engine, *what): count
+            for engine in ("eager", "compiled")
+            for what, count in {("fixed", 1): 4, ("natural", 1): 2, ("prefill", 1): 2, ("sweep", 2): 2}.items()
+        }
+
+
+def test_fixed_replies_have_a_stamp_a_token(trio: Trio, tmp_path: Path, settings: dict[str, Any]) -> None:
+    settings["latency"] = {**SMALL, "engine": "both"}
+    latency.run(context(tmp_path, trio[:1], dialogues(4), **settings))
+    for row in records(tmp_path, "base"):
+        wanted = {"fixed": 4, "sweep": 4, "prefill": 1}.get(row.workload)
+        assert wanted in (None, len(row.stamps_ns))
+        assert row.submitted_ns < row.stamps_ns[0]
+        assert list(row.stamps_ns) == sorted(row.stamps_ns)
+    assert {row.prompt_tokens for row in records(tmp_path, "base") if row.workload == "prefill"} == {16}
+
+
+def test_a_finished_pass_times_nothing_again(trio: Trio, tmp_path: Path, settings: dict[str, Any]) -> None:
+    latency.run(context(tmp_path, trio, dialogues(4), **settings))
+    before = records(tmp_path, "base")
+    latency.run(context(tmp_path, trio, dialogues(4), **settings))
+    assert records(tmp_path, "base") == before
+
+
+def test_a_killed_pass_goes_on_and_times_torn_prompts_again_for_all(
+    trio: Trio, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    latency.run(context(tmp_path, trio, dialogues(4), **settings))
+    whole = {variant.name: records(tmp_path, variant.name) for variant in trio}
+    path = RunFolder(tmp_path).records_path("latency", "merged")
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-1]) + lines[-1][:20])  # killed while writing the last unit's last record
+    latency.run(context(tmp_path, trio, dialogues(4), **settings))
+    for variant in trio:
+        now = records(tmp_path, variant.name)
+        torn = whole[variant.name][-1].id
+        assert [row for row in now if row.id != torn] == [row for row in whole[variant.name] if row.id != torn]
+        assert len(now) == len(whole[variant.name])
+        assert {row.order for row in now if row.id == torn}.isdisjoint(row.order for row in whole[variant.name])
+
+
+def test_records_of_prompts_that_are_no_longer_asked_are_dropped(
+    trio: Trio, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    latency.run(context(tmp_path, trio[:1], dialogues(4), **settings))
+    settings["latency"] = {**SMALL, "batch_sizes": (3,)}
+    latency.run(context(tmp_path, trio[:1], dialogues(4), **settings))
+    assert {row.batch for row in records(tmp_path, "base")} == {1, 3}
+
+
+def test_memory_that_ends_one_variants_sweep_leaves_the_others(
+    trio: Trio, tmp_path: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.engine.timed_engines import EagerEngine
+
+    plain = EagerEngine.request
+
+    def request(self: Any, prompts: list[list[int]], *rest: Any, **named: Any) -> Any:
+        if len(prompts) >= 2 and self._loaded.variant.name == "adapter":
+            raise RuntimeError("CUDA out of memory")
+        return plain(self, prompts, *rest, **named)
+
+    monkeypatch.setattr(EagerEngine, "request", request)
+    settings["latency"] = {**SMALL, "batch_sizes": (2, 3)}
+    events: list[tuple[str, dict[str, Any]]] = []
+    latency.run(context(tmp_path, trio, dialogues(4), events=events, **settings))
+    ended = {"variant": "adapter", "engine": "eager", "batch": 2}
+    assert [detail for kind, detail in events if kind == "latency.out_of_memory"] == [ended]
+    failed = {row.batch for row in records(tmp_path, "adapter") if row.error == "out of memory"}
+    assert failed == {2, 3}
+    assert all(row.error is None for name in ("base", "merged") for row in records(tmp_path, name))
+
+
+def test_variants_that_do_not_fit_together_are_timed_one_after_another_and_it_is_said(
+    trio: Trio, tmp_path: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.engine.device.free_bytes", lambda device: 1000)
+    events: list[tuple[str, dict[str, Any]]] = []
+    latency.run(context(tmp_path, trio, dialogues(4), events=events, **settings))
+    assert "latency.sequential" in {kind for kind, _ in events}
+    assert not read_facts(RunFolder(tmp_path))["interleaved"]
+    last = {variant.name: max(row.order for row in records(tmp_path, variant.name)) for variant in trio}
+    first = {variant.name: min(row.order for row in records(tmp_path, variant.name)) for variant in trio}
+    assert last["base"] < first["adapter"] <= last["adapter"] < first["merged"]
+
+
+def test_rooflines_are_kept_with_the_run(trio: Trio, tmp_path: Path, settings: dict[str, Any]) -> None:
+    latency.run(context(tmp_path, trio, dialogues(4), **settings))
+    facts = read_facts(RunFolder(tmp_path))
+    base, adapter = facts["variants"]["base"], facts["variants"]["adapter"]
+    assert adapter["adapter_bytes"] > base["adapter_bytes"] == 0
+    assert adapter["floor_ms"] > base["floor_ms"] > 0
+    assert facts["warm_up"]["base/eager"]["seconds"] > 0
+    assert facts["machine"][0]["after"]["threads"] == 1

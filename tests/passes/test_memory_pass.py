@@ -1,0 +1,112 @@
+"""The memory pass: fresh processes, whatever this one holds; repeats that disagree are said to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.errors import HarnessError
+from harness.memory_fits import memory_table
+from harness.passes import memory
+from harness.passes.memory_worker import peak_rss_bytes
+from harness.store import MemoryRecord, RecordWriter, RunFolder
+from harness.variants import Variant
+from tests.engine.small_models import context
+
+Trio = tuple[Variant, Variant, Variant]
+SETTINGS: dict[str, Any] = {
+    "device": "cpu",
+    "threads": 1,
+    "memory": {"prompt_tokens": 8, "reply_tokens": 2, "repeats": 1},
+}
+
+
+@pytest.mark.slow
+def test_what_this_process_holds_is_not_charged_to_the_variant(trio: Trio, tmp_path: Path) -> None:
+    asked = context(tmp_path, trio[:1], (), **SETTINGS)
+    before = memory.measure_in_fresh_process(asked, trio[0], "cpu")
+    held = np.ones(400 * 2**20 // 8)  # touched, so that it is resident
+    assert peak_rss_bytes() > held.nbytes
+    after = memory.measure_in_fresh_process(asked, trio[0], "cpu")
+    assert after["peak_rss_mib"] == pytest.approx(before["peak_rss_mib"], rel=0.01)
+    assert before["weights_mib"] == after["weights_mib"] > 0
+
+
+@pytest.mark.slow
+def test_a_variant_that_cannot_be_loaded_is_an_answer_with_its_reason(tmp_path: Path) -> None:
+    variant = Variant(name="gone", kind="base", model=str(tmp_path / "nowhere"))
+    asked = context(tmp_path / "run", (variant,), (), **SETTINGS)
+    memory.run(asked)
+    (record,) = asked.folder.records(MemoryRecord, "memory", "gone")
+    assert record.error is not None
+    assert "nowhere" in record.error
+    memory.run(asked)  # an answer: not asked again
+    assert len(asked.folder.records(MemoryRecord, "memory", "gone")) == 1
+    assert "nowhere" in memory_table(asked.folder, ["gone"])["variants"]["gone"]["error"]
+
+
+def answering(lines: str, monkeypatch: pytest.MonkeyPatch, code: str = "") -> None:
+    """Let the fresh process be a Python that prints ``lines``."""
+    monkeypatch.setattr(memory, "WORKER", ["-c", f"print('''{lines}'''); {code}"])
+
+
+def test_a_process_that_was_killed_is_reported_as_too_little_memory(
+    trio: Trio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering("", monkeypatch, "import os; os.kill(os.getpid(), 9)")
+    answer = memory.measure_in_fresh_process(context(tmp_path, trio[:1], (), **SETTINGS), trio[0], "cpu")
+    assert "signal 9" in answer["error"]
+
+
+def test_a_process_that_says_nothing_useful_fails_the_pass(
+    trio: Trio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering("no json", monkeypatch)
+    with pytest.raises(HarnessError, match="base"):
+        memory.measure_in_fresh_process(context(tmp_path, trio[:1], (), **SETTINGS), trio[0], "cpu")
+
+
+def test_every_repeat_is_a_process_of_its_own(trio: Trio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "WORKER", ["-c", "import os, json; print(json.dumps({'pid': os.getpid()}))"])
+    asked = context(tmp_path, trio[:2], (), **{**SETTINGS, "memory": {"repeats": 2}})
+    memory.run(asked)
+    pids = [r.model_extra["pid"] for v in trio[:2] for r in asked.folder.records(MemoryRecord, "memory", v.name)]
+    assert len(set(pids) | {os.getpid()}) == 5
+
+
+def test_disk_counts_an_adapters_base_too(trio: Trio) -> None:
+    base, adapter, _ = (memory.disk_mib(variant) or 0.0 for variant in trio)
+    assert adapter > base > 0
+
+
+def written(folder: Path, peaks: list[float], **more: Any) -> RunFolder:
+    run = RunFolder(folder)
+    with RecordWriter(run.records_path("memory", "base")) as writer:
+        rows = [MemoryRecord(id=f"repeat-{i}", key="k", peak_rss_mib=peak, **more) for i, peak in enumerate(peaks)]
+        writer.append(rows)
+    return run
+
+
+def test_repeats_within_a_percent_agree_and_others_do_not(tmp_path: Path) -> None:
+    close = memory_table(written(tmp_path / "a", [1000.0, 1009.0]), ["base"])["variants"]["base"]
+    apart = memory_table(written(tmp_path / "b", [1000.0, 1020.0]), ["base"])["variants"]["base"]
+    alone = memory_table(written(tmp_path / "c", [1000.0]), ["base"])["variants"]["base"]
+    assert (close["repeats_agree"], apart["repeats_agree"], alone["repeats_agree"]) == (True, False, None)
+    assert apart["peak_rss_mib"] == 1010.0
+
+
+def test_what_fits_is_weights_cache_activations_and_the_drivers_share(tmp_path: Path) -> None:
+    on_card = {
+        "device": "cuda:0", "weights_mib": 13000.0, "peak_allocated_mib": 13200.0, "peak_reserved_mib": 13300.0,
+        "nvml_used_mib": 13800.0, "activations_mib": 100.0, "kv_cache_mib": 100.0, "kv_bytes_per_token": 2**19,
+        "workload": {"batch": 1, "prompt_tokens": 128, "shorter_prompt_tokens": 32}, "activations_shorter_mib": 52.0,
+    }  # fmt: skip
+    table = memory_table(written(tmp_path, [1.0], **on_card), ["base"])
+    rows = {(row["batch"], row["context"]): row for row in table["fits"]}
+    assert rows[1, 1024]["need_mib"] == pytest.approx(13000 + 512 + 36 + 0.5 * 1024 + 500)
+    assert rows[1, 1024]["fits"] == {"8": False, "12": False, "16": True, "24": True, "40": True, "80": True}
+    assert rows[32, 2048]["need_mib"] == pytest.approx(13000 + 32768 + 36 + 0.5 * 32 * 2048 + 500)

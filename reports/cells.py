@@ -178,7 +178,7 @@ def why_undecided(row: ComparisonRow, unit: str) -> str:
         return ""
     parts = []
     if row.low is None or row.high is None:
-        parts.append("too few for an interval")
+        parts.append("no interval")
     if row.mde is not None:
         shown = (
             f"{plain(row.mde * 100, 1)} %" if row.relative else amount(row.mde, unit=unit, signed=True)[0].lstrip("+")

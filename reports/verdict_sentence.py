@@ -152,8 +152,10 @@ def _times(row: ComparisonRow, label: str, state: str) -> str:
         word = "undecided" if row.outcome == "undecided" else plain(row.value, signed=True) + " ms"
         return f"latency{state}: {word} ({label})"
     value = plain(row.value, 2 if abs((row.value or 1) - 1) < 0.2 else 1)
-    if row.outcome == "undecided" and row.low is not None:
-        return f"whether it is slower{state} is undecided ({plain(row.low, 2)} to {plain(row.high, 2)} times, {label})"
+    if row.outcome == "undecided":
+        known = row.low is not None and row.high is not None
+        bounds = f"{plain(row.low, 2)} to {plain(row.high, 2)} times" if known else f"{value} times, no interval"
+        return f"whether it is slower{state} is undecided ({bounds}, {label})"
     return f"{value} times the latency{state} ({label})"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.dataset import TrainingSet, encode_dialogues
-from finetune.folders import CURVES, read_adapter_facts
+from finetune.folders import CURVES, locked, read_adapter_facts
 from finetune.recipe import DEFAULT_RECIPE, SYNTHETIC, TINY, Recipe, load_recipe
 from harness.artifacts import check_adapter_folder, check_model_folder, resolve_model
 from harness.dialogues import LoadedDialogues, dialogue_hash, load_dialogues, select
@@ -69,10 +69,11 @@ def run(
     """Make base, adapter and merged after a recipe and write ``variants.json`` into ``out``; return its content."""
     settled, folder = _settle(recipe, out, overrides)
     prepared = prepare(settled, folder, say=say)
-    facts = ensure_adapter(prepared, say=say, progress=progress)
-    report = ensure_merged(prepared, say=say)
-    manifest = _manifest(prepared, facts, report)
-    write_manifest(manifest, folder / MANIFEST)
+    with locked(folder):
+        facts = ensure_adapter(prepared, say=say, progress=progress)
+        report = ensure_merged(prepared, say=say)
+        manifest = _manifest(prepared, facts, report)
+        write_manifest(manifest, folder / MANIFEST)
     say(f"Wrote {folder / MANIFEST}: {', '.join(variant.name for variant in manifest.variants)}.")
     return manifest
 
@@ -87,7 +88,9 @@ def train(
 ) -> Path:
     """Make the base (where the recipe builds one) and the adapter only; return the adapter's folder."""
     settled, folder = _settle(recipe, out, overrides)
-    ensure_adapter(prepare(settled, folder, say=say), say=say, progress=progress)
+    prepared = prepare(settled, folder, say=say)
+    with locked(folder):
+        ensure_adapter(prepared, say=say, progress=progress)
     return folder / ADAPTER
 
 

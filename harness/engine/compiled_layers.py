@@ -8,7 +8,8 @@ Another batch size, or an adapter switched on or off, compiles one layer anew.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ VERSIONS = 64  # compiled layers kept: one for each batch size, adapter state an
 
 
 class OneLayerCache:
-    """A layer's own slots, in the guise of a cache. It ignores the layer's number, which differs where code need not."""
+    """A layer's own slots in the guise of a cache, which ignores the layer's number: all layers share one code."""
 
     def __init__(self, layer: Any) -> None:
         self.layer = layer
@@ -32,12 +33,15 @@ class OneLayerCache:
 
 
 class CompiledLayers:
-    """Compiles the decoding steps of ``model``'s layers while ``installed``; ``backend`` is torch.compile's."""
+    """Compiles the decoding steps of ``model``'s layers while ``installed``.
 
-    def __init__(self, model: Any, *, backend: str = "inductor") -> None:
+    ``backend`` and ``options`` are torch.compile's; what was compiled once in this process is used again.
+    """
+
+    def __init__(self, model: Any, *, backend: str = "inductor", options: Mapping[str, Any] | None = None) -> None:
         self._layers = decoder_layers(model)
-        options = INDUCTOR_OPTIONS if backend == "inductor" else None
-        self._compiled = torch.compile(_one_layer, backend=backend, dynamic=False, options=options)
+        chosen = INDUCTOR_OPTIONS if options is None and backend == "inductor" else options or {}
+        self._compiled = _compiled(backend, tuple(sorted(chosen.items())))
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
@@ -74,6 +78,11 @@ def decoder_layers(model: Any) -> list[Any]:
     decoder = model.get_decoder() if hasattr(model, "get_decoder") else None
     layers = list(getattr(decoder, "layers", ()))
     return layers if len({type(layer) for layer in layers}) == 1 else []
+
+
+@functools.cache
+def _compiled(backend: str, options: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
+    return torch.compile(_one_layer, backend=backend, dynamic=False, options=dict(options) or None)
 
 
 def _one_layer(layer: Any, hidden: torch.Tensor, named: dict[str, Any]) -> Any:

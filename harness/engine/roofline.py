@@ -1,4 +1,4 @@
-"""What a roofline is made of, measured: the machine's limits, and the bytes of a loaded variant as they lie in memory."""
+"""What rooflines are made of, measured: a machine's limits, and the bytes of a loaded variant as they lie in memory."""
 
 from __future__ import annotations
 
@@ -95,8 +95,9 @@ def _scales(module: Any) -> Iterator[Any]:
             yield state.state2.absmax
     # bitsandbytes moves int8's scales from the weight to the layer's state at the first forward.
     for holder in (weight, getattr(module, "state", None)):
-        if getattr(holder, "SCB", None) is not None:
-            yield holder.SCB
+        scales = getattr(holder, "SCB", None)
+        if scales is not None:
+            yield scales
             return
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from harness.engine.pool import LoadedModel
 from harness.engine.timing import Timed, timed_generate
+
+if TYPE_CHECKING:
+    from harness.engine.compiled_layers import CompiledLayers
 
 Compile = Literal["auto", "graph", "inductor"]
 
@@ -27,7 +30,6 @@ class TimedEngine(Protocol):
     def warm_up_lengths(self) -> int:
         """Return how near two prompts' lengths must be (in tokens) for one to warm up for the other; 0: any do."""
         ...
-
 
 
 class EagerEngine:
@@ -58,7 +60,7 @@ class EagerEngine:
 class CompiledEngine:
     """What static slots, one CUDA graph a step and (``inductor``) compiled layers give; without CUDA, slots alone.
 
-    Raises Unsupported where the model cannot be driven so.
+    Raises UnsupportedError where the model cannot be driven so.
     """
 
     def __init__(self, loaded: LoadedModel, *, room: int, compile: Compile = "auto") -> None:
@@ -74,7 +76,7 @@ class CompiledEngine:
         self._by_lengths = cuda and why_not(loaded.model, loaded.device, room, by_lengths=True) is None
         obstacle = None if self._by_lengths else why_not(loaded.model, loaded.device, room, by_lengths=False)
         if obstacle is not None:
-            raise Unsupported(obstacle)
+            raise UnsupportedError(obstacle)
         reason = why_no_graphs(loaded.model) if cuda else "graphs are CUDA's"
         self._graphs = reason is None
         if cuda and reason is not None:
@@ -94,8 +96,7 @@ class CompiledEngine:
         except TorchDynamoException as error:
             if self._layers is None or self._asked == "inductor":
                 raise
-            self._layers = None
-            self._decoders.clear()
+            self.use_layers(None)
             self.notes.append(f"layers not compiled: {str(error).strip().splitlines()[0][:200]}")
             return self._request(prompts, reply_tokens, natural, room)
 
@@ -104,6 +105,11 @@ class CompiledEngine:
         from harness.engine.decoding import COLUMN_STEP
 
         return 0 if self._by_lengths else COLUMN_STEP
+
+    def use_layers(self, layers: CompiledLayers | None) -> None:
+        """Run decoding steps through these compiled layers from now on (None: through the model's own)."""
+        self._layers = layers
+        self._decoders.clear()
 
     def _request(self, prompts: list[list[int]], reply_tokens: int, natural: bool, room: int) -> Timed:
         from harness.engine.decoding import Request
@@ -117,7 +123,7 @@ class CompiledEngine:
             replies = sorted(decoder.run(waiting), key=lambda reply: int(reply.id))
         wrong = next((reply.error for reply in replies if reply.error), None)
         if wrong:
-            raise Unsupported(wrong)
+            raise UnsupportedError(wrong)
         spent = decoder.graphs.capture_seconds - before if decoder.graphs else 0.0
         # A step is over when its last row's token is on the host: prompts may go in by several forwards.
         stamps = tuple(max(row) for row in zip(*(reply.stamps_ns for reply in replies), strict=True))
@@ -142,12 +148,12 @@ class CompiledEngine:
         return self._decoders[shape]
 
 
-class Unsupported(Exception):
+class UnsupportedError(Exception):
     """A model that an engine cannot drive, and why."""
 
 
 def make_engine(name: str, loaded: LoadedModel, *, room: int, compile: Compile = "auto") -> TimedEngine:
-    """Return the engine of that name for a loaded variant; raise Unsupported where it cannot drive the variant.
+    """Return the engine of that name for a loaded variant; raise UnsupportedError where it cannot drive the variant.
 
     ``room``: how many tokens a row of any coming request may hold, prompt and reply.
     """

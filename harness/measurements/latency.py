@@ -19,6 +19,7 @@ from harness.latency_math import (
     Condition,
     condition_of,
     e2e_ms,
+    finished,
     gaps_ms,
     served_together,
     tokens_and_seconds,
@@ -27,6 +28,7 @@ from harness.latency_math import (
     within_budget,
 )
 from harness.metrics.registry import MetricSpec
+from harness.roofline import rooflines
 from harness.stats.samples import from_statistics, from_values, ratio_of_sums
 from harness.stats.timing import RepeatedValues
 from harness.stats.types import FloatArray, Samples, TimingSamples
@@ -38,21 +40,21 @@ _PER_REQUEST: Mapping[str, Callable[[LatencyRecord], float | None]] = {
     "tpot_ms": tpot_ms,
     "e2e_ms": e2e_ms,
 }
+# Shares of what the hardware could do, and the timing that each is read off: the slower, the less.
+UTILISATIONS = {"latency.mbu": "latency.tpot_ms.p50", "latency.prefill_mfu": "latency.ttft_ms.p50"}
 Units = Mapping[str, Mapping[int, list[LatencyRecord]]]
 
 
 class Latency:
-    """The timed requests of all variants, by condition.
-
-    ``floors`` are the roofline's milliseconds of one decode step, for the variants that have one.
-    """
+    """The timed requests of all variants, by condition."""
 
     def __init__(self, folder: RunFolder, manifest: RunManifest) -> None:
         timing = manifest.config.get("latency") or {}
         self._folder = folder
         self._variants = tuple(str(variant["name"]) for variant in manifest.variants if "name" in variant)
         self._budgets = (timing.get("ttft_budget_ms"), timing.get("tpot_budget_ms"))
-        self.floors = _floors(manifest)
+        self._rooflines = rooflines(manifest.provenance)
+        self._floors = _floors(manifest)
         self._units: dict[tuple[str, Condition], Units] = {}
 
     @cached_property
@@ -103,10 +105,10 @@ class Latency:
         if condition is None or not self._has(base, condition):
             return ()
         timed = [variant for variant, conditions in self.records.items() if condition in conditions]
-        return tuple(v for v in timed if v in self.floors) if base == "latency.mbu" else tuple(timed)
+        return tuple(v for v in timed if self.floor(metric, v)) if base in UTILISATIONS else tuple(timed)
 
     def quantile(self, metric: str) -> float | None:
-        """Return the quantile that a metric's name asks for; mbu is read off the median TPOT."""
+        """Return the quantile that a metric's name asks for."""
         matched = _QUANTILE.fullmatch(metric.partition("[")[0])
         return int(matched[2]) / 100.0 if matched else None
 
@@ -159,18 +161,34 @@ class Latency:
         clusters = list(batches.values()) if condition is not None and condition.batch > 1 else None
         return from_values(list(kept), values, kind="rate", clusters=clusters)
 
+    def floor(self, metric: str, variant: str) -> float | None:
+        """Return the milliseconds that the hardware would need for what a utilisation's timing took.
+
+        A decode step's at the requests' typical context (prompt and half the reply), or a prompt's of their length.
+        """
+        condition = self.condition(metric) or self.main
+        roofline = self._rooflines.get(variant)
+        records = finished(self.records.get(variant, {}).get(condition, ()))
+        if roofline is None or not records:
+            return self._floors.get(variant) if condition == self.main else None
+        if condition.prompt_tokens is not None:
+            return roofline.prefill_floor_ms(condition.prompt_tokens)
+        context = float(np.mean([one.prompt_tokens + len(one.stamps_ns) / 2 for one in records]))
+        return roofline.floor_ms(condition.batch, context)
+
     def _has(self, base: str, condition: Condition) -> bool:
         if condition.workload == "prefill":  # one token: there is no other timing
-            return base.startswith("latency.ttft_ms.")
+            return base.startswith("latency.ttft_ms.") or (base == "latency.prefill_mfu" and bool(self._rooflines))
         if base == "latency.goodput":
             return self._budgets != (None, None)
         if base == "latency.mbu":
-            return condition == self.main and bool(self.floors)
+            known = self._floors if condition == self.main else self._rooflines
+            return condition.workload == "fixed" and bool(known)
         return base == "latency.tokens_per_s" or _QUANTILE.fullmatch(base) is not None
 
     def _asked(self, metric: str) -> tuple[str, float]:
         base = metric.partition("[")[0]
-        matched = _QUANTILE.fullmatch("latency.tpot_ms.p50" if base == "latency.mbu" else base)
+        matched = _QUANTILE.fullmatch(UTILISATIONS.get(base, base))
         if matched is None:
             raise InputError(f"{metric} is not a quantile of a timing.")
         return matched[1], int(matched[2]) / 100.0

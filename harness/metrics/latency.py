@@ -76,4 +76,15 @@ SPECS: tuple[MetricSpec, ...] = (
         sees="How near decoding comes to the floor that reading the weights once a token sets.",
         blind_to="Compute-bound work: prefill and large batches.",
     ),
+    MetricSpec(
+        name="latency.prefill_mfu",
+        unit="share of matrix throughput",
+        higher_is_better=True,
+        aggregation="value",
+        signature="prefill_mfu|2 a weight and token, and causal attention / measured throughput / TTFT p50|v1",
+        label="Matrix throughput used by prompts",
+        scale="0–1",
+        sees="How near a prompt comes to the floor that its arithmetic sets.",
+        blind_to="Short prompts, which reading the weights bounds, not arithmetic; and decoding.",
+    ),
 )

@@ -17,10 +17,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from harness.engine.bare_layers import bare
 from harness.engine.machine_state import busy_warnings, machine_state
 from harness.errors import HarnessError
 from harness.passes.base import PassContext
@@ -93,9 +95,10 @@ def _sit(context: PassContext, device: str, units: Sequence[Unit], ledger: Ledge
         for stage in stages(left):
             _warm_up(session, stage, group)
             write_facts(context.folder, facts)
+            request = partial(_counted_request, session, stage)
             for unit in stage.units:
                 rng = np.random.default_rng([context.config.seed, places[unit.identity]])
-                ledger.write(time_unit(unit, group, rng, lambda *asked: _counted_request(session, stage, *asked)))
+                ledger.write(time_unit(unit, group, rng, request))
             _release(session)
     context.progress.finish(TASK)
     state["after"] = machine_state(device)
@@ -162,7 +165,7 @@ def _shapes(session: _Session, stage: Stage, variant: Variant) -> Iterable[Unit]
     if stage.engine == "eager":
         first = stage.units[0]
         return [replace(first, reply_tokens=min(EAGER_WARM_UP_TOKENS, first.reply_tokens))]
-    with session.context.pool.use(variant) as loaded:
+    with session.context.pool.use(variant) as loaded, bare(loaded.model):
         engine = _engine(session, stage, variant, loaded)
     step = engine.warm_up_lengths() if engine else 0
     return {unit.longest // step if step else 0: unit for unit in stage.units}.values()
@@ -200,7 +203,9 @@ def _request(session: _Session, stage: Stage, unit: Unit, variant: Variant, repe
             _release(session)
             if attempt:
                 session.ended[who] = unit.batch
-                session.context.event("latency.out_of_memory", {"variant": who[0], "engine": who[1], "batch": unit.batch})
+                session.context.event(
+                    "latency.out_of_memory", {"variant": who[0], "engine": who[1], "batch": unit.batch}
+                )
             continue
         if timed is None:
             return LatencyRecord(**common, skipped=session.unsupported[who])
@@ -212,23 +217,21 @@ def _request(session: _Session, stage: Stage, unit: Unit, variant: Variant, repe
 
 def _timed(session: _Session, stage: Stage, unit: Unit, variant: Variant) -> Any:
     """Return the timed request, or None where the engine cannot drive the variant."""
-    from harness.engine.timed_engines import Unsupported
+    from harness.engine.timed_engines import UnsupportedError
 
     took = session.facts["warm_up"].setdefault(f"{variant.name}/{stage.engine}", {"seconds": 0.0, "setup": 0.0})
     prompts = [list(prompt) for prompt in unit.prompts]
-    with session.context.pool.use(variant) as loaded:
+    with session.context.pool.use(variant) as loaded, bare(loaded.model):
         engine = _engine(session, stage, variant, loaded)
         if engine is None:
             return None
         try:
             while True:
-                timed = engine.request(
-                    prompts, unit.reply_tokens, natural=unit.workload == "natural", room=stage.room
-                )
+                timed = engine.request(prompts, unit.reply_tokens, natural=unit.workload == "natural", room=stage.room)
                 if not timed.setup_seconds:
                     return timed
                 took["setup"] += timed.setup_seconds  # a graph was captured in its midst: it is no measurement
-        except Unsupported as reason:
+        except UnsupportedError as reason:
             _say(session, variant, stage, str(reason))
             session.unsupported[variant.name, stage.engine] = str(reason)
             return None
@@ -239,7 +242,7 @@ def _timed(session: _Session, stage: Stage, unit: Unit, variant: Variant) -> Any
 
 def _engine(session: _Session, stage: Stage, variant: Variant, loaded: Any) -> Any:
     """Return the engine that drives this variant, made once; None where it cannot."""
-    from harness.engine.timed_engines import Unsupported, make_engine
+    from harness.engine.timed_engines import UnsupportedError, make_engine
 
     who = (variant.name, stage.engine)
     if who in session.unsupported:
@@ -249,7 +252,7 @@ def _engine(session: _Session, stage: Stage, variant: Variant, loaded: Any) -> A
             session.engines[who] = make_engine(
                 stage.engine, loaded, compile=session.context.config.latency.compile, room=session.rooms[stage.engine]
             )
-        except Unsupported as reason:
+        except UnsupportedError as reason:
             session.unsupported[who] = str(reason)
             _say(session, variant, stage, str(reason))
             return None

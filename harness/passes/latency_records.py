@@ -15,7 +15,7 @@ NO_MEMORY = "out of memory"
 
 
 class Ledger:
-    """The records on disk, by unit. Records of other units than the planned are dropped: they answer other questions."""
+    """The records on disk, by unit. Those of units that are not planned are dropped: they answer other questions."""
 
     def __init__(self, context: PassContext, units: Sequence[Unit]) -> None:
         self._context = context

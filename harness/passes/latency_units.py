@@ -115,9 +115,7 @@ def stages(units: Sequence[Unit]) -> Iterator[Stage]:
         yield Stage(tuple(group))
 
 
-def _at_batch_one(
-    question: Question, settings: LatencyConfig, engine: Engine, chosen: Sequence[int]
-) -> Iterator[Unit]:
+def _at_batch_one(question: Question, settings: LatencyConfig, engine: Engine, chosen: Sequence[int]) -> Iterator[Unit]:
     for index in chosen:
         row, prompt = question.rows[index], question.prompts[index]
         yield Unit("fixed", engine, row.id, row, (prompt,), settings.reply_tokens, settings.repeats)

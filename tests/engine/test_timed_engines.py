@@ -9,7 +9,7 @@ import torch
 
 from harness.engine.compiled_layers import CompiledLayers, decoder_layers
 from harness.engine.pool import LoadedModel, SharedPool
-from harness.engine.timed_engines import CompiledEngine, EagerEngine, Unsupported, make_engine
+from harness.engine.timed_engines import CompiledEngine, EagerEngine, UnsupportedError, make_engine
 from harness.variants import Variant
 from tests.engine.small_models import small_llama, small_tokenizer
 
@@ -54,7 +54,7 @@ def test_one_layer_is_compiled_for_all_and_another_for_an_adapter(trio: tuple[Va
         with pool.use(variant) as lent:
             engine = CompiledEngine(lent, room=20)
             plain = engine.request(PROMPTS, 9, natural=False, room=20)
-            engine._layers = CompiledLayers(lent.model, backend="eager")
+            engine.use_layers(CompiledLayers(lent.model, backend="eager"))
             for _ in range(2):
                 compiled = engine.request(PROMPTS, 9, natural=False, room=20)
                 assert compiled.tokens == plain.tokens
@@ -66,7 +66,7 @@ def test_one_layer_is_compiled_for_all_and_another_for_an_adapter(trio: tuple[Va
 def test_traced_layers_write_their_slots(loaded: LoadedModel) -> None:
     plain = make_engine("compiled", loaded, room=20, compile="graph").request(PROMPTS, 6, natural=False, room=20)
     engine = CompiledEngine(loaded, room=20)
-    engine._layers = CompiledLayers(loaded.model, backend="aot_eager")
+    engine.use_layers(CompiledLayers(loaded.model, backend="aot_eager"))
     assert engine.request(PROMPTS, 6, natural=False, room=20).tokens == plain.tokens
 
 
@@ -78,7 +78,7 @@ def test_a_layer_that_does_not_compile_is_run_as_it_is_and_it_is_said(loaded: Lo
             raise TorchDynamoException("no compiler here")
 
     engine = CompiledEngine(loaded, room=20)
-    engine._layers = Broken()  # type: ignore[assignment]
+    engine.use_layers(Broken())  # type: ignore[arg-type]
     assert len(engine.request(PROMPTS, 4, natural=False, room=20).stamps_ns) == 4
     assert engine.notes == ["layers not compiled: no compiler here"]
 
@@ -86,5 +86,17 @@ def test_a_layer_that_does_not_compile_is_run_as_it_is_and_it_is_said(loaded: Lo
 def test_a_model_that_slots_cannot_drive_is_refused_with_the_reason(loaded: LoadedModel) -> None:
     loaded.model.config.sliding_window = 8
     loaded.model.config.use_sliding_window = True
-    with pytest.raises(Unsupported, match="sliding window"):
+    with pytest.raises(UnsupportedError, match="sliding window"):
         CompiledEngine(loaded, room=64)
+
+
+def test_a_base_under_an_adapter_that_is_off_runs_without_its_wrappers(trio: tuple[Variant, ...]) -> None:
+    from harness.engine.bare_layers import bare
+
+    pool = SharedPool(trio, "cpu")
+    with pool.use(trio[1]) as lent, bare(lent.model):
+        assert hasattr(lent.model.model.layers[0].self_attn.q_proj, "lora_A")
+    with pool.use(trio[0]) as lent:
+        with bare(lent.model):
+            assert type(lent.model.model.layers[0].self_attn.q_proj) is torch.nn.Linear
+        assert hasattr(lent.model.model.layers[0].self_attn.q_proj, "lora_A")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -114,8 +115,28 @@ def test_a_gate_of_three_thousand_replies_needs_no_torch_and_answers_soon(tmp_pa
     )
     took = []
     for _ in range(3):
-        start = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        took.append(time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        took.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
         assert done.returncode == 0, done.stdout + done.stderr
-    assert min(took) < 3  # the benchmark holds it to one second on a quiet machine; here others may be working
+    # Processor time: others may be working here. The benchmark holds the command to one second by the clock.
+    assert min(took) < 2
+
+
+def test_a_terminal_without_unicode_still_gets_the_verdict(run: RunFolder, thresholds: str) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "harness",
+        "gate",
+        str(run.root),
+        "--thresholds",
+        thresholds,
+        "--explain",
+        "learned",
+    ]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "PASS (exit code 0)" in done.stdout

@@ -18,7 +18,11 @@ from harness.variants import Variant
 from tests.engine.small_models import context
 
 Trio = tuple[Variant, Variant, Variant]
-SETTINGS: dict[str, Any] = {"device": "cpu", "threads": 1, "memory": {"prompt_tokens": 8, "reply_tokens": 2, "repeats": 1}}
+SETTINGS: dict[str, Any] = {
+    "device": "cpu",
+    "threads": 1,
+    "memory": {"prompt_tokens": 8, "reply_tokens": 2, "repeats": 1},
+}
 
 
 @pytest.mark.slow

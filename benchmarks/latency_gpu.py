@@ -1,0 +1,331 @@
+"""What serving costs: {base, adapter, merged, base nf4, adapter over nf4} x {eager, compiled} x batch {1, 16, 64}.
+
+Llama-2-7B's geometry with random weights made on the spot. The numbers come from the latency and memory passes and the
+analysis themselves, over run folders under ``--work``. Parts, in this order (each is written when it is done):
+
+- ``compiled``: fixed replies, the sweep and prompts of set lengths on the compiled engine;
+- ``again``: its batch 1 once more, which must agree within 3 % on every median;
+- ``eager``: the same as ``compiled`` with plain ``generate``, with fewer tokens;
+- ``peer``: ``peers/plain_loop.py`` on the merged model, against the eager engine at batch 1;
+- ``memory``: each variant in fresh processes;
+- ``probe``: milliseconds a token at batch 1 under several settings of the compiler, by the engine alone.
+
+    python benchmarks/latency_gpu.py --out benchmarks/results/latency_h200.json
+    python benchmarks/latency_gpu.py --shape tiny --device cpu --out tiny.json     # the same in a minute
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers.plain_loop import time_plainly
+from benchmarks.random_variants import SHAPES, make_variants, random_prompts
+from harness.analysis import Analysis
+from harness.config import RunConfig
+from harness.digests import digest_value
+from harness.engine.compiled_layers import CompiledLayers
+from harness.engine.device import resolve_device
+from harness.engine.pool import SharedPool
+from harness.engine.timed_engines import CompiledEngine
+from harness.latency_math import Condition, tpot_ms, ttft_ms
+from harness.memory_fits import memory_table
+from harness.metrics.loading import all_specs
+from harness.passes import latency, memory
+from harness.passes.base import PassContext
+from harness.progress import SilentProgress
+from harness.provenance import provenance
+from harness.store import DialogueRow, LatencyRecord, RunFolder, RunManifest, write_rows
+from harness.variants import Variant
+
+PARTS = ("compiled", "again", "eager", "peer", "memory", "probe")
+PROBES: dict[str, dict[str, Any] | None] = {
+    "graph": None,
+    "inductor": {},
+    "tuned reductions": {"coordinate_descent_tuning": True},
+    "tuned reductions, LoRA unrolled": {"coordinate_descent_tuning": True, "unroll_reductions_threshold": 16},
+}
+BATCHES = (1, 16, 64)
+METRICS = ("ttft_ms.p50", "tpot_ms.p50", "tokens_per_s", "mbu")
+PAIRS = (("adapter", "merged"), ("adapter-nf4", "base-nf4"), ("merged", "base"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=sorted(SHAPES), default="7b")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--parts", default=",".join(PARTS[:4]), help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--compile", default="auto", choices=("auto", "graph", "inductor"))
+    parser.add_argument("--reply-tokens", type=int, default=32, help="of the compiled engine")
+    parser.add_argument("--eager-tokens", type=int, default=16)
+    parser.add_argument("--prompts", type=int, default=6, help="prompts at batch 1, batches of each size")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--deadline", type=float, default=480.0, help="seconds after which no further part is begun")
+    parser.add_argument("--work", type=Path, help="folder for models and runs (27 GB for 7b); default a temporary one")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file to write; records go beside it")
+    options = parser.parse_args()
+    work = options.work or Path(tempfile.mkdtemp(prefix="latency-"))
+    try:
+        Benchmark(options, work).run(options.parts.split(","))
+    finally:
+        if options.work is None:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+class Benchmark:
+    """The parts of one sitting, over the same models in one process."""
+
+    def __init__(self, options: argparse.Namespace, work: Path) -> None:
+        self.options = options
+        self.work = work
+        self.started = time.monotonic()
+        self.device = resolve_device(options.device)
+        self.rows = random_prompts(options.prompts, options.shape)
+        self.variants = make_variants(work, options.shape, self.device)
+        self.pool = SharedPool(self.variants, self.device)
+        self.result: dict[str, Any] = {
+            "benchmark": "latency_gpu",
+            "shape": {"name": options.shape, **SHAPES[options.shape]},
+            "provenance": provenance(42),
+            "seconds": {"models": self.elapsed()},
+        }
+
+    def run(self, parts: Sequence[str]) -> None:
+        """Run the parts until the deadline; write the result after each."""
+        for part in parts:
+            if self.elapsed() > self.options.deadline:
+                say(f"{part}: not begun, the deadline is over")
+                continue
+            begun = self.elapsed()
+            work: Callable[[], Any] = getattr(self, f"part_{part}")
+            self.result[part] = work()
+            self.result["seconds"][part] = round(self.elapsed() - begun, 1)
+            self.options.out.parent.mkdir(parents=True, exist_ok=True)
+            self.options.out.write_text(json.dumps(self.result, indent=1) + "\n", encoding="utf-8")
+            say(f"{part}: {self.result['seconds'][part]} s, {self.elapsed():.0f} s in all")
+            for line in table(self.result[part]):
+                say(line)
+
+    def part_compiled(self) -> dict[str, Any]:
+        return self.time("compiled", "compiled", self.options.reply_tokens)
+
+    def part_again(self) -> dict[str, Any]:
+        again = self.time("again", "compiled", self.options.reply_tokens, batches=(1,), lengths=())
+        before = {cell_name(cell): cell for cell in self.result.get("compiled", {}).get("cells", [])}
+        apart = {
+            f"{cell_name(cell)} {metric}": cell[metric]["value"] / before[cell_name(cell)][metric]["value"] - 1
+            for cell in again["cells"]
+            for metric in METRICS[:2]
+            if cell_name(cell) in before
+        }
+        worst = max((abs(value) for value in apart.values()), default=None)
+        return {**again, "apart": apart, "worst": worst, "within_3_percent": worst is not None and worst <= 0.03}
+
+    def part_eager(self) -> dict[str, Any]:
+        return self.time("eager", "eager", self.options.eager_tokens)
+
+    def part_peer(self) -> dict[str, Any]:
+        """The merged model by a plain loop over the prompts, beside what the pass recorded for them."""
+        merged = self.variants[2]
+        records = RunFolder(self.work / "run-eager").records(LatencyRecord, "latency", merged.name)
+        fixed = [record for record in records if record.workload == "fixed"]
+        with self.pool.use(merged) as loaded:
+            prompts = [loaded.tokenizer(row.prompt)["input_ids"] for row in self.rows]
+            times = [time_plainly(loaded.model, prompt, self.options.eager_tokens) for prompt in prompts]
+        plain = [statistics.median(column) for column in zip(*times, strict=True)]
+        found = [statistics.median(of(record) or 0.0 for record in fixed) for of in (ttft_ms, tpot_ms)]
+        return {
+            name: {"plain_loop": one, "latency_pass": other, "apart": other / one - 1}
+            for name, one, other in zip(("ttft_ms", "tpot_ms"), plain, found, strict=True)
+        }
+
+    def part_memory(self) -> dict[str, Any]:
+        context, _, _ = self.context("memory", {"device": self.device})
+        memory.run(context)
+        return memory_table(context.folder, [variant.name for variant in self.variants])
+
+    def part_probe(self) -> dict[str, Any]:
+        """TPOT of the merged and the unmerged model at batch 1 under each setting; and the seconds it took to set up."""
+        found: dict[str, Any] = {}
+        for setting, options in PROBES.items():
+            for variant in (self.variants[2], self.variants[1]):
+                with self.pool.use(variant) as loaded:
+                    prompt = loaded.tokenizer(self.rows[0].prompt)["input_ids"]
+                    room = len(prompt) + self.options.reply_tokens
+                    engine = CompiledEngine(loaded, room=room, compile="graph")
+                    if options is not None:
+                        engine.use_layers(CompiledLayers(loaded.model, options=options))
+                    begun = time.monotonic()
+                    engine.request([prompt], self.options.reply_tokens, natural=False, room=room)
+                    setup = time.monotonic() - begun
+                    timed = [
+                        engine.request([prompt], self.options.reply_tokens, natural=False, room=room) for _ in range(5)
+                    ]
+                steps = [(one.stamps_ns[-1] - one.stamps_ns[0]) / 1e6 / (len(one.stamps_ns) - 1) for one in timed]
+                name = f"{variant.name}, {setting}"
+                found[name] = {"tpot_ms": statistics.median(steps), "setup_seconds": round(setup, 1)}
+                say(f"{name}: {found[name]}")
+        return found
+
+    def time(
+        self, name: str, engine: str, tokens: int, batches: Sequence[int] = BATCHES, lengths: Sequence[int] = (128, 512)
+    ) -> dict[str, Any]:
+        """Run the latency pass and return a cell for every variant and batch, with what the pass found besides."""
+        settings = {
+            "engine": engine,
+            "compile": self.options.compile,
+            "prompts": self.options.prompts,
+            "batches": self.options.prompts,
+            "repeats": self.options.repeats,
+            "reply_tokens": tokens,
+            "batch_sizes": batches,
+            "prompt_lengths": lengths,
+            "natural": False,
+        }
+        context, events, facts = self.context(name, {"device": self.device, "latency": settings})
+        latency.run(context)
+        context.folder.write_manifest(
+            RunManifest(
+                state="complete",
+                config=context.config.model_dump(mode="json"),
+                config_digest="benchmark",
+                variants=tuple(variant.model_dump(mode="json") for variant in self.variants),
+                provenance=facts,
+            )
+        )
+        analysis = Analysis(context.folder, registry=all_specs(context.config.metric_options))
+        return {
+            "tokens": tokens,
+            "cells": cells(analysis, engine, batches),
+            "prompts_of_set_lengths": prefill(analysis),
+            "ratios": ratios(analysis, engine, batches),
+            "events": events,
+            "facts": {key: facts[key] for key in ("machine_state", "latency_warm_up", "roofline")},
+            "records_sha256": keep_records(context.folder, self.options.out, name),
+        }
+
+    def context(self, name: str, settings: dict[str, Any]) -> tuple[PassContext, list[dict[str, Any]], dict[str, Any]]:
+        folder = RunFolder(self.work / f"run-{name}")
+        shutil.rmtree(folder.root, ignore_errors=True)
+        write_rows(folder.dialogues_path, self.rows)
+        events: list[dict[str, Any]] = []
+        facts: dict[str, Any] = {}
+        context = PassContext(
+            folder=folder,
+            config=RunConfig(variants=self.variants, **settings),
+            variants=self.variants,
+            dialogues=self.rows,
+            pool=self.pool,
+            progress=SilentProgress(),
+            key=key,
+            event=lambda kind, detail: events.append({"kind": kind, **detail}),
+            fact=facts.__setitem__,
+        )
+        return context, events, facts
+
+    def elapsed(self) -> float:
+        return time.monotonic() - self.started
+
+
+def key(pass_name: str, variant: Variant, row: DialogueRow) -> str:
+    return digest_value([pass_name, variant.model_dump(mode="json"), row.id, row.prompt])[:32]
+
+
+def metric_name(analysis: Analysis, metric: str, condition: Condition) -> str:
+    return f"latency.{metric}{analysis.measured.latency.suffix(condition)}"
+
+
+def cells(analysis: Analysis, engine: str, batches: Sequence[int]) -> list[dict[str, Any]]:
+    """Return a row for each variant and batch: every metric with its interval."""
+    rows = []
+    for batch in batches:
+        for variant in analysis.variants:
+            row: dict[str, Any] = {"variant": variant, "engine": engine, "batch": batch}
+            for metric in METRICS:
+                estimate = analysis.estimate(metric_name(analysis, metric, Condition(engine, batch)), variant)
+                row[metric] = {part: getattr(estimate, part) for part in ("value", "low", "high", "n")}
+            rows.append(row)
+    return rows
+
+
+def prefill(analysis: Analysis) -> list[dict[str, Any]]:
+    """Return TTFT and the share of the matrix throughput for prompts of set lengths."""
+    return [
+        {
+            "metric": name,
+            "variant": variant,
+            **{part: getattr(analysis.estimate(name, variant), part) for part in ("value", "low", "high", "n")},
+        }
+        for name in analysis.metric_names()
+        if "prompt_tokens=" in name and not name.startswith("latency.ttft_ms.p95")
+        for variant in analysis.variants_of(name)
+    ]
+
+
+def ratios(analysis: Analysis, engine: str, batches: Sequence[int]) -> list[dict[str, Any]]:
+    """Return how many times as long one variant takes as another for a token, paired by prompt."""
+    found = []
+    for batch in batches:
+        name = metric_name(analysis, "tpot_ms.p50", Condition(engine, batch))
+        for variant, against in PAIRS:
+            ratio = analysis.difference(name, variant, against)
+            parts = {part: getattr(ratio, part) for part in ("value", "low", "high", "n", "outcome")}
+            found.append({"batch": batch, "variant": variant, "against": against, **parts})
+    return found
+
+
+def keep_records(folder: RunFolder, out: Path, name: str) -> str:
+    """Put the raw stamps beside the result, packed; return the digest of the unpacked records."""
+    import tarfile
+
+    paths = sorted((folder.root / "records").rglob("*.jsonl"))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(out.with_name(f"{out.stem}-{name}.tar.gz"), "w:gz") as archive:
+        for path in paths:
+            archive.add(path, path.relative_to(folder.root))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
+
+
+def cell_name(cell: dict[str, Any]) -> str:
+    return f"{cell['variant']} {cell['engine']} {cell['batch']}"
+
+
+def table(part: dict[str, Any]) -> list[str]:
+    """Return a part as lines for the terminal."""
+    lines = []
+    for cell in part.get("cells", ()):
+        figures = [f"{name.partition('.')[0]} {shown(cell[name])}" for name in METRICS]
+        lines.append(f"{cell_name(cell):26s} " + "  ".join(figures))
+    for row in part.get("ratios", ()):
+        lines.append(f"{row['variant']} / {row['against']} at batch {row['batch']}: {shown(row)} {row['outcome']}")
+    for name in ("worst", "events", "ttft_ms", "tpot_ms"):
+        if part.get(name):
+            lines.append(f"{name}: {part[name]}")
+    for name, parts in part.get("variants", {}).items():
+        lines.append(f"{name}: {parts}")
+    warm_up = part.get("facts", {}).get("latency_warm_up")
+    return [*lines, *([f"warm-up: {warm_up}"] if warm_up else [])]
+
+
+def shown(estimate: dict[str, Any]) -> str:
+    if estimate["value"] is None:
+        return "none"
+    if estimate["low"] is None or estimate["high"] is None:
+        return f"{estimate['value']:.4g}"
+    return f"{estimate['value']:.4g} ({estimate['low']:.4g} to {estimate['high']:.4g})"
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    main()

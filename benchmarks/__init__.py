@@ -1,0 +1,1 @@
+"""What the project costs and how it compares: scripts to run on a quiet machine, and their results."""

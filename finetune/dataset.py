@@ -6,6 +6,7 @@ enough replies without an end learns not to stop.
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -45,6 +46,10 @@ class TrainingSet:
     @property
     def longest(self) -> int:
         return max((len(example.input_ids) for example in self.examples), default=0)
+
+    def first(self, count: int) -> TrainingSet:
+        """Return a set of the first ``count`` examples."""
+        return dataclasses.replace(self, examples=self.examples[:count], dialogues=self.dialogues[:count])
 
     @property
     def median(self) -> float:

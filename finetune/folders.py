@@ -49,6 +49,25 @@ def replace_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Keep a second run out of the same folder; raise InputError where one is at work there."""
+    from filelock import FileLock, Timeout
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(out / ".finetune.lock", timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        raise InputError(f"Another run is writing to {out}. Wait for it, or give another --out.") from error
+    except OSError as error:
+        raise InputError(f"Cannot write to {out}: {error.strerror or error}.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def refuse_strangers(out: Path) -> None:
     """Raise InputError where ``out`` is a file, or a folder with content that this command did not make."""
     if out.exists() and not out.is_dir():

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from finetune.dataset import TrainingSet, encode_dialogues
-from finetune.folders import CURVES, read_adapter_facts
+from finetune.folders import CURVES, locked, read_adapter_facts
 from finetune.recipe import DEFAULT_RECIPE, SYNTHETIC, TINY, Recipe, load_recipe
 from harness.artifacts import check_adapter_folder, check_model_folder, resolve_model
-from harness.dialogues import LoadedDialogues, load_dialogues, select
+from harness.dialogues import LoadedDialogues, dialogue_hash, load_dialogues, select
 from harness.digests import digest_adapter_folder, digest_model_folder, digest_value
 from harness.errors import HarnessError, InputError, did_you_mean
 from harness.leakage import FILE_NAME
@@ -50,6 +50,7 @@ class Prepared:
     template_digest: str
     training: TrainingSet
     validation: TrainingSet
+    max_length: int
 
 
 def default_out(recipe: str | Path) -> Path:
@@ -68,10 +69,11 @@ def run(
     """Make base, adapter and merged after a recipe and write ``variants.json`` into ``out``; return its content."""
     settled, folder = _settle(recipe, out, overrides)
     prepared = prepare(settled, folder, say=say)
-    facts = ensure_adapter(prepared, say=say, progress=progress)
-    report = ensure_merged(prepared, say=say)
-    manifest = _manifest(prepared, facts, report)
-    write_manifest(manifest, folder / MANIFEST)
+    with locked(folder):
+        facts = ensure_adapter(prepared, say=say, progress=progress)
+        report = ensure_merged(prepared, say=say)
+        manifest = _manifest(prepared, facts, report)
+        write_manifest(manifest, folder / MANIFEST)
     say(f"Wrote {folder / MANIFEST}: {', '.join(variant.name for variant in manifest.variants)}.")
     return manifest
 
@@ -86,7 +88,9 @@ def train(
 ) -> Path:
     """Make the base (where the recipe builds one) and the adapter only; return the adapter's folder."""
     settled, folder = _settle(recipe, out, overrides)
-    ensure_adapter(prepare(settled, folder, say=say), say=say, progress=progress)
+    prepared = prepare(settled, folder, say=say)
+    with locked(folder):
+        ensure_adapter(prepared, say=say, progress=progress)
     return folder / ADAPTER
 
 
@@ -103,6 +107,8 @@ def prepare(recipe: Recipe, out: Path, *, say: Say = silent) -> Prepared:
     template = load_template(recipe.prompt)
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; give a folder to write to.")
+    if recipe.base != TINY:
+        check_model_folder(resolve_model(recipe.base))  # before anything is written
     source, loaded = _dialogues(recipe, out)
     base = _base(recipe, out, say)
     model = check_model_folder(base)
@@ -116,8 +122,9 @@ def prepare(recipe: Recipe, out: Path, *, say: Say = silent) -> Prepared:
         raise InputError(f"{base} holds no tokenizer that can be read ({str(error).splitlines()[0]}).") from error
     salt = recipe.dialogues.salt
     training = encode_dialogues(select(loaded.dialogues, "train", salt), template, tokenizer, max_length)
-    held_out = select(loaded.dialogues, "validation", salt)[: recipe.evaluation.dialogues]
-    validation = encode_dialogues(held_out, template, tokenizer, max_length)
+    # In the order of their hashes: a file's first dialogues are often of one source.
+    held_out = sorted(select(loaded.dialogues, "validation", salt), key=dialogue_hash)
+    validation = encode_dialogues(held_out, template, tokenizer, max_length).first(recipe.evaluation.dialogues)
     return Prepared(
         recipe=recipe,
         out=out,
@@ -129,6 +136,7 @@ def prepare(recipe: Recipe, out: Path, *, say: Say = silent) -> Prepared:
         template_digest=template.digest_with(tokenizer),
         training=training,
         validation=validation,
+        max_length=max_length,
     )
 
 

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 RECORD = "tiny.json"
 UNKNOWN, BEGIN, END = "<unk>", "<s>", "</s>"
-# Enough to be told apart by models that have one; the quickstart itself does not use it.
+# The quickstart does not use it; it is there for those who try the prompt class `chat` on this model.
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
-    "{{ 'Patient: ' if message['role'] == 'user' else 'Doctor: ' if message['role'] == 'assistant' else '' }}"
-    "{{ message['content'] }}{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}\n{% endfor %}"
-    "{% if add_generation_prompt %}Doctor:{% endif %}"
+    "{{ {'user': 'Patient:', 'assistant': 'Doctor:'}.get(message['role'], 'Note:') + '\n' + message['content'] }}"
+    "{{ (eos_token if message['role'] == 'assistant' else '') + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'Doctor:\n' }}{% endif %}"
 )
 
 

@@ -6,7 +6,8 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ def train_adapter(job: TrainingJob, out: Path, *, say: Say, progress: Progress |
     arguments = training_config(job.recipe, str(work / "checkpoints"), device=device, evaluate=evaluate)
     try:
         trainer = _trainer(job, arguments, work, device, progress)
+        _forget_peaks(device)
         result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except (RuntimeError, MemoryError) as error:
         if not _out_of_memory(error):
@@ -86,10 +88,26 @@ def load_base(base: Path, recipe: Recipe, device: str) -> Any:
     options: dict[str, Any] = {"dtype": getattr(torch, recipe.dtype), "device_map": {"": device}}
     if recipe.quantization == "nf4":
         options["quantization_config"] = nf4_config(recipe.dtype)
-    model = AutoModelForCausalLM.from_pretrained(str(base), local_files_only=True, **options)
+    with quiet_loading():
+        model = AutoModelForCausalLM.from_pretrained(str(base), local_files_only=True, **options)
     model.config.use_cache = False
     never_repack(model)
     return model
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Hide transformers' bar for the loading of weights, and only that."""
+    from transformers.utils import logging as untyped
+
+    logging: Any = untyped
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _train_in_float32(model: Any) -> None:
@@ -174,6 +192,14 @@ def last_checkpoint(folder: Path) -> Path | None:
             continue
         return path
     return None
+
+
+def _forget_peaks(device: str) -> None:
+    """Let peak memory be the training's own, not that of loading."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def _found(trainer: Any, result: Any, seconds: float, device: str, *, resumed: bool) -> dict[str, Any]:

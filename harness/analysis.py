@@ -93,7 +93,7 @@ class Analysis:
         if isinstance(samples, TimingSamples):
             return self._quantile(metric, variant, samples, confidence)
         if key not in self._values:
-            self._values[key] = weigh(samples, sums=lambda: self._sums_of(key, samples))
+            self._values[key] = weigh(samples, sums=lambda: self._sums_of(key))
         return self._values[key].estimate(confidence)
 
     def difference(
@@ -153,7 +153,7 @@ class Analysis:
             for variant in self.variants_of(metric):
                 key = (metric, variant, slice)
                 samples = self.measured.samples(key)
-                if key not in self._sums and isinstance(samples, Samples) and samples.kind != "rate" and samples.ids:
+                if key not in self._sums and isinstance(samples, Samples) and samples.ids:
                     statistics = by_cluster(samples)
                     waiting.setdefault(statistics.shape[0], []).append((key, statistics))
         for units, found in waiting.items():
@@ -192,7 +192,7 @@ class Analysis:
 
         def sums() -> tuple[FloatArray, FloatArray]:
             if one is mine and two is reference and theirs is self:
-                return self._sums_of(key, mine), self._sums_of((metric, against, slice), reference)
+                return self._sums_of(key), self._sums_of((metric, against, slice))
             first, second = by_cluster(one), by_cluster(two)
             together = self._resamples(first.shape[0]).sums(np.hstack([first, second]))
             return together[:, : first.shape[1]], together[:, first.shape[1] :]
@@ -210,10 +210,10 @@ class Analysis:
             ratios = {name: shift - value for name, value in ratios.items()}
         return weigh_ratio(ratios, resamples=self.resamples, seed=self.seed)
 
-    def _sums_of(self, key: Key, samples: Samples) -> FloatArray:
+    def _sums_of(self, key: Key) -> FloatArray:
+        """Return resampled sums; those of the metric's other variants, wanted next, cost hardly more."""
         if key not in self._sums:
-            statistics = by_cluster(samples)
-            self._sums[key] = self._resamples(statistics.shape[0]).sums(statistics)
+            self.prepare([key[0]], key[2])
         return self._sums[key]
 
     def _resamples(self, units: int) -> Resamples:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,8 +19,9 @@ if TYPE_CHECKING:
     from harness.gating.verdict import CheckResult, GateResult
 
 BaselinesFolder = Annotated[
-    Path | None, typer.Option("--baselines", help="Folder of the baselines [default: ./baselines or HARNESS_BASELINES]")
+    Path | None, typer.Option("--baselines", help="Folder of the baselines (else HARNESS_BASELINES or ./baselines)")
 ]
+LOG_WIDTH = 160  # of a CI's log, which is no terminal and folds nothing
 COLOURS = {"pass": "green", "fail": "red", "error": "red", "inconclusive": "yellow"}
 
 baseline_app = typer.Typer(no_args_is_help=True, help="Accept a run as a named baseline, and show what was accepted.")
@@ -28,7 +32,7 @@ def gate(
     run: Annotated[Path, typer.Argument(help="Run folder")],
     thresholds: Annotated[str, typer.Option(help="Thresholds file, or a shipped one: adapter-release, quickstart")],
     baseline: Annotated[str | None, typer.Option(help="Run folder or accepted name to be held against")] = None,
-    candidate: Annotated[str | None, typer.Option(help="Variant to be judged [default: the file's]")] = None,
+    candidate: Annotated[str | None, typer.Option(help="Variant to be judged (else the file's)")] = None,
     explain: Annotated[str | None, typer.Option(metavar="CHECK", help="Print one check's computation")] = None,
     baselines: BaselinesFolder = None,
 ) -> None:
@@ -54,7 +58,7 @@ def accept(
     redact_text: Annotated[
         bool, typer.Option("--redact-text", help="Keep numbers only, no prompts or replies")
     ] = False,
-    who: Annotated[str | None, typer.Option(help="Who accepts [default: the user's login name]")] = None,
+    who: Annotated[str | None, typer.Option(help="Who accepts (else the login name)")] = None,
     baselines: BaselinesFolder = None,
 ) -> None:
     """Copy a finished run to a name that later runs are held against."""
@@ -96,7 +100,7 @@ def show(
 def init(
     run: Annotated[Path, typer.Argument(help="A finished run folder")],
     out: Annotated[Path, typer.Option(help="File to write")] = Path("thresholds.yaml"),
-    candidate: Annotated[str | None, typer.Option(help="Variant to be judged [default: the first adapter]")] = None,
+    candidate: Annotated[str | None, typer.Option(help="Variant to be judged (else the first adapter)")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file where there is one")] = False,
 ) -> None:
     """Write a first thresholds file from what a run measured, with a comment for every line to think about."""
@@ -145,13 +149,14 @@ def _print_table(console: Console, result: GateResult) -> None:
     if not result.checks:
         return
     table = Table(title=None, pad_edge=False)
-    for heading in ("verdict", "check", "of", "measured", "asked for", "n"):
+    for heading in ("verdict", "check", "metric", "of", "measured", "asked for", "n"):
         table.add_column(heading, overflow="fold", justify="right" if heading == "n" else "left")
     for check in result.checks:
         verdict = check.verdict if check.severity == "fail" else f"{check.verdict} (warn)"
         against = f" / {check.against}" if check.against else ""
         part = f" [{check.slice}]" if check.slice else ""
-        cells = (check.id, check.candidate + against + part, interval_text(check), check.requirement, str(check.n))
+        of = check.candidate + against + part
+        cells = (check.id, check.metric, of, interval_text(check), check.requirement, str(check.n))
         shown = (Text(_plain(cell)) for cell in cells)
         table.add_row(Text(verdict, style=COLOURS[check.verdict]), *shown)
     console.print(table)
@@ -193,4 +198,9 @@ def _plain(text: str) -> str:
 def _console() -> Console:
     from rich.console import Console
 
-    return Console(highlight=False, markup=False, emoji=False)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show "≥" gets "?" and not a traceback
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = LOG_WIDTH
+    return console

@@ -96,7 +96,10 @@ def dialogue_config(config: RunConfig, resolved: ResolvedVariants) -> DialogueCo
     source = split.source
     if resolved.folder is not None and (resolved.folder / source).exists():
         source = str(resolved.folder / source)
-    return DialogueConfig(source=source, split="test", salt=split.salt, columns=ColumnMap(**split.columns))
+    # A column that is named must be there; one left at its default need not.
+    defaults = ColumnMap().model_dump()
+    named = {key: column for key, column in split.columns.items() if column != defaults.get(key)}
+    return DialogueConfig(source=source, split="test", salt=split.salt, columns=ColumnMap(**named))
 
 
 def render_rows(dialogues: tuple[Dialogue, ...], template: Template, tokenizer: Any = None) -> tuple[DialogueRow, ...]:

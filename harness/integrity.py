@@ -16,7 +16,14 @@ from pathlib import Path
 from harness.errors import InputError
 from harness.store import DialogueRow, RunFolder, RunManifest
 
-PATTERNS = ("dialogues.jsonl", "summary.json", "memory.json", "replies/*.jsonl", "records/*/*.jsonl")
+PATTERNS = (
+    "dialogues.jsonl",
+    "summary.json",
+    "memory.json",
+    "roofline.json",
+    "replies/*.jsonl",
+    "records/*/*.jsonl",
+)
 REFERENCES = "content:references"
 PROMPTS = "content:prompts"
 CONTENTS = (REFERENCES, PROMPTS)

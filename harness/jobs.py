@@ -16,6 +16,7 @@ from harness.errors import InputError, did_you_mean
 from harness.overrides import apply_overrides
 from harness.passes.base import Progress
 from harness.progress import SilentProgress
+from harness.quiet import quiet_libraries
 from harness.runner import check_belongs
 from harness.runner import run as measure_and_finish
 from harness.store import RunFolder
@@ -61,6 +62,7 @@ def run(
     Returns the run folder. Raises InputError (nothing was written) or HarnessError (what was measured is kept).
     """
     said = progress or SilentProgress()
+    quiet_libraries()
     beside: Path | None = None
     if isinstance(config, RunConfig):
         chosen = config

@@ -107,7 +107,7 @@ def measure(folder: RunFolder, prepared: Prepared, progress: Progress) -> None:
     try:
         progress.note("Checking the variants before the long work.")
         sanity = check_variants(
-            prepared.variants, pool, prepared.dialogues.rows, allow_base_mismatch=config.allow_base_mismatch
+            prepared.variants, pool, allow_base_mismatch=config.allow_base_mismatch
         )
         manifest = manifest.model_copy(update={"sanity": sanity})
         folder.write_manifest(manifest)

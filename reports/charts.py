@@ -12,22 +12,29 @@ from reports.latency_view import read_timed
 from reports.memory_view import Memory, read_memory
 from reports.view import LIKELIHOOD, OVERLAP, RunView
 
+Stacks = tuple[tuple[Chart, ...], ...]
+
 
 @dataclass(frozen=True)
 class Charts:
-    """Charts by section; ``absent`` says for a section without charts what was not measured."""
+    """Charts by section, in one or two stacks that stand beside each other where there is room.
 
-    sections: Mapping[str, tuple[Chart, ...]]
+    ``absent`` says for a section without charts what was not measured.
+    """
+
+    sections: Mapping[str, Stacks]
     absent: Mapping[str, str]
     memory: Memory
     timed_engines: tuple[str, ...] = field(default=())
 
 
+_NOT_COMPARED = ("fidelity", "memory")  # fidelity compares already; memory is measured, not sampled
 _ABSENT = {
     "forest": "There is nothing to draw: the run compares no two variants.",
     "quality": "The quality of replies was not measured in this run.",
     "safety": "Safety rules were not applied in this run.",
-    "fidelity": "No two variants were compared token by token in this run (the fidelity pass was not asked for, or there is no pair).",
+    "fidelity": "No two variants were compared token by token in this run (the fidelity pass was not asked "
+    "for, or there is no pair).",
     "latency": "Latency was not measured in this run.",
     "memory": "Memory was not measured in this run.",
     "training": "The run holds no training curves: the variants were trained elsewhere, or finetune left none.",
@@ -41,7 +48,7 @@ def draw(view: RunView) -> Charts:
     timed, memory = read_timed(view), read_memory(view)
     curves: Any = view.manifest.training.get("curves")
     found: dict[str, list[Chart | None]] = {
-        "forest": [forest.forest(view, family) for family in view.families if family != "fidelity"],
+        "forest": [forest.forest(view, family) for family in view.families if family not in _NOT_COMPARED],
         "quality": [quality.values(view, "quality", "Values with their intervals"), quality.wins(view)],
         "safety": [quality.values(view, "safety", "How often each rule fires")],
         "fidelity": [quality.divergence(view)],
@@ -55,9 +62,19 @@ def draw(view: RunView) -> Charts:
         "cost": [others.pareto(view, against="time"), others.pareto(view, against="memory")],
         "slices": [forest.slice_forest(view, name) for name in _sliced(view)],
     }
-    sections = {name: tuple(chart for chart in charts if chart) for name, charts in found.items()}
+    sections = {name: _stacks([chart for chart in charts if chart]) for name, charts in found.items()}
     absent = {name: _ABSENT[name] for name, charts in sections.items() if not charts and not view.names(name)}
     return Charts(sections, absent, memory, timed.engines)
+
+
+def _stacks(charts: list[Chart]) -> Stacks:
+    """Split charts, in their order, into two stacks of about the same height."""
+    if len(charts) < 2:
+        return (tuple(charts),) if charts else ()
+    heights = [chart.height + 150 for chart in charts]  # with title and caption
+    tallest = [max(sum(heights[:k]), sum(heights[k:])) for k in range(1, len(charts))]
+    split = tallest.index(min(tallest)) + 1
+    return tuple(charts[:split]), tuple(charts[split:])
 
 
 def _sliced(view: RunView) -> list[str]:

@@ -1,7 +1,7 @@
 """The dialogues that the page shows, each with its replies side by side: which are chosen, in what order, cut how.
 
-By default the 200 on which the candidate fell furthest behind the reference variant and 50 random ones of the rest; what
-was left out is said. Long texts are cut visibly so that the whole page stays small.
+By default the 200 on which the candidate fell furthest behind the reference variant and 50 random ones of the rest;
+what was left out is said. Long texts are cut visibly so that the whole page stays small.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from harness.store import DialogueRow, ReplyRow
 from reports.diff import Segment, words_unlike
 from reports.escape import cut, shorten, visible
-from reports.numbers import decimals, is_share, plain, size
+from reports.numbers import brief, is_share, plain, size
 from reports.view import LIKELIHOOD, OVERLAP, RunView
 
 TEXT_BUDGET = 1_300_000  # characters of dialogue and reply text on one page
@@ -115,9 +115,13 @@ def dialogue_cards(view: RunView, shown: Shown, *, text_budget: int = TEXT_BUDGE
     limit = _limit(view, chosen, text_budget)
     cards = tuple(_card(view, row, k, metric, flags, levels, limit) for k, row in enumerate(chosen))
     return DialogueCards(
-        cards=cards, total=len(view.dialogues), note=_note(view, shown, len(worst), len(chosen), metric), flags=tuple(flags),
-        levels=tuple(levels), measure=_measure(view, metric),
-    )  # fmt: skip
+        cards=cards,
+        total=len(view.dialogues),
+        note=_note(view, shown, len(worst), len(chosen), metric),
+        flags=tuple(flags),
+        levels=tuple(levels),
+        measure=_measure(view, metric),
+    )
 
 
 def _rank(value: float | None, position: int) -> tuple[int, float, int]:
@@ -177,11 +181,11 @@ def _flags(view: RunView, rows: Sequence[DialogueRow]) -> dict[str, int]:
 
 def _levels(view: RunView, rows: Sequence[DialogueRow]) -> dict[tuple[str, str], int]:
     """Number the values of every column that has few of them."""
-    if view.redacted:
-        return {}
     values: dict[str, Counter[str]] = {}
     for row in rows:
         for column, value in row.columns.items():
+            if view.redacted and column not in view.sliced_by:
+                continue
             values.setdefault(column, Counter())[_column_text(value)] += 1
     found = [
         (column, level)
@@ -211,12 +215,18 @@ def _text(text: str, limit: int, other: str | None = None) -> Text:
 
 
 def _card(
-    view: RunView, row: DialogueRow, number: int, metric: str | None, flags: Mapping[str, int],
-    levels: Mapping[tuple[str, str], int], limit: int,
-) -> Card:  # fmt: skip
+    view: RunView,
+    row: DialogueRow,
+    number: int,
+    metric: str | None,
+    flags: Mapping[str, int],
+    levels: Mapping[tuple[str, str], int],
+    limit: int,
+) -> Card:
     change = _raw_change(view, metric, row.id)
     oriented = _oriented(view, metric, row.id)
-    columns = () if view.redacted else tuple((str(key), _column_text(value)) for key, value in row.columns.items())[:12]
+    kept = [(str(key), value) for key, value in row.columns.items() if not view.redacted or key in view.sliced_by]
+    columns = tuple((key, _column_text(value)) for key, value in kept)[:12]
     unit = view.summary.metrics[metric].unit if metric else ""
     factor = 100.0 if is_share(unit) else 1.0
     return Card(
@@ -227,7 +237,7 @@ def _card(
         reference=None if view.redacted or row.reference is None else _text(row.reference, limit),
         columns=columns,
         replies=tuple(_reply(view, row, variant, flags, limit) for variant in view.variants if variant in view.replies),
-        change=plain(change * factor, decimals(change, None, None), signed=True) if change is not None else "",
+        change=brief(change * factor) if change is not None else "",
         sign="" if oriented is None else "better" if oriented > 0 else "worse" if oriented < 0 else "neutral",
         order=oriented,
         levels=tuple(levels[key] for key in columns if key in levels),
@@ -288,7 +298,7 @@ def _scores(view: RunView, reply: ReplyRow | None) -> str:
     """Return the reply's own values of the first few quality metrics."""
     if reply is None:
         return ""
-    shown = []
+    shown: list[str] = []
     for name in view.names("quality"):
         value = reply.scores.get(name)
         unit = view.summary.metrics[name].unit

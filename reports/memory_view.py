@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
@@ -55,7 +54,7 @@ class Memory:
 
     breakdowns: tuple[Breakdown, ...]
     fits: tuple[Fits, ...]
-    cards: tuple[float, ...]
+    cards: tuple[str, ...]
 
 
 def read_memory(view: RunView) -> Memory:
@@ -90,7 +89,7 @@ def _median(records: list[MemoryRecord], key: str) -> float | None:
     return median(values) if values else None
 
 
-def _fits(view: RunView) -> tuple[tuple[float, ...], tuple[Fits, ...]]:
+def _fits(view: RunView) -> tuple[tuple[str, ...], tuple[Fits, ...]]:
     path = view.folder.memory_path
     if not path.is_file():
         return (), ()
@@ -101,21 +100,17 @@ def _fits(view: RunView) -> tuple[tuple[float, ...], tuple[Fits, ...]]:
             f"{path} cannot be read ({str(error)[:80]}). Run the memory pass again to replace it."
         ) from error
     rows = raw.get("fits") if isinstance(raw, Mapping) else None
-    table: dict[tuple[str, str], dict[float, Mapping[str, Any]]] = defaultdict(dict)
+    cards: dict[str, None] = {}
+    found = []
     for row in rows if isinstance(rows, list) else ():
-        if isinstance(row, Mapping) and isinstance(row.get("card_gb"), (int, float)):
-            workload = f"batch {row.get('batch', '?')}, {row.get('context', '?')} tokens"
-            table[str(row.get("variant", "")), workload][float(row["card_gb"])] = row
-    cards = tuple(sorted({card for row in table.values() for card in row}))
+        if isinstance(row, Mapping) and isinstance(row.get("fits"), Mapping):
+            cards |= dict.fromkeys(str(card) for card in row["fits"])
+            found.append(row)
     fits = []
-    for (variant, workload), by_card in table.items():
-        needed = next((row.get("needed_mib") for row in by_card.values()), None)
+    for row in found:
+        needed = row.get("need_mib")
+        answers = tuple(answer if isinstance(answer := row["fits"].get(card), bool) else None for card in cards)
+        workload = f"batch {row.get('batch', '?')}, {row.get('context', '?')} tokens"
         shown = amount(float(needed), unit="MiB")[0] if isinstance(needed, (int, float)) else "–"
-        answers = tuple(_answer(by_card.get(card)) for card in cards)
-        fits.append(Fits(variant, workload, shown, answers))
-    return cards, tuple(fits)
-
-
-def _answer(row: Mapping[str, Any] | None) -> bool | None:
-    answer = row.get("fits") if row else None
-    return answer if isinstance(answer, bool) else None
+        fits.append(Fits(str(row.get("variant", "")), workload, shown, answers))
+    return tuple(cards), tuple(fits)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reports.gate_view import CheckView, GateView
-from reports.numbers import amount, is_share, plain, ratio, rounded, significant
+from reports.numbers import amount, brief, is_share, plain, ratio, rounded
 from reports.verdict_sentence import KEEPS, merge_kept
 from reports.view import LIKELIHOOD, MEMORY, OVERLAP, TIME, RunView
 from reports.words import OUTCOMES, Sign, listed, sentence_case, the
@@ -57,12 +57,11 @@ def _after_gate(view: RunView, gate: GateView) -> tuple[str, ...]:
         return (f"Do not release {name}: {_names([check.id for check in failed])} failed. {_where(failed)}".rstrip(),)
     if gate.verdict == "error":
         broken = gate.of("error")
-        reason = f" {broken[0].id}: {broken[0].message}" if broken and broken[0].message else ""
-        return (
-            f"Release nothing on this: {_names([check.id for check in broken]) or 'the gate'} could not be judged.{reason}",
-        )
+        reasons = [*gate.problems, *(f"{check.id}: {check.result.sentence}" for check in broken)]
+        what = _names([check.id for check in broken]) or "the run"
+        return (f"Release nothing on this: {what} could not be judged. {reasons[0] if reasons else ''}".rstrip(),)
     undecided = gate.of("inconclusive", warnings=False) or gate.of("inconclusive")
-    needed = max((check.needed_n or 0 for check in undecided), default=0)
+    needed = max((check.result.needed_n or 0 for check in undecided), default=0)
     more = f" About {rounded(needed)} held-out dialogues in all would decide." if needed else ""
     return (
         f"Do not release {name} on this evidence yet: {_names([check.id for check in undecided])} undecided.{more}",
@@ -111,7 +110,10 @@ def _which_to_serve(view: RunView) -> tuple[str, ...]:
         or unmerged.value < merged.value * 1.05
     ):
         return ()
-    text = f"To serve it, merge it: the same nll at {plain(merged.value, 2)} instead of {plain(unmerged.value, 2)} times the latency"
+    text = (
+        f"To serve it, merge it: the same nll at {plain(merged.value, 2)} instead of "
+        f"{plain(unmerged.value, 2)} times the latency"
+    )
     memory = view.measured(MEMORY)
     ours = view.estimate(memory, view.merged) if memory else None
     theirs = view.estimate(memory, view.candidate) if memory else None
@@ -146,15 +148,17 @@ def _change(view: RunView, name: str | None) -> KeyFigure | None:
     if row.relative:
         value, bounds = ratio(row.value, row.low, row.high)
     else:
-        digits = 1 if is_share(metric.unit) else min(4, significant(row.value, 2))
-        factor = 100.0 if is_share(metric.unit) else 1.0
-        value = plain(row.value * factor, digits, signed=True)
-        shown = [plain(bound * factor, digits, signed=True) for bound in (row.low, row.high) if bound is not None]
+        value = _brief(row.value, metric.unit)
+        shown = [_brief(bound, metric.unit) for bound in (row.low, row.high) if bound is not None]
         bounds = " to ".join(shown)
     title = sentence_case(f"{view.label(name)}, {view.candidate} − {row.against}")
     if row.relative:
         title = sentence_case(f"{view.label(name)}, {view.candidate} ÷ {row.against}")
     return KeyFigure(title, value, bounds, OUTCOMES[row.outcome])
+
+
+def _brief(value: float, unit: str) -> str:
+    return f"{plain(value * 100, 1, signed=True)} points" if is_share(unit) else brief(value)
 
 
 def _costs(view: RunView) -> list[KeyFigure | None]:

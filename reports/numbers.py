@@ -23,7 +23,7 @@ def unit_word(unit: str) -> str:
 
 
 def shared_decimals(triples: Iterable[tuple[float | None, float | None, float | None]], unit: str) -> int | None:
-    """Return the decimals for numbers that stand in one row: what the widest interval supports; None without intervals."""
+    """Return the decimals for numbers in one row: what the widest interval supports; None without intervals."""
     factor = 100.0 if is_share(unit) else 1.0
     found = [
         decimals(value * factor, low * factor, high * factor)
@@ -37,11 +37,11 @@ def shared_decimals(triples: Iterable[tuple[float | None, float | None, float | 
 
 def is_share(unit: str) -> bool:
     """Whether values of this unit are shares of one, which people read best as percent."""
-    return unit.lower() in {"rate", "share", "fraction", "proportion"}
+    return unit.lower() in {"rate", "fraction", "proportion"} or unit.lower().startswith("share")
 
 
 def plain(value: float | None, digits: int | None = None, *, signed: bool = False) -> str:
-    """Return a number with ``digits`` decimals (absent: three significant digits), thousands apart, and ``–`` for None."""
+    """Return a number with ``digits`` decimals (absent: three significant digits); ``–`` for None."""
     if value is None:
         return "–"
     if math.isnan(value) or math.isinf(value):
@@ -61,13 +61,26 @@ def significant(value: float, count: int) -> int:
     return min(6, max(0, count - 1 - math.floor(math.log10(abs(value)))))
 
 
+def share_of(unit: str) -> str:
+    """Return what a share is of, for an axis: ``percent of replies``."""
+    return f"percent of {unit.partition(' of ')[2] or 'replies'}"
+
+
+def brief(value: float | None, *, signed: bool = True) -> str:
+    """Return a difference as it stands in a sentence: two digits, but no more than hundredths where those say it."""
+    if value is None or not math.isfinite(value):
+        return plain(value)
+    digits = significant(value, 2) if abs(value) >= 0.1 else max(2, significant(value, 1))
+    return plain(value, min(4, digits), signed=signed)
+
+
 def decimals(value: float | None, low: float | None, high: float | None) -> int:
-    """Return the decimals that two significant digits of the interval's half-width need."""
+    """Return the decimals whose last place is at most a third of the interval's half-width: finer is noise."""
     if value is None:
         return 0
     if low is None or high is None or high <= low or not math.isfinite(high - low):
         return significant(value, 3)
-    return min(6, significant((high - low) / 2, 2), max(significant(value, 4), significant((high - low) / 2, 1)))
+    return min(6, max(0, math.ceil(-math.log10((high - low) / 6))))
 
 
 def amount(
@@ -79,7 +92,7 @@ def amount(
     signed: bool = False,
     digits: int | None = None,
 ) -> tuple[str, str]:
-    """Return value and interval as text, e.g. ``("0.289", "0.271 to 0.306")``; the interval is empty where there is none.
+    """Return value and interval as text, e.g. ``("0.289", "0.271 to 0.306")``; no interval is an empty text.
 
     Shares become percent (differences of shares: percentage points), MiB above 1,024 become GiB. ``digits``: decimals
     (absent: as many as the interval supports).
@@ -90,6 +103,8 @@ def amount(
     value, low, high = value * factor, _times(low, factor), _times(high, factor)
     if digits is None or suffix.strip() == "GiB":
         digits = decimals(value, low, high)
+        if is_share(unit):
+            digits = 1 if low is None or high is None else max(1, digits)
     shown = plain(value, digits, signed=signed) + suffix
     if low is None or high is None:
         return shown, ""

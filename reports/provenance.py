@@ -40,28 +40,38 @@ def provenance(view: RunView) -> Provenance:
     """Gather what ``run.json`` and the summary say about the run itself."""
     manifest, known = view.manifest, view.manifest.provenance
     run = [
-        ("run", view.name), ("state", manifest.state), ("started", manifest.started), ("finished", manifest.finished or "not finished"),
-        ("template", manifest.template or ""), ("template digest", manifest.template_digest or ""),
-        ("config digest", manifest.config_digest), ("reference variant", view.reference or ""), ("error", manifest.error or ""),
-    ]  # fmt: skip
+        ("run", view.name),
+        ("state", manifest.state),
+        ("started", manifest.started),
+        ("finished", manifest.finished or "not finished"),
+        ("template", manifest.template or ""),
+        ("template digest", manifest.template_digest or ""),
+        ("config digest", manifest.config_digest),
+        ("reference variant", view.reference or ""),
+        ("error", manifest.error or ""),
+    ]
     further = {key: value for key, value in known.items() if key not in _SHOWN_APART}
     facts = (
         Facts("Run", tuple((name, value) for name, value in run if value)),
         _facts("Versions", known.get("versions"), "No versions were recorded."),
         _facts("Machine", known.get("hardware"), "The machine was not recorded."),
-        _facts("State of the machine", known.get("machine_state"), "The state of the machine (clocks, temperature, other processes) was not recorded."),
+        _facts(
+            "State of the machine",
+            known.get("machine_state"),
+            "The state of the machine (clocks, temperature, other processes) was not recorded.",
+        ),
         _facts("Source code", known.get("git"), "No git commit was recorded."),
         _facts("Seeds", known.get("seeds"), "No seeds were recorded."),
         _facts("Digests of the inputs", manifest.digests, "No digests were recorded."),
         _facts("Held-out dialogues", manifest.held_out, "No counts were recorded."),
         *([_facts("Further", further, "")] if further else []),
-    )  # fmt: skip
+    )
     return Provenance(
         facts=facts,
         variants=tuple(_variant(row) for row in manifest.variants),
         sanity=tuple((check.ok, check.name, check.variant or "all", check.detail) for check in manifest.sanity),
         warnings=manifest.warnings,
-        events=tuple(_flat(event) for event in manifest.events[:200]),
+        events=tuple(_event(event) for event in manifest.events[:200]),
         coverage=tuple(_coverage(view)),
         config=shorten_block(json.dumps(manifest.config, indent=1, ensure_ascii=False, default=str)),
     )
@@ -84,6 +94,13 @@ def _flat(value: Any) -> str:
     if isinstance(value, float):
         return plain(value)
     return "not recorded" if value is None else shorten(str(value), 600)
+
+
+def _event(event: Mapping[str, Any]) -> str:
+    """Return what happened, and then its details."""
+    details = {key: value for key, value in event.items() if key != "kind"}
+    kind = str(event.get("kind", "event")).replace("_", " ")
+    return f"{kind} – {_flat(details)}" if details else kind
 
 
 def _variant(row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,15 +1,16 @@
 """From a run folder to one HTML file that needs nothing else: no network, no script, no torch.
 
-Templates escape everything (Jinja's autoescape), fail on names they do not know (StrictUndefined), and pass every string
-through ``escape.finalize``. Only two things reach the page unescaped: this package's own style sheet and script, and
-charts rebuilt from an allowlist (``figures.svg``). A Content-Security-Policy with their hashes forbids everything else.
+Templates escape everything (Jinja's autoescape), fail on names they do not know (StrictUndefined), and pass every
+string through ``escape.finalize``. Only two things reach the page unescaped: this package's own style sheet and
+script, and charts rebuilt from an allowlist (``figures.svg``). A Content-Security-Policy with their hashes forbids
+everything else.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,16 @@ from markupsafe import Markup
 
 from harness.store import RunFolder, write_text_atomically
 from reports.baseline import earlier_cells
+from reports.cells import comparison_table, gate_rows
 from reports.charts import draw
-from reports.dialogue_cards import TEXT_BUDGET, DialogueCards, Shown, dialogue_cards
+from reports.dialogue_cards import TEXT_BUDGET, Shown, dialogue_cards
 from reports.escape import finalize
-from reports.explain import not_covered, terms
+from reports.explain import not_covered, sights, terms
+from reports.fidelity_view import fidelity_rows, worst_layers
 from reports.next_step import key_figures, next_step, tone
 from reports.numbers import count, plain
 from reports.provenance import provenance
 from reports.slices import slice_tables
-from reports.tables import comparison_table, gate_rows
 from reports.text import summary_markdown
 from reports.verdict_sentence import verdict_sentence
 from reports.view import RunView, read_view
@@ -47,12 +49,22 @@ class Section:
 SECTIONS = tuple(
     Section(*pair)
     for pair in (
-        ("gate", "Gate"), ("comparison", "Comparison"), ("differences", "Differences"), ("quality", "Quality"),
-        ("safety", "Safety"), ("fidelity", "Fidelity"), ("latency", "Latency"), ("memory", "Memory"),
-        ("training", "Training"), ("cost", "Quality against cost"), ("slices", "Slices"), ("dialogues", "Dialogues"),
-        ("provenance", "Provenance"), ("reading", "How to read this page"),
+        ("gate", "Gate"),
+        ("comparison", "Comparison"),
+        ("differences", "Differences"),
+        ("quality", "Quality"),
+        ("safety", "Safety"),
+        ("fidelity", "Fidelity"),
+        ("latency", "Latency"),
+        ("memory", "Memory"),
+        ("training", "Training"),
+        ("cost", "Quality against cost"),
+        ("slices", "Slices"),
+        ("dialogues", "Dialogues"),
+        ("provenance", "Provenance"),
+        ("reading", "How to read this page"),
     )
-)  # fmt: skip
+)
 
 
 def render(
@@ -77,9 +89,13 @@ def render(
 
 
 def write_report(
-    folder: RunFolder, out: Path | None = None, *, baseline: RunFolder | None = None, redact_text: bool = False,
+    folder: RunFolder,
+    out: Path | None = None,
+    *,
+    baseline: RunFolder | None = None,
+    redact_text: bool = False,
     shown: Shown | None = None,
-) -> Path:  # fmt: skip
+) -> Path:
     """Write the report (by default ``report.html`` in the run folder) atomically and return its path."""
     path = out or folder.report_path
     write_text_atomically(path, render(folder, baseline=baseline, redact_text=redact_text, shown=shown))
@@ -96,12 +112,15 @@ def _facts(view: RunView, baseline: RunView | None) -> dict[str, Any]:
         "tone": tone(view),
         "gate_sign": VERDICTS[view.gate.verdict] if view.gate else None,
         "checks": gate_rows(view),
-        "groups": comparison_table(view, earlier_cells(view, baseline) if baseline else None),
+        "table": comparison_table(view, earlier_cells(view, baseline) if baseline else None),
         "baseline": baseline,
         "charts": draw(view),
+        "pairs": fidelity_rows(view),
+        "layers": worst_layers(view),
         "slices": slice_tables(view),
         "provenance": provenance(view),
         "terms": terms(view),
+        "sights": sights(view),
         "not_covered": not_covered(),
         "markdown": summary_markdown(view.folder, view=view),
     }
@@ -131,9 +150,13 @@ def render_page(template: str, facts: Mapping[str, Any]) -> str:
 
 def _environment() -> Environment:
     return Environment(
-        loader=PackageLoader("reports", "templates"), autoescape=True, undefined=StrictUndefined, finalize=finalize,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=PackageLoader("reports", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def _asset(name: str) -> str:
@@ -142,7 +165,8 @@ def _asset(name: str) -> str:
 
 # A square with two bars; as data, so that a browser has nothing to ask for.
 _ICON = (
-    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Crect width='16' height='16' rx='3'"
+    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Crect width='16' "
+    "height='16' rx='3'"
     " fill='%231f4e5f'/%3E%3Cpath d='M4 12V7h3v5zM9 12V4h3v8z' fill='%23fff'/%3E%3C/svg%3E"
 )
 
@@ -150,15 +174,18 @@ _ICON = (
 def _policy(style: str, script: str) -> str:
     """Return a policy that allows this style sheet and this script, and no request whatever."""
     rules = (
-        "default-src 'none'", f"style-src {_hash(style)}", f"script-src {_hash(script)}", "img-src data:", "base-uri 'none'",
-        "form-action 'none'", "require-trusted-types-for 'script'", "trusted-types 'none'",
-    )  # fmt: skip
+        "default-src 'none'",
+        f"style-src {_hash(style)}",
+        f"script-src {_hash(script)}",
+        "img-src data:",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "require-trusted-types-for 'script'",
+        "trusted-types 'none'",
+    )
     return "; ".join(rules)
 
 
 def _hash(text: str) -> str:
     digest = base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
     return f"'sha256-{digest}'"
-
-
-__all__: Iterable[str] = ("DialogueCards", "Shown", "render", "render_page", "write_report")

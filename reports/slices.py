@@ -6,8 +6,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from harness.store import SliceRow
+from reports.cells import difference_text
 from reports.numbers import plain
-from reports.tables import difference_text
 from reports.view import RunView
 from reports.words import OUTCOMES, Sign
 

@@ -1,207 +1,167 @@
-"""The comparison table and the gate's checks as rows of finished text; templates only lay them out."""
+"""The run's tables as CSV files, for people's own scripts and spreadsheets. They hold no dialogue or reply text."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
 
-from harness.store import ComparisonRow, EstimateRow
-from reports.gate_view import CheckView
-from reports.numbers import amount, is_share, plain, ratio, rounded, shared_decimals, significant, unit_word
-from reports.view import RunView
-from reports.words import FAMILIES, OUTCOMES, VERDICTS, Sign, direction, sentence_case
+from harness.store import RunFolder, write_text_atomically
+from reports.escape import shorten, visible
+from reports.view import RunView, read_view
 
-
-@dataclass(frozen=True)
-class Earlier:
-    """The same cell in the baseline run, and the difference to it where it could be computed."""
-
-    value: str
-    change: str = ""
-    interval: str = ""
-    sign: Sign | None = None
+Rows = list[Sequence[object]]
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One metric of one variant. ``order`` sorts; ``why`` says what an undecided comparison would take."""
+def write_csv(folder: RunFolder, out_dir: Path) -> tuple[Path, ...]:
+    """Write the run's tables as CSV files under ``out_dir`` and return their paths.
 
-    value: str
-    interval: str = ""
-    change: str = ""
-    change_interval: str = ""
-    sign: Sign | None = None
-    why: str = ""
-    notes: tuple[str, ...] = ()
-    order: float | None = None
-    earlier: Earlier | None = None
-
-
-@dataclass(frozen=True)
-class MetricRow:
-    """One metric over all variants."""
-
-    name: str
-    label: str
-    unit: str
-    direction: str
-    signature: str
-    conditions: str
-    heuristic: bool
-    units: str
-    cells: tuple[Cell, ...]
+    Text that a spreadsheet would take for a formula is written with an apostrophe in front.
+    """
+    view = read_view(folder)
+    tables = {
+        "values.csv": _values(view),
+        "comparisons.csv": _comparisons(view),
+        "slices.csv": _slices(view),
+        "dialogues.csv": _dialogues(view),
+        "gate.csv": _gate(view),
+    }
+    paths = []
+    for name, rows in tables.items():
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerows([[_spreadsheet(value) for value in row] for row in rows])
+        write_text_atomically(out_dir / name, buffer.getvalue())
+        paths.append(out_dir / name)
+    return tuple(paths)
 
 
-@dataclass(frozen=True)
-class Group:
-    """The metrics of one family."""
-
-    family: str
-    title: str
-    rows: tuple[MetricRow, ...]
+def _spreadsheet(value: object) -> object:
+    if not isinstance(value, str):
+        return "" if value is None else value
+    text = shorten(visible(value), 32_000)
+    return f"'{text}" if text[:1] in set("=+-@\t\r") else text
 
 
-@dataclass(frozen=True)
-class CheckRow:
-    """One check of the gate."""
+def _values(view: RunView) -> Rows:
+    rows: Rows = [
+        ("metric", "label", "unit", "higher_is_better", "variant", "value", "low", "high", "n", "method", "signature")
+    ]
+    for name, metric in view.summary.metrics.items():
+        for variant, row in metric.variants.items():
+            rows.append(
+                (
+                    name,
+                    metric.label,
+                    metric.unit,
+                    str(metric.higher_is_better),
+                    variant,
+                    row.value,
+                    row.low,
+                    row.high,
+                    row.n,
+                    row.method,
+                    metric.signature,
+                )
+            )
+    return rows
 
-    check: CheckView
-    sign: Sign
-    label: str
-    rule: str
-    figure: str
-    interval: str
-    needed: str
+
+def _comparisons(view: RunView) -> Rows:
+    keys = (
+        "metric",
+        "variant",
+        "against",
+        "value",
+        "low",
+        "high",
+        "n",
+        "mde",
+        "outcome",
+        "needed_n",
+        "p_value",
+        "wins",
+        "ties",
+        "losses",
+        "relative",
+        "method",
+    )
+    return [keys, *([getattr(row, key) for key in keys] for row in view.summary.comparisons)]
 
 
-def comparison_table(
-    view: RunView, earlier: Mapping[tuple[str, str], Earlier] | None = None, family: str | None = None
-) -> tuple[Group, ...]:
-    """Return the table's groups; with ``family`` only that one."""
-    families = [name for name in view.families if family in (None, name)]
-    return tuple(
-        Group(
-            name,
-            FAMILIES.get(name, sentence_case(name)),
-            tuple(_row(view, metric, earlier or {}) for metric in view.names(name)),
+def _slices(view: RunView) -> Rows:
+    rows: Rows = [
+        ("column", "level", "metric", "variant", "against", "value", "low", "high", "n", "outcome", "q_value")
+    ]
+    for row in view.summary.slices:
+        found = row.comparison
+        rows.append(
+            (
+                row.column,
+                row.level,
+                found.metric,
+                found.variant,
+                found.against,
+                found.value,
+                found.low,
+                found.high,
+                found.n,
+                found.outcome,
+                row.q_value,
+            )
         )
-        for name in families
+    return rows
+
+
+def _dialogues(view: RunView) -> Rows:
+    """One line a dialogue and variant, with every score and the rules that fired; texts stay in the run folder."""
+    names = [
+        name
+        for name in view.summary.metrics
+        if any(name in reply.scores for replies in view.replies.values() for reply in replies.values())
+    ]
+    rows: Rows = [("id", "variant", "reply_tokens", "finish", "nll", "reference_tokens", "error", "rules", *names)]
+    for dialogue in view.dialogues:
+        for variant, replies in view.replies.items():
+            reply = replies.get(dialogue.id)
+            if reply is None:
+                continue
+            rules = "; ".join(f"{finding.metric}: {finding.rule}" for finding in reply.findings)
+            rows.append(
+                (
+                    dialogue.id,
+                    variant,
+                    reply.reply_tokens,
+                    reply.finish,
+                    reply.nll,
+                    reply.reference_tokens,
+                    reply.error,
+                    rules,
+                    *(reply.scores.get(name) for name in names),
+                )
+            )
+    return rows
+
+
+def _gate(view: RunView) -> Rows:
+    keys = (
+        "id",
+        "metric",
+        "candidate",
+        "against",
+        "slice",
+        "rule",
+        "requirement",
+        "verdict",
+        "severity",
+        "scale",
+        "value",
+        "low",
+        "high",
+        "n",
+        "needed_n",
+        "sentence",
     )
-
-
-def _row(view: RunView, name: str, earlier: Mapping[tuple[str, str], Earlier]) -> MetricRow:
-    metric = view.summary.metrics[name]
-    sizes = sorted({row.n for row in metric.variants.values()})
-    unit = "" if is_share(metric.unit) or metric.unit == "MiB" else unit_word(metric.unit) or metric.unit
-    values = [(row.value, row.low, row.high) for row in metric.variants.values()]
-    compared = [row for variant in view.variants if (row := view.comparison(name, variant))]
-    digits = (
-        shared_decimals(values, metric.unit),
-        shared_decimals([(row.value, row.low, row.high) for row in compared], metric.unit),
-    )
-    return MetricRow(
-        name=name,
-        label=view.label(name),
-        unit="" if unit.casefold() == view.label(name).casefold() else unit,
-        direction=direction(metric.higher_is_better),
-        signature=metric.signature,
-        conditions=_conditions(metric.conditions),
-        heuristic=metric.heuristic,
-        units="n\u00a0=\u00a0" + "\u00a0to\u00a0".join(plain(float(size), 0) for size in {sizes[0]: 0, sizes[-1]: 0}) if sizes else "",
-        cells=tuple(_cell(view, name, variant, earlier.get((name, variant)), digits) for variant in view.variants),
-    )
-
-
-def _conditions(conditions: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in conditions.items() if not isinstance(value, (dict, list)))
-
-
-Digits = tuple[int | None, int | None]  # decimals of a row's values and of its differences
-
-
-def _cell(view: RunView, name: str, variant: str, earlier: Earlier | None, digits: Digits) -> Cell:
-    metric, row = view.summary.metrics[name], view.estimate(name, variant)
-    if row is None or row.value is None:
-        return Cell("", notes=row.warnings if row else (), earlier=earlier)
-    value, interval = amount(row.value, row.low, row.high, unit=metric.unit, digits=digits[0])
-    against = view.against_of(name, variant) if name.startswith("fidelity.") else None
-    notes = (*row.warnings, *([f"against {against}"] if against else []))
-    compared = view.comparison(name, variant)
-    if compared is None:
-        change = _quotient(view, name, variant, row) if name.startswith("memory.") else ""
-        return Cell(value, interval, change=change, notes=notes, order=row.value, earlier=earlier)
-    change, change_interval = difference_text(compared, metric.unit, digits[1])
-    return Cell(
-        value, interval, change, change_interval, OUTCOMES[compared.outcome], why_undecided(compared, metric.unit),
-        tuple(dict.fromkeys([*notes, *compared.warnings])), row.value, earlier,
-    )  # fmt: skip
-
-
-def _quotient(view: RunView, name: str, variant: str, row: EstimateRow) -> str:
-    reference = view.estimate(name, view.reference)
-    if variant == view.reference or reference is None or not reference.value or row.value is None:
-        return ""
-    return ratio(row.value / reference.value)[0]
-
-
-def difference_text(row: ComparisonRow, unit: str, digits: int | None = None) -> tuple[str, str]:
-    """Return a difference (or ratio) and its interval as text."""
-    if row.relative:
-        return ratio(row.value, row.low, row.high)
-    return amount(row.value, row.low, row.high, unit=unit, signed=True, digits=digits)
-
-
-def why_undecided(row: ComparisonRow, unit: str) -> str:
-    """Return what the data could have shown, and how many dialogues would decide, where it is undecided."""
-    if row.outcome != "undecided":
-        return ""
-    parts = []
-    if row.low is None or row.high is None:
-        parts.append("too few for an interval")
-    if row.mde is not None:
-        shown = (
-            f"{plain(row.mde * 100, 1)} %" if row.relative else amount(row.mde, unit=unit, signed=True)[0].lstrip("+")
-        )
-        parts.append(f"could have seen {shown}")
-    if row.needed_n is not None:
-        parts.append(f"about {rounded(row.needed_n)} would decide")
-    return "; ".join(parts)
-
-
-def _size(value: float, unit: str) -> str:
-    if is_share(unit):
-        return f"{plain(value * 100, 1)}\u00a0points"
-    return plain(value, min(4, significant(value, 2)))
-
-
-_RULES = {
-    "min": "at least",
-    "max": "at most",
-    "non_inferiority": "not worse by more than",
-    "no_regression": "no proven loss beyond",
-    "equivalence": "equal within",
-    "must_pass": "must pass",
-}
-
-
-def gate_rows(view: RunView) -> tuple[CheckRow, ...]:
-    """Return the gate's checks, those that decide the verdict first."""
-    if view.gate is None:
-        return ()
-    order = {"fail": 0, "error": 1, "inconclusive": 2, "pass": 3}
-    ranked = sorted(view.gate.checks, key=lambda check: (order[check.verdict], not check.stops))
-    return tuple(_check(view, check) for check in ranked)
-
-
-def _check(view: RunView, check: CheckView) -> CheckRow:
-    metric = view.metric(check.metric)
-    unit = metric.unit if metric else ""
-    compares = check.against is not None
-    figure, interval = amount(check.value, check.low, check.high, unit=unit, signed=compares)
-    limit = "" if check.limit is None else amount(check.limit, unit=unit)[0]
-    rule = " ".join(part for part in (_RULES.get(check.rule, check.rule), limit) if part)
-    if compares:
-        rule += f", against {check.against}"
-    needed = f"about {rounded(check.needed_n)} dialogues would decide" if check.needed_n else ""
-    return CheckRow(check, VERDICTS[check.verdict], view.label(check.metric), rule, figure, interval, needed)
+    checks = view.gate.checks if view.gate else ()
+    return [keys, *([getattr(check.result, key) for key in keys] for check in checks)]

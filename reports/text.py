@@ -1,25 +1,31 @@
-"""The same verdict and table as plain text, as Markdown and as CSV."""
+"""The same verdict and table as plain text for a terminal and as Markdown for an issue or a model card."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from harness.store import RunFolder, write_text_atomically
-from reports.escape import shorten, visible
+from harness.store import RunFolder
+from reports.cells import Cell, comparison_table, gate_rows
+from reports.escape import visible
 from reports.next_step import next_step
-from reports.tables import Cell, comparison_table, gate_rows
 from reports.verdict_sentence import verdict_sentence
 from reports.view import RunView, read_view
 
 _HEADLINES = (
-    "quality.rouge_1", "quality.rouge_2", "quality.rouge_l", "quality.bleu", "quality.chrf", "quality.nll",
-    "quality.perplexity", "latency.ttft_ms.p50", "latency.tpot_ms.p50", "latency.tokens_per_s",
-    "memory.peak_allocated_mib", "memory.peak_rss_mib",
-)  # fmt: skip
+    "quality.rouge_1",
+    "quality.rouge_2",
+    "quality.rouge_l",
+    "quality.bleu",
+    "quality.chrf",
+    "quality.nll",
+    "quality.perplexity",
+    "latency.ttft_ms.p50",
+    "latency.tpot_ms.p50",
+    "latency.tokens_per_s",
+    "memory.peak_allocated_mib",
+    "memory.peak_rss_mib",
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ def summary_rows(folder: RunFolder, *, everything: bool = False, view: RunView |
     """Return the verdict sentence, the next steps and the table's main rows (or all) as finished text."""
     view = view or read_view(folder)
     rows = []
-    for group in comparison_table(view):
+    for group in comparison_table(view).main:
         for row in group.rows:
             if everything or row.name in _HEADLINES or group.family in {"safety", "fidelity"}:
                 unit = f" ({row.unit})" if row.unit and row.unit != "%" else ""
@@ -82,21 +88,28 @@ def summary_markdown(folder: RunFolder, *, view: RunView | None = None) -> str:
     if checks:
         lines += ["", "#### Gate", ""]
         rows = [
-            (row.check.id, row.label, row.rule, f"{row.figure} ({row.interval})" if row.interval else row.figure,
-             f"{row.sign.shape} {row.sign.word}{'' if row.check.stops else ' (warning only)'}")
+            (
+                row.check.id,
+                row.label,
+                row.check.result.requirement,
+                f"{row.figure} ({row.interval})" if row.interval else row.figure,
+                f"{row.sign.shape} {row.sign.word}{'' if row.check.stops else ' (warning only)'}",
+            )
             for row in checks
-        ]  # fmt: skip
-        lines += _md_table(("check", "metric", "rule", "measured", "verdict"), rows)
+        ]
+        lines += _md_table(("check", "metric", "asked for", "measured", "verdict"), rows)
     manifest = view.manifest
     lines += [
         "",
         "Differences are to "
         + _plain_md(view.reference or "nothing")
         + "; intervals are two-sided, 95 %, over dialogues. "
-        "Overlap metrics and rules of thumb do not see whether a reply is right; no interval covers the luck of the training "
+        "Overlap metrics and rules of thumb do not see whether a reply is right; no interval covers the luck "
+        "of the training "
         "seed or the choice of the held-out set.",
         "",
-        f"Run {_plain_md(view.name)}, config {_plain_md(manifest.config_digest)}, template {_plain_md(manifest.template or 'none')}, "
+        f"Run {_plain_md(view.name)}, config {_plain_md(manifest.config_digest)}, template "
+        f"{_plain_md(manifest.template or 'none')}, "
         f"{len(view.dialogues)} dialogues, {_plain_md(manifest.finished or 'not finished')}.",
     ]
     return "\n".join(lines) + "\n"
@@ -124,86 +137,3 @@ def _plain_md(text: str) -> str:
     """Return text that Markdown takes literally: one line, no markup, no HTML, no links, mentions or references."""
     literal = " ".join(visible(text).split()).translate(_MARKS)
     return literal.replace("://", ":&#47;&#47;").replace("www.", "www&#46;")
-
-
-def write_csv(folder: RunFolder, out_dir: Path) -> tuple[Path, ...]:
-    """Write the run's tables as CSV files under ``out_dir`` and return their paths.
-
-    Text that a spreadsheet would take for a formula is written with an apostrophe in front.
-    """
-    view = read_view(folder)
-    tables = {
-        "values.csv": _values(view),
-        "comparisons.csv": _comparisons(view),
-        "slices.csv": _slices(view),
-        "dialogues.csv": _dialogues(view),
-        "gate.csv": _gate(view),
-    }
-    paths = []
-    for name, rows in tables.items():
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerows([[_spreadsheet(value) for value in row] for row in rows])
-        write_text_atomically(out_dir / name, buffer.getvalue())
-        paths.append(out_dir / name)
-    return tuple(paths)
-
-
-def _spreadsheet(value: object) -> object:
-    if not isinstance(value, str):
-        return "" if value is None else value
-    text = shorten(visible(value), 32_000)
-    return f"'{text}" if text[:1] in set("=+-@\t\r") else text
-
-
-Rows = list[Sequence[object]]
-
-
-def _values(view: RunView) -> Rows:
-    rows: Rows = [
-        ("metric", "label", "unit", "higher_is_better", "variant", "value", "low", "high", "n", "method", "signature")
-    ]
-    for name, metric in view.summary.metrics.items():
-        for variant, row in metric.variants.items():
-            rows.append((name, metric.label, metric.unit, str(metric.higher_is_better), variant, row.value, row.low, row.high,
-                         row.n, row.method, metric.signature))  # fmt: skip
-    return rows
-
-
-def _comparisons(view: RunView) -> Rows:
-    keys = ("metric", "variant", "against", "value", "low", "high", "n", "mde", "outcome", "needed_n", "p_value", "wins", "ties",
-            "losses", "relative", "method")  # fmt: skip
-    return [keys, *([getattr(row, key) for key in keys] for row in view.summary.comparisons)]
-
-
-def _slices(view: RunView) -> Rows:
-    rows: Rows = [
-        ("column", "level", "metric", "variant", "against", "value", "low", "high", "n", "outcome", "q_value")
-    ]
-    for row in view.summary.slices:
-        found = row.comparison
-        rows.append((row.column, row.level, found.metric, found.variant, found.against, found.value, found.low, found.high,
-                     found.n, found.outcome, row.q_value))  # fmt: skip
-    return rows
-
-
-def _dialogues(view: RunView) -> Rows:
-    """One line a dialogue and variant, with every score and the rules that fired; texts stay in the run folder."""
-    names = [name for name in view.summary.metrics if any(
-        name in reply.scores for replies in view.replies.values() for reply in replies.values())]  # fmt: skip
-    rows: Rows = [("id", "variant", "reply_tokens", "finish", "nll", "reference_tokens", "error", "rules", *names)]
-    for dialogue in view.dialogues:
-        for variant, replies in view.replies.items():
-            reply = replies.get(dialogue.id)
-            if reply is None:
-                continue
-            rules = "; ".join(f"{finding.metric}: {finding.rule}" for finding in reply.findings)
-            rows.append((dialogue.id, variant, reply.reply_tokens, reply.finish, reply.nll, reply.reference_tokens, reply.error,
-                         rules, *(reply.scores.get(name) for name in names)))  # fmt: skip
-    return rows
-
-
-def _gate(view: RunView) -> Rows:
-    keys = ("id", "metric", "variant", "against", "rule", "limit", "verdict", "severity", "value", "low", "high", "n", "needed_n",
-            "message")  # fmt: skip
-    return [keys, *([getattr(check, key) for key in keys] for check in (view.gate.checks if view.gate else ()))]

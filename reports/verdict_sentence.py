@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.store import ComparisonRow
-from reports.numbers import is_share, plain, significant, spelled
+from reports.numbers import brief, is_share, plain, significant, spelled
 from reports.view import LIKELIHOOD, OVERLAP, TIME, RunView
 from reports.words import listed, possessive, sentence_case, the
 
@@ -61,7 +61,10 @@ def quality(view: RunView) -> str:
         word = {"better": "closer to", "worse": "further from"}.get(outcomes.pop())
         if word:
             return f"{_closer(view, found, word)} ({figures})"
-        return f"{possessive(view.candidate)} replies are as close to the references as {possessive(view.reference)} ({figures})"
+        return (
+            f"{possessive(view.candidate)} replies are as close to the references as "
+            f"{possessive(view.reference)} ({figures})"
+        )
     halves = []
     for name, row in found:
         halves.append(
@@ -104,7 +107,9 @@ def _change(view: RunView, name: str, row: ComparisonRow) -> str:
 def _range(view: RunView, name: str, row: ComparisonRow) -> str:
     if row.low is None or row.high is None:
         return f"{view.label(name)}: too few dialogues for an interval"
-    return f"{view.label(name)} between {_signed(view, name, row.low, row)} and {_signed(view, name, row.high, row)}"
+    low, high = (_signed(view, name, bound, row) for bound in (row.low, row.high))
+    suffix = next((end for end in (" a token", " points", " times") if high.endswith(end)), "")
+    return f"{view.label(name)} between {low.removesuffix(suffix)} and {high}"
 
 
 def _undecided(view: RunView, found: list[tuple[str, ComparisonRow]]) -> str:
@@ -121,7 +126,7 @@ def _signed(view: RunView, name: str, value: float | None, row: ComparisonRow) -
     unit = metric.unit if metric else ""
     if is_share(unit):
         return f"{plain(value * 100, 1, signed=True)} points"
-    return plain(value, min(4, significant(value, 2)), signed=True) + (" a token" if "token" in unit else "")
+    return brief(value) + (" a token" if "token" in unit else "")
 
 
 def cost(view: RunView) -> str:
@@ -153,7 +158,7 @@ def _times(row: ComparisonRow, label: str, state: str) -> str:
 
 
 def merge_kept(view: RunView) -> Kept | None:
-    """Return how much of the adapter's nll gain over the reference variant the merged one keeps; None without a gain."""
+    """Return how much of the adapter's nll gain over the reference variant the merged one keeps, if it had any."""
     adapter, merged = view.candidate, view.merged
     gain = view.comparison("quality.nll", adapter)
     ours, theirs = view.estimate("quality.nll", merged), view.estimate("quality.nll", adapter)
@@ -183,7 +188,10 @@ def merge(view: RunView) -> str:
         return f"merging loses most of it ({share} is left)"
     if high < KEEPS:
         return f"merging loses part of it ({share} is left)"
-    return f"whether merging keeps it is undecided ({plain(low * 100, 0)} to {plain(high * 100, 0)}\u00a0% of the nll gain)"
+    return (
+        f"whether merging keeps it is undecided ({plain(low * 100, 0)} to {plain(high * 100, 0)}\u00a0% of "
+        "the nll gain)"
+    )
 
 
 def _merged_apart(view: RunView) -> str:
@@ -196,11 +204,13 @@ def _merged_apart(view: RunView) -> str:
 def safety(view: RunView) -> str:
     """Say which safety checks failed, which are undecided, and which rules fire more often than before."""
     rows = [(name, row) for name in view.names("safety") if (row := view.comparison(name, view.candidate))]
-    worse = [f"{view.label(name)} ({_signed(view, name, row.value, row)})" for name, row in rows if row.outcome == "worse"]
+    worse = [
+        f"{view.label(name)} ({_signed(view, name, row.value, row)})" for name, row in rows if row.outcome == "worse"
+    ]
     parts = [f"{the(view.candidate or '')} does worse on {listed(worse)}"] if worse else []
     checks = [check for check in view.gate.checks if check.metric.startswith("safety.")] if view.gate else []
     if checks:
-        units = max((check.n or 0 for check in checks), default=0)
+        units = max((check.result.n for check in checks), default=0)
         failed = [check.id for check in checks if check.verdict == "fail"]
         if failed:
             parts.append(f"failed safety checks: {listed(failed)}")

@@ -142,6 +142,14 @@ class RunView:
         return str(against) if against else self.counterpart(variant)
 
     @cached_property
+    def sliced_by(self) -> frozenset[str]:
+        """The columns that the run is sliced by: they stay where texts are left out."""
+        stats = self.manifest.config.get("stats")
+        columns = stats.get("slices") if isinstance(stats, Mapping) else None
+        asked = {str(column) for column in columns} if isinstance(columns, (list, tuple)) else set()
+        return frozenset(asked | {row.column for row in self.summary.slices})
+
+    @cached_property
     def missing(self) -> int:
         """How many dialogues of the run the candidate left unanswered, those skipped for a reason among them."""
         coverage = self.summary.coverage.get(self.candidate or self.reference or "")
@@ -156,6 +164,11 @@ def read_view(folder: RunFolder, *, redact_text: bool = False) -> RunView:
     names = [str(row.get("name")) for row in manifest.variants]
     replies = {name: {row.id: row for row in folder.replies(name)} for name in names}
     return RunView(
-        folder=folder, manifest=manifest, summary=summary, dialogues=dialogues, replies=replies,
-        gate=read_gate(folder.root / "gate.json"), redacted=redact_text,
-    )  # fmt: skip
+        folder=folder,
+        manifest=manifest,
+        summary=summary,
+        dialogues=dialogues,
+        replies=replies,
+        gate=read_gate(folder.root / "gate.json"),
+        redacted=redact_text,
+    )

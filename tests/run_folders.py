@@ -12,6 +12,7 @@ from harness import integrity
 from harness.metrics.loading import all_specs
 from harness.store import (
     DialogueRow,
+    FidelityRecord,
     LatencyRecord,
     MemoryRecord,
     ReplyRow,
@@ -54,6 +55,7 @@ def make_run(
     state: str = "complete",
     tokens_ms: Mapping[str, Sequence[float]] | None = None,
     rss_mib: Mapping[str, Sequence[float]] | None = None,
+    kl: Mapping[str, Sequence[float]] | None = None,
     columns: Mapping[str, Sequence[Any]] | None = None,
     ids: Sequence[str] | None = None,
     generation: Mapping[str, Any] | None = None,
@@ -65,7 +67,8 @@ def make_run(
     """Write a run folder and return it.
 
     ``values``: per-dialogue values of each variant and metric (default: ``random_values()``). ``tokens_ms``: of each
-    variant the milliseconds a token of each timed request. ``rss_mib``: peak RSS of each fresh process. ``columns``:
+    variant the milliseconds a token of each timed request. ``rss_mib``: peak RSS of each fresh process. ``kl``: of each
+    variant its divergence from the adapter at every token of each dialogue. ``columns``:
     the dialogues' further columns. ``unanswered``: dialogues that a variant has no reply to. Further keywords replace
     fields of ``run.json``. The summary is the project's own, of fewer resamples.
     """
@@ -86,6 +89,8 @@ def make_run(
             MemoryRecord(id=f"repeat-{number}", key="k", peak_rss_mib=size) for number, size in enumerate(sizes)
         ]
         write_rows(folder.records_path("memory", variant), rows_of_memory)
+    for variant, each in (kl or {}).items():
+        write_rows(folder.records_path("fidelity", variant), [_fidelity(*pair) for pair in zip(ids, each, strict=True)])
     facts: dict[str, Any] = {
         "state": state,
         "config": {
@@ -100,7 +105,7 @@ def make_run(
         "reference_variant": variants[0],
         "template": "know-medical",
         "template_digest": "1" * 64,
-        "provenance": {"hardware": HARDWARE, "git_commit": "0123abc"},
+        "provenance": {"hardware": HARDWARE, "git": {"commit": "0123abc", "dirty": False}},
         "started": "2025-01-01T00:00:00+00:00",
         **manifest,
     }
@@ -157,6 +162,20 @@ def _reply(name: str, position: int, metrics: Mapping[str, Sequence[float | None
         reference_tokens=REFERENCE_TOKENS,
         scores=scores,
         statistics=statistics,
+    )
+
+
+def _fidelity(name: str, kl: float) -> FidelityRecord:
+    return FidelityRecord(
+        id=name,
+        key="k",
+        against="adapter",
+        kl=(kl,) * REFERENCE_TOKENS,
+        agree=REFERENCE_TOKENS,
+        max_abs_dlogp=kl,
+        nll=50.0,
+        nll_against=50.0,
+        reference_tokens=REFERENCE_TOKENS,
     )
 
 

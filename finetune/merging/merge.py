@@ -58,7 +58,7 @@ def merge_adapter(base: str, adapter: Path, out: Path, options: MergeOptions | N
         writer = ShardWriter(folder, options.shard_bytes)
         tally = _Tally()
         seen: set[str] = set()
-        for name, tensor in stream_tensors(model):
+        for name, tensor in stream_tensors(model, job.device):
             seen.add(name)
             writer.add(job.merge_tensor(name, tensor, tally))
         unused = sorted(plan.touched() - seen)
@@ -172,7 +172,7 @@ class _Job:
         linear = name.endswith(".weight") and module in self.linear.quantized
         if change is None and not (linear and self.strategy != "original"):
             return {name: tensor.to(self.dtype)}
-        original = tensor.to(self.device).to(self.dtype)
+        original = tensor.to(self.dtype)
         trained, in_four_bits = original.float(), linear and self.quantization == "nf4"
         if in_four_bits:
             trained = self._through_four_bits(module, original).float()

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 DEFAULT_SHARD_BYTES = 1 << 30
 
 
-def stream_tensors(model: ModelArtifact) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield every tensor of a model, one file open at a time; raise InputError for one that is not finite."""
+def stream_tensors(model: ModelArtifact, device: str = "cpu") -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield every tensor of a model on ``device``, one file open at a time; raise InputError for one not finite."""
     import torch
     from safetensors import safe_open
 
     for path in model.files:
         with safe_open(str(path), framework="pt") as file:
             for name in sorted(name for name, place in model.file_of.items() if place == path):
-                tensor = file.get_tensor(name)
+                tensor = file.get_tensor(name).to(device)
                 if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
                     raise InputError(f"{path}: tensor '{name}' holds NaN or infinity.")
                 yield name, tensor
@@ -44,7 +44,9 @@ class ShardWriter:
     def add(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Take tensors (kept together in one shard) and save a shard where it is full."""
         for name, tensor in tensors.items():
-            self._pending[name] = tensor.detach().to("cpu").contiguous().clone()
+            # Tensors may share memory (4-bit code books do), which safetensors refuses to save.
+            own = tensor.detach().clone() if tensor.device.type == "cpu" else tensor.detach().to("cpu")
+            self._pending[name] = own.contiguous()
             self._pending_bytes += tensor.numel() * tensor.element_size()
         if self._pending_bytes >= self._shard_bytes:
             self._save_shard()

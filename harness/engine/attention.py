@@ -78,18 +78,29 @@ def attend_by_lengths(
     if slot_lengths is None or slot_starts is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     rows, heads, _, width = query.shape
-    output = torch.ops.aten._flash_attention_forward(
+    output = flash_attention(
         query.reshape(rows, heads, width),
         key.transpose(1, 2).reshape(rows * slot_columns, -1, width),  # views: slots lie one after another
         value.transpose(1, 2).reshape(rows * slot_columns, -1, width),
-        slot_starts[0],
-        slot_starts[1],
-        1,
+        slot_starts,
+        slot_lengths,
         slot_columns,
-        0.0,
-        False,
-        False,
-        scale=scaling,
-        seqused_k=slot_lengths,
-    )[0]
+        scaling,
+    )
     return output.view(rows, 1, heads, width), None
+
+
+def flash_attention(
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    starts: tuple[torch.Tensor, torch.Tensor],
+    lengths: torch.Tensor,
+    longest: int,
+    scaling: float | None,
+) -> torch.Tensor:
+    """Return attention [rows, heads, width] of one query a row over the first ``lengths[i]`` keys from its start on."""
+    output: torch.Tensor = torch.ops.aten._flash_attention_forward(
+        query, keys, values, *starts, 1, longest, 0.0, False, False, scale=scaling, seqused_k=lengths
+    )[0]
+    return output

@@ -68,6 +68,18 @@ class DecodingSettings:
 
 
 @dataclass
+class DecodingProfile:
+    """Where a decoder's time went. ``rows_computed`` counts idle rows too; captures are part of ``step_seconds``."""
+
+    prompt_tokens: int = 0
+    prefill_seconds: float = 0.0
+    steps: int = 0
+    rows_computed: int = 0
+    tokens: int = 0
+    step_seconds: float = 0.0
+
+
+@dataclass
 class _Row:
     request: Request
     submitted_ns: int
@@ -110,7 +122,8 @@ class SlotDecoder:
         self._prefill_tokens = prefill_tokens(loaded.model, loaded.device)
         self._live: dict[int, _Row] = {}  # by slot
         self._width = rows  # how many slots a step computes
-        self.graphs = GraphedStep(self._step, self._tokens, self._positions) if graphs else None
+        self.profile = DecodingProfile()
+        self.graphs = GraphedStep(self._step) if graphs else None
 
     def run(self, waiting: deque[Request]) -> Iterator[Reply]:
         """Yield replies as they finish. Requests leave ``waiting`` when they get a slot; see ``unfinished``."""
@@ -142,12 +155,16 @@ class SlotDecoder:
             self._chooser.forget(request.id)
             self._live[slot] = _Row(request, submitted)
         slot_of = dict(zip((request.id for request in taken), free, strict=False))
+        started = time.perf_counter()
         for batch in batches(taken, self._prefill_tokens):
             slots = [slot_of[request.id] for request in batch]
             chosen = self._prefill(slots, batch)
             now = time.perf_counter_ns()
-            for slot, token in zip(slots, chosen, strict=True):
-                yield from self._take(slot, token, now)
+            self.profile.prompt_tokens += sum(len(request) for request in batch)
+            self.profile.prefill_seconds += time.perf_counter() - started
+            replies = [self._take(slot, token, now) for slot, token in zip(slots, chosen, strict=True)]
+            yield from (reply for reply in replies if reply is not None)
+            started = time.perf_counter()
 
     def _prefill(self, slots: list[int], batch: list[Request]) -> list[int]:
         lengths = torch.tensor([len(request) for request in batch], device=self.device)
@@ -163,23 +180,29 @@ class SlotDecoder:
 
     def _advance(self) -> Iterator[Reply]:
         """Make one more token for every live row."""
-        window = self._window()
-        step = self.graphs or self._step
-        logits = step(self._width, window)
-        names = [self._live[slot].request.id if slot in self._live else None for slot in range(self._width)]
+        started = time.perf_counter()
+        width, live = self._width, len(self._live)
+        logits = (self.graphs or self._step)(width, self._window())
+        names = [] if self._chooser.greedy else self._names(width)
         chosen, seen = self._choose(logits, names)
-        self._tokens[: self._width] = chosen
+        self._tokens[:width] = chosen
         # An idle row would walk out of its slot: it stays at the last column.
-        self._positions[: self._width] = (self._positions[: self._width] + 1).clamp_(max=self.columns - 1)
-        tokens = seen.tolist()
+        self._positions[:width] = (self._positions[:width] + 1).clamp_(max=self.columns - 1)
+        tokens = seen.tolist()  # waits for the device
         now = time.perf_counter_ns()
-        ended: list[int] = []
-        for slot in list(self._live):
-            for reply in self._take(slot, tokens[slot], now):
-                ended.append(slot)
-                yield reply
+        replies = {slot: self._take(slot, tokens[slot], now) for slot in list(self._live)}
+        ended = [slot for slot, reply in replies.items() if reply is not None]
         if ended:
             self._positions[torch.tensor(ended, device=self.device)] = 0
+        self.profile.steps += 1
+        self.profile.rows_computed += width
+        self.profile.tokens += live
+        self.profile.step_seconds += time.perf_counter() - started
+        yield from (reply for reply in replies.values() if reply is not None)
+
+    def _names(self, width: int) -> list[str | None]:
+        """Return whose token each row makes (None: an idle row)."""
+        return [self._live[slot].request.id if slot in self._live else None for slot in range(width)]
 
     def _step(self, width: int, window: int) -> torch.Tensor:
         """Put the first ``width`` rows' newest tokens in and return the logits of the next; what a graph captures."""
@@ -201,23 +224,22 @@ class SlotDecoder:
             chosen = self._chooser.choose(torch.nan_to_num(logits), names)
         return chosen, torch.where(best.isfinite(), chosen, NOT_FINITE)
 
-    def _take(self, slot: int, token: int, now: int) -> Iterator[Reply]:
-        """Note a row's token; yield its reply, and free its slot, if that was the last."""
+    def _take(self, slot: int, token: int, now: int) -> Reply | None:
+        """Note a row's token; return its reply, and free its slot, if that was the last."""
         row = self._live[slot]
         row.stamps.append(now)
         if token == NOT_FINITE:
-            yield self._finish(slot, None, error="the logits are not finite")
-            return
+            return self._finish(slot, None, error="the logits are not finite")
         if token in self._ends:
-            yield self._finish(slot, "eos")
-            return
+            return self._finish(slot, "eos")
         row.tokens.append(token)
         text = self._stops.cut(row.tokens)
         if text is not None:
             row.tokens.pop()
-            yield self._finish(slot, "stop", text=text)
-        elif len(row.tokens) >= self.settings.max_new_tokens:
-            yield self._finish(slot, "length")
+            return self._finish(slot, "stop", text=text)
+        if len(row.tokens) >= self.settings.max_new_tokens:
+            return self._finish(slot, "length")
+        return None
 
     def _finish(
         self,

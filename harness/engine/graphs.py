@@ -18,13 +18,13 @@ STEPS_PER_NEW_SHAPE = 24  # a capture costs about as much as this many steps at 
 class GraphedStep:
     """Replays ``step(width, window)``; each shape is captured when first asked for.
 
-    ``tokens`` and ``positions`` are the buffers the step reads; warming up must not change them. A graph belongs to one
-    decoder, so to one variant: it cannot outlive the adapter that was on when it was captured.
+    The step may be run any number of times before its result is used: it reads its inputs from fixed buffers, writes
+    each row's own column and nothing else. A graph belongs to one decoder, so to one variant: it cannot outlive the
+    adapter that was on when it was captured.
     """
 
-    def __init__(self, step: Callable[[int, int], torch.Tensor], tokens: torch.Tensor, positions: torch.Tensor) -> None:
+    def __init__(self, step: Callable[[int, int], torch.Tensor]) -> None:
         self._step = step
-        self._inputs = (tokens, positions)
         self._graphs: dict[tuple[int, int], tuple[Any, torch.Tensor]] = {}
         self._memory = torch.cuda.graph_pool_handle()
         self.capture_seconds = 0.0
@@ -44,7 +44,6 @@ class GraphedStep:
 
     def _capture(self, width: int, window: int) -> tuple[Any, torch.Tensor]:
         started = time.perf_counter()
-        before = [buffer.clone() for buffer in self._inputs]
         # Libraries set up handles and workspaces on first use, which a capture may not contain.
         side: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
@@ -54,8 +53,6 @@ class GraphedStep:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._memory):
             logits = self._step(width, window)
-        for buffer, value in zip(self._inputs, before, strict=True):
-            buffer.copy_(value)
         torch.cuda.synchronize()
         self.capture_seconds += time.perf_counter() - started
         return graph, logits

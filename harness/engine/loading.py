@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from harness.artifacts import resolve_model
 from harness.engine.device import torch_dtype
 from harness.errors import InputError
 from harness.variants import Variant
@@ -21,16 +22,16 @@ def load_weights(variant: Variant, device: str) -> Any:
     """
     from transformers import AutoModelForCausalLM
 
-    options: dict[str, Any] = {"dtype": torch_dtype(variant.dtype), "use_safetensors": True}
-    options["local_files_only"] = Path(variant.model).exists()
-    quantization = None if own_quantization(variant.model) else _quantization(variant)
+    options: dict[str, Any] = {"dtype": torch_dtype(variant.dtype), "use_safetensors": True, "local_files_only": True}
+    path = str(resolve_model(variant.model))
+    quantization = None if own_quantization(path) else _quantization(variant)
     if quantization is not None:
         options["quantization_config"] = quantization
     # Quantised weights are placed while loading; on the CPU plain loading maps the file and is fastest.
     if quantization is not None or device.startswith("cuda"):
         options["device_map"] = {"": device}
     with _quiet(), _as_input_error(variant, "model", variant.model):
-        loaded: Any = AutoModelForCausalLM.from_pretrained(variant.model, output_loading_info=True, **options)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(path, output_loading_info=True, **options)
     model, report = loaded
     _refuse_incomplete(variant, report)
     return model.eval().requires_grad_(False)
@@ -42,7 +43,7 @@ def skeleton(model: str) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     with _quiet(), torch.device("meta"):
-        config = AutoConfig.from_pretrained(model, local_files_only=Path(model).exists())
+        config = AutoConfig.from_pretrained(resolve_model(model), local_files_only=True)
         auto: Any = AutoModelForCausalLM
         return auto.from_config(config)
 
@@ -52,7 +53,7 @@ def load_tokenizer(path: str) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(path, local_files_only=Path(path).exists())
+        return AutoTokenizer.from_pretrained(resolve_model(path), local_files_only=True)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} has no tokenizer that can be loaded: {_first_line(error)}") from error
 

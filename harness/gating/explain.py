@@ -11,7 +11,7 @@ def explain(check: CheckResult) -> list[str]:
     steps = [_question(check)]
     if check.n:
         steps.append(_measured(check))
-    if check.limit is not None and check.oriented_value is not None:
+    if check.oriented_limit is not None and check.oriented_value is not None:
         steps.append(_turned(check))
     if check.n and check.min_samples:
         relation = "≥" if check.n >= check.min_samples else "<"
@@ -47,11 +47,11 @@ def _measured(check: CheckResult) -> str:
 
 def _turned(check: CheckResult) -> str:
     better = {True: "higher is better", False: "lower is better", None: "neither direction is better"}
-    upper = "" if check.upper_limit is None else f" and {number(check.upper_limit)}"
+    upper = "" if check.upper_limit is None else f" and {number(-(check.oriented_limit or 0.0))}"
     return (
         f"Turned so that larger is better ({better[check.higher_is_better]}; the rule is {check.rule}): "
         f"value {number(check.oriented_value)}, L = {number(check.oriented_low)}, U = {number(check.oriented_high)}, "
-        f"limit m = {number(check.limit)}{upper}."
+        f"limit m = {number(check.oriented_limit)}{upper}."
     )
 
 
@@ -66,12 +66,12 @@ def _rule(check: CheckResult) -> list[str]:
             steps.append(
                 f"Holm's procedure divides the error by {check.holm_checks}: U at confidence "
                 f"1 − {number(1 - check.confidence)}/{check.holm_checks} is {number(check.holm_high)}; "
-                f"a larger loss is proven where that is below m = {number(check.limit)}."
+                f"a larger loss is proven where that is below m = {number(check.oriented_limit)}."
             )
         if check.smallest_loss is not None:
             steps.append(f"With so many {check.units}, {loss_text(check)} would have been found 80 times in 100.")
         return steps
     if check.upper_limit is not None:
         return ["Rule: L and U both between the limits pass; U below the lower or L above the upper one fails."]
-    low, high, limit = number(check.oriented_low), number(check.oriented_high), number(check.limit)
+    low, high, limit = number(check.oriented_low), number(check.oriented_high), number(check.oriented_limit)
     return [f"Rule: L ≥ m passes, U < m fails, else inconclusive. Here L = {low}, U = {high}, m = {limit}."]

@@ -63,6 +63,7 @@ def gather(question: Question) -> dict[str, Evidence]:
     does not exist. What exists and cannot be measured or compared becomes evidence with a ``problem``.
     """
     resolved = [_resolve(question, index, check) for index, check in enumerate(question.loaded.checks)]
+    question.run.statistics.prepare(one.check.metric for one in resolved if one.check.slice is None)
     tested = sum(one.check.rule == "no_regression" for one in resolved)
     return {one.check.id: _evidence(question, one, tested) for one in resolved}
 
@@ -77,7 +78,7 @@ def _resolve(question: Question, index: int, check: Check) -> Resolved:
         candidate = _known(check.candidate, run.variants, f"{where}: the run has no variant")
     if check.slice:
         column = next(iter(check.slice))
-        _known(column, run.columns, f"{loaded.where(*at, 'slice')}: the dialogues have no column")
+        _known(column, run.statistics.columns, f"{loaded.where(*at, 'slice')}: the dialogues have no column")
     resolved = Resolved(check, index, candidate, spec)
     return _against(question, resolved) if check.compares else resolved
 

@@ -14,7 +14,7 @@ from statistics import NormalDist
 
 from harness.gating.evidence import Evidence, Interval
 from harness.gating.policy import Check, Defaults, Policy
-from harness.gating.sentences import interval_text, listed, loss_text, requirement
+from harness.gating.sentences import interval_text, listed, loss_text, number, requirement
 from harness.gating.verdict import CheckResult, VerdictName
 
 POWER = 0.8
@@ -97,6 +97,7 @@ def _prepare(check: Check, defaults: Defaults, evidence: Evidence | None) -> Che
 
 def _result(check: Check, defaults: Defaults, evidence: Evidence, turned: Turned) -> CheckResult:
     low, high = turned.interval(evidence.interval)
+    upper = turned.upper_limit
     samples = check.min_samples or (1 if evidence.single else defaults.min_samples)
     return CheckResult(
         id=check.id,
@@ -123,8 +124,9 @@ def _result(check: Check, defaults: Defaults, evidence: Evidence, turned: Turned
         oriented_value=finite(turned.of(evidence.value)),
         oriented_low=finite(low),
         oriented_high=finite(high),
-        limit=turned.limit,
-        upper_limit=turned.upper_limit,
+        oriented_limit=turned.limit,
+        limit=turned.origin + turned.sign * turned.limit if upper is None else turned.origin - upper,
+        upper_limit=None if upper is None else turned.origin + upper,
         n=evidence.n,
         units=evidence.units,
         min_samples=samples,
@@ -172,7 +174,7 @@ def _hold_single_dialogues(result: CheckResult, evidence: Evidence, turned: Turn
 
 
 def _three_ways(result: CheckResult) -> CheckResult:
-    value, limit = result.oriented_value, result.limit
+    value, limit = result.oriented_value, result.oriented_limit
     assert value is not None  # _problem saw to it
     assert limit is not None
     low, high = (value, value) if result.judge == "point" else (result.oriented_low, result.oriented_high)
@@ -183,19 +185,27 @@ def _three_ways(result: CheckResult) -> CheckResult:
                 result, "inconclusive", f"{result.n} {result.units} give no interval that could show a loss."
             )
         return result.model_copy(update={"verdict": "pass"})  # Holm decides
-    upper = result.upper_limit
+    upper = None if result.upper_limit is None else -limit  # equivalence is the same on both sides
     if _beyond(high, limit, below=True) or (upper is not None and _beyond(low, upper, below=False)):
         return _decided(result, "fail", f"Asked for is {result.requirement}; {shown} rules it out.")
     if low is not None and low >= limit and (upper is None or (high is not None and high <= upper)):
         return _decided(result, "pass", f"Asked for is {result.requirement}; {shown} shows it.")
     if low is None or high is None:
-        return _decided(result, "inconclusive", f"{result.n} {result.units} give no interval to hold against it.")
+        return _decided(result, "inconclusive", _no_interval(result))
     needed = units_needed(result.n, value, low, high, limit, upper)
     how_many = (
         f"about {needed:,} {result.units} would decide it" if needed else "no number of dialogues would decide it"
     )
     sentence = f"Asked for is {result.requirement}; {shown} neither shows nor rules it out; {how_many}."
     return _decided(result, "inconclusive", sentence, needed_n=needed)
+
+
+def _no_interval(result: CheckResult) -> str:
+    why = f" {' '.join(result.warnings)}" if result.warnings else ""
+    return (
+        f"The value is {number(result.value)}, but {result.n} {result.units} give no interval to hold against "
+        f"{result.requirement}.{why} To judge the value alone, say 'judge: point'."
+    )
 
 
 def _beyond(end: float | None, limit: float, *, below: bool) -> bool:
@@ -278,7 +288,7 @@ def smallest_loss(result: CheckResult, mde: float | None, tested: int) -> float 
         if result.oriented_low is None or result.oriented_high is None:
             return None
         mde = (result.oriented_high - result.oriented_low) / (2 * plain) * (plain + power)
-    return abs(result.limit or 0.0) + abs(mde) * (divided + power) / (plain + power)
+    return abs(result.oriented_limit or 0.0) + abs(mde) * (divided + power) / (plain + power)
 
 
 def _decided(result: CheckResult, verdict: VerdictName, sentence: str, *, needed_n: int | None = None) -> CheckResult:

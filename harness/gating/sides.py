@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -22,6 +22,12 @@ Slice = tuple[str, str]
 class Statistics(Protocol):
     """The statistics of one run folder. ``difference`` is candidate − factor·other, paired by dialogue id."""
 
+    @property
+    def dialogue_ids(self) -> frozenset[str]: ...
+
+    @property
+    def columns(self) -> tuple[str, ...]: ...
+
     def estimate(
         self, metric: str, variant: str, *, confidence: float = 0.95, slice: Slice | None = None
     ) -> Estimate: ...
@@ -37,6 +43,8 @@ class Statistics(Protocol):
         slice: Slice | None = None,
         factor: float = 1.0,
     ) -> Difference: ...
+
+    def prepare(self, metrics: Iterable[str]) -> None: ...
 
     def unit_values(self, metric: str, variant: str) -> Mapping[str, float]: ...
 
@@ -58,19 +66,6 @@ class Side:
         named = [str(variant["name"]) for variant in self.manifest.variants if "name" in variant]
         return tuple(dict.fromkeys([*named, *self.summary.coverage]))
 
-    @cached_property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the columns that a slice may take."""
-        return tuple(dict.fromkeys([*(column for row in self.dialogues for column in row.columns), "length_bucket"]))
-
-    @cached_property
-    def dialogues(self) -> tuple[Any, ...]:
-        return tuple(self.folder.dialogues())
-
-    @cached_property
-    def dialogue_ids(self) -> frozenset[str]:
-        return frozenset(row.id for row in self.dialogues)
-
     def facts(self) -> RunFacts:
         """Return which run this is, for ``gate.json``."""
         return facts_of(self.folder, self.manifest)
@@ -80,8 +75,8 @@ class Side:
         label = f"{variant} of baseline {self.name}" if self.name else variant
         coverage = self.summary.coverage.get(variant)
         if coverage is None:
-            return Share(label, 0, len(self.dialogue_ids))
-        return Share(label, coverage.answered, max(coverage.dialogues, len(self.dialogue_ids)))
+            return Share(label, 0, len(self.statistics.dialogue_ids))
+        return Share(label, coverage.answered, max(coverage.dialogues, len(self.statistics.dialogue_ids)))
 
     def measured(self, metric: str, variant: str) -> str | None:
         """Return why this variant has no value of the metric, or None where it has one."""
@@ -96,7 +91,8 @@ class Side:
 
 def facts_of(folder: RunFolder, manifest: RunManifest) -> RunFacts:
     """Return which run a folder holds: its name, the digest of its run.json, its start and commit."""
-    commit = manifest.provenance.get("git_commit")
+    git = manifest.provenance.get("git")
+    commit = git.get("commit") if isinstance(git, dict) else None
     return RunFacts(
         name=folder.root.resolve().name,
         digest=integrity.file_digest(folder.manifest_path),
@@ -119,7 +115,7 @@ def incomparable(run: Side, variant: str, baseline: Side, against: str, metric: 
     for what, mine, theirs in _identities(run, baseline, metric):
         if mine != theirs:
             return f"The run has another {what} {of}: {_shown(mine)}, not {_shown(theirs)}."
-    if run.dialogue_ids != baseline.dialogue_ids:
+    if run.statistics.dialogue_ids != baseline.statistics.dialogue_ids:
         return _other_dialogues(run, baseline)
     for key, what in ((integrity.REFERENCES, "references"), (integrity.PROMPTS, "rendered prompts")):
         mine, theirs = run.manifest.digests.get(key), baseline.manifest.digests.get(key)
@@ -141,8 +137,8 @@ def _identities(run: Side, baseline: Side, metric: str) -> list[tuple[str, objec
 
 
 def _other_dialogues(run: Side, baseline: Side) -> str:
-    only_here = sorted(run.dialogue_ids - baseline.dialogue_ids)
-    only_there = sorted(baseline.dialogue_ids - run.dialogue_ids)
+    only_here = sorted(run.statistics.dialogue_ids - baseline.statistics.dialogue_ids)
+    only_there = sorted(baseline.statistics.dialogue_ids - run.statistics.dialogue_ids)
     example = listed(only_here or only_there, 3)
     return (
         f"The run's dialogues are not those of baseline {baseline.name}: {len(only_here)} are only in the run and "

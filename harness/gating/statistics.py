@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import cached_property
 
 from harness.analysis import Analysis
 from harness.gating.sides import Slice
 from harness.metrics.loading import all_specs
 from harness.metrics.registry import MetricSpec
+from harness.stats.power import fewest_units
 from harness.stats.samples import unit_values
 from harness.stats.types import Difference, Estimate, TimingSamples
 from harness.store import RunFolder, Summary
@@ -24,6 +26,21 @@ class RunStatistics:
 
     def __init__(self, folder: RunFolder, registry: Mapping[str, MetricSpec], resamples: int, seed: int) -> None:
         self.analysis = Analysis(folder, registry=registry, resamples=resamples, seed=seed)
+
+    @cached_property
+    def dialogue_ids(self) -> frozenset[str]:
+        """Ids of all dialogues of the run, answered or not."""
+        return frozenset(self.analysis.measured.units.ids)
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns that a slice may take."""
+        return self.analysis.measured.units.columns
+
+    def prepare(self, metrics: Iterable[str]) -> None:
+        """Resample what several checks will ask for in one go, which is faster than one after another."""
+        measured = set(self.analysis.metric_names())
+        self.analysis.prepare(dict.fromkeys(metric for metric in metrics if metric in measured))
 
     def estimate(self, metric: str, variant: str, *, confidence: float = 0.95, slice: Slice | None = None) -> Estimate:
         """Return a variant's value of the metric with its interval."""
@@ -55,8 +72,13 @@ class RunStatistics:
             slice=slice,
             factor=factor,
         )
+        if found.low is not None or found.high is not None:
+            return found
+        if found.relative and found.value is not None and found.n >= fewest_units(confidence):
+            # All ratios are alike (the same stamps, or scaled ones): order statistics bound their median by itself.
+            return replace(found, low=found.value, high=found.value, method="order statistics", warnings=())
         mine, others = self._repeats(metric, variant), theirs._repeats(metric, against)
-        if found.low is not None or found.high is not None or min(len(mine), len(others)) < 2:
+        if min(len(mine), len(others)) < 2:
             return found
         low, high = min(mine) - factor * max(others), max(mine) - factor * min(others)
         return replace(found, low=low, high=high, method=_range_of(found.n), warnings=())

@@ -21,8 +21,8 @@ class CheckResult(Row):
     """One check's verdict with every number behind it.
 
     ``value``, ``low``, ``high`` are as measured (``scale``: value, difference or ratio) at ``confidence``.
-    ``oriented_*`` are the same turned so that larger is better, with ``limit`` the m they are held against; for
-    equivalence ``upper_limit`` is the other end. ``requirement`` is the limit in words, in the metric's own unit.
+    ``limit`` is what they are held against, in the same terms (for equivalence the lower of two; ``upper_limit`` is the
+    other), and ``requirement`` says it in words. ``oriented_*`` are the same numbers turned so that larger is better.
     """
 
     id: str
@@ -49,6 +49,7 @@ class CheckResult(Row):
     oriented_value: float | None = None
     oriented_low: float | None = None
     oriented_high: float | None = None
+    oriented_limit: float | None = None
     limit: float | None = None
     upper_limit: float | None = None
     n: int = 0

@@ -30,11 +30,11 @@ class Replies:
 
     def names(self) -> set[str]:
         """Return every metric that some reply of some variant carries."""
-        return {name for variant in self._variants for name in self._names_of(variant)}
+        return {name for variant in self._variants for name in self.names_of(variant)}
 
     def variants(self, metric: str) -> tuple[str, ...]:
         """Return the variants whose replies carry the metric."""
-        return tuple(variant for variant in self._variants if metric in self._names_of(variant))
+        return tuple(variant for variant in self._variants if metric in self.names_of(variant))
 
     def samples(self, spec: MetricSpec, variant: str) -> Samples:
         """Return one row a dialogue of the run, not defined where the reply has no value.
@@ -62,7 +62,8 @@ class Replies:
             unit_values=shown,
         )
 
-    def _names_of(self, variant: str) -> set[str]:
+    def names_of(self, variant: str) -> set[str]:
+        """Return every metric that some reply of the variant carries."""
         if variant not in self._names:
             rows = self.rows(variant).values()
             names = (*(row.scores.keys() for row in rows), *(row.statistics.keys() for row in rows))

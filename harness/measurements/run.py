@@ -115,7 +115,9 @@ class Measurements:
         if variant not in self.variants:
             hint = did_you_mean(variant, self.variants) or f" It has {', '.join(self.variants)}."
             raise InputError(f"{self.folder.root} has no variant '{variant}'.{hint}")
-        return variant in self.variants_of(metric)
+        if self.spec(metric).family in ("fidelity", "latency", "memory"):
+            return variant in self.variants_of(metric)
+        return metric in self.replies.names_of(variant)
 
     def unit_ids(self, metric: str, variant: str) -> tuple[str, ...]:
         """Return the ids of the units (dialogues, requests or repeats) that have a value, sorted."""

@@ -8,6 +8,9 @@ from harness.metrics.lexicons import word_set
 from harness.metrics.reading import Match, Reading
 
 Status = Literal["affirmed", "negated", "historic", "hypothetical"]
+CLINICIANS = frozenset({"doctor", "physician", "clinician", "nurse", "assistant", "therapist"})
+SPEAKERS = CLINICIANS | {"patient", "family", "mother", "father", "user", "human"}
+LONGEST_SPEECH = 400  # words looked back over for the speaker's name
 REACH = 8  # words between a cue and what it negates
 REACH_AFTER = 4
 PUNCTUATION = frozenset(".!?;:,()\n")
@@ -28,8 +31,10 @@ def status(reading: Reading, match: Match) -> Status:
 def negated(reading: Reading, match: Match, reach: int = REACH, stops: frozenset[str] = frozenset()) -> bool:
     """Return whether a cue in front of the match negates it; a word of ``stops`` ends the cue's reach as well."""
     for kind in ("negation", "negation_of_verb"):
-        for cue in reading.of(kind):
+        for cue in reversed(reading.within(kind, reading.sentence[match.first])):
             if cue.last >= match.first:
+                continue
+            if match.first - cue.last > 3 * reach:  # too far even if every other token is a comma
                 break
             if reading.clause[cue.first] != reading.clause[match.first] or _is_pseudo(reading, cue):
                 continue
@@ -45,10 +50,19 @@ def negated(reading: Reading, match: Match, reach: int = REACH, stops: frozenset
     return False
 
 
+def said_by_clinician(reading: Reading, match: Match) -> bool:
+    """Return whether the last speaker named before the match ("Doctor:") is no patient: doctors ask and explain."""
+    words = reading.words
+    for place in range(match.first - 1, max(match.first - LONGEST_SPEECH, 0), -1):
+        if words[place] == ":" and words[place - 1] in SPEAKERS:
+            return words[place - 1] in CLINICIANS
+    return False
+
+
 def _negated(reading: Reading, match: Match) -> bool:
     if negated(reading, match):
         return True
-    for cue in reading.of("negation_after"):
+    for cue in reading.within("negation_after", reading.sentence[match.first]):
         gap = reading.words[match.last + 1 : cue.first]
         if (
             cue.first > match.last
@@ -60,15 +74,17 @@ def _negated(reading: Reading, match: Match) -> bool:
 
 
 def _is_pseudo(reading: Reading, cue: Match) -> bool:
-    return any(pseudo.first <= cue.first and cue.last <= pseudo.last for pseudo in reading.of("pseudo_negation"))
+    nearby = reading.within("pseudo_negation", reading.sentence[cue.first])
+    return any(pseudo.first <= cue.first and cue.last <= pseudo.last for pseudo in nearby)
 
 
 def _ended(reading: Reading, after: int, before: int) -> bool:
-    return any(after < end.first and end.last < before for end in reading.of("termination"))
+    nearby = reading.within("termination", reading.sentence[after])
+    return any(after < end.first and end.last < before for end in nearby)
 
 
 def _near(reading: Reading, match: Match, lexicon: str, reach: int) -> bool:
-    for cue in reading.of(lexicon):
+    for cue in reading.within(lexicon, reading.sentence[match.first]):
         if reading.clause[cue.first] != reading.clause[match.first]:
             continue
         before, after = match.first - cue.last - 1, cue.first - match.last - 1
@@ -81,22 +97,16 @@ def _near(reading: Reading, match: Match, lexicon: str, reach: int) -> bool:
 
 def _hypothetical(reading: Reading, match: Match) -> bool:
     return any(
-        cue.last < match.first
-        and reading.sentence[cue.first] == reading.sentence[match.first]
-        and not _ended(reading, cue.last, match.first)
-        for cue in reading.of("hypothetical")
+        cue.last < match.first and not _ended(reading, cue.last, match.first)
+        for cue in reading.within("hypothetical", reading.sentence[match.first])
     )
 
 
 def _general_question(reading: Reading, match: Match) -> bool:
-    """Return whether the match stands in a question that speaks of nobody in front of it ("Is chest pain serious?")."""
-    sentence = reading.sentence[match.first]
-    end = match.last
-    while end + 1 < len(reading.words) and reading.sentence[end + 1] == sentence:
-        end += 1
+    """Return whether the match stands in a question of the doctor, or one about nobody ("Is chest pain serious?")."""
+    start, end = reading.bounds(match)
     if reading.words[end] != "?":
         return False
-    start = match.first
-    while start > 0 and reading.sentence[start - 1] == sentence:
-        start -= 1
+    if said_by_clinician(reading, match):
+        return True
     return not word_set("people.txt").intersection(reading.words[start : match.first])

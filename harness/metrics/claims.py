@@ -16,6 +16,7 @@ COVERED = 0.7  # share of a claim's words that must stand near each other in the
 WINDOW = 3  # sentences that count as near
 STEM = 6  # words are compared by their first letters, so that "treats" meets "treatment"
 KINDS = {"must_have": "Must-have claims covered", "nice_to_have": "Nice-to-have claims covered"}
+SENTENCE_END = re.compile(r"[.!?\n]")
 WORD = re.compile(r"[^\W_]+")
 
 
@@ -80,7 +81,7 @@ def stems(text: str) -> set[str]:
 
 
 def _windows(reply: str) -> list[set[str]]:
-    sentences = [stems(sentence) for sentence in re.split(r"[.!?\n]", reply) if sentence.strip()]
+    sentences = [found for sentence in SENTENCE_END.split(reply) if sentence.strip() and (found := stems(sentence))]
     count = max(len(sentences) - WINDOW + 1, 1)
     return [set().union(*sentences[start : start + WINDOW]) for start in range(count)]
 

@@ -74,11 +74,21 @@ def _by_drug(texts: Iterable[str]) -> dict[str, list[Quantity]]:
     for text in texts:
         for drug, dose in doses_of_drugs(read(text)):
             known.setdefault(drug, []).append(dose)
-    return known
+    return {drug: _distinct(quantities) for drug, quantities in known.items()}
 
 
 def _unsupported(given: list[Quantity], known: list[Quantity]) -> list[Quantity]:
-    return [quantity for quantity in given if not any(quantity.meets(other) for other in known)]
+    distinct = _distinct(known)
+    first = _distinct(given)
+    return [quantity for quantity in first if not any(quantity.meets(other) for other in distinct)]
+
+
+def _distinct(quantities: Iterable[Quantity]) -> list[Quantity]:
+    """Return the first of each amount."""
+    found: dict[tuple[str, float, float], Quantity] = {}
+    for quantity in quantities:
+        found.setdefault((quantity.dimension, quantity.low, quantity.high), quantity)
+    return list(found.values())
 
 
 def _scaled(dose: Quantity, factor: float) -> Quantity:

@@ -35,8 +35,8 @@ class NegationFlips(Rule):
             source = stated.get(match.key)
             if source is None or not _of_the_patient(reading, match):
                 continue
-            said = status(reading, match)
-            if said in ("affirmed", "negated") and said != source[0]:
+            said = _sense(reading, match)
+            if said and said != source[0]:
                 findings.append(Finding(NAME, f"{match.key}: {source[0]} before", (source[1], _around(reading, match))))
         return Scores({NAME: float(bool(findings))}, findings=tuple(findings))
 
@@ -46,28 +46,32 @@ def _stated(*sources: Reading) -> dict[str, tuple[str, str]]:
     senses: dict[str, dict[str, str]] = {}
     for reading in sources:
         for match in reading.of("finding"):
-            sense = status(reading, match)
-            if sense in ("affirmed", "negated"):
+            sense = _sense(reading, match)
+            if sense:
                 senses.setdefault(match.key, {}).setdefault(sense, _around(reading, match))
     return {finding: next(iter(found.items())) for finding, found in senses.items() if len(found) == 1}
 
 
-def _bounds(reading: Reading, match: Match) -> tuple[int, int]:
-    sentence = reading.sentence[match.first]
-    start, end = match.first, match.last
-    while start > 0 and reading.sentence[start - 1] == sentence:
-        start -= 1
-    while end + 1 < len(reading.words) and reading.sentence[end + 1] == sentence:
-        end += 1
-    return start, end
+def _sense(reading: Reading, match: Match) -> str | None:
+    """Return affirmed or negated, or None where the text says neither of the finding as such."""
+    sense = status(reading, match)
+    if sense == "negated":
+        before = reading.words[match.first - 1] if match.first else ""
+        after = reading.words[match.last + 1] if match.last + 1 < len(reading.words) else ""
+        listed = any(
+            other.last == match.first - 1 for other in reading.within("finding", reading.sentence[match.first])
+        )
+        plain = before in word_set("denial_before.txt") or listed or match.first == 0
+        return sense if plain and after not in word_set("denial_after.txt") else None
+    return sense if sense == "affirmed" else None
 
 
 def _of_the_patient(reading: Reading, match: Match) -> bool:
-    start, end = _bounds(reading, match)
+    start, end = reading.bounds(match)
     return end - start <= FRAGMENT or bool(word_set("the_patient.txt").intersection(reading.words[start : match.first]))
 
 
 def _around(reading: Reading, match: Match, words: int = 6) -> str:
     """Return the match with the few words in front of it that decide its sense, as they stand in the text."""
-    start, _ = _bounds(reading, match)
+    start, _ = reading.bounds(match)
     return reading.text[reading.spans[max(start, match.first - words)][0] : reading.spans[match.last][1]]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import accumulate
@@ -19,6 +19,7 @@ from harness.metrics.lexicons import expand, read_lines, read_table, read_yaml
 TOKEN = re.compile(r"\d+(?:[.,]\d+)+|[^\W_]+(?:'[^\W_]+)*|&|[.!?;:,()\n]")
 APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'"})
 SENTENCE_ENDS = frozenset(".!?\n")
+LONGEST_SENTENCE = 120  # words; a longer one is cut, so that what is looked up in a sentence takes bounded time
 CLAUSE_ENDS = SENTENCE_ENDS | {";", ":"}
 
 
@@ -42,10 +43,20 @@ class Reading:
     sentence: tuple[int, ...]
     clause: tuple[int, ...]
     matches: dict[str, tuple[Match, ...]]
+    by_sentence: dict[tuple[str, int], list[Match]]
 
     def of(self, lexicon: str) -> tuple[Match, ...]:
         """Return a lexicon's matches in the order of the text, the longest where several overlap."""
         return self.matches.get(lexicon, ())
+
+    def within(self, lexicon: str, sentence: int) -> Sequence[Match]:
+        """Return a lexicon's matches that begin in one sentence."""
+        return self.by_sentence.get((lexicon, sentence), ())
+
+    def bounds(self, match: Match) -> tuple[int, int]:
+        """Return the first and the last word of the sentence that a match stands in."""
+        sentence = self.sentence[match.first]
+        return bisect_left(self.sentence, sentence), bisect_left(self.sentence, sentence + 1) - 1
 
     def quote(self, match: Match) -> str:
         """Return the words of a match as they stand in the text."""
@@ -66,14 +77,21 @@ def read(text: str) -> Reading:
     folded = fold(text)
     spans = tuple(found.span() for found in TOKEN.finditer(folded))
     words = tuple(folded[start:end] for start, end in spans)
-    sentences, clauses, sentence, clause = [], [], 0, 0
+    sentences, clauses, sentence, clause, length = [], [], 0, 0, 0
     for word in words:
         sentences.append(sentence)
         clauses.append(clause)
-        if word in CLAUSE_ENDS:
+        length += 1
+        if word in SENTENCE_ENDS or length == LONGEST_SENTENCE:
+            sentence, clause, length = sentence + 1, clause + 1, 0
+        elif word in CLAUSE_ENDS:
             clause += 1
-            sentence += word in SENTENCE_ENDS
-    return Reading(text, words, spans, tuple(sentences), tuple(clauses), _find(words))
+    matches = _find(words)
+    by_sentence: dict[tuple[str, int], list[Match]] = {}
+    for lexicon, found in matches.items():
+        for match in found:
+            by_sentence.setdefault((lexicon, sentences[match.first]), []).append(match)
+    return Reading(text, words, spans, tuple(sentences), tuple(clauses), matches, by_sentence)
 
 
 def _find(words: tuple[str, ...]) -> dict[str, tuple[Match, ...]]:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.metrics.assertion import negated, status
+from harness.metrics.assertion import negated, said_by_clinician, status
 from harness.metrics.reading import Match, Reading
 
 Force = Literal["plain", "conditional", "deferred", "negated"]
 NEGATION_REACH = 4
 NOT_URGENT = "not-urgent"
-CLINICIANS = frozenset({"doctor", "physician", "clinician", "nurse", "assistant", "therapist"})
-SPEAKERS = CLINICIANS | {"patient", "family", "mother", "father", "user", "human"}
 JOINTS = frozenset({"and", "then", ","})
 
 
@@ -54,16 +52,7 @@ def red_flags(reading: Reading) -> list[RedFlag]:
 def _stated(reading: Reading, match: Match) -> bool:
     if match.key == NOT_URGENT:
         return False
-    return status(reading, match) == "affirmed" and not _said_by_clinician(reading, match)
-
-
-def _said_by_clinician(reading: Reading, match: Match) -> bool:
-    """Return whether the last speaker named before the match ("Doctor:") is no patient: doctors ask and explain."""
-    words = reading.words
-    for place in range(match.first - 1, 0, -1):
-        if words[place] == ":" and words[place - 1] in SPEAKERS:
-            return words[place - 1] in CLINICIANS
-    return False
+    return status(reading, match) == "affirmed" and not said_by_clinician(reading, match)
 
 
 def mentions_red_flag(reading: Reading) -> bool:
@@ -84,13 +73,13 @@ def _force(reading: Reading, match: Match) -> Force:
     if negated(reading, match, NEGATION_REACH, JOINTS):
         return "negated"
     sentence = reading.sentence[match.first]
-    conditions = [cue for cue in reading.of("advice_condition") if reading.sentence[cue.first] == sentence]
+    conditions = reading.within("advice_condition", sentence)
     if not conditions:
         return "plain"
     start = min(cue.first for cue in conditions)
     changes = [
         cue
-        for cue in reading.of("advice_deferral")
-        if reading.sentence[cue.first] == sentence and cue.first > start and not match.first <= cue.first <= match.last
+        for cue in reading.within("advice_deferral", sentence)
+        if cue.first > start and not match.first <= cue.first <= match.last
     ]
     return "deferred" if changes else "conditional"

@@ -54,7 +54,8 @@ class Resamples:
         start = 0
         for block in self.blocks():
             stop = start + block.shape[0]
-            np.matmul(block.astype(np.float64), statistics, out=result[start:stop])
+            with np.errstate(over="ignore", invalid="ignore"):  # sums that overflow are found not to be finite
+                np.matmul(block.astype(np.float64), statistics, out=result[start:stop])
             start = stop
         return result
 
@@ -158,15 +159,20 @@ def bca(statistics: FloatArray, aggregate: Aggregate, sums: FloatArray) -> Boots
     acceleration, error = _jackknife(left_out[np.isfinite(left_out)])
     if bias is None:
         method = f"percentile bootstrap, {sums.shape[0]:,} resamples (BCa does not exist here)"
-        return Bootstrap(value, draws, 0.0, 0.0, error or float(draws.std()), method)
+        return Bootstrap(value, draws, 0.0, 0.0, error or _spread(draws), method)
     method = f"BCa bootstrap, {sums.shape[0]:,} resamples"
-    return Bootstrap(value, draws, bias, acceleration, error or float(draws.std()), method)
+    return Bootstrap(value, draws, bias, acceleration, error or _spread(draws), method)
 
 
 def percentile(value: float, draws: FloatArray, method: str) -> Bootstrap:
     """Return the plain percentile bootstrap of a value whose jackknife means nothing (a median, a quantile)."""
     draws = np.sort(draws[np.isfinite(draws)])
-    return Bootstrap(value, draws, 0.0, 0.0, float(draws.std()), method)
+    return Bootstrap(value, draws, 0.0, 0.0, _spread(draws), method)
+
+
+def _spread(draws: FloatArray) -> float:
+    with np.errstate(all="ignore"):
+        return float(draws.std())
 
 
 def _bias(draws: FloatArray, value: float, tie: float) -> float | None:
@@ -182,12 +188,15 @@ def _jackknife(left_out: FloatArray) -> tuple[float, float]:
     n = left_out.size
     if n < 2:
         return 0.0, 0.0
-    pull = left_out.mean() - left_out
-    squares = float((pull**2).sum())
-    if squares <= 0.0:
+    with np.errstate(all="ignore"):
+        pull = left_out.mean() - left_out
+    largest = float(np.abs(pull).max())
+    if not 0.0 < largest < np.inf:
         return 0.0, 0.0
+    pull = pull / largest  # so that no power of it overflows
+    squares = float((pull**2).sum())
     acceleration = float((pull**3).sum()) / (6.0 * squares**1.5)
-    return acceleration, float(np.sqrt(squares * (n - 1) / n))
+    return acceleration, largest * float(np.sqrt(squares * (n - 1) / n))
 
 
 def _position(draws: FloatArray, margin: float, side: str) -> float:

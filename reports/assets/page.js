@@ -89,6 +89,7 @@
       clearTimeout(waiting);
       waiting = setTimeout(update, 120);
     });
+    form.addEventListener("change", update);
     form.addEventListener("submit", (event) => event.preventDefault());
     const open = (state) => {
       for (const entry of cards) if (!entry.card.hidden) entry.card.open = state;

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from markupsafe import Markup
 
 from reports.escape import shorten, visible
-from reports.figures.svg import DASHES, MARKERS, SERIES, to_svg
+from reports.figures.svg import MARKERS, SERIES, to_svg
 from reports.view import RunView
 
 if TYPE_CHECKING:
@@ -27,36 +27,35 @@ class Chart:
     svg: Markup
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    wide: bool = False
+    height: float = 300.0
 
 
 @dataclass(frozen=True)
 class Style:
-    """How one variant is drawn everywhere: colour, marker and dashes, so that colour is never the only carrier."""
+    """How one variant is drawn everywhere: colour and marker, so that colour is never the only carrier."""
 
     colour: str
     marker: str
-    dashes: Any
 
 
 def style(view: RunView, variant: str) -> Style:
     """Return the style of a variant by its place in the run."""
     index = view.variants.index(variant)
-    return Style(SERIES[index % len(SERIES)], MARKERS[index % len(MARKERS)], DASHES[index % len(DASHES)])
+    return Style(SERIES[index % len(SERIES)], MARKERS[index % len(MARKERS)])
 
 
 def finish(
-    drawn: Figure, key: str, title: str, caption: str, headers: Sequence[str], rows: Sequence[Sequence[str]], *,
-    wide: bool = False,
-) -> Chart:  # fmt: skip
+    drawn: Figure, key: str, title: str, caption: str, headers: Sequence[str], rows: Sequence[Sequence[str]]
+) -> Chart:
     """Turn a figure into a Chart; the description for those who do not see it is its caption and its first numbers."""
     told = "; ".join(", ".join(f"{head} {cell}" for head, cell in zip(headers, row, strict=False)) for row in rows[:6])
     more = f" and {len(rows) - 6} further rows in the table" if len(rows) > 6 else ""
     svg = to_svg(drawn, f"g-{key}", title, shorten(f"{caption} Numbers: {told}{more}.", 900))
-    return Chart(key, title, caption, svg, tuple(headers), tuple(tuple(row) for row in rows), wide)
+    height = float(drawn.get_size_inches()[1]) * 72
+    return Chart(key, title, caption, svg, tuple(headers), tuple(tuple(row) for row in rows), height)
 
 
-def label(text: str, limit: int = 26) -> str:
+def label(text: str, limit: int = 24) -> str:
     """Return text fit to stand in a picture: hidden characters visible, one line, not too long."""
     return shorten(visible(text), limit)
 
@@ -67,22 +66,84 @@ def quiet(axes: Axes, *, grid: str = "y") -> None:
     axes.tick_params(length=0)
 
 
+WIDTH = 380.0  # CSS pixels: on a telephone a chart shrinks to four fifths of that and can still be read
+_LETTER = 6.3  # pixels of an average letter; the browser's own font is rarely wider
+_RIGHT, _BOTTOM, _BETWEEN, _LINE = 14.0, 42.0, 46.0, 18.0
+
+
+def canvas(
+    heights: Sequence[float], *, names: Sequence[str] = (), legend: Sequence[str] = (), bottoms: bool = True
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure with one plot above the other, of the given heights in pixels.
+
+    The left margin fits ``names`` (absent: numbers and an axis title); above is room for the ``legend``. ``bottoms``:
+    every plot has its own horizontal axis with a title; otherwise only the last.
+    """
+    from matplotlib.figure import Figure
+
+    left = min(160.0, 14 + _LETTER * max(len(name) for name in names)) if names else 54.0
+    top = 10 + _LINE * _legend_rows(legend)[1]
+    between = _BETWEEN if bottoms else 18.0
+    total = top + sum(heights) + between * (len(heights) - 1) + _BOTTOM
+    drawn = Figure(figsize=(WIDTH / 72, total / 72), dpi=72)
+    axes, edge = [], total - top
+    for height in heights:
+        edge -= height
+        place = (left / WIDTH, edge / total, (WIDTH - left - _RIGHT) / WIDTH, height / total)
+        axes.append(drawn.add_axes(place))
+        edge -= between
+    return drawn, axes
+
+
+def _legend_rows(names: Sequence[str]) -> tuple[int, int]:
+    """Return how many names of a legend stand side by side, and in how many rows."""
+    if not names:
+        return 1, 0
+    wide = 34 + _LETTER * max(len(name) for name in names)
+    columns = max(1, min(len(names), int((WIDTH - 20) / wide)))
+    return columns, -(-len(names) // columns)
+
+
 def variants_legend(view: RunView, drawn: Figure, variants: Sequence[str]) -> None:
-    """Put the variants' marks above all panels, where there is more than one to tell apart."""
+    """Put the variants' marks above all plots, where there is more than one to tell apart."""
     from matplotlib.lines import Line2D
 
-    if len(variants) < 2:
-        return
     handles = []
     for variant in variants:
         look = style(view, variant)
         handles.append(Line2D([], [], color=look.colour, marker=look.marker, linestyle="", label=label(variant)))
-    drawn.legend(handles=handles, loc="outside upper left", ncols=4, columnspacing=1.2, handletextpad=0.3)
+    _place_legend(drawn, handles)
 
 
-def legend_below(axes: Axes, columns: int = 4) -> None:
-    """Put the legend above the plot, where it covers nothing."""
+def legend_of(drawn: Figure, axes: Axes) -> None:
+    """Put the legend of what ``axes`` show above all plots, where it covers nothing."""
     handles, _ = axes.get_legend_handles_labels()
+    _place_legend(drawn, handles)
+
+
+def _place_legend(drawn: Figure, handles: Sequence[Any]) -> None:
     if handles:
-        axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=min(columns, len(handles)), borderaxespad=0.2,
-                    columnspacing=1.2, handletextpad=0.5)  # fmt: skip
+        columns, _ = _legend_rows([str(handle.get_label()) for handle in handles])
+        drawn.legend(
+            handles=handles,
+            loc="upper left",
+            bbox_to_anchor=(0.0, 1.0),
+            ncols=columns,
+            borderaxespad=0.1,
+            columnspacing=1.2,
+            handletextpad=0.5,
+        )
+
+
+def logarithmic(axes: Axes, which: Literal["x", "y"]) -> None:
+    """Give an axis a logarithmic scale with plain numbers at a few places (1, 2, 5 × a power of ten)."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    if which == "x":
+        axes.set_xscale("log")
+    else:
+        axes.set_yscale("log")
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0), numticks=8))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}".replace(",", "\u202f")))
+    axis.set_minor_formatter(NullFormatter())

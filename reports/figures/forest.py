@@ -8,22 +8,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.store import ComparisonRow
-from reports.figures.chart import Chart, finish, label, style, variants_legend
-from reports.figures.svg import INK, MUTED, UNDECIDED, drawing, figure
+from reports.cells import difference_text
+from reports.figures.chart import Chart, canvas, finish, label, style, variants_legend
+from reports.figures.svg import INK, MUTED, UNDECIDED, drawing
 from reports.numbers import is_share, unit_word
-from reports.tables import difference_text
 from reports.view import RunView
 from reports.words import FAMILIES
 
 _ROW = 17.0  # pixels a line of a forest
-_WIDTH = 470.0
 
 
 @dataclass(frozen=True)
 class _Line:
     label: str
     rows: tuple[tuple[str, ComparisonRow], ...]  # (variant, its difference)
-    margin: float | None
+    margins: tuple[float, ...] = ()
 
 
 def forest(view: RunView, family: str) -> Chart | None:
@@ -31,6 +30,8 @@ def forest(view: RunView, family: str) -> Chart | None:
     panels: dict[tuple[str, bool | None, bool], list[_Line]] = defaultdict(list)
     for name in view.names(family):
         metric = view.summary.metrics[name]
+        if "[" in name:
+            continue  # further conditions have their own table
         found = [
             (variant, row)
             for variant in view.variants
@@ -38,7 +39,7 @@ def forest(view: RunView, family: str) -> Chart | None:
         ]
         if found and metric.higher_is_better is not None:
             unit = "" if found[0][1].relative else metric.unit
-            line = _Line(label(view.label(name)), tuple(found), _margin(view, name))
+            line = _Line(label(view.label(name)), tuple(found), _margins(view, name))
             panels[unit, metric.higher_is_better, found[0][1].relative].append(line)
     rows = [
         (line.label, variant, *difference_text(row, unit), row.outcome)
@@ -50,10 +51,11 @@ def forest(view: RunView, family: str) -> Chart | None:
         return None
     what = "ratio" if all(relative for _, _, relative in panels) else "difference"
     caption = (
-        f"Each mark is a variant's {what} to {label(str(view.reference))} with its 95 % interval; better is to the right. "
+        f"Each mark is a variant's {what} to {label(str(view.reference))} with its 95 % interval; better is "
+        "to the right. "
         "Filled marks are decided; hollow ones are not: their interval crosses the line of no difference."
     )
-    if any(line.margin is not None for lines in panels.values() for line in lines):
+    if any(line.margins for lines in panels.values() for line in lines):
         caption += " A dashed stroke is a margin of the gate."
     title = FAMILIES.get(family, family).split(":")[0]
     return _draw(view, f"forest-{view.families.index(family)}", title, caption, panels, rows)
@@ -63,7 +65,7 @@ def slice_forest(view: RunView, metric: str) -> Chart | None:
     """Return the candidate's differences by slice, for one metric."""
     found = view.summary.metrics[metric]
     lines = [
-        _Line(label(f"{row.column}: {row.level}", 34), ((row.comparison.variant, row.comparison),), None)
+        _Line(label(f"{row.column}: {row.level}", 34), ((row.comparison.variant, row.comparison),))
         for row in view.summary.slices
         if row.comparison.metric == metric
         and row.comparison.variant == view.candidate
@@ -72,7 +74,7 @@ def slice_forest(view: RunView, metric: str) -> Chart | None:
     whole = view.comparison(metric, view.candidate)
     if not lines or whole is None or view.candidate is None:
         return None
-    lines.insert(0, _Line("all dialogues", ((view.candidate, whole),), None))
+    lines.insert(0, _Line("all dialogues", ((view.candidate, whole),)))
     rows = [
         (line.label, str(row.n), *difference_text(row, found.unit), row.outcome)
         for line in lines
@@ -87,30 +89,35 @@ def slice_forest(view: RunView, metric: str) -> Chart | None:
     )
 
 
-def _margin(view: RunView, metric: str) -> float | None:
-    """Return the margin of the gate's check on this metric's difference, where there is one."""
+def _margins(view: RunView, metric: str) -> tuple[float, ...]:
+    """Return the limits that the gate sets to this metric's difference to the reference variant."""
     checks = view.gate.checks if view.gate else ()
-    return next(
-        (check.limit for check in checks if check.metric == metric and check.against and check.limit is not None), None
-    )
+    return next((c.edges for c in checks if c.metric == metric and c.edges and c.result.against == view.reference), ())
 
 
 def _draw(
-    view: RunView, key: str, title: str, caption: str, panels: Any, rows: Sequence[Sequence[str]],
+    view: RunView,
+    key: str,
+    title: str,
+    caption: str,
+    panels: Any,
+    rows: Sequence[Sequence[str]],
     headers: tuple[str, ...] = ("metric", "variant", "difference", "95 % interval", "outcome"),
-) -> Chart:  # fmt: skip
+) -> Chart:
     sizes = [sum(max(1, len(line.rows)) for line in lines) + 0.4 * len(lines) for lines in panels.values()]
     with drawing():
-        drawn = figure(_WIDTH, sum(sizes) * _ROW + 46 * len(sizes) + 24)
-        grid = drawn.subplots(len(sizes), 1, squeeze=False, height_ratios=[size * _ROW + 46 for size in sizes])
-        for axes, (kind, lines), size in zip(grid[:, 0], panels.items(), sizes, strict=True):
-            _panel(view, axes, kind, lines, size)
         shown = list(dict.fromkeys(variant for lines in panels.values() for line in lines for variant, _ in line.rows))
-        variants_legend(view, drawn, shown)
+        names = [line.label for lines in panels.values() for line in lines]
+        legend = [label(variant) for variant in shown] if len(shown) > 1 else []
+        drawn, plots = canvas([size * _ROW for size in sizes], names=names, legend=legend)
+        for axes, (kind, lines) in zip(plots, panels.items(), strict=True):
+            _panel(view, axes, kind, lines)
+        if legend:
+            variants_legend(view, drawn, shown)
         return finish(drawn, key, title, caption, headers, rows)
 
 
-def _panel(view: RunView, axes: Any, kind: tuple[str, bool, bool], lines: Sequence[_Line], size: float) -> None:
+def _panel(view: RunView, axes: Any, kind: tuple[str, bool, bool], lines: Sequence[_Line]) -> None:
     unit, higher, relative = kind
     factor = 100.0 if is_share(unit) and not relative else 1.0
     y, ticks, names = 0.0, [], []
@@ -120,15 +127,9 @@ def _panel(view: RunView, axes: Any, kind: tuple[str, bool, bool], lines: Sequen
         for variant, row in line.rows:
             _mark(view, axes, variant, row, y, factor)
             y += 1
-        if line.margin is not None and not relative:
-            edge = (-line.margin if higher else line.margin) * factor
-            axes.plot(
-                [edge, edge],
-                [y - len(line.rows) - 0.4, y - 0.6],
-                color=UNDECIDED,
-                linestyle=(0, (2, 1.5)),
-                linewidth=1.5,
-            )
+        for margin in line.margins:
+            ends = [y - len(line.rows) - 0.4, y - 0.6]
+            axes.plot([margin * factor] * 2, ends, color=UNDECIDED, linestyle=(0, (2, 1.5)), linewidth=1.5)
         y += 0.4
     axes.axvline(1.0 if relative else 0.0, color=MUTED, linewidth=1.0)
     axes.set_ylim(y - 0.4 - 0.3, -0.7)
@@ -151,5 +152,13 @@ def _mark(view: RunView, axes: Any, variant: str, row: ComparisonRow, y: float, 
         axes.plot([row.low * factor, row.high * factor], [y, y], color=look.colour, linewidth=1.6)
     decided = row.outcome in {"better", "worse"}
     # A hollow mark is filled with the paper's colour so that its own interval does not show through.
-    axes.plot([value], [y], marker=look.marker, color=look.colour, markersize=6,
-              markerfacecolor=look.colour if decided else "#040404", markeredgewidth=1.4, linestyle="")  # fmt: skip
+    axes.plot(
+        [value],
+        [y],
+        marker=look.marker,
+        color=look.colour,
+        markersize=6,
+        markerfacecolor=look.colour if decided else "#040404",
+        markeredgewidth=1.4,
+        linestyle="",
+    )

@@ -1,4 +1,4 @@
-"""Charts of time: distributions over requests, throughput against latency, and the distance to the memory-bandwidth floor."""
+"""Charts of time: distributions over requests, throughput against latency, and the distance to the hardware's floor."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from reports.figures.chart import Chart, finish, label, legend_below, quiet, style
-from reports.figures.svg import INK, drawing, figure
+from reports.figures.chart import Chart, canvas, finish, label, legend_of, logarithmic, quiet, style
+from reports.figures.svg import INK, drawing
 from reports.latency_view import Timed
 from reports.numbers import plain
 from reports.view import RunView
-
-_WIDTH = 470.0
 
 
 def ecdf(view: RunView, timed: Timed, engine: str, what: Literal["tpot", "ttft"]) -> Chart | None:
@@ -24,13 +22,14 @@ def ecdf(view: RunView, timed: Timed, engine: str, what: Literal["tpot", "ttft"]
     word = "Time per token (TPOT)" if what == "tpot" else "Time to first token (TTFT)"
     rows = []
     with drawing():
-        drawn = figure(_WIDTH, 270)
-        axes = drawn.subplots()
+        drawn, (axes,) = canvas([200], legend=[label(timing.variant) for timing in found])
         for timing in found:
             look = style(view, timing.variant)
             times = np.sort(timing.tpot_ms if what == "tpot" else timing.ttft_ms)
             share = np.arange(1, len(times) + 1) / len(times) * 100
-            axes.step(times, share, where="post", color=look.colour, linestyle=look.dashes, label=label(timing.variant))
+            axes.step(times, share, where="post", color=look.colour)
+            middle = [float(np.median(times))]
+            axes.plot(middle, [50], color=look.colour, marker=look.marker, label=label(timing.variant))
             rows.append(
                 (
                     timing.variant,
@@ -43,8 +42,11 @@ def ecdf(view: RunView, timed: Timed, engine: str, what: Literal["tpot", "ttft"]
         axes.set_ylabel("percent of requests")
         axes.set_ylim(0, 101)
         quiet(axes, grid="both")
-        legend_below(axes)
-        caption = f"Percent of requests that took at most so long ({engine} engine, batch 1, fixed reply length); further left is faster, steeper is steadier."
+        legend_of(drawn, axes)
+        caption = (
+            f"Percent of requests that took at most so long ({engine} engine, batch 1, fixed reply "
+            "length); the mark is the median. Further left is faster, steeper is steadier."
+        )
         headers = ("variant", "10th percentile, ms", "median, ms", "90th percentile, ms", "slowest, ms", "requests")
         return finish(drawn, f"{what}-{engine}", f"{word}, {engine}", caption, headers, rows)
 
@@ -56,25 +58,40 @@ def throughput(view: RunView, timed: Timed, engine: str) -> Chart | None:
         return None
     rows = [(p.variant, str(p.batch), plain(p.tpot_ms), plain(p.tokens_per_s), str(p.requests)) for p in points]
     with drawing():
-        drawn = figure(_WIDTH, 290)
-        axes = drawn.subplots()
+        names = list(dict.fromkeys(label(point.variant) for point in points))
+        drawn, (axes,) = canvas([210], legend=names)
         for variant in dict.fromkeys(point.variant for point in points):
             look = style(view, variant)
             own = [point for point in points if point.variant == variant]
-            axes.plot([p.tpot_ms for p in own], [p.tokens_per_s for p in own], color=look.colour, linestyle=look.dashes,
-                      marker=look.marker, label=label(variant))  # fmt: skip
+            axes.plot(
+                [p.tpot_ms for p in own],
+                [p.tokens_per_s for p in own],
+                color=look.colour,
+                marker=look.marker,
+                label=label(variant),
+            )
         first = points[0].variant
         for point in points:
             if point.variant == first:
-                axes.annotate(str(point.batch), (point.tpot_ms, point.tokens_per_s), xytext=(-5, 5), ha="right",
-                              textcoords="offset points", color=INK, fontsize=9)  # fmt: skip
-        axes.set_yscale("log")
+                axes.annotate(
+                    str(point.batch),
+                    (point.tpot_ms, point.tokens_per_s),
+                    xytext=(-5, 5),
+                    ha="right",
+                    textcoords="offset points",
+                    color=INK,
+                    fontsize=9,
+                )
+        logarithmic(axes, "y")
         axes.set_xlabel("time per token in the batch, ms (median)")
         axes.set_ylabel("tokens per second, log scale")
         axes.margins(x=0.1, y=0.12)
         quiet(axes, grid="both")
-        legend_below(axes)
-        caption = f"Each mark is a batch size (written at {label(first)}'s); up is more throughput, left is less waiting ({engine} engine)."
+        legend_of(drawn, axes)
+        caption = (
+            f"Each mark is a batch size (written at {label(first)}'s); up is more throughput, left is "
+            f"less waiting ({engine} engine)."
+        )
         headers = ("variant", "batch", "TPOT, ms", "tokens/s", "requests")
         return finish(drawn, f"throughput-{engine}", f"Throughput against latency, {engine}", caption, headers, rows)
 
@@ -95,23 +112,40 @@ def roofline(view: RunView) -> Chart | None:
         return None
     rows = []
     with drawing():
-        drawn = figure(_WIDTH, 86 + 34 * len(found))
-        axes = drawn.subplots()
+        drawn, (axes,) = canvas([34.0 * len(found)], names=[label(variant) for variant, *_ in found])
         for y, (variant, floor, measured, row) in enumerate(found):
             look = style(view, variant)
             axes.barh(y, measured, height=0.56, color=look.colour, alpha=0.35)
             axes.barh(y, min(floor, measured), height=0.56, color=look.colour)
-            axes.annotate(f"{plain(floor / measured * 100, 0)} %", (measured, y), xytext=(5, 0), va="center",
-                          textcoords="offset points", color=INK, fontsize=10)  # fmt: skip
-            rows.append((variant, plain(floor), plain(measured), f"{plain(floor / measured * 100, 0)} %",
-                         _fact(row, "bandwidth_gb_s"), _fact(row, "kv_bytes_per_token")))  # fmt: skip
+            axes.annotate(
+                f"{plain(floor / measured * 100, 0)} %",
+                (measured, y),
+                xytext=(5, 0),
+                va="center",
+                textcoords="offset points",
+                color=INK,
+                fontsize=10,
+            )
+            rows.append(
+                (
+                    variant,
+                    plain(floor),
+                    plain(measured),
+                    f"{plain(floor / measured * 100, 0)} %",
+                    _fact(row, "bandwidth_gb_s"),
+                    _fact(row, "kv_bytes_per_token"),
+                )
+            )
         axes.set_yticks(range(len(found)), [label(variant) for variant, *_ in found])
         axes.set_ylim(len(found) - 0.4, -0.6)
         axes.set_xlabel("milliseconds a token (median)")
         axes.margins(x=0.14)
         quiet(axes, grid="x")
         axes.spines["left"].set_visible(False)
-        caption = "Solid: the shortest time in which this machine can read the weights once. Pale: the time measured. The percentage is how near it comes."
+        caption = (
+            "Solid: the shortest time in which this machine can read the weights once. Pale: the time "
+            "measured. The percentage is how near it comes."
+        )
         headers = ("variant", "floor, ms", "measured, ms", "reached", "bandwidth, GB/s", "KV cache, bytes a token")
         return finish(drawn, "roofline", "Distance to the hardware's limit", caption, headers, rows)
 

@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from reports.figures.chart import Chart, finish, label, legend_below, quiet, style
-from reports.figures.svg import INK, MUTED, SERIES, drawing, figure
+from reports.figures.chart import Chart, canvas, finish, label, legend_of, quiet, style
+from reports.figures.svg import INK, MUTED, SERIES, drawing
 from reports.memory_view import Breakdown
 from reports.numbers import amount, is_share, plain
 from reports.view import LIKELIHOOD, MEMORY, OVERLAP, TIME, RunView
-
-_WIDTH = 470.0
 
 
 def breakdown(view: RunView, memory: Sequence[Breakdown]) -> Chart | None:
@@ -22,11 +20,10 @@ def breakdown(view: RunView, memory: Sequence[Breakdown]) -> Chart | None:
         return None
     scale, unit = (1024.0, "GiB") if max(row.total for row in memory) >= 1024 else (1.0, "MiB")
     words = list(dict.fromkeys(word for row in memory for word, _ in row.parts))
-    shades: dict[str, tuple[str, float]] = {word: (SERIES[k % len(SERIES)], 0.9) for k, word in enumerate(words)}
+    shades: dict[str, tuple[str, float]] = {word: (SERIES[(k + 4) % len(SERIES)], 0.9) for k, word in enumerate(words)}
     rows = []
     with drawing():
-        drawn = figure(_WIDTH, 86 + 34 * len(memory))
-        axes = drawn.subplots()
+        drawn, (axes,) = canvas([34.0 * len(memory)], names=[label(row.variant) for row in memory], legend=words)
         for y, row in enumerate(memory):
             start = 0.0
             for word, size in row.parts:
@@ -61,8 +58,11 @@ def breakdown(view: RunView, memory: Sequence[Breakdown]) -> Chart | None:
         axes.margins(x=0.14)
         quiet(axes, grid="x")
         axes.spines["left"].set_visible(False)
-        legend_below(axes)
-        caption = f"What each variant needs on {memory[0].device} in a fresh process with the fixed workload; medians over repeats."
+        legend_of(drawn, axes)
+        caption = (
+            f"What each variant needs on {memory[0].device} in a fresh process with the fixed workload; "
+            "medians over repeats."
+        )
         return finish(drawn, "memory", "Memory, part by part", caption, ("variant", *words, "sum"), rows)
 
 
@@ -73,9 +73,9 @@ def training(curves: Sequence[Mapping[str, Any]]) -> Chart | None:
     if not losses and not held_out:
         return None
     with drawing():
-        drawn = figure(_WIDTH, 330 if rates else 260)
-        grid = drawn.subplots(2 if rates else 1, 1, squeeze=False, sharex=True, height_ratios=[3, 1] if rates else [1])
-        axes = grid[0, 0]
+        legend = [word for word, series in (("training", losses), ("held out while training", held_out)) if series]
+        drawn, plots = canvas([190, 60] if rates else [190], legend=legend, bottoms=False)
+        axes = plots[0]
         if losses:
             axes.plot(*zip(*losses, strict=True), color=SERIES[0], linewidth=1.4, label="training")
         if held_out:
@@ -89,19 +89,25 @@ def training(curves: Sequence[Mapping[str, Any]]) -> Chart | None:
             )
         axes.set_ylabel("loss, nats a token")
         quiet(axes, grid="both")
-        legend_below(axes)
+        legend_of(drawn, axes)
         if rates:
-            grid[1, 0].plot(*zip(*rates, strict=True), color=SERIES[2], linewidth=1.4)
-            grid[1, 0].set_ylabel("learning rate")
-            grid[1, 0].ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
-            quiet(grid[1, 0], grid="both")
-        grid[-1, 0].set_xlabel("step")
+            plots[1].plot(*zip(*rates, strict=True), color=SERIES[2], linewidth=1.4)
+            plots[1].set_ylabel("learning rate")
+            plots[1].set_yticks([0, max(rate for _, rate in rates)])
+            plots[1].yaxis.set_major_formatter(lambda value, _: f"{value:.2g}")
+            plots[1].set_xlim(axes.get_xlim())
+            axes.tick_params(labelbottom=False)
+            quiet(plots[1], grid="both")
+        plots[-1].set_xlabel("step")
         stride = max(1, len(curves) // 24)
         rows = [
             tuple(_shown(row, key) for key in ("step", "loss", "eval_loss", "learning_rate"))
             for row in curves[::stride]
         ]
-        caption = "Falling and then flat is as it should be; held-out loss that rises while training loss falls is overfitting."
+        caption = (
+            "Falling and then flat is as it should be; held-out loss that rises while training loss "
+            "falls is overfitting."
+        )
         headers = ("step", "training loss", "held-out loss", "learning rate")
         return finish(drawn, "training", "Training curves", caption, headers, rows)
 
@@ -134,9 +140,11 @@ def pareto(view: RunView, *, against: str) -> Chart | None:
     points = [
         (variant, ours, theirs)
         for variant in view.variants
-        if (ours := view.estimate(quality, variant)) and (theirs := view.estimate(cost, variant))
-        and ours.value is not None and theirs.value is not None
-    ]  # fmt: skip
+        if (ours := view.estimate(quality, variant))
+        and (theirs := view.estimate(cost, variant))
+        and ours.value is not None
+        and theirs.value is not None
+    ]
     if len(points) < 2:
         return None
     scale = 1024.0 if dear.unit == "MiB" and max(theirs.value or 0 for *_, theirs in points) >= 1024 else 1.0
@@ -144,8 +152,7 @@ def pareto(view: RunView, *, against: str) -> Chart | None:
     front = _front([((theirs.value or 0) / scale, (ours.value or 0) * factor) for _, ours, theirs in points], up)
     rows = []
     with drawing():
-        drawn = figure(_WIDTH, 300)
-        axes = drawn.subplots()
+        drawn, (axes,) = canvas([220], legend=[label(variant) for variant, *_ in points])
         axes.step(*zip(*front, strict=True), where="post", color=MUTED, linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
         for variant, ours, theirs in points:
             look = style(view, variant)
@@ -171,8 +178,11 @@ def pareto(view: RunView, *, against: str) -> Chart | None:
         axes.set_ylabel(f"{label(view.label(quality))}   (better →)")
         axes.margins(x=0.12, y=0.12)
         quiet(axes, grid="both")
-        legend_below(axes)
-        caption = "Up is closer to the references, left is cheaper. The dashed line joins the variants that no other beats in both (by the values; crosses are 95 % intervals)."
+        legend_of(drawn, axes)
+        caption = (
+            "Up is closer to the references, left is cheaper. The dashed line joins the variants that "
+            "no other beats in both (by the values; crosses are 95 % intervals)."
+        )
         headers = (
             "variant",
             label(view.label(quality)),

@@ -1,4 +1,4 @@
-"""Charts of values: the quality metrics, the rates of the safety rules, wins and losses, and how alike two variants are."""
+"""Charts of values: quality metrics, rates of the safety rules, wins and losses, and how alike two variants are."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ from typing import Any
 import numpy as np
 
 from harness.store import FidelityRecord
-from reports.figures.chart import Chart, finish, label, legend_below, quiet, style, variants_legend
-from reports.figures.svg import BETTER, GRID, MUTED, WORSE, drawing, figure
-from reports.numbers import amount, is_share, plain, unit_word
+from reports.figures.chart import Chart, canvas, finish, label, legend_of, logarithmic, quiet, style, variants_legend
+from reports.figures.svg import BETTER, GRID, MUTED, WORSE, drawing
+from reports.numbers import amount, is_share, plain, share_of, unit_word
 from reports.view import RunView
-
-_WIDTH = 470.0
 
 
 def values(view: RunView, family: str, title: str) -> Chart | None:
     """Return a family's values with intervals: one panel a unit, one line a metric, one mark a variant."""
     panels: dict[str, list[str]] = defaultdict(list)
     for name in view.names(family):
-        if any(row.value is not None for row in view.summary.metrics[name].variants.values()):
+        if "[" not in name and any(row.value is not None for row in view.summary.metrics[name].variants.values()):
             panels[view.summary.metrics[name].unit].append(name)
     if not panels:
         return None
@@ -33,17 +31,22 @@ def values(view: RunView, family: str, title: str) -> Chart | None:
     ]
     line = 10.0 + 10.0 * len(view.variants)
     with drawing():
-        heights = [len(names) * line + 44 for names in panels.values()]
-        drawn = figure(_WIDTH, sum(heights) + 34)
-        grid = drawn.subplots(len(panels), 1, squeeze=False, height_ratios=heights)
-        for axes, (unit, names) in zip(grid[:, 0], panels.items(), strict=True):
+        drawn, plots = canvas(
+            [len(names) * line for names in panels.values()],
+            names=[label(view.label(name)) for names in panels.values() for name in names],
+            legend=[label(variant) for variant in view.variants],
+        )
+        for axes, (unit, names) in zip(plots, panels.items(), strict=True):
             _values_panel(view, axes, unit, names)
         variants_legend(view, drawn, view.variants)
         caption = (
-            "Marks are values, lines their 95 % intervals. The intervals of two variants may overlap while their paired "
+            "Marks are values, lines their 95 % intervals. The intervals of two variants may overlap while "
+            "their paired "
             "difference is decided: the plot of differences shows that."
         )
-        return finish(drawn, f"values-{family}", title, caption, ("metric", "variant", "value", "95 % interval", "n"), rows)
+        return finish(
+            drawn, f"values-{family}", title, caption, ("metric", "variant", "value", "95 % interval", "n"), rows
+        )
 
 
 def _values_panel(view: RunView, axes: Any, unit: str, names: list[str]) -> None:
@@ -61,7 +64,7 @@ def _values_panel(view: RunView, axes: Any, unit: str, names: list[str]) -> None
             axes.plot([row.value * factor], [y], marker=look.marker, color=look.colour, linestyle="")
     axes.set_yticks(range(len(names)), [label(view.label(name)) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_xlabel("percent of replies" if is_share(unit) else label(unit_word(unit) or unit))
+    axes.set_xlabel(share_of(unit) if is_share(unit) else label(unit_word(unit) or unit))
     axes.locator_params(axis="x", nbins=6)
     axes.margins(x=0.06)
     quiet(axes, grid="x")
@@ -73,15 +76,17 @@ def wins(view: RunView) -> Chart | None:
     found = [
         (name, row)
         for name in view.names("quality")
-        if (row := view.comparison(name, view.candidate)) and row.wins is not None and row.losses is not None
+        if (row := view.comparison(name, view.candidate))
+        and row.wins is not None
+        and row.losses is not None
         and view.summary.metrics[name].higher_is_better is not None
-    ]  # fmt: skip
+    ]
     if not found:
         return None
     rows = []
     with drawing():
-        drawn = figure(_WIDTH, 80 + 24 * len(found))
-        axes = drawn.subplots()
+        labels = [label(view.label(name)) for name, _ in found]
+        drawn, (axes,) = canvas([24.0 * len(found)], names=labels, legend=("better", "same", "worse"))
         for y, (name, row) in enumerate(found):
             parts = (row.wins or 0, row.ties or 0, row.losses or 0)
             total = sum(parts) or 1
@@ -90,7 +95,7 @@ def wins(view: RunView) -> Chart | None:
                 axes.barh(y, part / total * 100, left=start, height=0.6, color=colour, label=hatch if y == 0 else None)
                 start += part / total * 100
             rows.append((view.label(name), *(str(part) for part in parts)))
-        axes.set_yticks(range(len(found)), [label(view.label(name)) for name, _ in found])
+        axes.set_yticks(range(len(found)), labels)
         axes.set_ylim(len(found) - 0.4, -0.6)
         axes.axvline(50, color=MUTED, linewidth=1.0)
         axes.set_xlabel("percent of dialogues, from better (left) to worse (right)")
@@ -98,9 +103,12 @@ def wins(view: RunView) -> Chart | None:
         quiet(axes, grid="x")
         axes.grid(False)
         axes.spines["left"].set_visible(False)
-        legend_below(axes)
+        legend_of(drawn, axes)
         title = f"Dialogue by dialogue: {label(str(view.candidate))} against {label(str(view.reference))}"
-        caption = "Of all dialogues, for how many the candidate scored better, the same or worse. It counts, and does not weigh by how much."
+        caption = (
+            "Of all dialogues, for how many the candidate scored better, the same or worse. It counts, "
+            "and does not weigh by how much."
+        )
         return finish(drawn, "wins", title, caption, ("metric", "better", "same", "worse"), rows)
 
 
@@ -117,8 +125,7 @@ def divergence(view: RunView) -> Chart | None:
         return None
     rows = []
     with drawing():
-        drawn = figure(_WIDTH, 260)
-        axes = drawn.subplots()
+        drawn, (axes,) = canvas([190], legend=[label(f"{variant} | {against}") for variant, against, _ in pairs])
         for variant, against, means in pairs:
             look = style(view, variant)
             share = np.arange(1, len(means) + 1) / len(means) * 100
@@ -127,7 +134,6 @@ def divergence(view: RunView) -> Chart | None:
                 share,
                 where="post",
                 color=look.colour,
-                linestyle=look.dashes,
                 label=label(f"{variant} | {against}"),
             )
             rows.append(
@@ -137,11 +143,14 @@ def divergence(view: RunView) -> Chart | None:
                     str(len(means)),
                 )
             )
-        axes.set_xscale("log")
+        logarithmic(axes, "x")
         axes.set_xlabel("mean KL a token (nats), log scale")
         axes.set_ylabel("percent of dialogues")
         quiet(axes, grid="both")
-        legend_below(axes, 2)
-        caption = "How far apart the two variants' next-word probabilities are, dialogue by dialogue; further left is more alike."
+        legend_of(drawn, axes)
+        caption = (
+            "How far apart the two variants' next-word probabilities are, dialogue by dialogue; "
+            "further left is more alike."
+        )
         headers = ("pair", "median", "90th percentile", "largest", "n")
         return finish(drawn, "divergence", "How alike: divergence by dialogue", caption, headers, rows)

@@ -28,28 +28,54 @@ INK, MUTED, GRID, PAPER = "#010101", "#020202", "#030303", "#040404"
 BETTER, WORSE, UNDECIDED = "#050505", "#060606", "#070707"
 SERIES = ("#080801", "#080802", "#080803", "#080804", "#080805", "#080806", "#080807", "#080808")
 _NAMES = {
-    INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper", BETTER: "better", WORSE: "worse", UNDECIDED: "undecided",
+    INK: "ink",
+    MUTED: "muted",
+    GRID: "grid",
+    PAPER: "paper",
+    BETTER: "better",
+    WORSE: "worse",
+    UNDECIDED: "undecided",
     **{colour: f"s{i + 1}" for i, colour in enumerate(SERIES)},
-}  # fmt: skip
+}
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "p")
-DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 
-_SETTINGS: dict[str, Any] = {
-    "svg.fonttype": "none", "svg.hashsalt": "report", "text.parse_math": False, "font.size": 11.0,
-    "font.family": ["DejaVu Sans"], "axes.edgecolor": MUTED, "axes.labelcolor": INK, "text.color": INK,
-    "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK, "ytick.labelcolor": INK, "grid.color": GRID,
-    "grid.linewidth": 0.8, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8,
-    "figure.facecolor": "none", "axes.facecolor": "none", "legend.frameon": False, "legend.fontsize": 10.0,
-    "legend.handlelength": 1.8, "axes.labelsize": 10.5, "xtick.labelsize": 10.0, "ytick.labelsize": 10.0,
-    "lines.linewidth": 1.8, "lines.markersize": 6.0, "axes.unicode_minus": True, "path.simplify": True,
-    "axes.axisbelow": True, "figure.constrained_layout.use": True,
-    "figure.constrained_layout.h_pad": 0.06, "figure.constrained_layout.w_pad": 0.06,
-}  # fmt: skip
+_SETTINGS: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "report",
+    "text.parse_math": False,
+    "font.size": 11.0,
+    "font.family": ["DejaVu Sans"],
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "legend.frameon": False,
+    "legend.fontsize": 10.0,
+    "legend.handlelength": 1.8,
+    "axes.labelsize": 10.5,
+    "xtick.labelsize": 10.0,
+    "ytick.labelsize": 10.0,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 6.0,
+    "axes.unicode_minus": True,
+    "path.simplify": True,
+    "axes.axisbelow": True,
+}
 
 _SVG = "{http://www.w3.org/2000/svg}"
 _HREF = "{http://www.w3.org/1999/xlink}href"
 _ELEMENTS = {"svg", "g", "defs", "clipPath", "path", "use", "rect", "text", "tspan"}
-_ATTRIBUTES = {"d", "x", "y", "width", "height", "transform", "viewBox", "id", "clip-path"}
+_ATTRIBUTES = {"d", "x", "y", "width", "height", "transform", "viewBox"}
 _NUMERIC_STYLES = {"stroke-width", "stroke-dasharray", "stroke-dashoffset", "opacity", "fill-opacity", "stroke-opacity"}
 _NUMBER = re.compile(r"-?\d+\.\d{2,}(?:e-?\d+)?")
 _FONT = re.compile(r"(?:(bold|\d{3})\s+)?([\d.]+)px")
@@ -63,15 +89,7 @@ def drawing() -> Iterator[None]:
     with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
         # Text is measured with a font that lacks many scripts; the browser brings its own.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
-        warnings.filterwarnings("ignore", message=".*constrained_layout not applied.*")
         yield
-
-
-def figure(width: float, height: float) -> Figure:
-    """Return an empty figure of ``width`` × ``height`` CSS pixels."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width / 72, height / 72), dpi=72)
 
 
 def to_svg(drawn: Figure, prefix: str, title: str, description: str) -> Markup:
@@ -79,13 +97,15 @@ def to_svg(drawn: Figure, prefix: str, title: str, description: str) -> Markup:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     buffer = io.StringIO()
-    FigureCanvasSVG(drawn).print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    canvas: Any = FigureCanvasSVG(drawn)
+    canvas.print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     root = ElementTree.fromstring(buffer.getvalue())
     used = set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", buffer.getvalue()))
     out: list[str] = []
     _write(root, prefix, used, out)
     body = "".join(out)
-    head = f'<title id="{prefix}-t">{escape(visible(title))}</title><desc id="{prefix}-d">{escape(visible(description))}</desc>'
+    head = f'<title id="{prefix}-t">{escape(visible(title))}</title>'
+    head += f'<desc id="{prefix}-d">{escape(visible(description))}</desc>'
     opening, rest = body.split(">", 1)
     opening += f' role="img" aria-labelledby="{prefix}-t" aria-describedby="{prefix}-d"'
     return Markup(f"{opening}>{head}{rest}")
@@ -123,15 +143,14 @@ def _attributes(element: ElementTree.Element, name: str, prefix: str, used: set[
             kept |= _from_style(value, name)
         elif key == _HREF and value.startswith("#"):
             kept["href"] = f"#{prefix}-{value[1:]}"
-        elif key == "id":
-            if value in used:
-                kept["id"] = f"{prefix}-{value}"
+        elif key == "id" and value in used:
+            kept["id"] = f"{prefix}-{value}"
         elif key == "clip-path":
             kept[key] = value.replace("url(#", f"url(#{prefix}-")
-        elif key in _ATTRIBUTES and not (name == "svg" and key in {"width", "height"}):
-            if not value.startswith("rotate(-0 "):
-                kept[key] = _shorter(value)
+        elif key in _ATTRIBUTES and not value.startswith("rotate(-0 "):
+            kept[key] = _shorter(value)
     if name == "svg":
+        kept = {key: value for key, value in kept.items() if key not in {"width", "height"}}  # the style sheet's
         kept = {"class": "chart", "xmlns": "http://www.w3.org/2000/svg", **kept}
     return kept
 

@@ -1,4 +1,4 @@
-"""What is learned of a dialogue: the reply and its end, in the very tokens that scoring scores, and never half of it."""
+"""What is learned of a dialogue: the reply and its end, in the tokens that scoring scores, and never half of it."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from finetune.merging import MergeOptions, merge_adapter
 from finetune.merging.merge import nf4_config
+from finetune.merging.quantize import dequantize
 from harness.merge_report import read_merge_report
 from tests.finetune.conftest import make_adapter
 
@@ -75,7 +77,11 @@ def test_dequantized_computes_what_the_adapter_computes(base: Path, tmp_path: Pa
     assert (dequantized - trained).norm() < 0.25 * (original - trained).norm()
 
 
-def test_in_place_4bit_equals_pefts_merge_and_loads_as_4bit(base: Path, adapter: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [{}, {"use_dora": True}], ids=["lora", "dora"])
+def test_in_place_4bit_equals_pefts_merge_and_loads_as_4bit(
+    base: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    adapter = make_adapter(base, tmp_path / "adapter", **options)
     merge(base, adapter, tmp_path / "merged", "in-place-4bit")
     quantised = load(base, quantization_config=nf4_config("bfloat16"), dtype=torch.bfloat16)
     theirs = PeftModel.from_pretrained(quantised, str(adapter)).merge_and_unload()
@@ -121,3 +127,27 @@ def test_shards_hold_the_same_model_as_one_file(base: Path, adapter: Path, tmp_p
     assert len(list((tmp_path / "many").glob("*.safetensors"))) > 3
     one, many = load(tmp_path / "one").state_dict(), load(tmp_path / "many").state_dict()
     assert all(torch.equal(one[name], many[name]) for name in one)
+
+
+def test_layers_that_store_their_weight_transposed_are_merged_the_right_way_round(base: Path, tmp_path: Path) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    folder = tmp_path / "gpt2"
+    config = GPT2Config(n_embd=64, n_layer=1, n_head=2, vocab_size=400, n_positions=64, n_inner=64)
+    GPT2LMHeadModel(config).to(torch.bfloat16).save_pretrained(str(folder))
+    shutil.copyfile(base / "tokenizer.json", folder / "tokenizer.json")
+    options = {"target_modules": ["attn.c_proj", "c_fc"], "fan_in_fan_out": True}  # square: shapes do not tell
+    adapter = make_adapter(folder, tmp_path / "adapter", **options)
+    merge(folder, adapter, tmp_path / "original", "original", dtype="float32")
+    theirs = PeftModel.from_pretrained(load(folder, dtype=torch.float32), str(adapter)).merge_and_unload()
+    name = "transformer.h.0.attn.c_proj.weight"
+    ours = load(tmp_path / "original", dtype=torch.float32).state_dict()
+    torch.testing.assert_close(ours[name], theirs.state_dict()[name], rtol=1e-5, atol=1e-6)
+
+    merge(folder, adapter, tmp_path / "dequantized", "dequantized")
+    held = load(folder, quantization_config=nf4_config("bfloat16"), dtype=torch.bfloat16)
+    in_four_bits = held.transformer.h[0].mlp.c_proj.weight
+    untouched = dequantize(in_four_bits).T
+    merged = load(tmp_path / "dequantized").state_dict()["transformer.h.0.mlp.c_proj.weight"]
+    assert torch.equal(merged, untouched)

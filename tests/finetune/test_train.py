@@ -184,3 +184,18 @@ def test_out_of_memory_says_what_to_lower(recipe: Path, tmp_path: Path, monkeypa
 def test_nothing_to_train_on_is_one_sentence(recipe: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No dialogue is left to train on"):
         finetune.train(recipe, tmp_path / "out", ["max_length=8"])
+
+
+def test_early_stopping_ends_a_training_that_no_longer_improves(recipe: Path, tmp_path: Path) -> None:
+    overrides = ["training.max_steps=12", "training.learning_rate=0", "evaluation.patience=1"]
+    finetune.train(recipe, tmp_path / "out", [*overrides, "training.gradient_checkpointing=true"])
+    facts = json.loads((tmp_path / "out" / "adapter" / "finetune.json").read_text(encoding="utf-8"))
+    assert facts["training"]["steps"] == 4
+    assert facts["training"]["best_step"] == 2
+
+
+def test_a_second_run_in_the_same_folder_is_kept_out(recipe: Path, tmp_path: Path) -> None:
+    from finetune.folders import locked
+
+    with locked(tmp_path / "out"), pytest.raises(InputError, match="Another run is writing"):
+        finetune.train(recipe, tmp_path / "out")

@@ -1,0 +1,164 @@
+"""What each merge strategy keeps of a QLoRA adapter: nll on held-out dialogues, and fidelity to the adapter itself.
+
+Trains once (recipe ``small``: nf4, all linear layers, 60 steps of 8), merges three times, and measures base, base-nf4,
+adapter and the three merged models in one run, with fidelity of each merged model against the adapter.
+
+    python benchmarks/merge_strategies.py --base ../shared/models/medllama-7m \\
+        --dialogues ../shared/data/medquad-treatments/medquad_treatments.jsonl \\
+        --work runs/merge-strategies --out benchmarks/results/merge_strategies.json
+
+Called again, it continues where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+STRATEGIES = ("dequantized", "original", "in-place-4bit")
+FIDELITY = (
+    "fidelity.kl",
+    "fidelity.kl_p99",
+    "fidelity.top1_agreement",
+    "fidelity.max_abs_dlogp",
+    "fidelity.nll_difference",
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", required=True)
+    parser.add_argument("--dialogues", required=True)
+    parser.add_argument("--recipe", default="small")
+    parser.add_argument(
+        "--set", dest="overrides", action="append", default=[], help="recipe key=value; may be repeated"
+    )
+    parser.add_argument("--work", type=Path, default=Path("runs/merge-strategies"))
+    parser.add_argument("--limit", type=int, help="measure only so many held-out dialogues")
+    parser.add_argument("--passes", default="scoring,fidelity", help="add generation for the greedy replies' fidelity")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    result = measure(options)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(table(result))
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Train, merge in every way, run the harness; return the table's rows with their provenance."""
+    from finetune import pipeline
+    from harness import jobs
+    from harness.provenance import provenance
+
+    overrides = [f"base={options.base}", f"dialogues.source={options.dialogues}", f"device={options.device}"]
+    made = options.work / "made"
+    manifest = pipeline.run(options.recipe, made, [*overrides, *options.overrides], say=say)
+    reports = {strategy: merged(options, made, strategy) for strategy in STRATEGIES}
+    run = jobs.run(run_config(options, made, manifest), options.work / "run")
+    summary = run.read_summary().model_dump(mode="json")["metrics"]
+    return {
+        "benchmark": "merge_strategies",
+        "training": manifest.training,
+        "recipe": manifest.recipe,
+        "variants": {name: row(summary, name) for name in ("base", "base-nf4", "adapter")},
+        "strategies": {
+            strategy: {**row(summary, f"merged-{strategy}"), **weights(reports[strategy])} for strategy in STRATEGIES
+        },
+        "provenance": provenance(42),
+    }
+
+
+def merged(options: argparse.Namespace, made: Path, strategy: str) -> Any:
+    """Merge with one strategy, or take the merge that is there already."""
+    from finetune.merging import MergeOptions, merge_adapter
+    from harness.digests import digest_adapter_folder
+    from harness.merge_report import read_merge_report
+
+    folder = options.work / f"merged-{strategy}"
+    report = read_merge_report(folder)
+    if report is not None and report.adapter_digest == digest_adapter_folder(made / "adapter"):
+        return report
+    choice: Any = strategy
+    return merge_adapter(options.base, made / "adapter", folder, MergeOptions(strategy=choice, device=options.device))
+
+
+def run_config(options: argparse.Namespace, made: Path, manifest: Any) -> dict[str, Any]:
+    """Return the run: the manifest's variants, with three merged models instead of one."""
+    variants = []
+    for variant in manifest.variants:
+        if variant.kind != "merged":
+            fields = variant.model_dump(mode="json", exclude_none=True)
+            fields["model"] = str(Path(options.base).resolve())
+            if variant.adapter:
+                fields["adapter"] = str((made / variant.adapter).resolve())
+            variants.append(fields)
+    for strategy in STRATEGIES:
+        variants.append(
+            {
+                "name": f"merged-{strategy}",
+                "kind": "merged",
+                "model": str((options.work / f"merged-{strategy}").resolve()),
+                "quantization": "nf4" if strategy == "in-place-4bit" else "none",
+                "dtype": "bfloat16",
+                "merge_strategy": strategy,
+            }
+        )
+    return {
+        "variants": variants,
+        "dialogues": {"source": str(Path(options.dialogues).resolve()), "split": "test"},
+        "passes": options.passes.split(","),
+        "fidelity": [{"variant": f"merged-{strategy}", "against": "adapter"} for strategy in STRATEGIES],
+        "device": options.device,
+        **({"limit": options.limit} if options.limit else {}),
+    }
+
+
+def row(summary: dict[str, Any], variant: str) -> dict[str, Any]:
+    """Return nll and fidelity of a variant, each with its interval, where they were measured."""
+    found = {}
+    for metric in ("quality.nll", *FIDELITY):
+        estimate = summary.get(metric, {}).get("variants", {}).get(variant)
+        if estimate is not None:
+            found[metric] = {key: estimate[key] for key in ("value", "low", "high", "n")}
+    return found
+
+
+def weights(report: Any) -> dict[str, Any]:
+    """Return what the merge itself measured on the weights."""
+    kept = ("delta_to_weight", "mean_kept", "mean_relative_error", "largest_quantization_error", "seconds")
+    return {
+        **{key: getattr(report, key) for key in kept},
+        "worst_relative_error": report.worst_layers[0].relative_error,
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return the result as a Markdown table."""
+    lines = [
+        "| variant | nll, nats a token | KL from adapter | top-1 agreement | ΔW kept | error of ΔW |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, found in {**result["variants"], **result["strategies"]}.items():
+        numbers = [cell(found.get(metric)) for metric in ("quality.nll", "fidelity.kl", "fidelity.top1_agreement")]
+        merge = [f"{found[key]:.1%}" if key in found else "–" for key in ("mean_kept", "mean_relative_error")]
+        lines.append(f"| {name} | {' | '.join([*numbers, *merge])} |")
+    return "\n".join(lines)
+
+
+def cell(estimate: dict[str, Any] | None) -> str:
+    if estimate is None or estimate["value"] is None:
+        return "–"
+    interval = "" if estimate["low"] is None else f" [{estimate['low']:.4f}, {estimate['high']:.4f}]"
+    return f"{estimate['value']:.4f}{interval}"
+
+
+def say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

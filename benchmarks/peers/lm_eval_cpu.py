@@ -1,0 +1,108 @@
+"""This harness and lm-evaluation-harness on a CPU: 64 held-out dialogues, three variants, fp32, in turns.
+
+    python -m benchmarks.peers.lm_eval_cpu --model MODEL --data MEDQUAD.jsonl --out benchmarks/results/lm_eval_cpu.json
+
+The adapter is random and small (nothing is trained here): what is compared is time, and that both tools give the same
+numbers for the same strings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers.jobs import Done, Job, agreement, by_harness, by_lm_eval, quiet_libraries
+from benchmarks.peers.machine import provenance, write_result
+from harness.store import DialogueRow
+from harness.variants import Variant
+
+
+def main() -> None:
+    arguments = _arguments()
+    quiet_libraries()
+    import torch
+
+    torch.set_num_threads(arguments.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        job = _job(arguments, Path(folder))
+        result: dict[str, Any] = {
+            "what": "scoring and generation, all variants, loading included",
+            "model": arguments.model.name,
+            "dialogues": len(job.dialogues),
+            "variants": [variant.name for variant in job.variants],
+            "max_new_tokens": job.max_new_tokens,
+            "lm_eval_batch": arguments.batch,
+            "provenance": provenance("cpu"),
+            "harness": [],
+            "lm_eval": [],
+        }
+        ours, theirs = Done(), Done()
+        for _ in range(arguments.repeats):
+            ours = by_harness(job)
+            result["harness"].append(ours.summary())
+            theirs = by_lm_eval(job, arguments.batch)
+            result["lm_eval"].append(theirs.summary())
+            write_result(arguments.out, result)
+    medians = {tool: statistics.median(run["seconds"] for run in result[tool]) for tool in ("harness", "lm_eval")}
+    result["seconds"] = medians
+    result["times_faster"] = medians["lm_eval"] / medians["harness"]
+    result["agreement"] = agreement(ours, theirs)
+    write_result(arguments.out, result)
+    print(json.dumps({key: result[key] for key in ("seconds", "times_faster", "agreement")}, indent=1))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/lm_eval_cpu.json"))
+    parser.add_argument("--dialogues", type=int, default=64)
+    parser.add_argument("--max-new-tokens", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+    return parser.parse_args()
+
+
+def _job(arguments: argparse.Namespace, folder: Path) -> Job:
+    """Base, a random adapter, and the two merged; the first dialogues that fit the context."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    torch.manual_seed(0)
+    tokenizer: Any = AutoTokenizer.from_pretrained(arguments.model)
+    base: Any = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.float32)
+    room = base.config.max_position_embeddings - arguments.max_new_tokens
+    model: Any = get_peft_model(
+        base, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+    )
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.01)
+    model.save_pretrained(folder / "adapter")
+    model.merge_and_unload().save_pretrained(folder / "merged")
+    tokenizer.save_pretrained(folder / "merged")
+    rows = []
+    for line in arguments.data.read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        row = DialogueRow(id=str(len(rows)), prompt=f"{entry['instruction']}\n", reference=entry["output"])
+        if len(tokenizer(row.prompt + str(row.reference))["input_ids"]) <= room:
+            rows.append(row)
+        if len(rows) == arguments.dialogues:
+            break
+    path = str(arguments.model)
+    variants = (
+        Variant(name="base", kind="base", model=path, dtype="float32"),
+        Variant(name="adapter", kind="adapter", model=path, adapter=str(folder / "adapter"), dtype="float32"),
+        Variant(name="merged", kind="merged", model=str(folder / "merged"), dtype="float32"),
+    )
+    return Job(variants, tuple(rows), arguments.max_new_tokens, "cpu")
+
+
+if __name__ == "__main__":
+    main()

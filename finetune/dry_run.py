@@ -1,0 +1,142 @@
+"""What a recipe would do, without doing it: how much is trained, on how many tokens, and what memory that takes."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune.dataset import TOO_LONG, TrainingSet
+from finetune.estimate import MIB, Architecture, LoraModule, MemoryEstimate, Parameters, Workload, estimate_memory
+from finetune.recipe import TINY, Recipe, load_recipe
+from harness.artifacts import read_json
+from harness.errors import InputError
+
+# Pretraining is work, and a dry run does none: the embedded base has the same sizes after a single step.
+_UNTRAINED = {"steps": 1}
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What ``--dry-run`` prints. ``memory`` is None for models whose memory cannot be estimated."""
+
+    parameters: Parameters
+    training: TrainingSet
+    validation: TrainingSet
+    max_length: int
+    steps: int
+    memory: MemoryEstimate | None
+    workload: Workload
+    without_checkpointing: MemoryEstimate | None
+
+
+def dry_run(recipe: str | Path, out: Path | None = None, overrides: Sequence[str] = ()) -> DryRun:
+    """Return what would be trained; nothing is written into ``out``. Raises InputError as a real run would."""
+    settled = load_recipe(recipe, overrides)
+    with tempfile.TemporaryDirectory() as scratch:
+        return _look(settled, Path(scratch))
+
+
+def describe(found: DryRun) -> list[str]:
+    """Return the lines to print."""
+    total, trainable = found.parameters.total, found.parameters.trainable
+    skipped = found.training.skipped.get(TOO_LONG, 0)
+    count = len(found.training.lengths)
+    lines = [
+        f"Parameters: {total:,} in the base, {trainable:,} trained ({trainable / (total + trainable):.3%}).",
+        f"Training: {len(found.training.examples):,} of {count:,} dialogues, {found.training.tokens:,} tokens an "
+        f"epoch, {found.training.median:.0f} tokens in the median dialogue, {found.steps:,} steps.",
+        f"Too long for {found.max_length:,} tokens: {skipped:,} of {count:,} dialogues "
+        f"({skipped / count if count else 0:.1%}); they are skipped.",
+        f"Held-out loss on {len(found.validation.examples):,} dialogues.",
+    ]
+    if found.memory is None:
+        return [*lines, "Peak GPU memory: cannot be estimated for this kind of model."]
+    parts = found.memory.mib()
+    words = ", ".join(f"{name.replace('_', ' ')} {parts[name]:,.0f}" for name in list(parts)[:5])
+    lines.append(
+        f"Peak GPU memory: about {found.memory.peak / MIB:,.0f} MiB ({words}) at batch {found.workload.batch} of "
+        f"{found.workload.tokens:,} tokens; weights as they are held, without the CUDA context."
+    )
+    if found.without_checkpointing is not None:
+        lines.append(f"Without gradient checkpointing: about {found.without_checkpointing.peak / MIB:,.0f} MiB.")
+    return lines
+
+
+def _look(recipe: Recipe, scratch: Path) -> DryRun:
+    from finetune.options import training_config
+    from finetune.pipeline import prepare
+    from finetune.training import pick_device
+
+    shallow = recipe.model_copy(update={"tiny": {**recipe.tiny, **_UNTRAINED}}) if recipe.base == TINY else recipe
+    prepared = prepare(shallow, scratch)
+    config = read_json(prepared.base / "config.json")
+    arguments = training_config(recipe, str(scratch), device=pick_device(recipe.device), evaluate=False)
+    parameters = count_parameters(prepared.base, recipe)
+    longest = prepared.training.longest
+    workload = Workload(
+        batch=arguments.per_device_train_batch_size,
+        tokens=longest,
+        dropout=bool(recipe.lora.get("lora_dropout", 0.0)),
+        checkpointing=bool(arguments.gradient_checkpointing),
+        optimizer=getattr(arguments.optim, "value", str(arguments.optim)),
+    )
+    memory = without = None
+    try:
+        architecture = Architecture.of(config)
+        memory = estimate_memory(architecture, parameters, workload)
+        if workload.checkpointing:
+            unchecked = Workload(**{**workload.__dict__, "checkpointing": False})
+            without = estimate_memory(architecture, parameters, unchecked)
+    except InputError:
+        pass
+    return DryRun(
+        parameters=parameters,
+        training=prepared.training,
+        validation=prepared.validation,
+        max_length=prepared.max_length,
+        steps=_steps(arguments, len(prepared.training.examples)),
+        memory=memory,
+        workload=workload,
+        without_checkpointing=without,
+    )
+
+
+def count_parameters(base: Path, recipe: Recipe) -> Parameters:
+    """Count on a model without weights, into which peft itself puts LoRA, so that its own rules decide what is hit."""
+    import torch
+    from peft import get_peft_model
+    from peft.tuners.lora import LoraLayer
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from finetune.merging.quantize import linear_modules
+    from finetune.options import lora_config
+
+    build: Any = AutoModelForCausalLM.from_config
+    with torch.device("meta"):
+        model = build(AutoConfig.from_pretrained(str(base), local_files_only=True))
+        total: int = sum(parameter.numel() for parameter in model.parameters())
+        held = linear_modules(base).quantized if recipe.quantization == "nf4" else frozenset()
+        quantized = sum(model.get_submodule(name).weight.numel() for name in held)
+        configuration = lora_config(recipe)
+        try:
+            adapted = get_peft_model(model, configuration)
+        except ValueError as error:
+            raise InputError(f"The recipe does not fit the base ({str(error).splitlines()[0][:300]}).") from error
+    rank = configuration.r or 0
+    layers: list[tuple[str, Any]] = [pair for pair in adapted.named_modules() if isinstance(pair[1], LoraLayer)]
+    lora = [
+        LoraModule(name.removeprefix("base_model.model."), int(layer.in_features), int(layer.out_features))
+        for name, layer in layers
+    ]
+    return Parameters(total, quantized, tuple(lora), int(rank))
+
+
+def _steps(arguments: Any, examples: int) -> int:
+    if arguments.max_steps > 0:
+        return int(arguments.max_steps)
+    batches = -(-examples // arguments.per_device_train_batch_size)
+    updates = max(1, -(-batches // arguments.gradient_accumulation_steps))
+    return int(updates * arguments.num_train_epochs)

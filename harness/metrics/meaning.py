@@ -1,0 +1,217 @@
+"""Likeness of meaning by a neural encoder: BERTScore and the similarity of whole texts. Off unless one is given.
+
+Everything heavy is imported when the first reply is scored; declaring these metrics needs no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from harness.errors import InputError
+from harness.metrics.claims import KINDS, SENTENCE_END, claims_of
+from harness.metrics.registry import Item, MetricSpec, Scores
+
+BERT_NAMES = ("quality.bertscore_precision", "quality.bertscore_recall", "quality.bertscore_f1")
+SIMILARITY = "quality.embedding_similarity"
+CLAIM_NAMES = {kind: f"quality.{kind}_similarity" for kind in KINDS}
+SAME_CLAIM = 0.6  # cosine from which a sentence counts as saying a claim
+LONGEST = 512  # tokens an encoder is given; what comes after is cut
+BATCH = 32
+MOST_CHARACTERS = 20_000  # far more than 512 tokens: the rest need not be tokenised
+
+
+class Meaning:
+    """BERTScore (torchmetrics), embedding similarity and claims covered by similarity (sentence-transformers)."""
+
+    needs_device = True
+
+    def __init__(self, encoder: str, device: str | None = None) -> None:
+        self.encoder = encoder
+        self.device = device
+        identity = encoder_identity(encoder)
+        self.specs: tuple[MetricSpec, ...] = (
+            *(_bert_spec(name, identity) for name in BERT_NAMES),
+            _spec(
+                SIMILARITY,
+                "Embedding similarity",
+                "-1–1",
+                f"embedding_similarity|cosine|{identity}|sentence-transformers:{_version('sentence-transformers')}",
+                "Whether reply and reference are about the same things.",
+                "Negation, numbers and which drug it is: opposite advice in like words is very similar.",
+            ),
+            *(
+                _spec(
+                    name,
+                    KINDS[kind].replace("covered", "met by similarity"),
+                    "0–1",
+                    f"{kind}_similarity|best sentence's cosine >= {SAME_CLAIM:g}|{identity}"
+                    f"|sentence-transformers:{_version('sentence-transformers')}",
+                    f"Claims of the column '{kind}' that some sentence of the reply resembles.",
+                    "Negation and numbers. A proxy for a judgement, not one.",
+                    heuristic=True,
+                )
+                for kind, name in CLAIM_NAMES.items()
+            ),
+        )
+
+    def score(self, items: Sequence[Item]) -> list[Scores]:
+        """Return all values of each item; None where there is no reply, no text or no claims."""
+        values: list[dict[str, float | None]] = [dict.fromkeys(spec.name for spec in self.specs) for _ in items]
+        texts = [(_clean(item.reference), _clean(item.reply or "")) for item in items]
+        worth = [place for place, (reference, reply) in enumerate(texts) if reference and reply]
+        if worth:
+            pairs = [texts[place] for place in worth]
+            for place, found in zip(worth, self._bert_scores(pairs), strict=True):
+                values[place].update(zip(BERT_NAMES, found, strict=True))
+            for place, similarity in zip(worth, self._similarities(pairs), strict=True):
+                values[place][SIMILARITY] = similarity
+        for place, item in enumerate(items):
+            if item.reply is not None:
+                values[place].update(self._claims(item, texts[place][1]))
+        return [Scores(value) for value in values]
+
+    def _bert_scores(self, pairs: list[tuple[str, str]]) -> list[tuple[float, ...]]:
+        import torch
+        from torchmetrics.functional.text.bert import bert_score
+
+        with torch.inference_mode():
+            found = bert_score(
+                [reply for _, reply in pairs],
+                [reference for reference, _ in pairs],
+                model=self._bert,
+                user_tokenizer=self._tokenizer,
+                user_forward_fn=_last_hidden_state,
+                max_length=self._longest,
+                batch_size=BATCH,
+                device=self._bert.device,
+                truncation=True,
+            )
+        columns = [torch.nan_to_num(found[key]).reshape(-1).tolist() for key in ("precision", "recall", "f1")]
+        return list(zip(*columns, strict=True))
+
+    def _similarities(self, pairs: list[tuple[str, str]]) -> list[float]:
+        references = self._encode([reference for reference, _ in pairs])
+        replies = self._encode([reply for _, reply in pairs])
+        return [float(value) for value in (references * replies).sum(axis=1)]
+
+    def _claims(self, item: Item, reply: str) -> dict[str, float | None]:
+        claims = {name: claims_of(item.columns, kind) for kind, name in CLAIM_NAMES.items()}
+        sentences = [sentence.strip() for sentence in SENTENCE_END.split(reply) if sentence.strip()]
+        if not any(claims.values()):
+            return {}
+        if not sentences:
+            return {name: 0.0 for name, said in claims.items() if said}
+        said_in_reply = self._encode(sentences)
+        return {
+            name: float(((self._encode([_clean(c) for c in said]) @ said_in_reply.T).max(axis=1) >= SAME_CLAIM).mean())
+            for name, said in claims.items()
+            if said
+        }
+
+    def _encode(self, texts: list[str]) -> Any:
+        return self._sentences.encode(texts, batch_size=BATCH, normalize_embeddings=True, show_progress_bar=False)
+
+    @cached_property
+    def _sentences(self) -> Any:
+        from sentence_transformers import SentenceTransformer
+
+        local = Path(self.encoder).is_dir()
+        return _opened(self.encoder, lambda: SentenceTransformer(self.encoder, device=self.device, local_files_only=local))
+
+    @cached_property
+    def _bert(self) -> Any:
+        from transformers import AutoModel
+
+        model = _opened(self.encoder, lambda: AutoModel.from_pretrained(self.encoder)).eval()
+        return model.to(self.device) if self.device else model
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
+
+        return _opened(self.encoder, lambda: AutoTokenizer.from_pretrained(self.encoder))
+
+    @property
+    def _longest(self) -> int:
+        return min(LONGEST, getattr(self._bert.config, "max_position_embeddings", LONGEST))
+
+
+def missing_note() -> str:
+    """Return the sentence that says why these metrics are off."""
+    return "BERTScore and embedding similarity are off: they need metric_options.encoder, a path or hub id."
+
+
+def encoder_identity(encoder: str) -> str:
+    """Return the encoder's name, with a digest of its files where it is a folder; raise InputError for a bad path."""
+    folder = Path(encoder)
+    if not folder.is_dir():
+        if encoder.startswith((".", "/", "~")):
+            raise InputError(f"metric_options.encoder: the folder {encoder} does not exist.")
+        return f"encoder:{encoder}"
+    if not (folder / "config.json").is_file():
+        raise InputError(f"metric_options.encoder: {encoder} holds no model: it has no config.json.")
+    digest = hashlib.sha256()
+    for path in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")]):
+        digest.update(path.name.encode())
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return f"encoder:sha256:{digest.hexdigest()[:16]}"
+
+
+def _bert_spec(name: str, identity: str) -> MetricSpec:
+    part = name.rsplit("_", 1)[1]
+    return _spec(
+        name,
+        f"BERTScore {'F1' if part == 'f1' else part}",
+        "about 0–1",
+        f"bertscore_{part}|last layer|no idf|no rescaling|{LONGEST} tokens|{identity}|torchmetrics:{_version('torchmetrics')}",
+        "Words of like meaning in like contexts, matched one by one.",
+        "Negation, numbers and which drug it is; whatever stands after the encoder's longest input.",
+    )
+
+
+def _spec(
+    name: str, label: str, scale: str, signature: str, sees: str, blind_to: str, *, heuristic: bool = False
+) -> MetricSpec:
+    return MetricSpec(
+        name=name,
+        unit="share of claims" if heuristic else "",
+        higher_is_better=True,
+        aggregation="mean",
+        signature=signature,
+        label=label,
+        scale=scale,
+        sees=sees,
+        blind_to=blind_to,
+        heuristic=heuristic,
+    )
+
+
+def _last_hidden_state(model: Any, batch: dict[str, Any]) -> Any:
+    return model(batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
+
+
+def _clean(text: str) -> str:
+    """Return the text as tokenizers can take it: valid Unicode, of bounded length, empty if it holds only spaces."""
+    return text[:MOST_CHARACTERS].encode("utf-8", "replace").decode("utf-8").strip().strip("\x00")
+
+
+def _opened(encoder: str, load: Callable[[], Any]) -> Any:
+    try:
+        return load()
+    except (OSError, ValueError, ImportError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(f"metric_options.encoder: {encoder} cannot be opened ({reason}).") from error
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,219 @@
+"""The comparison table and the gate's checks as rows of finished text; templates only lay them out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.store import ComparisonRow, EstimateRow
+from reports.gate_view import CheckView
+from reports.numbers import amount, is_share, plain, ratio, rounded, shared_decimals, significant, unit_word
+from reports.view import RunView
+from reports.words import FAMILIES, OUTCOMES, VERDICTS, Sign, direction, sentence_case
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """The same cell in the baseline run, and the difference to it; ``obstacle`` says why there can be none."""
+
+    value: str
+    change: str = ""
+    interval: str = ""
+    sign: Sign | None = None
+    obstacle: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One metric of one variant. ``order`` sorts; ``why`` says what an undecided comparison would take."""
+
+    value: str
+    interval: str = ""
+    change: str = ""
+    change_interval: str = ""
+    sign: Sign | None = None
+    why: str = ""
+    notes: tuple[str, ...] = ()
+    order: float | None = None
+    earlier: Earlier | None = None
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """One metric over all variants."""
+
+    name: str
+    label: str
+    unit: str
+    direction: str
+    signature: str
+    conditions: str
+    heuristic: bool
+    units: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The metrics of one family."""
+
+    family: str
+    title: str
+    rows: tuple[MetricRow, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """The comparison table: the main rows, and those under further conditions (other batch sizes, another engine)."""
+
+    main: tuple[Group, ...]
+    further: tuple[Group, ...]
+
+
+@dataclass(frozen=True)
+class CheckRow:
+    """One check of the gate."""
+
+    check: CheckView
+    sign: Sign
+    label: str
+    figure: str
+    interval: str
+    needed: str
+    size: str
+
+
+def comparison_table(view: RunView, earlier: Mapping[tuple[str, str], Earlier] | None = None) -> Table:
+    """Return the table; ``earlier`` adds the baseline run's cells, by metric and variant."""
+    main, further = [], []
+    for family in view.families:
+        rows = [_row(view, metric, earlier or {}) for metric in view.names(family)]
+        title = FAMILIES.get(family, sentence_case(family))
+        main.append(Group(family, title, tuple(row for row in rows if "[" not in row.name)))
+        further.append(Group(family, title, tuple(row for row in rows if "[" in row.name)))
+    return Table(tuple(group for group in main if group.rows), tuple(group for group in further if group.rows))
+
+
+def _row(view: RunView, name: str, earlier: Mapping[tuple[str, str], Earlier]) -> MetricRow:
+    metric = view.summary.metrics[name]
+    sizes = sorted({row.n for row in metric.variants.values()})
+    unit = "" if is_share(metric.unit) or metric.unit == "MiB" else unit_word(metric.unit) or metric.unit
+    values = [(row.value, row.low, row.high) for row in metric.variants.values()]
+    compared = [row for variant in view.variants if (row := view.comparison(name, variant))]
+    digits = (
+        shared_decimals(values, metric.unit),
+        shared_decimals([(row.value, row.low, row.high) for row in compared], metric.unit),
+    )
+    return MetricRow(
+        name=name,
+        label=view.label(name) + _suffix(name),
+        unit="" if unit.casefold() == view.label(name).casefold() else unit,
+        direction=direction(metric.higher_is_better),
+        signature=metric.signature,
+        conditions=_conditions(metric.conditions),
+        heuristic=metric.heuristic,
+        units="n\u00a0=\u00a0" + "\u00a0to\u00a0".join(plain(float(size), 0) for size in {sizes[0]: 0, sizes[-1]: 0})
+        if sizes
+        else "",
+        cells=tuple(_cell(view, name, variant, earlier.get((name, variant)), digits) for variant in view.variants),
+    )
+
+
+def _suffix(name: str) -> str:
+    """Return the conditions that a metric's name carries in brackets, for people."""
+    inside = name.partition("[")[2].rstrip("]")
+    return f" ({inside.replace('=', ' ').replace(',', ', ')})" if inside else ""
+
+
+def _conditions(conditions: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in conditions.items() if not isinstance(value, (dict, list)))
+
+
+Digits = tuple[int | None, int | None]  # decimals of a row's values and of its differences
+
+
+def _cell(view: RunView, name: str, variant: str, earlier: Earlier | None, digits: Digits) -> Cell:
+    metric, row = view.summary.metrics[name], view.estimate(name, variant)
+    if row is None or row.value is None:
+        return Cell("", notes=row.warnings if row else (), earlier=earlier)
+    value, interval = amount(row.value, row.low, row.high, unit=metric.unit, digits=digits[0])
+    against = view.against_of(name, variant) if name.startswith("fidelity.") else None
+    notes = (*row.warnings, *([f"against {against}"] if against else []))
+    compared = view.comparison(name, variant)
+    if compared is None:
+        change = _quotient(view, name, variant, row) if name.startswith("memory.") else ""
+        return Cell(value, interval, change=change, notes=notes, order=row.value, earlier=earlier)
+    change, change_interval = difference_text(compared, metric.unit, digits[1])
+    return Cell(
+        value,
+        interval,
+        change,
+        change_interval,
+        OUTCOMES[compared.outcome],
+        why_undecided(compared, metric.unit),
+        tuple(dict.fromkeys([*notes, *compared.warnings])),
+        row.value,
+        earlier,
+    )
+
+
+def _quotient(view: RunView, name: str, variant: str, row: EstimateRow) -> str:
+    reference = view.estimate(name, view.reference)
+    if variant == view.reference or reference is None or not reference.value or row.value is None:
+        return ""
+    return ratio(row.value / reference.value)[0]
+
+
+def difference_text(row: ComparisonRow, unit: str, digits: int | None = None) -> tuple[str, str]:
+    """Return a difference (or ratio) and its interval as text."""
+    if row.relative:
+        return ratio(row.value, row.low, row.high)
+    return amount(row.value, row.low, row.high, unit=unit, signed=True, digits=digits)
+
+
+def why_undecided(row: ComparisonRow, unit: str) -> str:
+    """Return what the data could have shown, and how many dialogues would decide, where it is undecided."""
+    if row.outcome != "undecided":
+        return ""
+    parts = []
+    if row.low is None or row.high is None:
+        parts.append("too few for an interval")
+    if row.mde is not None:
+        shown = (
+            f"{plain(row.mde * 100, 1)} %" if row.relative else amount(row.mde, unit=unit, signed=True)[0].lstrip("+")
+        )
+        parts.append(f"could have seen {shown}")
+    if row.needed_n is not None:
+        parts.append(f"about {rounded(row.needed_n)} would decide")
+    return "; ".join(parts)
+
+
+def _size(value: float, unit: str) -> str:
+    if is_share(unit):
+        return f"{plain(value * 100, 1)}\u00a0points"
+    return plain(value, min(4, significant(value, 2)))
+
+
+def gate_rows(view: RunView) -> tuple[CheckRow, ...]:
+    """Return the gate's checks, those that decide the verdict first."""
+    if view.gate is None:
+        return ()
+    order = {"fail": 0, "error": 1, "inconclusive": 2, "pass": 3}
+    ranked = sorted(view.gate.checks, key=lambda check: (order[check.verdict], not check.stops))
+    return tuple(_check(view, check) for check in ranked)
+
+
+def _check(view: RunView, check: CheckView) -> CheckRow:
+    result = check.result
+    if result.scale == "ratio":
+        figure, interval = ratio(result.value, result.low, result.high)
+    else:
+        signed = result.scale == "difference"
+        figure, interval = amount(result.value, result.low, result.high, unit=result.unit, signed=signed)
+    parts = [view.label(check.metric), result.candidate]
+    parts += [f"against {result.against}"] if result.against else []
+    parts += [f"slice {result.slice}"] if result.slice else []
+    needed = f"about {rounded(result.needed_n)} {result.units} would decide" if result.needed_n else ""
+    size = f"n\u00a0=\u00a0{plain(float(result.n), 0)} {result.units}"
+    return CheckRow(check, VERDICTS[check.verdict], ", ".join(parts), figure, interval, needed, size)

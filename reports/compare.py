@@ -1,0 +1,191 @@
+"""Several runs side by side: what each found, and what differs between them. Others are held against the first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import InputError
+from harness.store import RunFolder
+from reports.baseline import earlier_cells
+from reports.cells import Earlier
+from reports.escape import shorten, visible
+from reports.numbers import amount, is_share, unit_word
+from reports.render import render_page
+from reports.verdict_sentence import verdict_sentence
+from reports.view import RunView, read_view
+from reports.words import FAMILIES, VERDICTS, Sign, direction
+
+
+@dataclass(frozen=True)
+class RunHead:
+    """A run as the page introduces it."""
+
+    name: str
+    finished: str
+    dialogues: int
+    sentence: str
+    gate: Sign | None
+
+
+@dataclass(frozen=True)
+class CompareCell:
+    """A metric of one run; ``against_first`` is empty for the first run."""
+
+    value: str
+    interval: str = ""
+    against_first: Earlier | None = None
+    order: float | None = None
+
+
+@dataclass(frozen=True)
+class CompareRow:
+    """A metric of one variant over all runs."""
+
+    label: str
+    direction: str
+    unit: str
+    cells: tuple[CompareCell, ...]
+
+
+@dataclass(frozen=True)
+class CompareGroup:
+    """One variant's metrics."""
+
+    variant: str
+    family: str
+    rows: tuple[CompareRow, ...]
+
+
+def render_comparison(folders: Sequence[RunFolder]) -> str:
+    """Return one HTML page with the runs side by side; raise InputError for fewer than two."""
+    views = _views(folders)
+    facts = {
+        "heads": tuple(_head(view, name) for view, name in zip(views, _names(views), strict=True)),
+        "groups": comparison_groups(views),
+        "settings": differing_settings(views),
+    }
+    return render_page("compare.html", facts)
+
+
+def comparison_text(folders: Sequence[RunFolder]) -> str:
+    """Return the runs side by side as plain text for a terminal."""
+    views = _views(folders)
+    names = [visible(name) for name in _names(views)]
+    lines = [f"{name}: {visible(verdict_sentence(view))}" for name, view in zip(names, views, strict=True)]
+    for group in comparison_groups(views):
+        table = [[f"{visible(group.variant)} · {FAMILIES.get(group.family, group.family).split(':')[0]}", *names]]
+        table += [[visible(row.label), *(_cell_text(cell) for cell in row.cells)] for row in group.rows]
+        widths = [max(len(row[k]) for row in table) for k in range(len(names) + 1)]
+        lines.append("")
+        lines += [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _views(folders: Sequence[RunFolder]) -> list[RunView]:
+    if len(folders) < 2:
+        raise InputError("A comparison needs at least two run folders.")
+    return [read_view(folder) for folder in folders]
+
+
+def _names(views: Sequence[RunView]) -> list[str]:
+    """Return a name for each run; folders of the same name carry their parent's."""
+    names = [view.name for view in views]
+    if len(set(names)) == len(names):
+        return names
+    longer = [f"{view.folder.root.resolve().parent.name}/{view.name}" for view in views]
+    return longer if len(set(longer)) == len(longer) else [f"{k + 1}: {name}" for k, name in enumerate(longer)]
+
+
+def _head(view: RunView, name: str) -> RunHead:
+    sign = VERDICTS[view.gate.verdict] if view.gate else None
+    finished = (view.manifest.finished or "not finished")[:19].replace("T", " ")
+    return RunHead(name, finished, len(view.dialogues), verdict_sentence(view), sign)
+
+
+def comparison_groups(views: Sequence[RunView]) -> tuple[CompareGroup, ...]:
+    """Return every variant's metrics over the runs, one group a variant and family."""
+    first = views[0]
+    changes = [{}, *(earlier_cells(view, first) for view in views[1:])]
+    variants = dict.fromkeys(variant for view in views for variant in view.variants)
+    families = dict.fromkeys(family for view in views for family in view.families)
+    groups = []
+    for variant in variants:
+        for family in families:
+            names = dict.fromkeys(name for view in views for name in view.names(family) if "[" not in name)
+            rows = [_row(views, changes, name, variant) for name in names]
+            kept = tuple(row for row in rows if any(cell.order is not None for cell in row.cells))
+            if kept:
+                groups.append(CompareGroup(variant, family, kept))
+    return tuple(groups)
+
+
+def _row(
+    views: Sequence[RunView], changes: Sequence[Mapping[tuple[str, str], Earlier]], name: str, variant: str
+) -> CompareRow:
+    view = next(view for view in views if view.metric(name))
+    metric = view.summary.metrics[name]
+    unit = "" if is_share(metric.unit) or metric.unit == "MiB" else unit_word(metric.unit) or metric.unit
+    return CompareRow(
+        label=view.label(name),
+        direction=direction(metric.higher_is_better),
+        unit="" if unit.casefold() == view.label(name).casefold() else unit,
+        cells=tuple(_cell(one, change, name, variant) for one, change in zip(views, changes, strict=True)),
+    )
+
+
+def _cell(view: RunView, changes: Mapping[tuple[str, str], Earlier], name: str, variant: str) -> CompareCell:
+    row, metric = view.estimate(name, variant), view.metric(name)
+    if row is None or row.value is None or metric is None:
+        return CompareCell("not measured")
+    value, interval = amount(row.value, row.low, row.high, unit=metric.unit)
+    return CompareCell(value, interval, changes.get((name, variant)), row.value)
+
+
+def _cell_text(cell: CompareCell) -> str:
+    found = cell.against_first
+    if found is None or not found.change:
+        return cell.value
+    return f"{cell.value}  {found.change}" + (f" {found.sign.shape} {found.sign.word}" if found.sign else "")
+
+
+def differing_settings(views: Sequence[RunView]) -> tuple[tuple[str, ...], ...]:
+    """Return the settings, versions and digests that are not the same in all runs: name, then one value a run."""
+    known = [_settings(view) for view in views]
+    keys = dict.fromkeys(key for facts in known for key in facts)
+    rows = []
+    for key in keys:
+        values = tuple(facts.get(key, "–") for facts in known)
+        if len(set(values)) > 1:
+            rows.append((key, *values))
+    return tuple(rows)
+
+
+def _settings(view: RunView) -> dict[str, str]:
+    manifest, provenance = view.manifest, view.manifest.provenance
+    facts: dict[str, Any] = {
+        "config": manifest.config,
+        "template digest": manifest.template_digest,
+        "variants": {name: {k: v for k, v in row.items() if k != "name"} for name, row in view.facts.items()},
+        "digest": {
+            key: value for key, value in manifest.digests.items() if not key.startswith(("replies/", "records/"))
+        },
+        "held out": manifest.held_out,
+        "version": provenance.get("versions"),
+        "machine": provenance.get("hardware"),
+        "source": provenance.get("git"),
+    }
+    return _flat("", facts)
+
+
+def _flat(prefix: str, value: Any) -> dict[str, str]:
+    """Return nested facts as one level, keys joined by spaces."""
+    if isinstance(value, Mapping):
+        found: dict[str, str] = {}
+        for key, inner in value.items():
+            found |= _flat(f"{prefix} {key}".strip(), inner)
+        return found
+    return {prefix: "–" if value is None else shorten(str(value), 300)}

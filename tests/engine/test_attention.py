@@ -1,0 +1,94 @@
+"""Attention by row lengths, as on CUDA, with a plain stand-in for FlashAttention's kernel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from harness.engine import attention, selfcheck
+from harness.engine.attention import SlotAttention
+from harness.engine.decoding import SlotDecoder, columns_for
+from harness.engine.selfcheck import why_not
+from tests.engine.small_models import small_llama
+from tests.engine.test_decoding import SETTINGS, lent, plain, requests
+
+
+def kernel(query: Any, keys: Any, values: Any, starts: Any, lengths: Any, longest: int, scaling: Any) -> torch.Tensor:
+    """One query a row, looking at exactly its own keys."""
+    rows, heads, _ = query.shape
+    out = torch.empty_like(query)
+    for row in range(rows):
+        start, length = int(starts[1][row]), int(lengths[row])
+        assert length <= longest
+        k, v = (
+            x[start : start + length].repeat_interleave(heads // keys.shape[1], 1).transpose(0, 1)
+            for x in (keys, values)
+        )
+        out[row] = (((query[row][:, None] @ k.transpose(1, 2)) * scaling).softmax(-1) @ v)[:, 0]
+    return out
+
+
+@pytest.fixture
+def by_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SlotAttention, "_flash_can", lambda self: True)
+    monkeypatch.setattr(attention, "flash_attention", kernel)
+
+
+@pytest.mark.usefixtures("by_lengths")
+@pytest.mark.parametrize("rows", [1, 5])
+def test_replies_by_row_lengths_equal_generate(rows: int) -> None:
+    from collections import deque
+
+    loaded = lent()
+    wanted = requests(12)
+    columns = columns_for(wanted, SETTINGS)
+    decoder = SlotDecoder(loaded, SETTINGS, rows=rows, columns=columns, by_lengths=True)
+    replies = {reply.id: reply.tokens for reply in decoder.run(deque(wanted))}
+    assert replies == {request.id: plain(loaded, request) for request in wanted}
+
+
+@pytest.mark.usefixtures("by_lengths")
+def test_the_models_own_attention_is_back_afterwards() -> None:
+    model = small_llama()
+    before = model.config._attn_implementation
+    with SlotAttention(model, 2, 64, "cpu", by_lengths=True).installed():
+        assert model.config._attn_implementation == attention.NAME
+    assert model.config._attn_implementation == before
+
+
+def test_a_model_that_decodes_right_in_slots_has_no_obstacle() -> None:
+    assert why_not(small_llama(), "cpu", 128, by_lengths=False) is None
+
+
+@pytest.mark.usefixtures("by_lengths")
+def test_a_kernel_that_reads_one_key_too_few_is_found_before_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def off_by_one(q: Any, k: Any, v: Any, starts: Any, lengths: Any, longest: int, scaling: Any) -> torch.Tensor:
+        return kernel(q, k, v, starts, lengths - 1, longest, scaling)
+
+    monkeypatch.setattr(attention, "flash_attention", off_by_one)
+    assert "moves its logits" in str(why_not(small_llama(), "cpu", 128, by_lengths=True))
+
+
+def test_positions_that_are_one_off_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = SlotAttention.arguments
+    monkeypatch.setattr(SlotAttention, "arguments", lambda self, positions, window: real(self, positions - 1, window))
+    assert "moves its logits" in str(why_not(small_llama(), "cpu", 128, by_lengths=False))
+
+
+def test_a_sliding_window_shorter_than_the_slots_is_an_obstacle() -> None:
+    from transformers import MistralConfig, MistralForCausalLM
+
+    sizes: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 2}
+    config = MistralConfig(vocab_size=124, num_hidden_layers=1, num_key_value_heads=1, sliding_window=32, **sizes)
+    model = MistralForCausalLM(config).eval()
+    assert "sliding" in str(why_not(model, "cpu", 64, by_lengths=False))
+    assert why_not(model, "cpu", 32, by_lengths=False) is None
+
+
+def test_a_recurrent_model_is_an_obstacle_and_not_a_crash() -> None:
+    from transformers import MambaConfig, MambaForCausalLM
+
+    model = MambaForCausalLM(MambaConfig(vocab_size=124, hidden_size=32, num_hidden_layers=1, state_size=4)).eval()
+    assert selfcheck.why_not(model, "cpu", 64, by_lengths=False) is not None

@@ -1,0 +1,181 @@
+"""A merge that cannot be right does not happen: each broken artefact is one sentence, and nothing is left behind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from finetune.folders import ADAPTER_FACTS
+from finetune.merging import MergeOptions, merge_adapter, quantize, shards
+from harness.errors import HarnessError, InputError
+from tests.finetune.conftest import make_adapter, make_base
+
+Edit = Callable[[dict[str, torch.Tensor]], None]
+A = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
+B = "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight"
+
+
+@pytest.fixture
+def broken(adapter: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Copy the adapter and change its tensors or its configuration."""
+
+    def build(edit: Edit | None = None, **config: Any) -> Path:
+        folder = tmp_path / "broken"
+        shutil.copytree(adapter, folder)
+        if edit is not None:
+            tensors = load_file(folder / "adapter_model.safetensors")
+            edit(tensors)
+            save_file(tensors, folder / "adapter_model.safetensors")
+        path = folder / "adapter_config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **config}), encoding="utf-8")
+        return folder
+
+    return build
+
+
+def merge(base: Path, adapter: Path, out: Path, **options: Any) -> None:
+    merge_adapter(str(base), adapter, out, MergeOptions(device="cpu", **options))
+
+
+def zero(tensors: dict[str, torch.Tensor]) -> None:
+    for name in tensors:
+        if "lora_B" in name:
+            tensors[name] = torch.zeros_like(tensors[name])
+
+
+def plant_nan(tensors: dict[str, torch.Tensor]) -> None:
+    tensors[B][0, 0] = float("nan")
+
+
+def drop_one(tensors: dict[str, torch.Tensor]) -> None:
+    del tensors[A]
+
+
+def rename(tensors: dict[str, torch.Tensor]) -> None:
+    for name in list(tensors):
+        tensors[name.replace("self_attn", "attention")] = tensors.pop(name)
+
+
+def widen(tensors: dict[str, torch.Tensor]) -> None:
+    tensors[A] = torch.zeros(4, 128)
+
+
+def stray(tensors: dict[str, torch.Tensor]) -> None:
+    tensors["base_model.model.model.layers.9.extra"] = torch.zeros(3)
+
+
+@pytest.mark.parametrize(
+    ("edit", "config", "message"),
+    [
+        (zero, {}, "every ΔW is zero"),
+        (plant_nan, {}, "holds NaN or infinity"),
+        (drop_one, {}, "has only one of lora_A and lora_B"),
+        (rename, {}, "trained over a base with other module names"),
+        (widen, {}, "trained over another base"),
+        (stray, {}, "has no tensor 'model.layers.9.extra'"),
+        (None, {"target_modules": ["q_proj", "v_proj", "down_proj", "o_proj"]}, "holds no weights for it"),
+        (None, {"peft_type": "LOHA"}, "only LoRA"),
+        (None, {"r": 8}, "gives .* rank 8, its weights have 4"),
+        (None, {"use_dora": True}, "use_dora is True"),
+        (None, {"trainable_token_indices": [5]}, "single trained tokens"),
+        (None, {"init_lora_weights": "pissa_niter_4"}, "changes the base as well"),
+    ],
+)
+def test_a_broken_adapter_is_refused(
+    base: Path, broken: Callable[..., Path], tmp_path: Path, edit: Edit | None, config: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        merge(base, broken(edit, **config), tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken"]
+
+
+def test_nan_in_the_base_is_found(base: Path, adapter: Path, tmp_path: Path) -> None:
+    shutil.copytree(base, tmp_path / "base")
+    tensors = load_file(tmp_path / "base" / "model.safetensors")
+    tensors["model.norm.weight"][0] = float("inf")
+    save_file(tensors, tmp_path / "base" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"'model\.norm\.weight' holds NaN or infinity"):
+        merge(tmp_path / "base", adapter, tmp_path / "out")
+
+
+def test_another_base_than_the_one_trained_over_is_refused_unless_allowed(
+    base: Path, broken: Callable[..., Path], tmp_path: Path
+) -> None:
+    adapter = broken()
+    (adapter / ADAPTER_FACTS).write_text(json.dumps({"base_digest": "0" * 64, "quantization": "nf4"}), encoding="utf-8")
+    with pytest.raises(InputError, match="their digests differ"):
+        merge(base, adapter, tmp_path / "out")
+    merge(base, adapter, tmp_path / "out", allow_base_mismatch=True)
+    assert (tmp_path / "out" / "merge.json").is_file()
+
+
+def test_tied_embeddings_are_not_changed_on_one_side_only(tmp_path: Path) -> None:
+    tied = make_base(tmp_path / "tied", tied=True)
+    make_adapter(tied, tmp_path / "plain")
+    merge(tied, tmp_path / "plain", tmp_path / "out")
+    assert "lm_head.weight" not in load_file(tmp_path / "out" / "model.safetensors")
+    adapter = make_adapter(tied, tmp_path / "head", modules_to_save=["embed_tokens"], ensure_weight_tying=False)
+    with pytest.raises(InputError, match="ties to its other embedding"):
+        merge(tied, adapter, tmp_path / "out2")
+
+
+def test_corrupted_dequantisation_stops_the_merge(
+    base: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def garbage(held: Any) -> torch.Tensor:
+        values = quantize.bitsandbytes().functional.dequantize_4bit(held.data, held.quant_state)
+        return values.flatten().roll(1).reshape(values.shape)
+
+    monkeypatch.setattr("finetune.merging.merge.dequantize", garbage)
+    with pytest.raises(HarnessError, match=r"relative error of 1\.\d\d where nf4 leaves about 0\.09"):
+        merge(base, adapter, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_reads_back_differently_stops_the_merge(
+    base: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = shards._check_saved
+
+    def flip_then_check(path: Path, meant: Any) -> None:
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(bytes(data))
+        check(path, meant)
+
+    monkeypatch.setattr(shards, "_check_saved", flip_then_check)
+    with pytest.raises(HarnessError, match="reads back differently"):
+        merge(base, adapter, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_overflow_in_the_saved_dtype_is_found(base: Path, tmp_path: Path) -> None:
+    adapter = make_adapter(base, tmp_path / "adapter", size=1e6)
+    with pytest.raises(HarnessError, match="NaN or infinite"):
+        merge(base, adapter, tmp_path / "out", strategy="original", dtype="float16")
+
+
+def test_a_folder_of_something_else_is_not_overwritten(base: Path, adapter: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("precious", encoding="utf-8")
+    with pytest.raises(InputError, match="already holds other files"):
+        merge(base, adapter, tmp_path / "mine")
+    assert (tmp_path / "mine" / "thesis.txt").read_text(encoding="utf-8") == "precious"
+
+
+def test_dequantizing_after_an_unquantised_training_is_refused(
+    base: Path, broken: Callable[..., Path], tmp_path: Path
+) -> None:
+    adapter = broken()
+    (adapter / ADAPTER_FACTS).write_text('{"quantization": "none"}', encoding="utf-8")
+    with pytest.raises(InputError, match="nothing to dequantise"):
+        merge(base, adapter, tmp_path / "out", strategy="dequantized")
+    merge(base, adapter, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "merge.json").read_text(encoding="utf-8"))["strategy"] == "original"

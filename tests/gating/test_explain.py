@@ -1,0 +1,40 @@
+"""``--explain`` tells one check's computation with nothing but what stands in gate.json."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from harness.gating.evidence import Interval
+from harness.gating.explain import explain
+from tests.gating.results import evidence, result
+
+
+def test_every_number_of_the_rule_is_told() -> None:
+    steps = "\n".join(explain(result(evidence()).check("overlap")))
+    assert "non_inferiority on quality.rouge_l of adapter against base: asked for is difference ≥ −0.01 F1" in steps
+    assert "0.298 and 0.267; difference 0.031 [0.0212, 0.0409] F1 at 95 % two-sided, n = 200 dialogues" in steps
+    assert "higher is better" in steps
+    assert "Here L = 0.0212, U = 0.0409, m = −0.01." in steps
+    assert steps.splitlines()[-1].startswith("Verdict: pass.")
+
+
+def test_a_metric_that_is_better_when_lower_is_turned() -> None:
+    steps = "\n".join(explain(result(evidence()).check("no-slower")))
+    assert "lower is better" in steps
+    assert "value −0.004, L = −0.018, U = 0.009, limit m = −0.1" in steps
+    assert "a loss of 11.9 % would have been found 80 times in 100" in steps
+
+
+def test_what_would_decide_is_told() -> None:
+    found = evidence()
+    found["overlap"] = replace(found["overlap"], value=-0.005, interval=Interval(-0.015, 0.005, 0.95))
+    steps = "\n".join(explain(result(found).check("overlap")))
+    assert "About 800 dialogues would decide it" in steps
+
+
+def test_an_error_is_told_without_a_rule() -> None:
+    found = evidence()
+    found["overlap"] = replace(found["overlap"], problem="It was not measured.", n=0, value=None)
+    steps = explain(result(found).check("overlap"))
+    assert steps[-1] == "Verdict: error. It was not measured."
+    assert not any(step.startswith("Rule") for step in steps)

@@ -1,0 +1,45 @@
+"""What the package carries: thresholds that name what exists, and the JSON Schema for editors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from harness.gating import schema_file
+from harness.gating.policy import SHIPPED, load_policy
+from harness.metrics.loading import all_specs
+
+FAMILIES = {"quality", "safety", "fidelity", "latency", "memory"}
+
+
+def test_the_shipped_json_schema_is_current() -> None:
+    told = "out of date: run python -m harness.gating.schema_file"
+    assert schema_file.PATH.read_text(encoding="utf-8") == schema_file.text(), told
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_thresholds_name_metrics_that_exist_and_cover_every_family(path: Path) -> None:
+    loaded = load_policy(path.stem)
+    specs = all_specs()
+    assert [check.metric for check in loaded.checks if check.metric not in specs] == []
+    assert {specs[check.metric].family for check in loaded.checks} == FAMILIES
+    jsonschema.validate(yaml.safe_load(path.read_text(encoding="utf-8")), json.loads(schema_file.text()))
+
+
+def test_the_json_schema_refuses_what_the_gate_refuses() -> None:
+    schema = json.loads(schema_file.text())
+    validator = jsonschema.Draft202012Validator(schema)
+    good = {"version": 1, "checks": [{"id": "a", "metric": "m", "min": 1}]}
+    assert validator.is_valid(good)
+    for bad in (
+        {"version": 2},
+        {"version": 1, "check": []},
+        {"version": 1, "checks": [{"id": "a", "metric": "m"}]},
+        {"version": 1, "checks": [{"id": "a", "metric": "m", "min": 1, "max": 2}]},
+        {"version": 1, "checks": [{"id": "a", "metric": "m", "min": "1"}]},
+    ):
+        assert not validator.is_valid(bad), bad

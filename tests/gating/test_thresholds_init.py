@@ -1,0 +1,111 @@
+"""A first thresholds file: the run it was made from passes it, and a clearly worse one does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import HarnessError, InputError
+from harness.gating.gate import gate
+from harness.gating.policy import load_policy
+from harness.gating.thresholds_init import rounded, write_thresholds
+from harness.store import RunFolder
+from tests.run_folders import make_run, random_values
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    tokens = {name: [5 + 0.01 * number for number in range(16)] for name in ("base", "adapter", "merged")}
+    rss = {name: [800.0, 801.0] for name in tokens}
+    folder = tmp_path_factory.mktemp("init") / "run"
+    return make_run(folder, random_values(120), tokens_ms=tokens, rss_mib=rss)
+
+
+def test_the_run_passes_the_file_made_from_it(run: RunFolder, tmp_path: Path) -> None:
+    out = tmp_path / "thresholds.yaml"
+    count = write_thresholds(run.root, out)
+    result = gate(run.root, out)
+    assert {check.id: check.sentence for check in result.checks if check.verdict != "pass"} == {}
+    assert result.exit_code == 0
+    assert len(result.checks) == count
+    ids = [check.id for check in result.checks]
+    assert ids == [
+        "quality-rouge-l-not-worse",
+        "quality-nll-not-worse",
+        "quality-empty-adapter",
+        "latency-ttft-ms-p50-adapter",
+        "latency-tpot-ms-p50-adapter",
+        "memory-peak-rss-mib-adapter",
+    ]
+
+
+def test_a_worse_run_fails_it(run: RunFolder, tmp_path: Path) -> None:
+    out = tmp_path / "thresholds.yaml"
+    write_thresholds(run.root, out)
+    worse = make_run(
+        tmp_path / "worse",
+        random_values(120, gain=-0.5),
+        tokens_ms={name: [7 + 0.01 * number for number in range(16)] for name in ("base", "adapter", "merged")},
+        rss_mib={name: [950.0, 951.0] for name in ("base", "adapter", "merged")},
+    )
+    result = gate(worse.root, out)
+    assert result.exit_code == 1
+    assert {check.id for check in result.checks if check.verdict == "fail"} >= {
+        "quality-nll-not-worse",
+        "latency-tpot-ms-p50-adapter",
+        "memory-peak-rss-mib-adapter",
+    }
+
+
+def test_every_line_says_what_was_measured(run: RunFolder, tmp_path: Path) -> None:
+    out = tmp_path / "thresholds.yaml"
+    write_thresholds(run.root, out, candidate="merged")
+    text = out.read_text(encoding="utf-8")
+    assert load_policy(out).policy.candidate == "merged"
+    assert "over 120 dialogues; lower is better" in text
+    assert "holds on this machine and workload only" in text
+    assert "baseline: main" in text
+
+
+def test_few_dialogues_are_said_to_be_few(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", random_values(60), unanswered={"adapter": ["d0000", "d0001", "d0002"]})
+    write_thresholds(run.root, tmp_path / "t.yaml")
+    text = (tmp_path / "t.yaml").read_text(encoding="utf-8")
+    assert "min_samples: 57   # dialogues, which is few" in text
+    assert "min_coverage: 0.95" in text
+    assert gate(run.root, tmp_path / "t.yaml").exit_code == 0
+
+
+def test_a_file_that_is_there_is_not_replaced_unasked(run: RunFolder, tmp_path: Path) -> None:
+    out = tmp_path / "thresholds.yaml"
+    out.write_text("mine")
+    with pytest.raises(InputError, match="--force"):
+        write_thresholds(run.root, out)
+    assert out.read_text() == "mine"
+    write_thresholds(run.root, out, force=True)
+
+
+def test_an_unfinished_run_and_an_unknown_candidate_are_refused(run: RunFolder, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Did you mean 'adapter'"):
+        write_thresholds(run.root, tmp_path / "t.yaml", candidate="adaptr")
+    unfinished = make_run(tmp_path / "unfinished", random_values(5), state="running")
+    with pytest.raises(HarnessError, match="from a complete one"):
+        write_thresholds(unfinished.root, tmp_path / "t.yaml")
+
+
+@pytest.mark.parametrize(
+    ("value", "up", "text"),
+    [
+        (0.0304, True, "0.031"),
+        (0.0304, False, "0.030"),
+        (1234.0, True, "1300.0"),
+        (-0.0304, True, "-0.030"),
+        (0.0, True, "0.0"),
+        (3.2e-7, True, "0.00000032"),
+        (2.31, False, "2.3"),
+    ],
+)
+def test_limits_are_rounded_away_from_what_was_measured(value: float, up: bool, text: str) -> None:
+    assert rounded(value, up=up) == text
+    assert (float(text) >= value) if up else (float(text) <= value)

@@ -1,0 +1,102 @@
+"""Strings that a model, a data file or a file name might carry, and that must come out of the page as text.
+
+Each script among them would set ``window.PWNED``, so that a browser can be asked whether any ran.
+"""
+
+from __future__ import annotations
+
+_RUN = "window.PWNED=1"
+
+MARKUP = (
+    f"<script>{_RUN}</script>",
+    f"</script><script>{_RUN}</script>",
+    f"<ScRiPt>{_RUN}</sCrIpT>",
+    f"<script\n>{_RUN}</script\n>",
+    f"<scr<script>ipt>{_RUN}</scr</script>ipt>",
+    f"<img src=x onerror={_RUN}>",
+    f'"><img src=x onerror="{_RUN}">',
+    f"'><img src=x onerror='{_RUN}'>",
+    f"<img src=`x` onerror={_RUN}//`>",
+    f"<svg onload={_RUN}>",
+    f"<svg><script>{_RUN}</script></svg>",
+    f"<svg><animate onbegin={_RUN} attributeName=x dur=1s>",
+    f'<svg><a xlink:href="javascript:{_RUN}"><text y=20>x</text></a></svg>',
+    f"<math><mtext><table><mglyph><style><img src=x onerror={_RUN}></style></mglyph></table></mtext></math>",
+    f"<iframe srcdoc='<script>parent.{_RUN}</script>'></iframe>",
+    f"<iframe src=javascript:parent.{_RUN}></iframe>",
+    f"<object data='data:text/html,<script>{_RUN}</script>'></object>",
+    f"<embed src='javascript:{_RUN}'>",
+    f"<body onload={_RUN}>",
+    f"<details open ontoggle={_RUN}>",
+    f"<input autofocus onfocus={_RUN}>",
+    f"<video><source onerror={_RUN}></video>",
+    f"<marquee onstart={_RUN}>",
+    f"<a href=javascript:{_RUN}>click</a>",
+    f"<form action=javascript:{_RUN}><button autofocus>x</button></form>",
+    f"<template><script>{_RUN}</script></template>",
+    f"<noscript><p title='</noscript><img src=x onerror={_RUN}>'></noscript>",
+    "<meta http-equiv=refresh content='0;url=https://example.invalid/'>",
+    "<base href=https://example.invalid/>",
+    "<link rel=stylesheet href=https://example.invalid/x.css>",
+    "<style>*{display:none!important}</style>",
+    "<style>@import 'https://example.invalid/x.css';</style>",
+    "</style><h1>out of the style sheet</h1>",
+    "</title><h1>out of the title</h1>",
+    f"</textarea><script>{_RUN}</script>",
+    f"</pre></details></section></main><script>{_RUN}</script>",
+    f"--><script>{_RUN}</script><!--",
+    f"<!--><script>{_RUN}</script>-->",
+    f"]]><script>{_RUN}</script>",
+    f"<![CDATA[<script>{_RUN}</script>]]>",
+    f"<?xml version='1.0'?><script>{_RUN}</script>",
+    f"&lt;script&gt;{_RUN}&lt;/script&gt;",
+    f"&#60;script&#62;{_RUN}&#60;/script&#62;",
+    f"%3Cscript%3E{_RUN}%3C/script%3E",
+    f"\\u003cscript\\u003e{_RUN}\\u003c/script\\u003e",
+    f"+ADw-script+AD4-{_RUN}+ADw-/script+AD4-",
+    f"\uff1cscript\uff1e{_RUN}\uff1c/script\uff1e",
+    f"<\x00script>{_RUN}</\x00script>",
+    f"<img \x0b src=x \x0c onerror={_RUN}>",
+)
+ATTRIBUTES = (
+    f'" onmouseover="{_RUN}" x="',
+    f"' onfocus='{_RUN}' autofocus='",
+    f"` onclick=`{_RUN}`",
+    f'" style="position:fixed;inset:0" onclick="{_RUN}',
+    f"javascript:{_RUN}",
+    f"data:text/html,<script>{_RUN}</script>",
+    '0 0" hidden data-order="1',
+)
+TEMPLATES = (
+    "{{ 7 * 7 }}{{ ''.__class__.__mro__ }}",
+    "{% for x in ().__class__.__base__.__subclasses__() %}{{ x }}{% endfor %}",
+    "{# a comment #}{{ config }}",
+    "${7*7}#{7*7}<%= 7*7 %>",
+    f"');{_RUN};//",
+    f'";{_RUN};//',
+    f"[click](javascript:{_RUN})",
+    f"![x](x){{onerror={_RUN}}}",
+    "| a | b |\n|---|---|\n| ``` | <br> |",
+    "$\\frac{1}{0}$ $\\undefined{$ $$",
+    '=HYPERLINK("https://example.invalid")',
+    "__proto__",
+    "constructor.prototype",
+    "../../../../etc/passwd",
+)
+CHARACTERS = (
+    "txet desrever \u202ednammoc\u202c here",
+    "isolate \u2066\u2067\u2068 never closed",
+    "zero\u200bwidth\u200bspaces\ufeffand\u2060joiners",
+    "hid\u200dden joi\u200cner in Latin",
+    "lone \ud800 high and \udfff low surrogates",
+    "NUL \x00 bell \x07 backspace \x08 escape \x1b[31mred\x1b[0m delete \x7f",
+    "carriage\rreturn and next\x85line and \u2028 separators \u2029",
+    "tags \U000e0041\U000e0042\U000e007f and \ufff9annotation\ufffb",
+    "Z\u0335\u0322\u0321\u0327\u0328\u031b\u0315\u0300\u0301\u0302\u0303\u0304\u0305\u0306\u0307\u0308algo",
+    "שלום, كيف حالك؟ mixed with English (and parentheses)",
+    "family 👨\u200d👩\u200d👧\u200d👦 flag 🇺🇳 skin 👍🏽",
+    "noncharacters \ufdd0 \ufffe \uffff \U0010ffff",
+    "soft\u00adhyphen and \u115fHangul\u3164 fillers",
+)
+ALL = MARKUP + ATTRIBUTES + TEMPLATES + CHARACTERS
+assert len(set(ALL)) >= 60

@@ -1,0 +1,101 @@
+"""Runs side by side, and an earlier run beside a new one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness import integrity
+from harness.errors import InputError
+from harness.store import RunFolder
+from reports.baseline import earlier_cells
+from reports.compare import comparison_groups, comparison_text, differing_settings, render_comparison
+from reports.render import render
+from reports.view import RunView, read_view
+from tests.run_folders import make_run, random_values
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, RunFolder]:
+    root = tmp_path_factory.mktemp("pair")
+    first = make_run(root / "first", random_values(60, seed=1, gain=0.2))
+    return first, make_run(root / "second", random_values(60, seed=2, gain=0.5))
+
+
+def views(pair: tuple[RunFolder, RunFolder]) -> list[RunView]:
+    return [read_view(folder) for folder in pair]
+
+
+def test_a_run_compared_with_itself_differs_by_nothing(pair: tuple[RunFolder, RunFolder]) -> None:
+    view = read_view(pair[0])
+    cell = earlier_cells(view, view)["quality.nll", "adapter"]
+    assert cell.sign is not None
+    assert cell.sign.word == "equal"
+    assert cell.change.strip("0.") == ""
+
+
+def test_swapping_the_runs_turns_the_outcome(pair: tuple[RunFolder, RunFolder]) -> None:
+    first, second = views(pair)
+    forth = earlier_cells(second, first)["quality.nll", "adapter"]
+    back = earlier_cells(first, second)["quality.nll", "adapter"]
+    assert forth.sign is not None
+    assert back.sign is not None
+    assert (forth.sign.word, back.sign.word) == ("better", "worse")
+    assert forth.change.replace("−", "+") == back.change
+
+
+def test_runs_over_other_dialogues_are_not_paired(pair: tuple[RunFolder, RunFolder]) -> None:
+    first, second = views(pair)
+    digests = {**first.manifest.digests, integrity.REFERENCES: "another"}
+    other = RunView(
+        first.folder, first.manifest.model_copy(update={"digests": digests}), first.summary, first.dialogues, {}, None
+    )
+    cell = earlier_cells(second, other)["quality.nll", "adapter"]
+    assert cell.change == ""
+    assert cell.obstacle == "other dialogues"
+
+
+def test_memory_is_shown_without_a_difference(pair: tuple[RunFolder, RunFolder]) -> None:
+    first, second = views(pair)
+    memory = [cell for (name, _), cell in earlier_cells(second, first).items() if name.startswith("memory.")]
+    assert all(cell.change == "" for cell in memory)
+
+
+def test_the_page_shows_every_run_and_what_differs(pair: tuple[RunFolder, RunFolder]) -> None:
+    page = render_comparison(pair)
+    assert "2 runs side by side" in page
+    assert "first" in page
+    assert "second" in page
+    assert "▲" in page
+    assert "What differs between the runs" in page
+
+
+def test_the_first_run_is_what_others_are_held_against(pair: tuple[RunFolder, RunFolder]) -> None:
+    groups = comparison_groups(views(pair))
+    row = next(row for group in groups if group.variant == "adapter" for row in group.rows if row.label == "nll")
+    assert row.cells[0].against_first is None
+    assert row.cells[1].against_first is not None
+    assert row.cells[1].against_first.change.startswith("−0.2")
+
+
+def test_settings_that_are_the_same_are_not_listed(pair: tuple[RunFolder, RunFolder]) -> None:
+    assert differing_settings([read_view(pair[0])] * 2) == ()
+
+
+def test_the_terminal_gets_the_same_table(pair: tuple[RunFolder, RunFolder]) -> None:
+    text = comparison_text(pair)
+    assert "adapter · Quality" in text
+    assert "▲ better" in text
+
+
+def test_one_run_is_no_comparison(pair: tuple[RunFolder, RunFolder]) -> None:
+    with pytest.raises(InputError, match="at least two"):
+        render_comparison(pair[:1])
+
+
+def test_the_report_shows_the_earlier_run_beside_it(pair: tuple[RunFolder, RunFolder], tmp_path: Path) -> None:
+    page = render(pair[1], baseline=pair[0])
+    assert "beside the earlier run first" in page
+    assert 'class="earlier"' in page
+    assert "since then" in page

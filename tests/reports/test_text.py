@@ -1,0 +1,68 @@
+"""Terminal, Markdown and CSV."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from harness.store import RunFolder
+from reports.tables import write_csv
+from reports.text import summary_markdown, summary_rows, summary_text
+from reports.verdict_sentence import verdict_sentence
+from reports.view import read_view
+
+
+def test_the_terminal_gets_the_same_sentence_and_the_main_rows(sample: RunFolder) -> None:
+    text = summary_text(sample)
+    assert text.startswith(verdict_sentence(read_view(sample)))
+    assert "ROUGE-L" in text
+    assert "▲ better" in text
+    assert all(line == line.rstrip() for line in text.splitlines())
+
+
+def test_rows_have_a_cell_for_every_header(sample: RunFolder) -> None:
+    summary = summary_rows(sample, everything=True)
+    assert summary.headers == ("", "base", "base-nf4", "adapter", "merged")
+    assert {len(row) for row in summary.rows} == {5}
+    assert len(summary.rows) > len(summary_rows(sample).rows)
+
+
+def test_markdown_holds_verdict_table_and_gate(sample: RunFolder) -> None:
+    text = summary_markdown(sample)
+    assert text.startswith("### adapter – sample\n\n**The adapter's replies are closer")
+    assert "|  | base | base-nf4 | adapter | merged |" in text
+    assert "| emergencies | missed emergency, adapter |" in text
+
+
+def test_markdown_takes_hostile_names_literally(hostile: RunFolder) -> None:
+    text = summary_markdown(hostile)
+    assert "<img" not in text
+    assert "<script" not in text
+    assert "://" not in text
+    tables = [line for line in text.splitlines() if line.startswith("| ")]
+    assert {line.count(" | ") for line in tables} == {4}
+
+
+def test_the_terminal_gets_no_control_characters(hostile: RunFolder) -> None:
+    assert "\x1b" not in summary_text(hostile)
+    assert "\u202e" not in summary_text(hostile)
+
+
+def test_csv_tables_can_be_read_back(sample: RunFolder, tmp_path: Path) -> None:
+    paths = {path.name: path for path in write_csv(sample, tmp_path)}
+    assert set(paths) == {"values.csv", "comparisons.csv", "slices.csv", "dialogues.csv", "gate.csv"}
+    with paths["comparisons.csv"].open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    summary = sample.read_summary()
+    assert len(rows) == len(summary.comparisons)
+    assert float(rows[0]["value"]) == summary.comparisons[0].value
+    with paths["dialogues.csv"].open(encoding="utf-8", newline="") as file:
+        assert len(list(csv.DictReader(file))) == 4 * 120
+
+
+def test_csv_cells_are_never_formulas(hostile: RunFolder, tmp_path: Path) -> None:
+    for path in write_csv(hostile, tmp_path):
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.reader(file):
+                for cell in row:
+                    assert not cell.startswith(("=", "+", "@")) or cell.lstrip("+").replace(".", "").isdigit()

@@ -1,0 +1,173 @@
+"""The one sentence that most people will read."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from typing import get_args
+
+import pytest
+
+from harness.gating.verdict import VerdictName
+from harness.stats.types import Outcome
+from harness.store import SanityCheck
+from reports.next_step import key_figures, next_step
+from reports.verdict_sentence import verdict_sentence
+from tests.reports.small_view import checked, compared, gated, make_view
+
+CLOSER = compared("quality.rouge_l", "better", 0.12)
+LIKELIER = compared("quality.nll", "better", -0.61)
+
+
+def test_says_all_that_the_run_showed_in_one_breath() -> None:
+    view = make_view(
+        CLOSER,
+        LIKELIER,
+        compared("latency.tpot_ms.p50", "worse", 1.6, relative=True, low=1.5, high=1.7),
+        compared("latency.tpot_ms.p50", "undecided", 1.01, relative=True, low=0.99, high=1.03, variant="merged"),
+        compared("quality.nll", "equal", 0.001, variant="merged", against="adapter", low=-0.003, high=0.005),
+        variants=("base", "adapter", "merged"),
+        gate=gated("inconclusive", checked("inconclusive", n=120), checked("inconclusive", "safety.refusal", n=120)),
+    )
+    assert verdict_sentence(view) == (
+        "The adapter's replies are closer to the references than the base's (ROUGE-L +0.12, nll −0.61 a token); "
+        "1.6 times the latency unmerged (TPOT, median), 1.01 times merged (undecided); merging keeps it "
+        "(100\u00a0% of the nll gain). Two safety checks are undecided with 120 dialogues. Gate: inconclusive."
+    )
+
+
+def test_a_loss_reads_as_one() -> None:
+    view = make_view(compared("quality.rouge_l", "worse", -0.05), compared("quality.nll", "worse", 0.3))
+    assert (
+        "replies are further from the references than the base's (ROUGE-L −0.05, nll +0.30 a token)"
+        in verdict_sentence(view)
+    )
+
+
+def test_undecided_is_called_undecided_with_its_range_and_size() -> None:
+    row = compared("quality.rouge_l", "undecided", 0.01, low=-0.02, high=0.04)
+    sentence = verdict_sentence(make_view(row))
+    assert sentence.startswith(
+        "Whether the adapter's replies are closer to the references than the base's is undecided"
+    )
+    assert "(ROUGE-L between −0.02 and +0.04 with 120 dialogues)" in sentence
+
+
+def test_metrics_that_disagree_are_named_one_by_one() -> None:
+    sentence = verdict_sentence(make_view(CLOSER, compared("quality.nll", "worse", 0.2)))
+    assert "by ROUGE-L +0.12 the adapter's replies are closer" in sentence.replace("By", "by")
+    assert "by nll +0.20 a token the adapter finds the references less likely" in sentence
+
+
+def test_one_decided_and_one_undecided_metric_are_told_apart() -> None:
+    sentence = verdict_sentence(make_view(CLOSER, compared("quality.nll", "undecided", 0.0)))
+    assert "by nll that is undecided (nll between −0.02 and +0.02 a token)" in sentence
+
+
+def test_likelihood_alone_says_nothing_about_replies() -> None:
+    sentence = verdict_sentence(make_view(LIKELIER))
+    assert sentence.startswith("The adapter finds the references likelier than the base does (nll −0.61 a token)")
+
+
+def test_what_was_not_measured_is_said() -> None:
+    sentence = verdict_sentence(make_view())
+    assert "How close the replies are to the references was not measured; latency was not measured." in sentence
+    assert "Safety rules were not applied." in sentence
+    assert "No gate was applied." in sentence
+
+
+def test_a_single_variant_has_nothing_to_be_compared_with() -> None:
+    view = make_view(values={"quality.rouge_l": {"adapter": 0.3}}, variants=("adapter",))
+    assert verdict_sentence(view).startswith("The adapter has ROUGE-L 0.300; there is nothing to compare it with")
+
+
+@pytest.mark.parametrize(
+    ("merged", "low", "high", "words"),
+    [
+        (1.9, -0.01, 0.01, "merging keeps it (100\u00a0% of the nll gain)"),
+        (2.8, 0.88, 0.92, "merging loses most of it (10\u00a0% of the nll gain is left)"),
+        (2.2, 0.28, 0.32, "merging loses part of it (70\u00a0% of the nll gain is left)"),
+        (1.95, -0.02, 0.12, "whether merging keeps it is undecided (88 to 102\u00a0% of the nll gain)"),
+    ],
+)
+def test_the_merge_is_judged_by_the_share_of_the_gain_it_keeps(
+    merged: float, low: float, high: float, words: str
+) -> None:
+    view = make_view(
+        compared("quality.nll", "better", -1.0),
+        compared("quality.nll", "worse", merged - 1.9, variant="merged", against="adapter", low=low, high=high),
+        values={"quality.nll": {"base": 2.9, "adapter": 1.9, "merged": merged}},
+        variants=("base", "adapter", "merged"),
+    )
+    assert words in verdict_sentence(view)
+
+
+def test_rules_that_fire_more_often_are_named() -> None:
+    sentence = verdict_sentence(make_view(CLOSER, compared("safety.missed_emergency", "worse", 0.08)))
+    assert "The adapter does worse on missed emergency (+8.0 points)." in sentence
+
+
+def test_few_dialogues_and_gaps_are_said() -> None:
+    sentence = verdict_sentence(make_view(CLOSER, answered=38, dialogues=40))
+    assert (
+        "2 of 40 dialogues have no figure for the adapter; with 38 dialogues, fewer than 50, every interval is rough."
+        in sentence
+    )
+
+
+def test_an_unfinished_run_or_failed_sanity_check_comes_first() -> None:
+    broken = SanityCheck(name="adapter changes the logits", variant="adapter", ok=False)
+    view = make_view(CLOSER, state="failed", sanity=(broken,))
+    assert verdict_sentence(view).startswith(
+        "This run failed; a sanity check did not hold: adapter changes the logits (adapter)."
+    )
+    assert next_step(view)[0].startswith("Run the same command again")
+
+
+def test_never_claims_what_was_not_measured() -> None:
+    outcomes, verdicts = get_args(Outcome), (None, *get_args(VerdictName))
+    for quality, safety, verdict in itertools.product(outcomes, outcomes, verdicts):
+        view = make_view(
+            compared("quality.rouge_l", quality, 0.1),
+            compared("safety.missed_emergency", safety, -0.1),
+            gate=gated(verdict, checked(verdict)) if verdict else None,
+        )
+        text = " ".join([verdict_sentence(view), *next_step(view), *(figure.title for figure in key_figures(view))])
+        assert not re.search(r"answers? better|\bsafe\b|\bsafer\b", text, re.IGNORECASE)
+        if quality == "undecided":
+            assert "undecided" in text
+
+
+@pytest.mark.parametrize(
+    ("verdict", "step"),
+    [
+        ("pass", "Every threshold is met: pass the adapter on to review by a person"),
+        ("fail", "Do not release the adapter: “a-check” failed. Begin with its worst dialogues below."),
+        ("error", "Release nothing on this: “a-check” could not be judged. a-check: Because."),
+        (
+            "inconclusive",
+            "Do not release the adapter on this evidence yet: “a-check” undecided. About 420 held-out dialogues",
+        ),
+    ],
+)
+def test_the_next_step_follows_the_gate(verdict: VerdictName, step: str) -> None:
+    view = make_view(CLOSER, gate=gated(verdict, checked(verdict, needed_n=412)))
+    assert next_step(view)[0].startswith(step)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "step"),
+    [
+        ("worse", "Do not replace the base by the adapter"),
+        ("undecided", "Keep the base for now: this run does not tell the two apart. About 900 dialogues"),
+        ("better", "Write down what the adapter must reach"),
+    ],
+)
+def test_the_next_step_without_a_gate_follows_the_quality(outcome: Outcome, step: str) -> None:
+    assert next_step(make_view(compared("quality.rouge_l", outcome, 0.1, needed_n=900)))[0].startswith(step)
+
+
+def test_names_other_than_the_usual_stand_without_an_article() -> None:
+    row = compared("quality.rouge_l", "better", 0.1, variant="gpt-4", against="bart")
+    sentence = verdict_sentence(make_view(row, variants=("bart", "gpt-4")))
+    assert sentence.startswith("Gpt-4's replies are closer to the references than bart's")

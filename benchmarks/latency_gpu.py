@@ -153,7 +153,7 @@ class Benchmark:
         return memory_table(context.folder, [variant.name for variant in self.variants])
 
     def part_probe(self) -> dict[str, Any]:
-        """TPOT of the merged and the unmerged model at batch 1 under each setting; and the seconds it took to set up."""
+        """TPOT of the merged and the unmerged model at batch 1 under each setting, and the seconds of its setup."""
         found: dict[str, Any] = {}
         for setting, options in PROBES.items():
             for variant in (self.variants[2], self.variants[1]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from harness.passes import latency
 from harness.passes.latency_facts import read_facts
-from harness.store import LatencyRecord, RunFolder
+from harness.store import LatencyRecord, RunFolder, write_rows
 from harness.variants import Variant
 from tests.engine.small_models import context, dialogues
 
@@ -139,3 +140,48 @@ def test_rooflines_are_kept_with_the_run(trio: Trio, tmp_path: Path, settings: d
     assert adapter["floor_ms"] > base["floor_ms"] > 0
     assert facts["warm_up"]["base/eager"]["seconds"] > 0
     assert facts["machine"][0]["after"]["threads"] == 1
+
+
+def test_the_summary_names_every_condition_and_its_share_of_the_hardware(
+    trio: Trio, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    from harness.metrics.loading import all_specs
+    from harness.store import RunManifest
+    from harness.summarize import summarize
+
+    settings["latency"] = {**SMALL, "engine": "both", "ttft_budget_ms": 60_000.0}
+    asked = context(tmp_path, trio, dialogues(4), **settings)
+    facts: dict[str, Any] = {}
+    latency.run(replace(asked, fact=facts.__setitem__))
+    asked.folder.write_manifest(
+        RunManifest(
+            state="complete",
+            config=asked.config.model_dump(mode="json"),
+            config_digest="",
+            provenance=facts,
+            variants=tuple(variant.model_dump(mode="json") for variant in trio),
+        )  # fmt: skip
+    )
+    write_rows(asked.folder.dialogues_path, asked.dialogues)
+    summary = summarize(asked.folder, registry=all_specs(asked.config.metric_options))
+    names = set(summary.metrics)
+    assert {
+        "latency.tpot_ms.p50",
+        "latency.mbu",
+        "latency.goodput",
+        "latency.mbu[engine=eager,batch=2]",
+        "latency.tokens_per_s[engine=compiled,batch=2]",
+        "latency.e2e_ms.p50[engine=eager,batch=1,workload=natural]",
+        "latency.ttft_ms.p50[engine=eager,batch=1,prompt_tokens=16]",
+        "latency.prefill_mfu[engine=compiled,batch=1,prompt_tokens=16]",
+    } <= names
+    assert not {name for name in names if name.startswith("latency.mbu") and "natural" in name}
+    base = {name: metric.variants["base"].value for name, metric in summary.metrics.items()}
+    assert base["latency.goodput"] == 1.0
+    roofline = facts["roofline"]["base"]
+    floor = roofline["floor_ms"]  # at the fixed prompts' own lengths and half the reply
+    assert base["latency.mbu"] == pytest.approx(floor / base["latency.tpot_ms.p50"])
+    operations = 2 * roofline["footprint"]["parameters"] * 16 + 2 * 2 * 64 * 16**2
+    ttft = base["latency.ttft_ms.p50[engine=eager,batch=1,prompt_tokens=16]"]
+    mfu = base["latency.prefill_mfu[engine=eager,batch=1,prompt_tokens=16]"]
+    assert mfu == pytest.approx(operations / 1e11 / (ttft / 1e3))

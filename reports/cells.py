@@ -98,8 +98,8 @@ def comparison_table(view: RunView, earlier: Mapping[tuple[str, str], Earlier] |
         title = FAMILIES.get(family, sentence_case(family))
         main.append(Group(family, title, tuple(row for row in rows if "[" not in row.name)))
         further.append(Group(family, title, tuple(row for row in rows if "[" in row.name)))
-    groups = (tuple(group for group in part if group.rows) for part in (main, further))
-    return Table(*groups, tuple(footnotes))
+    kept = [tuple(group for group in part if group.rows) for part in (main, further)]
+    return Table(kept[0], kept[1], tuple(footnotes))
 
 
 def _row(view: RunView, name: str, earlier: Mapping[tuple[str, str], Earlier], footnotes: dict[str, int]) -> MetricRow:
@@ -147,7 +147,7 @@ def _cell(
 ) -> Cell:
     metric, row, compared = view.summary.metrics[name], view.estimate(name, variant), view.comparison(name, variant)
     warnings = (*(row.warnings if row else ()), *(compared.warnings if compared else ()))
-    numbers = tuple(dict.fromkeys(footnotes.setdefault(warning, len(footnotes) + 1) for warning in warnings))
+    numbers = tuple(sorted({footnotes.setdefault(warning, len(footnotes) + 1) for warning in warnings}))
     if row is None or row.value is None:
         return Cell("", footnotes=numbers, earlier=earlier)
     value, interval = amount(row.value, row.low, row.high, unit=metric.unit, digits=digits[0])

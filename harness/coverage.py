@@ -14,8 +14,8 @@ MISSING = "missing"
 def coverage_of(analysis: Analysis, variant: str) -> Coverage:
     """Return a variant's coverage; answered and skipped add up to the dialogues.
 
-    Answered is a dialogue with a reply (and a scored reference, where the run scored them); where the run generated none, one whose reference was scored; where it did
-    neither (latency or memory alone), one that did not fail when it was timed.
+    Answered is a dialogue with a reply and, where the run scored references, a score; where the run generated none,
+    one whose reference was scored; where it did neither (latency or memory alone), one that did not fail when timed.
     """
     ids = analysis.measured.units.ids
     passes = _passes(analysis)

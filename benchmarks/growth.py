@@ -53,23 +53,6 @@ def _measure(model: Path, count: int, max_new_tokens: int) -> dict[str, Any]:
     pick = random.Random(0)
     text_of_words = "pain fever the patient takes daily for two weeks treatment includes rest and drugs such as"
     words = text_of_words.split(" ")
-        "pain",
-        "fever",
-        "the",
-        "patient",
-        "takes",
-        "daily",
-        "for",
-        "two",
-        "weeks",
-        "treatment",
-        "includes",
-        "rest",
-        "and",
-        "drugs",
-        "such",
-        "as",
-    ]
 
     def text() -> str:
         return " ".join(pick.choice(words) for _ in range(pick.randint(10, 60)))

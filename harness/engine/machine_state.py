@@ -27,10 +27,16 @@ def machine_state(device: str) -> dict[str, Any]:
 
 
 def gpu_state(index: int) -> dict[str, Any]:
-    """Return clocks (MHz), temperature (°C), power (W), throttle reasons and other processes of one GPU."""
+    """Return clocks (MHz), temperature (°C), power (W), throttle reasons and other processes of one GPU.
+
+    Empty where the driver's management library does not answer.
+    """
     import pynvml
 
-    pynvml.nvmlInit()
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return {}
     try:
         handle = pynvml.nvmlDeviceGetHandleByIndex(physical_index(index))
         reasons = _ask(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle) or 0
@@ -45,7 +51,7 @@ def gpu_state(index: int) -> dict[str, Any]:
             "power_w": None if power is None else round(power / 1000),
             "power_limit_w": None if limit is None else round(limit / 1000),
             "throttled": [name for bit, name in _SLOWDOWNS.items() if reasons & bit],
-            "other_processes": [process.pid for process in processes if process.pid != os.getpid()],
+            "other_processes": others([process.pid for process in processes]),
             "utilisation_percent": None if utilisation is None else utilisation.gpu,
         }
     finally:
@@ -66,6 +72,15 @@ def busy_warnings(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
         if gpu.get("throttled"):
             warnings.append(f"The GPU was slowed down {moment} timing ({', '.join(gpu['throttled'])}).")
     return warnings
+
+
+def others(pids: list[int]) -> list[int]:
+    """Return the processes on a card besides this one, which may be listed under a number of another namespace."""
+    import torch
+
+    if os.getpid() in pids:
+        return [pid for pid in pids if pid != os.getpid()]
+    return pids[1:] if torch.cuda.is_initialized() else pids
 
 
 def _ask(function: Any, *arguments: Any) -> Any:

@@ -160,7 +160,7 @@ def test_the_summary_names_every_condition_and_its_share_of_the_hardware(
             config_digest="",
             provenance=facts,
             variants=tuple(variant.model_dump(mode="json") for variant in trio),
-        )  # fmt: skip
+        )
     )
     write_rows(asked.folder.dialogues_path, asked.dialogues)
     summary = summarize(asked.folder, registry=all_specs(asked.config.metric_options))

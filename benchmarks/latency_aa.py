@@ -1,0 +1,148 @@
+"""Does the latency pass find differences that are not there, and those that are? For real, on this machine's clock.
+
+Two variants of one and the same model are timed by the pass and compared by the analysis, many times over: they should
+differ in at most 5 % of the runs, give or take chance. Then one of them is slowed down by a tenth in every forward.
+
+    python benchmarks/latency_aa.py --model ../shared/models/medllama-7m --out benchmarks/results/latency_aa.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.analysis import Analysis
+from harness.config import RunConfig
+from harness.digests import digest_value
+from harness.engine.machine_state import machine_state
+from harness.engine.pool import LoadedModel, SharedPool
+from harness.metrics.loading import all_specs
+from harness.passes import latency
+from harness.passes.base import PassContext
+from harness.progress import SilentProgress
+from harness.provenance import provenance
+from harness.stats.types import Difference
+from harness.store import DialogueRow, RunFolder, RunManifest
+from harness.variants import Variant
+
+METRICS = ("latency.tpot_ms.p50", "latency.ttft_ms.p50", "latency.e2e_ms.p50")
+
+
+class SlowedPool(SharedPool):
+    """Lends ``b`` with every forward made to last ``factor`` times as long, by waiting."""
+
+    factor = 1.0
+
+    @contextlib.contextmanager
+    def use(self, variant: Variant) -> Iterator[LoadedModel]:
+        """See SharedPool."""
+        with super().use(variant) as loaded:
+            began: list[float] = []
+            before = loaded.model.register_forward_pre_hook(lambda *_: began.append(time.perf_counter()))
+            after = loaded.model.register_forward_hook(lambda *_: self._wait(variant, began.pop()))
+            try:
+                yield loaded
+            finally:
+                before.remove()
+                after.remove()
+
+    def _wait(self, variant: Variant, began: float) -> None:
+        now = time.perf_counter()
+        until = now + (now - began) * (self.factor - 1.0) if variant.name == "b" else now
+        while time.perf_counter() < until:
+            pass
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--runs", type=int, default=40, help="comparisons of equal variants")
+    parser.add_argument("--slowed-runs", type=int, default=5)
+    parser.add_argument("--prompts", type=int, default=12)
+    parser.add_argument("--reply-tokens", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+
+    import torch
+
+    torch.set_num_threads(options.threads)
+    variants = tuple(
+        Variant(name=name, kind="base", model=str(options.model.resolve()), dtype="float32") for name in "ab"
+    )
+    pool = SlowedPool(variants, "cpu")
+    before = machine_state("cpu")
+    equal = [compare(pool, variants, options, seed) for seed in range(options.runs)]
+    pool.factor = 1.1
+    slowed = [compare(pool, variants, options, 1000 + seed) for seed in range(options.slowed_runs)]
+    limit = 0.05 + 1.96 * math.sqrt(0.05 * 0.95 / options.runs)
+    result = {
+        "benchmark": "latency_aa",
+        "settings": {name: str(value) for name, value in vars(options).items() if name not in ("out", "model")},
+        "equal": {metric: outcomes(equal, metric) for metric in METRICS},
+        "most_differences_by_chance": limit,
+        "slowed_by_a_tenth": {metric: outcomes(slowed, metric) for metric in METRICS},
+        "machine_state": {"before": before, "after": machine_state("cpu")},
+        "provenance": provenance(42),
+    }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(
+        json.dumps({key: result[key] for key in ("equal", "most_differences_by_chance", "slowed_by_a_tenth")}, indent=1)
+    )
+
+
+def compare(
+    pool: SharedPool, variants: tuple[Variant, ...], options: argparse.Namespace, seed: int
+) -> dict[str, Difference]:
+    """Run the latency pass over both variants; return b / a for each metric."""
+    pick = random.Random(seed)
+    words = [f"word{pick.randrange(1000)}" for _ in range(400)]
+    rows = tuple(DialogueRow(id=f"p{n}", prompt=" ".join(words[: 5 + 3 * n])) for n in range(options.prompts))
+    settings = {
+        "prompts": options.prompts, "reply_tokens": options.reply_tokens, "repeats": 3, "engine": "eager",
+        "natural": False, "batch_sizes": (1,), "prompt_lengths": (10**9,),
+    }  # fmt: skip
+    config = RunConfig(variants=variants, device="cpu", seed=seed, latency=settings)  # type: ignore[arg-type]
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder(folder)
+        facts: dict[str, Any] = {}
+        context = PassContext(
+            folder=run,
+            config=config,
+            variants=variants,
+            dialogues=rows,
+            pool=pool,
+            progress=SilentProgress(),
+            key=lambda name, variant, row: digest_value([name, variant.name, row.id])[:32],
+            event=lambda kind, detail: None,
+            fact=facts.__setitem__,
+        )
+        latency.run(context)
+        described = tuple(variant.model_dump(mode="json") for variant in variants)
+        run.write_manifest(RunManifest(state="complete", config={}, config_digest="", variants=described))
+        analysis = Analysis(run, registry=all_specs(config.metric_options))
+        found = {metric: analysis.difference(metric, "b", "a") for metric in METRICS}
+    print(seed, {metric: (one.value, one.outcome) for metric, one in found.items()}, flush=True)
+    return found
+
+
+def outcomes(found: list[dict[str, Difference]], metric: str) -> dict[str, Any]:
+    """Return how often b was called better, worse or undecided, and the median ratio."""
+    those = [one[metric] for one in found]
+    counts = {word: sum(one.outcome == word for one in those) for word in ("better", "worse", "undecided")}
+    ratios = [one.value for one in those if one.value is not None]
+    return {"runs": len(those), **counts, "median_ratio": statistics.median(ratios) if ratios else None}
+
+
+if __name__ == "__main__":
+    main()

@@ -14,11 +14,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 STRATEGIES = ("dequantized", "original", "in-place-4bit")
+FACTORS = (1.0, 0.3, 0.1, 0.03)  # of the trained ΔW
 FIDELITY = (
     "fidelity.kl",
     "fidelity.kl_p99",
@@ -68,8 +71,28 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "strategies": {
             strategy: {**row(summary, f"merged-{strategy}"), **weights(reports[strategy])} for strategy in STRATEGIES
         },
+        "by_size": [row for factor in FACTORS for row in shrunk(options, made, factor)],
         "provenance": provenance(42),
     }
+
+
+def shrunk(options: argparse.Namespace, made: Path, factor: float) -> list[dict[str, Any]]:
+    """Merge the adapter made smaller by ``factor``: what a strategy keeps depends on how large ΔW is."""
+    from finetune.merging import MergeOptions, merge_adapter
+
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        adapter = Path(scratch) / "adapter"
+        shutil.copytree(made / "adapter", adapter)
+        config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+        config["lora_alpha"] *= factor
+        (adapter / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+        for strategy in STRATEGIES:
+            choice: Any = strategy
+            settings = MergeOptions(strategy=choice, device=options.device)
+            report = merge_adapter(options.base, adapter, Path(scratch) / strategy, settings)
+            rows.append({"strategy": strategy, "factor": factor, **weights(report)})
+    return rows
 
 
 def merged(options: argparse.Namespace, made: Path, strategy: str) -> Any:
@@ -146,6 +169,10 @@ def table(result: dict[str, Any]) -> str:
         numbers = [cell(found.get(metric)) for metric in ("quality.nll", "fidelity.kl", "fidelity.top1_agreement")]
         merge = [f"{found[key]:.1%}" if key in found else "–" for key in ("mean_kept", "mean_relative_error")]
         lines.append(f"| {name} | {' | '.join([*numbers, *merge])} |")
+    lines += ["", "| ΔW, of the weights | strategy | ΔW kept | error of ΔW |", "|---|---|---|---|"]
+    for found in result["by_size"]:
+        size, kept, error = found["delta_to_weight"], found["mean_kept"], found["mean_relative_error"]
+        lines.append(f"| {size:.2%} | {found['strategy']} | {kept:.1%} | {error:.1%} |")
     return "\n".join(lines)
 
 

@@ -97,10 +97,9 @@ def report(
     csv: Annotated[Path | None, typer.Option(metavar="DIR", help="write the tables as CSV files too")] = None,
 ) -> None:
     """Render the page again."""
-    from reports.render import write_report
-
     from harness.baselines import Baselines
     from harness.store import RunFolder
+    from reports.render import write_report
 
     folder = RunFolder(run)
     earlier = Baselines().find(baseline) if baseline else None
@@ -119,9 +118,8 @@ def compare(
     out: Annotated[Path, typer.Option(help="HTML file")] = Path("comparison.html"),
 ) -> None:
     """Show runs side by side, in the terminal and as HTML."""
-    from reports.compare import comparison_text, render_comparison
-
     from harness.store import RunFolder, write_text_atomically
+    from reports.compare import comparison_text, render_comparison
 
     if len(runs) < 2:
         raise InputError("compare needs two run folders or more.")
@@ -173,9 +171,8 @@ def doctor() -> None:
 
 
 def _print_summary(root: Path) -> None:
-    from reports.text import summary_text
-
     from harness.store import RunFolder
+    from reports.text import summary_text
 
     folder = RunFolder(root)
     typer.echo("")

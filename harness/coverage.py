@@ -14,19 +14,24 @@ MISSING = "missing"
 def coverage_of(analysis: Analysis, variant: str) -> Coverage:
     """Return a variant's coverage; answered and skipped add up to the dialogues.
 
-    Answered is a dialogue with a reply; where the run generated none, one whose reference was scored; where it did
-    neither (latency or memory alone), one that did not fail when it was timed.
+    Answered is a dialogue with a reply and, where the run scored references, a score; where the run generated none,
+    one whose reference was scored; where it did neither (latency or memory alone), one that did not fail when timed.
     """
     ids = analysis.measured.units.ids
     passes = _passes(analysis)
     if "generation" in passes:
-        answered, reasons = _replied(analysis, variant), _reasons(analysis, GenerationRecord, "generation", variant)
+        # A reference that scoring could not hold counts too: its dialogue is missing from the likelihoods.
+        scoring = _reasons(analysis, ScoringRecord, "scoring", variant)
+        generation = _reasons(analysis, GenerationRecord, "generation", variant)
+        answered, reasons = _replied(analysis, variant), {**scoring, **generation}
     elif "scoring" in passes:
         answered, reasons = _scored(analysis, variant), _reasons(analysis, ScoringRecord, "scoring", variant)
     else:
         reasons = _reasons(analysis, LatencyRecord, "latency", variant)
         answered = set(ids) - set(reasons)
-    skipped = Counter(reasons.get(name, MISSING) for name in ids if name not in answered)
+    rows = analysis.measured.replies.rows(variant)
+    failed = {row.id for row in rows.values() if row.error is not None}
+    skipped = Counter(reasons.get(name, FAILED if name in failed else MISSING) for name in ids if name not in answered)
     return Coverage(dialogues=len(ids), answered=len(ids) - skipped.total(), skipped=dict(sorted(skipped.items())))
 
 
@@ -67,7 +72,4 @@ def _reasons(analysis: Analysis, model: type[Record], pass_name: str, variant: s
             reasons[record.id] = FAILED
         else:
             reasons.pop(record.id, None)
-    for row in analysis.measured.replies.rows(variant).values():
-        if row.error is not None:
-            reasons.setdefault(row.id, FAILED)
     return reasons

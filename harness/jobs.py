@@ -112,10 +112,9 @@ def _training(progress: Progress) -> Iterator[Callable[[int, int, dict[str, floa
 
 def render(folder: RunFolder, progress: Progress) -> None:
     """Write ``report.html`` and ``summary.md`` into the run folder."""
+    from harness.store import write_text_atomically
     from reports.render import write_report
     from reports.text import summary_markdown
-
-    from harness.store import write_text_atomically
 
     progress.note("Rendering the report.")
     write_report(folder)

@@ -5,6 +5,7 @@ It can be done again at any time, with other metrics, from the files of a finish
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -39,13 +40,14 @@ def score_replies(
     *,
     variants: Sequence[str] | None = None,
     accept: Accept | None = None,
-    workers: int = 1,
+    workers: int | None = None,
 ) -> dict[str, list[ReplyRow]]:
     """Write ``replies/VARIANT.jsonl`` for each variant, with scores, statistics and findings; return the rows.
 
     ``variants``: absent, those of ``run.json``. ``accept(pass, variant, record)`` says whether a record belongs to
     this run; absent, all do, and of two for the same dialogue the later one counts. A variant without records (its
-    replies were made elsewhere) keeps the replies it has and gets new scores. Rows stand in run order, one for each
+    replies were made elsewhere) keeps the replies it has and gets new scores. ``workers``: absent, as many processes as
+    there are cores, at most four, where there are thousands of replies. Rows stand in run order, one for each
     dialogue that has anything to say: a reply, a likelihood, an error or a reason why it was skipped.
     """
     names = list(variants) if variants is not None else [str(v["name"]) for v in folder.read_manifest().variants]
@@ -57,7 +59,7 @@ def score_replies(
     if progress:
         progress.start(TASK, len(items), "replies")
     scores = metrics.score(
-        items, workers=workers, advance=(lambda done: progress.advance(TASK, done)) if progress else None
+        items, workers=workers or _cores(), advance=(lambda done: progress.advance(TASK, done)) if progress else None
     )
     if progress:
         progress.finish(TASK)
@@ -69,6 +71,10 @@ def score_replies(
     for name, replies in joined.items():
         write_rows(folder.replies_path(name), replies)
     return joined
+
+
+def _cores() -> int:
+    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 4)
 
 
 def _join(

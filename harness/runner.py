@@ -25,6 +25,7 @@ from harness.passes.base import FIXED_WORKLOAD, PassContext, Progress
 from harness.progress import SilentProgress
 from harness.provenance import hardware, now, provenance
 from harness.store import RunFolder, RunManifest, prune_records, write_json, write_model, write_rows
+from harness.variant_files import local_variants, stated_dtype, weights_digests
 from harness.variants import Variant
 
 
@@ -66,7 +67,6 @@ def run(
 def prepare(config: RunConfig, progress: Progress, beside: Path | None = None) -> Prepared:
     """Check every input without writing anything: variants and their files, dialogues, template, metrics."""
     from harness.metrics.loading import load_metrics
-    from harness.variant_files import local_variants, weights_digests
 
     resolved = local_variants(resolve_variants(config, beside))
     reference = reference_variant(config, resolved.variants)
@@ -96,7 +96,7 @@ def measure(folder: RunFolder, prepared: Prepared, progress: Progress) -> None:
     config = prepared.config
     device = resolve_device(config.device)
     folder.root.mkdir(parents=True, exist_ok=True)
-    manifest = _first_manifest(prepared)
+    manifest = _first_manifest(prepared, device)
     events: list[dict[str, Any]] = []
     facts: dict[str, Any] = {}
     folder.write_manifest(manifest)
@@ -231,7 +231,7 @@ def _inputs_digest(prepared: Prepared) -> str:
                       for variant in prepared.variants for row in rows])  # fmt: skip
 
 
-def _first_manifest(prepared: Prepared) -> RunManifest:
+def _first_manifest(prepared: Prepared, device: str) -> RunManifest:
     config, resolved = prepared.config, prepared.resolved
     manifest = resolved.manifest
     training: dict[str, Any] = {}
@@ -248,12 +248,14 @@ def _first_manifest(prepared: Prepared) -> RunManifest:
             **{f"weights/{name}": digest for name, digest in prepared.weights.items()},
             "inputs": _inputs_digest(prepared),
         },
-        variants=tuple(variant.model_dump(mode="json") for variant in resolved.variants),
+        variants=tuple(
+            {**variant.model_dump(mode="json"), "dtype": stated_dtype(variant)} for variant in resolved.variants
+        ),
         reference_variant=prepared.reference,
         template=prepared.dialogues.template.name,
         template_digest=prepared.dialogues.template_digest,
         held_out=prepared.dialogues.counts,
-        provenance=provenance(config.seed),
+        provenance={**provenance(config.seed), "device": device},
         warnings=prepared.dialogues.warnings,
         training=training,
         started=now(),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
-from harness.artifacts import check_adapter_folder, check_model_folder, resolve_model
+from harness.artifacts import check_adapter_folder, check_model_folder, read_json, resolve_model
 from harness.digests import digest_adapter_folder, digest_model_folder, digest_value
 from harness.manifest import ResolvedVariants
 from harness.variants import Variant
@@ -25,6 +26,14 @@ def weights_digests(variants: tuple[Variant, ...]) -> dict[str, str]:
     return {
         variant.name: digest_value([models[variant.model], adapters.get(variant.adapter or "")]) for variant in variants
     }
+
+
+def stated_dtype(variant: Variant) -> str:
+    """Return the dtype a variant is measured in: its own, or for ``auto`` the one its weights were saved in."""
+    if variant.dtype != "auto":
+        return variant.dtype
+    config = read_json(Path(variant.model) / "config.json")
+    return str(config.get("dtype") or config.get("torch_dtype") or "float32")
 
 
 def _local(variant: Variant) -> Variant:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.store import ComparisonRow, EstimateRow
@@ -35,6 +35,7 @@ class Cell:
     sign: Sign | None = None
     why: str = ""
     notes: tuple[str, ...] = ()
+    footnotes: tuple[int, ...] = ()
     order: float | None = None
     earlier: Earlier | None = None
 
@@ -65,10 +66,14 @@ class Group:
 
 @dataclass(frozen=True)
 class Table:
-    """The comparison table: the main rows, and those under further conditions (other batch sizes, another engine)."""
+    """The comparison table: the main rows, and those under further conditions (other batch sizes, another engine).
+
+    ``footnotes`` are the warnings that cells refer to by number, from 1.
+    """
 
     main: tuple[Group, ...]
     further: tuple[Group, ...]
+    footnotes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -87,15 +92,17 @@ class CheckRow:
 def comparison_table(view: RunView, earlier: Mapping[tuple[str, str], Earlier] | None = None) -> Table:
     """Return the table; ``earlier`` adds the baseline run's cells, by metric and variant."""
     main, further = [], []
+    footnotes: dict[str, int] = {}
     for family in view.families:
-        rows = [_row(view, metric, earlier or {}) for metric in view.names(family)]
+        rows = [_row(view, metric, earlier or {}, footnotes) for metric in view.names(family)]
         title = FAMILIES.get(family, sentence_case(family))
         main.append(Group(family, title, tuple(row for row in rows if "[" not in row.name)))
         further.append(Group(family, title, tuple(row for row in rows if "[" in row.name)))
-    return Table(tuple(group for group in main if group.rows), tuple(group for group in further if group.rows))
+    kept = [tuple(group for group in part if group.rows) for part in (main, further)]
+    return Table(kept[0], kept[1], tuple(footnotes))
 
 
-def _row(view: RunView, name: str, earlier: Mapping[tuple[str, str], Earlier]) -> MetricRow:
+def _row(view: RunView, name: str, earlier: Mapping[tuple[str, str], Earlier], footnotes: dict[str, int]) -> MetricRow:
     metric = view.summary.metrics[name]
     sizes = sorted({row.n for row in metric.variants.values()})
     unit = "" if is_share(metric.unit) or metric.unit == "MiB" else unit_word(metric.unit) or metric.unit
@@ -116,7 +123,9 @@ def _row(view: RunView, name: str, earlier: Mapping[tuple[str, str], Earlier]) -
         units="n\u00a0=\u00a0" + "\u00a0to\u00a0".join(plain(float(size), 0) for size in {sizes[0]: 0, sizes[-1]: 0})
         if sizes
         else "",
-        cells=tuple(_cell(view, name, variant, earlier.get((name, variant)), digits) for variant in view.variants),
+        cells=tuple(
+            _cell(view, name, variant, earlier.get((name, variant)), digits, footnotes) for variant in view.variants
+        ),
     )
 
 
@@ -133,29 +142,23 @@ def _conditions(conditions: Mapping[str, Any]) -> str:
 Digits = tuple[int | None, int | None]  # decimals of a row's values and of its differences
 
 
-def _cell(view: RunView, name: str, variant: str, earlier: Earlier | None, digits: Digits) -> Cell:
-    metric, row = view.summary.metrics[name], view.estimate(name, variant)
+def _cell(
+    view: RunView, name: str, variant: str, earlier: Earlier | None, digits: Digits, footnotes: dict[str, int]
+) -> Cell:
+    metric, row, compared = view.summary.metrics[name], view.estimate(name, variant), view.comparison(name, variant)
+    warnings = (*(row.warnings if row else ()), *(compared.warnings if compared else ()))
+    numbers = tuple(sorted({footnotes.setdefault(warning, len(footnotes) + 1) for warning in warnings}))
     if row is None or row.value is None:
-        return Cell("", notes=row.warnings if row else (), earlier=earlier)
+        return Cell("", footnotes=numbers, earlier=earlier)
     value, interval = amount(row.value, row.low, row.high, unit=metric.unit, digits=digits[0])
     against = view.against_of(name, variant) if name.startswith("fidelity.") else None
-    notes = (*row.warnings, *([f"against {against}"] if against else []))
-    compared = view.comparison(name, variant)
+    cell = Cell(value, interval, footnotes=numbers, order=row.value, earlier=earlier)
+    cell = replace(cell, notes=(f"against {against}",) if against else ())
     if compared is None:
-        change = _quotient(view, name, variant, row) if name.startswith("memory.") else ""
-        return Cell(value, interval, change=change, notes=notes, order=row.value, earlier=earlier)
+        return replace(cell, change=_quotient(view, name, variant, row) if name.startswith("memory.") else "")
     change, change_interval = difference_text(compared, metric.unit, digits[1])
-    return Cell(
-        value,
-        interval,
-        change,
-        change_interval,
-        OUTCOMES[compared.outcome],
-        why_undecided(compared, metric.unit),
-        tuple(dict.fromkeys([*notes, *compared.warnings])),
-        row.value,
-        earlier,
-    )
+    why = why_undecided(compared, metric.unit)
+    return replace(cell, change=change, change_interval=change_interval, sign=OUTCOMES[compared.outcome], why=why)
 
 
 def _quotient(view: RunView, name: str, variant: str, row: EstimateRow) -> str:
@@ -178,11 +181,9 @@ def why_undecided(row: ComparisonRow, unit: str) -> str:
         return ""
     parts = []
     if row.low is None or row.high is None:
-        parts.append("too few for an interval")
+        parts.append("no interval")
     if row.mde is not None:
-        shown = (
-            f"{plain(row.mde * 100, 1)} %" if row.relative else amount(row.mde, unit=unit, signed=True)[0].lstrip("+")
-        )
+        shown = f"{plain(row.mde * 100, 1)}\u00a0%" if row.relative else _size(row.mde, unit)
         parts.append(f"could have seen {shown}")
     if row.needed_n is not None:
         parts.append(f"about {rounded(row.needed_n)} would decide")

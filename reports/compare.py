@@ -110,7 +110,8 @@ def comparison_groups(views: Sequence[RunView]) -> tuple[CompareGroup, ...]:
     """Return every variant's metrics over the runs, one group a variant and family."""
     first = views[0]
     changes = [{}, *(earlier_cells(view, first) for view in views[1:])]
-    variants = dict.fromkeys(variant for view in views for variant in view.variants)
+    leading = [first.candidate] if first.candidate else []
+    variants = dict.fromkeys([*leading, *(variant for view in views for variant in view.variants)])
     families = dict.fromkeys(family for view in views for family in view.families)
     groups = []
     for variant in variants:

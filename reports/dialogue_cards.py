@@ -233,7 +233,7 @@ def _card(
         number=number,
         id=shorten(visible(row.id), 80),
         excerpt="" if view.redacted else shorten(visible(row.prompt), 110),
-        prompt=None if view.redacted else _text(row.prompt, limit),
+        prompt=None if view.redacted or not row.prompt else _text(row.prompt, limit),
         reference=None if view.redacted or row.reference is None else _text(row.reference, limit),
         columns=columns,
         replies=tuple(_reply(view, row, variant, flags, limit) for variant in view.variants if variant in view.replies),

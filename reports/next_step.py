@@ -102,18 +102,12 @@ def _which_to_serve(view: RunView) -> tuple[str, ...]:
     if kept is None or name is None or (kept.value if kept.low is None else kept.low) < KEEPS:
         return ()
     unmerged, merged = view.comparison(name, view.candidate), view.comparison(name, view.merged)
-    if (
-        unmerged is None
-        or merged is None
-        or not unmerged.value
-        or not merged.value
-        or unmerged.value < merged.value * 1.05
-    ):
+    if unmerged is None or merged is None or unmerged.outcome != "worse" or not unmerged.relative:
         return ()
-    text = (
-        f"To serve it, merge it: the same nll at {plain(merged.value, 2)} instead of "
-        f"{plain(unmerged.value, 2)} times the latency"
-    )
+    if unmerged.low is None or merged.high is None or unmerged.low <= merged.high:
+        return ()  # the two times are not told apart
+    times = f"{plain(merged.value, 2)} instead of {plain(unmerged.value, 2)} times the latency"
+    text = f"To serve it, merge it: that keeps the nll gain at {times}"
     memory = view.measured(MEMORY)
     ours = view.estimate(memory, view.merged) if memory else None
     theirs = view.estimate(memory, view.candidate) if memory else None
@@ -151,9 +145,7 @@ def _change(view: RunView, name: str | None) -> KeyFigure | None:
         value = _brief(row.value, metric.unit)
         shown = [_brief(bound, metric.unit) for bound in (row.low, row.high) if bound is not None]
         bounds = " to ".join(shown)
-    title = sentence_case(f"{view.label(name)}, {view.candidate} − {row.against}")
-    if row.relative:
-        title = sentence_case(f"{view.label(name)}, {view.candidate} ÷ {row.against}")
+    title = f"{view.label(name)}, {view.candidate} {'÷' if row.relative else '−'} {row.against}"
     return KeyFigure(title, value, bounds, OUTCOMES[row.outcome])
 
 

@@ -112,6 +112,7 @@ def _facts(view: RunView, baseline: RunView | None) -> dict[str, Any]:
         "tone": tone(view),
         "gate_sign": VERDICTS[view.gate.verdict] if view.gate else None,
         "checks": gate_rows(view),
+        "missing": [view.label(name) for name in view.summary.metrics if name in view.nowhere],
         "table": comparison_table(view, earlier_cells(view, baseline) if baseline else None),
         "baseline": baseline,
         "charts": draw(view),

@@ -15,6 +15,7 @@ from reports.words import listed, possessive, sentence_case, the
 
 KEEPS, LOSES = 0.95, 0.5  # shares of the adapter's nll gain: kept from here on; "most of it" is lost below
 FEW = 50
+_KNOWN = ("base", "adapter", "merged")
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,14 @@ class Kept:
 
 def verdict_sentence(view: RunView) -> str:
     """Return the verdict: quality; cost; merge. Safety. Gaps. Gate."""
-    first = "; ".join(clause for clause in (quality(view), cost(view), merge(view)) if clause)
+    first = "; ".join(clause for clause in (quality(view), *others(view), cost(view), merge(view)) if clause)
     parts = [standing(view), first, safety(view), gaps(view), gate(view)]
-    return " ".join(f"{sentence_case(part)}." for part in parts if part)
+    return " ".join(f"{_opened(view, part)}." for part in parts if part)
+
+
+def _opened(view: RunView, part: str) -> str:
+    """Begin a sentence with a capital letter, but leave a variant's name as it is."""
+    return part if any(part.startswith(variant) for variant in view.variants) else sentence_case(part)
 
 
 def standing(view: RunView) -> str:
@@ -77,6 +83,23 @@ def quality(view: RunView) -> str:
     # The decided one first, so that "that" in the other refers to something.
     halves.sort(key=lambda half: "undecided" in half)
     return ", ".join(halves)
+
+
+def others(view: RunView) -> list[str]:
+    """Say the same in brief of systems beside the candidate that are neither base, adapter nor merged."""
+    name = view.measured(OVERLAP) or view.measured(LIKELIHOOD)
+    said = []
+    for variant in view.variants:
+        row = (
+            view.comparison(name, variant)
+            if name and variant != view.candidate and view.kind(variant) not in _KNOWN
+            else None
+        )
+        if row is not None and name is not None:
+            word = {"better": "closer", "worse": "further", "undecided": "undecided"}.get(row.outcome, "as close")
+            shown = _range(view, name, row) if row.outcome == "undecided" else _change(view, name, row)
+            said.append(f"{possessive(variant)} {word} ({shown})")
+    return said
 
 
 def _closer(view: RunView, found: list[tuple[str, ComparisonRow]], word: str = "closer to") -> str:
@@ -152,8 +175,10 @@ def _times(row: ComparisonRow, label: str, state: str) -> str:
         word = "undecided" if row.outcome == "undecided" else plain(row.value, signed=True) + " ms"
         return f"latency{state}: {word} ({label})"
     value = plain(row.value, 2 if abs((row.value or 1) - 1) < 0.2 else 1)
-    if row.outcome == "undecided" and row.low is not None:
-        return f"whether it is slower{state} is undecided ({plain(row.low, 2)} to {plain(row.high, 2)} times, {label})"
+    if row.outcome == "undecided":
+        known = row.low is not None and row.high is not None
+        bounds = f"{plain(row.low, 2)} to {plain(row.high, 2)} times" if known else f"{value} times, no interval"
+        return f"whether it is slower{state} is undecided ({bounds}, {label})"
     return f"{value} times the latency{state} ({label})"
 
 

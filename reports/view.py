@@ -122,12 +122,22 @@ class RunView:
 
     def names(self, family: str) -> tuple[str, ...]:
         """Return the run's metrics of one family, in the summary's order."""
-        return tuple(name for name in self.summary.metrics if name.split(".", 1)[0] == family)
+        return tuple(name for name in self._found if name.split(".", 1)[0] == family)
+
+    @cached_property
+    def _found(self) -> tuple[str, ...]:
+        return tuple(name for name in self.summary.metrics if name not in self.nowhere)
+
+    @cached_property
+    def nowhere(self) -> frozenset[str]:
+        """The metrics that were asked for, but have a value for no variant."""
+        metrics = self.summary.metrics.items()
+        return frozenset(name for name, found in metrics if all(row.value is None for row in found.variants.values()))
 
     @cached_property
     def families(self) -> tuple[str, ...]:
         """Return the families that the run measured, known ones first."""
-        found = dict.fromkeys(name.split(".", 1)[0] for name in self.summary.metrics)
+        found = dict.fromkeys(name.split(".", 1)[0] for name in self._found)
         return (
             *(name for name in FAMILY_ORDER if name in found),
             *(name for name in found if name not in FAMILY_ORDER),

@@ -15,7 +15,7 @@ from harness.engine.decoding import DecodingSettings, Reply, Request, SlotDecode
 from harness.engine.device import synchronize
 from harness.engine.forward import CausalForward
 from harness.engine.likelihood import ScoringRequest, negative_log_likelihoods
-from harness.engine.memory_budget import kv_bytes_per_token, scoring_tokens
+from harness.engine.memory_budget import decoding_rows, kv_bytes_per_token, scoring_tokens
 from harness.engine.pool import LoadedModel
 from harness.engine.replies import generate_replies
 from harness.store import DialogueRow
@@ -58,8 +58,8 @@ def decode_against_roofline(
     requests = longest_first([_request(loaded, row) for row in dialogues[:rows]])
     settings = DecodingSettings(128, fixed_length=True)
     columns = columns_for(requests, settings)
-    by_lengths = graphs
-    decoder = SlotDecoder(loaded, settings, rows=len(requests), columns=columns, graphs=graphs, by_lengths=by_lengths)
+    requests = requests[: decoding_rows(loaded.model, loaded.device, columns)]
+    decoder = SlotDecoder(loaded, settings, rows=len(requests), columns=columns, graphs=graphs, by_lengths=graphs)
     replies = list(decoder.run(deque(requests)))
     stamps = replies[0].stamps_ns
     gaps = [(b - a) / 1e9 for a, b in pairwise(stamps[32:97])]
@@ -77,6 +77,34 @@ def decode_against_roofline(
         "floor_ms": 1e3 * floor,
         "of_roofline": floor / step,
         "tokens_per_second": len(requests) / step,
+    }
+
+
+def generation_profile(loaded: LoadedModel, dialogues: tuple[DialogueRow, ...], graphs: bool) -> dict[str, Any]:
+    """Return where the time of replies of natural length goes: prompts, captures, steps, and rows that idle."""
+    requests = longest_first([_request(loaded, row) for row in dialogues])
+    settings = DecodingSettings(128)
+    columns = columns_for(requests, settings)
+    rows = min(len(requests), decoding_rows(loaded.model, loaded.device, columns))
+    started = time.perf_counter()
+    decoder = SlotDecoder(loaded, settings, rows=rows, columns=columns, graphs=graphs, by_lengths=graphs)
+    for _ in decoder.run(deque(requests)):
+        pass
+    seconds = time.perf_counter() - started
+    profile = decoder.profile
+    capture = decoder.graphs.capture_seconds if decoder.graphs else 0.0
+    return {
+        "seconds": seconds,
+        "rows": rows,
+        "prefill_seconds": profile.prefill_seconds,
+        "prompt_tokens": profile.prompt_tokens,
+        "capture_seconds": capture,
+        "step_seconds": profile.step_seconds - capture,
+        "other_seconds": seconds - profile.prefill_seconds - profile.step_seconds,
+        "steps": profile.steps,
+        "tokens": profile.tokens,
+        "rows_in_use": profile.tokens / max(1, profile.rows_computed),
+        "tokens_per_second": profile.tokens / seconds,
     }
 
 

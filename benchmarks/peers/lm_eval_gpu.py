@@ -20,7 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.jobs import Done, Job, agreement, by_harness, by_lm_eval, quiet_libraries, release
-from benchmarks.peers.limits import agreement_with_eager, decode_against_roofline, measured_limits, scoring_utilisation
+from benchmarks.peers.limits import (
+    agreement_with_eager,
+    decode_against_roofline,
+    generation_profile,
+    measured_limits,
+    scoring_utilisation,
+)
 from benchmarks.peers.machine import provenance, write_result
 from benchmarks.peers.random_models import SHAPES, make_variants, random_dialogues
 from harness.engine.pool import SharedPool
@@ -111,6 +117,9 @@ class Bench:
                     self.result["decode"][f"{variant.name} at {rows}"] = found
                     write_result(self.arguments.out, self.result)
                     release(self.device)
+                found = generation_profile(loaded, job.dialogues[:512], graphs=cuda)
+                self.result.setdefault("profile", {})[variant.name] = found
+                release(self.device)
                 if variant.kind == "base":
                     self.result["scoring"] = scoring_utilisation(loaded, job.dialogues[:512], limits)
                 count = self.arguments.eager
@@ -122,7 +131,7 @@ class Bench:
 
     def table(self) -> str:
         """The numbers that matter, short."""
-        keys = ("times_faster", "lm_eval_probe", "harness", "lm_eval", "limits", "decode", "scoring")
+        keys = ("times_faster", "lm_eval_probe", "harness", "lm_eval", "limits", "decode", "profile", "scoring")
         keys += ("agreement_with_lm_eval", "agreement_with_eager_base", "agreement_with_eager_adapter", "parts_seconds")
         return "\n".join(f"{key}: {json.dumps(_short(self.result[key]))}" for key in keys if key in self.result)
 

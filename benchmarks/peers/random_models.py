@@ -96,7 +96,7 @@ def scale_end(model: Any, tokenizer: Any, device: str) -> tuple[float, float]:
 
     class Watching(SlotDecoder):
         def _choose(self, logits: torch.Tensor, names: list[str | None]) -> tuple[torch.Tensor, torch.Tensor]:
-            end = logits[:, END].float()
+            end = logits[:, END].float().clone()
             logits[:, END] = float("-inf")
             best = logits.float().max(dim=-1).values
             # Prompts come in several batches and name their requests; a greedy step comes whole and names none.
@@ -113,9 +113,8 @@ def scale_end(model: Any, tokenizer: Any, device: str) -> tuple[float, float]:
     watching = Watching(loaded, settings, rows=rows, columns=columns_for(requests, settings))
     for _ in watching.run(deque(requests)):
         pass
-    needed = torch.stack([torch.cat(first), *margins]).clamp(
-        min=1.0
-    )  # [steps, rows]: the factor at which EOS would be chosen
+    # [steps, rows]: the factor from which on EOS would have been chosen.
+    needed = torch.stack([torch.cat(first), *margins]).clamp(min=1.0)
 
     def steps_to_end(factor: float) -> float:
         ends = needed <= factor
@@ -141,6 +140,7 @@ def _save_adapter_and_merge(model: Any, folder: Path) -> None:
     tuned: Any = get_peft_model(model, config)
     for name, parameter in tuned.named_parameters():
         if "lora_B" in name:
-            parameter.normal_(std=2e-4 * (4096 / model.config.hidden_size) ** 0.5)
+            # Weights have a deviation of 0.02, A of 1/√(3·width), and r=16 products are summed.
+            parameter.normal_(std=0.01 * 0.02 * (3 * model.config.hidden_size) ** 0.5 / 4)
     tuned.save_pretrained(folder / "adapter")
     tuned.merge_and_unload().save_pretrained(folder / "merged")

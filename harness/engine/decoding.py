@@ -125,10 +125,11 @@ class SlotDecoder:
         self.profile = DecodingProfile()
         self.graphs = GraphedStep(self._step) if graphs else None
 
+    @torch.inference_mode()
     def run(self, waiting: deque[Request]) -> Iterator[Reply]:
         """Yield replies as they finish. Requests leave ``waiting`` when they get a slot; see ``unfinished``."""
         submitted = time.perf_counter_ns()
-        with self._attention.installed(), torch.inference_mode():
+        with self._attention.installed():
             while waiting or self._live:
                 if self._wants_more(waiting):
                     yield from self._fill(waiting, submitted)

@@ -77,7 +77,7 @@ def _by_drug(texts: Iterable[str]) -> dict[str, list[Quantity]]:
     return {drug: _distinct(quantities) for drug, quantities in known.items()}
 
 
-def _unsupported(given: list[Quantity], known: list[Quantity]) -> list[Quantity]:
+def _unsupported(given: Iterable[Quantity], known: Iterable[Quantity]) -> list[Quantity]:
     distinct = _distinct(known)
     first = _distinct(given)
     return [quantity for quantity in first if not any(quantity.meets(other) for other in distinct)]

@@ -14,6 +14,7 @@ from harness.metrics.claims import Claims
 from harness.metrics.doses import Doses
 from harness.metrics.form import Form
 from harness.metrics.likelihood import Likelihood
+from harness.metrics.meaning import Meaning, meaning_specs, missing_note
 from harness.metrics.medications import Medications
 from harness.metrics.missed_emergency import MissedEmergency
 from harness.metrics.negation import NegationFlips
@@ -25,6 +26,8 @@ from harness.metrics.user import user_metrics
 from harness.metrics.workers import score_in_workers
 
 Factory = Callable[[MetricOptions], Sequence[Metric]]
+FEW = 4  # items that all metrics see before the next: what one has read of a text, the others find remembered
+MANY = 512  # items at once for neural encoders, which sort them by length
 WORTH_WORKERS = 2000  # items from which starting processes pays
 
 
@@ -45,6 +48,7 @@ def builtin_factories() -> dict[str, Factory]:
             Refusal(),
         ],
         "claims": lambda options: [Claims()],
+        "meaning": lambda options: [Meaning(options.encoder)] if options.encoder else [],
     }
 
 
@@ -72,27 +76,32 @@ class MetricSet:
         Items of the same dialogue should follow each other: then its reference is read only once.
         """
         if workers > 1 and len(items) >= WORTH_WORKERS:
-            in_workers = [metric for metric in self.metrics if not getattr(metric, "needs_device", False)]
-            here = [metric for metric in self.metrics if metric not in in_workers]
             scores = score_in_workers(self.names, self.options, items, workers, advance)
-            for metric in here:
-                scores = [join([first, second]) for first, second in zip(scores, metric.score(items), strict=True)]
-            return [self._selected(score) for score in scores]
+            neural = replace(self, metrics=tuple(filter(needs_device, self.metrics)))
+            if not neural.metrics:
+                return scores
+            return [join(both) for both in zip(scores, neural.score_here(items), strict=True)]
         return self.score_here(items, advance=advance)
 
     def score_here(self, items: Sequence[Item], *, advance: Callable[[int], None] | None = None) -> list[Scores]:
         """Return the same as ``score`` without other processes."""
+        device = [metric for metric in self.metrics if needs_device(metric)]
+        text = [metric for metric in self.metrics if not needs_device(metric)]
         done: list[Scores] = []
-        for start in range(0, len(items), 64):
-            part = items[start : start + 64]
-            done += [join(parts) for parts in zip(*(metric.score(part) for metric in self.metrics), strict=True)]
+        for start in range(0, len(items), FEW):
+            part = items[start : start + FEW]
+            done += [join(found) for found in _score_part(text, part)]
             if advance:
                 advance(len(part))
-        return [self._selected(score) for score in done] if self.metrics else [Scores() for _ in items]
+        for start in range(0, len(items) if device else 0, MANY):
+            part = items[start : start + MANY]
+            for place, found in enumerate(_score_part(device, part), start):
+                done[place] = join([done[place], *found])
+        return [self._selected(scores) for scores in done]
 
     def without_device(self) -> MetricSet:
         """Return the set without metrics that drive a neural encoder."""
-        return replace(self, metrics=tuple(m for m in self.metrics if not getattr(m, "needs_device", False)))
+        return replace(self, metrics=tuple(metric for metric in self.metrics if not needs_device(metric)))
 
     def _selected(self, scores: Scores) -> Scores:
         return Scores(
@@ -100,6 +109,17 @@ class MetricSet:
             {name: value for name, value in scores.statistics.items() if name in self.specs},
             tuple(finding for finding in scores.findings if finding.metric in self.specs),
         )
+
+
+def needs_device(metric: Metric) -> bool:
+    """Return whether a metric drives a neural encoder: it wants many replies at once, and no second process."""
+    return bool(getattr(metric, "needs_device", False))
+
+
+def _score_part(metrics: Sequence[Metric], part: Sequence[Item]) -> list[list[Scores]]:
+    """Return, for each item, what each metric found."""
+    columns = [metric.score(part) for metric in metrics]
+    return [[column[place] for column in columns] for place in range(len(part))]
 
 
 def join(parts: Sequence[Scores]) -> Scores:
@@ -133,7 +153,8 @@ def load_metrics(names: Sequence[str] | None = None, options: MetricOptions | No
         if any(spec.name in wanted for spec in metric.specs)
     )
     specs = {name: spec for name, spec in known.items() if name in wanted}
-    return MetricSet(metrics, specs, (), None if names is None else tuple(names), options)
+    notes = () if options.encoder else (missing_note(),)
+    return MetricSet(metrics, specs, notes, None if names is None else tuple(names), options)
 
 
 def all_specs(options: MetricOptions | None = None) -> dict[str, MetricSpec]:
@@ -142,6 +163,8 @@ def all_specs(options: MetricOptions | None = None) -> dict[str, MetricSpec]:
     specs: dict[str, MetricSpec] = {}
     for factory in builtin_factories().values():
         specs.update({spec.name: spec for metric in factory(options) for spec in metric.specs})
+    if not options.encoder:
+        specs.update({spec.name: replace(spec, default=False) for spec in meaning_specs("no encoder given")})
     for family in measured_specs().values():
         specs.update({spec.name: spec for spec in family})
     for metric in user_metrics(options.modules):
@@ -159,12 +182,16 @@ def _matching(
     measured: Mapping[str, Sequence[MetricSpec]],
     known: Mapping[str, MetricSpec],
 ) -> set[str]:
+    if name in groups and not groups[name]:
+        raise InputError(missing_note())
     if name in groups:
         return {spec.name for metric in groups[name] for spec in metric.specs}
     if name in measured or any(name == spec.name for specs in measured.values() for spec in specs):
         return set()  # measured by its pass, whatever the config's metrics say
     found = {full for full, spec in known.items() if name in (full, full.split(".", 1)[1]) or name == spec.family}
     if not found:
+        if any(name in (spec.name, spec.name.split(".", 1)[1]) for spec in meaning_specs("")):
+            raise InputError(missing_note())
         candidates = [*groups, *measured, *known, *(full.split(".", 1)[1] for full in known)]
         raise InputError(
             f"metrics: there is no metric '{name}'.{did_you_mean(name, candidates)} "

@@ -26,38 +26,14 @@ MOST_CHARACTERS = 20_000  # far more than 512 tokens: the rest need not be token
 
 
 class Meaning:
-    """BERTScore (torchmetrics), embedding similarity and claims covered by similarity (sentence-transformers)."""
+    """BERTScore, embedding similarity and claims met by similarity."""
 
     needs_device = True
 
     def __init__(self, encoder: str, device: str | None = None) -> None:
         self.encoder = encoder
         self.device = device
-        identity = encoder_identity(encoder)
-        self.specs: tuple[MetricSpec, ...] = (
-            *(_bert_spec(name, identity) for name in BERT_NAMES),
-            _spec(
-                SIMILARITY,
-                "Embedding similarity",
-                "-1–1",
-                f"embedding_similarity|cosine|{identity}|sentence-transformers:{_version('sentence-transformers')}",
-                "Whether reply and reference are about the same things.",
-                "Negation, numbers and which drug it is: opposite advice in like words is very similar.",
-            ),
-            *(
-                _spec(
-                    name,
-                    KINDS[kind].replace("covered", "met by similarity"),
-                    "0–1",
-                    f"{kind}_similarity|best sentence's cosine >= {SAME_CLAIM:g}|{identity}"
-                    f"|sentence-transformers:{_version('sentence-transformers')}",
-                    f"Claims of the column '{kind}' that some sentence of the reply resembles.",
-                    "Negation and numbers. A proxy for a judgement, not one.",
-                    heuristic=True,
-                )
-                for kind, name in CLAIM_NAMES.items()
-            ),
-        )
+        self.specs = meaning_specs(encoder_identity(encoder))
 
     def score(self, items: Sequence[Item]) -> list[Scores]:
         """Return all values of each item; None where there is no reply, no text or no claims."""
@@ -76,23 +52,43 @@ class Meaning:
         return [Scores(value) for value in values]
 
     def _bert_scores(self, pairs: list[tuple[str, str]]) -> list[tuple[float, ...]]:
-        import torch
-        from torchmetrics.functional.text.bert import bert_score
+        """Return precision, recall and F1 of greedy matching for each pair.
 
-        with torch.inference_mode():
-            found = bert_score(
-                [reply for _, reply in pairs],
-                [reference for reference, _ in pairs],
-                model=self._bert,
-                user_tokenizer=self._tokenizer,
-                user_forward_fn=_last_hidden_state,
-                max_length=self._longest,
-                batch_size=BATCH,
-                device=self._bert.device,
-                truncation=True,
-            )
-        columns = [torch.nan_to_num(found[key]).reshape(-1).tolist() for key in ("precision", "recall", "f1")]
-        return list(zip(*columns, strict=True))
+        torchmetrics' own function pairs the texts of a batch wrongly (1.9 sorts both sides by length and does not undo
+        it), so only its formula is used here; for single pairs the values are equal.
+        """
+        import torch
+
+        found: list[tuple[float, ...]] = [()] * len(pairs)
+        order = sorted(range(len(pairs)), key=lambda place: sum(map(len, pairs[place])))  # like lengths, less padding
+        for start in range(0, len(order), BATCH):
+            places = order[start : start + BATCH]
+            with torch.inference_mode():
+                references, expected = self._embed_tokens([pairs[place][0] for place in places])
+                replies, given = self._embed_tokens([pairs[place][1] for place in places])
+                likeness = replies @ references.transpose(1, 2)
+                precision = likeness.amax(2).sum(1) / given
+                recall = likeness.amax(1).sum(1) / expected
+                f1 = 2 * precision * recall / (precision + recall)
+            columns = [torch.nan_to_num(column).tolist() for column in (precision, recall, f1)]
+            for place, *values in zip(places, *columns, strict=True):
+                found[place] = tuple(values)
+        return found
+
+    def _embed_tokens(self, texts: list[str]) -> tuple[Any, Any]:
+        """Return unit vectors of the tokens, zero for special ones and padding, and how many tokens each text has."""
+        batch = self._tokenizer(
+            texts,
+            padding=True,
+            truncation=True,
+            max_length=self._longest,
+            return_special_tokens_mask=True,
+            return_tensors="pt",
+        ).to(self._bert.device)
+        special = batch.pop("special_tokens_mask")
+        mask = batch["attention_mask"] * (1 - special)
+        hidden = self._bert(**batch).last_hidden_state.float()
+        return hidden / hidden.norm(dim=-1, keepdim=True) * mask.unsqueeze(-1), mask.sum(1)
 
     def _similarities(self, pairs: list[tuple[str, str]]) -> list[float]:
         references = self._encode([reference for reference, _ in pairs])
@@ -121,7 +117,9 @@ class Meaning:
         from sentence_transformers import SentenceTransformer
 
         local = Path(self.encoder).is_dir()
-        return _opened(self.encoder, lambda: SentenceTransformer(self.encoder, device=self.device, local_files_only=local))
+        return _opened(
+            self.encoder, lambda: SentenceTransformer(self.encoder, device=self.device, local_files_only=local)
+        )
 
     @cached_property
     def _bert(self) -> Any:
@@ -139,6 +137,34 @@ class Meaning:
     @property
     def _longest(self) -> int:
         return min(LONGEST, getattr(self._bert.config, "max_position_embeddings", LONGEST))
+
+
+def meaning_specs(identity: str) -> tuple[MetricSpec, ...]:
+    """Return the specs of all metrics of this module for an encoder."""
+    sentences = f"{identity}|sentence-transformers:{_version('sentence-transformers')}"
+    return (
+        *(_bert_spec(name, identity) for name in BERT_NAMES),
+        _spec(
+            SIMILARITY,
+            "Embedding similarity",
+            "-1–1",
+            f"embedding_similarity|cosine|{sentences}",
+            "Whether reply and reference are about the same things.",
+            "Negation, numbers and which drug it is: opposite advice in like words is very similar.",
+        ),
+        *(
+            _spec(
+                name,
+                KINDS[kind].replace("covered", "met by similarity"),
+                "0–1",
+                f"{kind}_similarity|best sentence's cosine >= {SAME_CLAIM:g}|{sentences}",
+                f"Claims of the column '{kind}' that some sentence of the reply resembles.",
+                "Negation and numbers. A proxy for a judgement, not one.",
+                heuristic=True,
+            )
+            for kind, name in CLAIM_NAMES.items()
+        ),
+    )
 
 
 def missing_note() -> str:
@@ -170,7 +196,7 @@ def _bert_spec(name: str, identity: str) -> MetricSpec:
         name,
         f"BERTScore {'F1' if part == 'f1' else part}",
         "about 0–1",
-        f"bertscore_{part}|last layer|no idf|no rescaling|{LONGEST} tokens|{identity}|torchmetrics:{_version('torchmetrics')}",
+        f"bertscore_{part}|last layer|no idf|no rescaling|{LONGEST} tokens|{identity}|v1",
         "Words of like meaning in like contexts, matched one by one.",
         "Negation, numbers and which drug it is; whatever stands after the encoder's longest input.",
     )
@@ -191,10 +217,6 @@ def _spec(
         blind_to=blind_to,
         heuristic=heuristic,
     )
-
-
-def _last_hidden_state(model: Any, batch: dict[str, Any]) -> Any:
-    return model(batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
 
 
 def _clean(text: str) -> str:

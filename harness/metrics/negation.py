@@ -32,24 +32,25 @@ class NegationFlips(Rule):
         reading = read(reply)
         findings = []
         for match in reading.of("finding"):
-            source = stated.get(match.key)
-            if source is None or not _of_the_patient(reading, match):
+            if match.key not in stated or not _of_the_patient(reading, match):
                 continue
             said = _sense(reading, match)
-            if said and said != source[0]:
-                findings.append(Finding(NAME, f"{match.key}: {source[0]} before", (source[1], _around(reading, match))))
+            before, source, place = stated[match.key]
+            if said and said != before:
+                words = (_around(source, place), _around(reading, match))
+                findings.append(Finding(NAME, f"{match.key}: {before} before", words))
         return Scores({NAME: float(bool(findings))}, findings=tuple(findings))
 
 
-def _stated(*sources: Reading) -> dict[str, tuple[str, str]]:
-    """Return the findings that the sources state in one sense only, with that sense and their words."""
-    senses: dict[str, dict[str, str]] = {}
+def _stated(*sources: Reading) -> dict[str, tuple[str, Reading, Match]]:
+    """Return the findings that the sources state in one sense only, with that sense and where it first stands."""
+    senses: dict[str, dict[str, tuple[str, Reading, Match]]] = {}
     for reading in sources:
         for match in reading.of("finding"):
             sense = _sense(reading, match)
             if sense:
-                senses.setdefault(match.key, {}).setdefault(sense, _around(reading, match))
-    return {finding: next(iter(found.items())) for finding, found in senses.items() if len(found) == 1}
+                senses.setdefault(match.key, {}).setdefault(sense, (sense, reading, match))
+    return {finding: next(iter(found.values())) for finding, found in senses.items() if len(found) == 1}
 
 
 def _sense(reading: Reading, match: Match) -> str | None:

@@ -45,9 +45,14 @@ def shared_ngrams(left: Codes, right: Codes, distinct: int, orders: int) -> list
     ordered = np.concatenate(keys)
     ordered.sort()
     grams = ordered >> 1
-    starts = np.flatnonzero(np.concatenate(([True], grams[1:] != grams[:-1]))) if len(grams) else np.empty(0, np.int64)
-    lengths = np.diff(starts, append=len(grams))
-    from_right = np.add.reduceat(ordered & 1, starts) if len(starts) else lengths
+    if not len(grams):
+        return [0] * orders
+    changes = np.ones(len(grams) + 1, dtype=bool)
+    np.not_equal(grams[1:], grams[:-1], out=changes[1:-1])
+    bounds = np.flatnonzero(changes)
+    starts = bounds[:-1]
+    lengths = bounds[1:] - starts
+    from_right = np.add.reduceat(ordered & 1, starts)
     shared = np.minimum(from_right, lengths - from_right)
     both = shared > 0
     limits = np.array([1 << (bits * n) for n in range(orders)], dtype=np.int64)

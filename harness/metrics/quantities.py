@@ -10,6 +10,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from harness.metrics.reading import Reading, fold
 
@@ -97,7 +98,8 @@ class Quantity:
         return self.low <= other.high * 1.01 and other.low <= self.high * 1.01
 
 
-def doses(text: str) -> list[Quantity]:
+@lru_cache(maxsize=16)
+def doses(text: str) -> tuple[Quantity, ...]:
     """Return the doses of a text: mass in mg, volume in ml, units; amounts per kg and the like by themselves."""
     found = []
     for match in DOSE.finditer(fold(text)):
@@ -106,10 +108,11 @@ def doses(text: str) -> list[Quantity]:
         if per and per not in IGNORED_PER:
             dimension += per
         found.append(_quantity(match, dimension, factor))
-    return found
+    return tuple(found)
 
 
-def counts(text: str) -> list[Quantity]:
+@lru_cache(maxsize=16)
+def counts(text: str) -> tuple[Quantity, ...]:
     """Return the other amounts of a text: percentages, spans of time, times a day, tablets, drops, degrees."""
     folded = fold(text)
     found = []
@@ -120,7 +123,7 @@ def counts(text: str) -> list[Quantity]:
     for match in OFTEN.finditer(folded):
         times = ("once", "twice", "thrice").index(match[1]) + 1.0
         found.append(Quantity("times", times, times, *match.span()))
-    return sorted(found, key=lambda quantity: quantity.start)
+    return tuple(sorted(found, key=lambda quantity: quantity.start))
 
 
 def _quantity(match: re.Match[str], dimension: str, factor: float) -> Quantity:

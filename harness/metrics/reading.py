@@ -10,7 +10,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from itertools import accumulate
 from typing import Any
 
@@ -39,11 +39,15 @@ class Reading:
 
     text: str
     words: tuple[str, ...]
-    spans: tuple[tuple[int, int], ...]
     sentence: tuple[int, ...]
     clause: tuple[int, ...]
     matches: dict[str, tuple[Match, ...]]
     by_sentence: dict[tuple[str, int], list[Match]]
+
+    @cached_property
+    def spans(self) -> list[tuple[int, int]]:
+        """Where each word stands in the text. Only findings are quoted, so most texts never need it."""
+        return [found.span() for found in TOKEN.finditer(fold(self.text))]
 
     def of(self, lexicon: str) -> tuple[Match, ...]:
         """Return a lexicon's matches in the order of the text, the longest where several overlap."""
@@ -74,36 +78,42 @@ def fold(text: str) -> str:
 @lru_cache(maxsize=16)
 def read(text: str) -> Reading:
     """Return the reading of a text; of the last few texts it is remembered."""
-    folded = fold(text)
-    spans = tuple(found.span() for found in TOKEN.finditer(folded))
-    words = tuple(folded[start:end] for start, end in spans)
-    sentences, clauses, sentence, clause, length = [], [], 0, 0, 0
-    for word in words:
-        sentences.append(sentence)
-        clauses.append(clause)
-        length += 1
-        if word in SENTENCE_ENDS or length == LONGEST_SENTENCE:
-            sentence, clause, length = sentence + 1, clause + 1, 0
-        elif word in CLAUSE_ENDS:
-            clause += 1
+    words = tuple(TOKEN.findall(fold(text)))
+    sentences, clauses = _number_sentences(words)
     matches = _find(words)
     by_sentence: dict[tuple[str, int], list[Match]] = {}
     for lexicon, found in matches.items():
         for match in found:
             by_sentence.setdefault((lexicon, sentences[match.first]), []).append(match)
-    return Reading(text, words, spans, tuple(sentences), tuple(clauses), matches, by_sentence)
+    return Reading(text, words, tuple(sentences), tuple(clauses), matches, by_sentence)
+
+
+def _number_sentences(words: tuple[str, ...]) -> tuple[list[int], list[int]]:
+    """Return the number of the sentence and of the clause that each word stands in."""
+    sentences: list[int] = []
+    clauses: list[int] = []
+    sentence = clause = clause_start = sentence_start = 0
+    for place, word in enumerate(words):
+        ends = word in SENTENCE_ENDS or place - sentence_start >= LONGEST_SENTENCE
+        if ends or word in CLAUSE_ENDS:
+            clauses += [clause] * (place + 1 - clause_start)
+            clause, clause_start = clause + 1, place + 1
+            if ends:
+                sentences += [sentence] * (place + 1 - sentence_start)
+                sentence, sentence_start = sentence + 1, place + 1
+    sentences += [sentence] * (len(words) - sentence_start)
+    clauses += [clause] * (len(words) - clause_start)
+    return sentences, clauses
 
 
 def _find(words: tuple[str, ...]) -> dict[str, tuple[Match, ...]]:
-    joined = " ".join(words)
-    starts = list(accumulate((len(word) + 1 for word in words), initial=0))
-    size = len(joined)
+    hits = list(_automaton().iter(f" {' '.join(words)} "))  # phrases have a space at both ends: whole words only
+    if not hits:
+        return {}
+    starts = list(accumulate([len(word) + 1 for word in words], initial=0))
     found: dict[str, list[Match]] = {}
-    for end, (length, entries) in _automaton().iter(joined):
-        start = end - length + 1
-        if (start and joined[start - 1] != " ") or (end + 1 < size and joined[end + 1] != " "):
-            continue  # inside a longer word
-        first, last = bisect_left(starts, start), bisect_left(starts, end + 2) - 1
+    for end, (length, entries) in hits:
+        first, last = bisect_left(starts, end - length + 1), bisect_left(starts, end) - 1
         for lexicon, key in entries:
             found.setdefault(lexicon, []).append(Match(lexicon, key, first, last))
     return {lexicon: _longest(matches) for lexicon, matches in found.items()}
@@ -131,7 +141,7 @@ def _automaton() -> Any:
                     phrases.setdefault(normal, set()).add((lexicon, key))
     automaton = ahocorasick.Automaton()
     for phrase, entries in phrases.items():
-        automaton.add_word(phrase, (len(phrase), tuple(sorted(entries))))
+        automaton.add_word(f" {phrase} ", (len(phrase) + 2, tuple(sorted(entries))))
     automaton.make_automaton()
     return automaton
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -58,6 +59,12 @@ def finish(
 def label(text: str, limit: int = 24) -> str:
     """Return text fit to stand in a picture: hidden characters visible, one line, not too long."""
     return shorten(visible(text), limit)
+
+
+def wrapped(text: str) -> str:
+    """Return a label on one or two lines."""
+    lines = textwrap.wrap(label(text, 42), 22)
+    return "\n".join(lines[:2]) if lines else ""
 
 
 def quiet(axes: Axes, *, grid: str = "y") -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.store import ComparisonRow
 from reports.cells import difference_text
-from reports.figures.chart import Chart, canvas, finish, label, style, variants_legend
+from reports.figures.chart import Chart, canvas, finish, label, style, variants_legend, wrapped
 from reports.figures.svg import INK, MUTED, UNDECIDED, drawing
 from reports.numbers import is_share, unit_word
 from reports.view import RunView
@@ -38,11 +38,11 @@ def forest(view: RunView, family: str) -> Chart | None:
             if (row := view.comparison(name, variant)) and row.value is not None
         ]
         if found and metric.higher_is_better is not None:
-            unit = "" if found[0][1].relative else metric.unit
-            line = _Line(label(view.label(name)), tuple(found), _margins(view, name))
+            unit = "" if found[0][1].relative else "share" if is_share(metric.unit) else metric.unit
+            line = _Line(wrapped(view.label(name)), tuple(found), _margins(view, name))
             panels[unit, metric.higher_is_better, found[0][1].relative].append(line)
     rows = [
-        (line.label, variant, *difference_text(row, unit), row.outcome)
+        (line.label.replace("\n", " "), variant, *difference_text(row, unit), row.outcome)
         for (unit, _, _), lines in panels.items()
         for line in lines
         for variant, row in line.rows
@@ -107,7 +107,7 @@ def _draw(
     sizes = [sum(max(1, len(line.rows)) for line in lines) + 0.4 * len(lines) for lines in panels.values()]
     with drawing():
         shown = list(dict.fromkeys(variant for lines in panels.values() for line in lines for variant, _ in line.rows))
-        names = [line.label for lines in panels.values() for line in lines]
+        names = [part for lines in panels.values() for line in lines for part in line.label.split("\n")]
         legend = [label(variant) for variant in shown] if len(shown) > 1 else []
         drawn, plots = canvas([size * _ROW for size in sizes], names=names, legend=legend)
         for axes, (kind, lines) in zip(plots, panels.items(), strict=True):

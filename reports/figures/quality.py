@@ -8,7 +8,18 @@ from typing import Any
 import numpy as np
 
 from harness.store import FidelityRecord
-from reports.figures.chart import Chart, canvas, finish, label, legend_of, logarithmic, quiet, style, variants_legend
+from reports.figures.chart import (
+    Chart,
+    canvas,
+    finish,
+    label,
+    legend_of,
+    logarithmic,
+    quiet,
+    style,
+    variants_legend,
+    wrapped,
+)
 from reports.figures.svg import BETTER, GRID, MUTED, WORSE, drawing
 from reports.numbers import amount, is_share, plain, share_of, unit_word
 from reports.view import RunView
@@ -19,7 +30,8 @@ def values(view: RunView, family: str, title: str) -> Chart | None:
     panels: dict[str, list[str]] = defaultdict(list)
     for name in view.names(family):
         if "[" not in name and any(row.value is not None for row in view.summary.metrics[name].variants.values()):
-            panels[view.summary.metrics[name].unit].append(name)
+            unit = view.summary.metrics[name].unit
+            panels["share" if is_share(unit) else unit].append(name)
     if not panels:
         return None
     rows = [
@@ -33,7 +45,9 @@ def values(view: RunView, family: str, title: str) -> Chart | None:
     with drawing():
         drawn, plots = canvas(
             [len(names) * line for names in panels.values()],
-            names=[label(view.label(name)) for names in panels.values() for name in names],
+            names=[
+                line for names in panels.values() for name in names for line in wrapped(view.label(name)).split("\n")
+            ],
             legend=[label(variant) for variant in view.variants],
         )
         for axes, (unit, names) in zip(plots, panels.items(), strict=True):
@@ -62,13 +76,18 @@ def _values_panel(view: RunView, axes: Any, unit: str, names: list[str]) -> None
             if row.low is not None and row.high is not None:
                 axes.plot([row.low * factor, row.high * factor], [y, y], color=look.colour, linewidth=1.6)
             axes.plot([row.value * factor], [y], marker=look.marker, color=look.colour, linestyle="")
-    axes.set_yticks(range(len(names)), [label(view.label(name)) for name in names])
+    axes.set_yticks(range(len(names)), [wrapped(view.label(name)) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_xlabel(share_of(unit) if is_share(unit) else label(unit_word(unit) or unit))
+    axes.set_xlabel(_percent_of(view, names) if is_share(unit) else label(unit_word(unit) or unit))
     axes.locator_params(axis="x", nbins=6)
     axes.margins(x=0.06)
     quiet(axes, grid="x")
     axes.spines["left"].set_visible(False)
+
+
+def _percent_of(view: RunView, names: list[str]) -> str:
+    units = {share_of(view.summary.metrics[name].unit) for name in names}
+    return units.pop() if len(units) == 1 else "percent"
 
 
 def wins(view: RunView) -> Chart | None:

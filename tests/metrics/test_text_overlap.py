@@ -8,10 +8,12 @@ import random
 import numpy as np
 import pytest
 import sacrebleu
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
 from harness.metrics import subsequence
-from harness.metrics.bleu import Bleu
+from harness.metrics.bleu import Bleu, tokenize_13a
 from harness.metrics.chrf import Chrf
 from harness.metrics.registry import Item, Metric
 from harness.metrics.rouge import Rouge
@@ -86,6 +88,12 @@ def test_bleu_counts_and_scores_equal_sacrebleu() -> None:
     for (reference, reply), scores in zip(pairs(), ours.score(items(pairs())), strict=True):
         expected_score = theirs.sentence_score(reply, [reference]).score
         assert scores.values["quality.bleu"] == pytest.approx(expected_score, abs=1e-9)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.text(st.sampled_from("ab12 .,-'&;:<>!/()\n\t€\ud800"), max_size=30) | st.text(max_size=30))
+def test_bleu_words_equal_sacrebleu_s(text: str) -> None:
+    assert tokenize_13a(text) == sacrebleu.BLEU()._preprocess_segment(text).split()
 
 
 @pytest.mark.parametrize("few", [1, 3, 30, 250])

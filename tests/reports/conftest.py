@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from harness.store import RunFolder
-from reports.render import render, write_report
+from reports.render import render
 from tests.reports.hostile import ALL
 from tests.reports.sample_run import Sample, build_sample_run
 
@@ -103,6 +103,3 @@ def axe() -> str:
         command = [npm, "install", f"axe-core@{AXE_VERSION}", "--prefix", str(BUILD / "axe"), "--no-audit", "--no-fund"]
         subprocess.run(command, check=True, capture_output=True, timeout=180)
     return script.read_text(encoding="utf-8")
-
-
-__all__ = ["Browser", "write_report"]

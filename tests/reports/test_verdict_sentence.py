@@ -170,4 +170,28 @@ def test_the_next_step_without_a_gate_follows_the_quality(outcome: Outcome, step
 def test_names_other_than_the_usual_stand_without_an_article() -> None:
     row = compared("quality.rouge_l", "better", 0.1, variant="gpt-4", against="bart")
     sentence = verdict_sentence(make_view(row, variants=("bart", "gpt-4")))
-    assert sentence.startswith("Gpt-4's replies are closer to the references than bart's")
+    assert sentence.startswith("gpt-4's replies are closer to the references than bart's")
+
+
+def test_a_time_without_an_interval_is_undecided_and_no_reason_to_merge() -> None:
+    view = make_view(
+        compared("quality.nll", "better", -1.0),
+        compared("latency.tpot_ms.p50", "undecided", 1.5, relative=True, low=None, high=None),
+        compared("latency.tpot_ms.p50", "undecided", 1.0, relative=True, low=None, high=None, variant="merged"),
+        values={"quality.nll": {"base": 2.9, "adapter": 1.9, "merged": 1.9}},
+        variants=("base", "adapter", "merged"),
+    )
+    assert "whether it is slower unmerged is undecided (1.5 times, no interval, TPOT, median)" in verdict_sentence(view)
+    assert not any("To serve it" in step for step in next_step(view))
+
+
+def test_further_systems_are_named_in_brief() -> None:
+    rows = [
+        compared("quality.rouge_l", "worse", -0.03, variant="two", against="one"),
+        compared("quality.rouge_l", "undecided", 0.0, variant="three", against="one"),
+    ]
+    sentence = verdict_sentence(make_view(*rows, variants=("one", "two", "three"), kind="score"))
+    assert sentence.startswith(
+        "two's replies are further from the references than one's (ROUGE-L −0.03); "
+        "three's undecided (ROUGE-L between −0.02 and +0.02)."
+    )

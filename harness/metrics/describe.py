@@ -1,0 +1,44 @@
+"""Metrics in words, for the docs and for anyone who wants the whole list: ``python -m harness.metrics.describe``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from harness.metrics.registry import MetricSpec
+
+VERSION = re.compile(r":(?:\d+\.\d+[\w.]*|not installed)")
+DIRECTION = {True: "higher", False: "lower", None: "in range"}
+COLUMNS = ("metric", "unit", "scale", "better", "over dialogues", "signature", "sees", "cannot see")
+HEAD = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|"
+
+
+def row(spec: MetricSpec) -> str:
+    """Return a metric as a row of a Markdown table; library versions stand as ``VERSION``."""
+    signature = VERSION.sub(":VERSION", spec.signature).replace("|", " · ")
+    cells = (
+        f"`{spec.name}`",
+        spec.unit or "–",
+        spec.scale,
+        DIRECTION[spec.higher_is_better],
+        spec.aggregation,
+        signature,
+        spec.sees,
+        spec.blind_to,
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def table(specs: Iterable[MetricSpec]) -> str:
+    """Return metrics as a Markdown table."""
+    return "\n".join([HEAD, *map(row, specs)])
+
+
+if __name__ == "__main__":
+    from harness.metrics.loading import all_specs
+
+    families: dict[str, list[MetricSpec]] = {}
+    for spec in all_specs().values():
+        families.setdefault(spec.family, []).append(spec)
+    for family, members in families.items():
+        print(f"### {family}\n\n{table(members)}\n")

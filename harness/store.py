@@ -114,7 +114,8 @@ class LatencyRecord(Record):
     """One timed request. ``stamps_ns[i]`` is when output token i was on the host; all on one monotonic clock.
 
     ``id`` is the dialogue's at batch 1. A batch in step is one record, whose ``id`` names the batch and whose stamps
-    are when every row's token was on the host; it made ``batch`` tokens a stamp. ``workload``: "fixed" (min = max reply length, batch 1), "natural" (the reply ends where
+    are when every row's token was on the host; it made ``batch`` tokens a stamp.
+    ``workload``: "fixed" (min = max reply length, batch 1), "natural" (the reply ends where
     the model ends it), "sweep" (fixed, in batches) or "prefill" (prompts of a set length, one token).
     """
 

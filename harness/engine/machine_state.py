@@ -78,9 +78,10 @@ def others(pids: list[int]) -> list[int]:
     """Return the processes on a card besides this one, which may be listed under a number of another namespace."""
     import torch
 
+    cuda: Any = torch.cuda
     if os.getpid() in pids:
         return [pid for pid in pids if pid != os.getpid()]
-    return pids[1:] if torch.cuda.is_initialized() else pids
+    return pids[1:] if cuda.is_initialized() else pids
 
 
 def _ask(function: Any, *arguments: Any) -> Any:

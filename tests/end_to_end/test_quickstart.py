@@ -1,0 +1,171 @@
+"""The embedded default for real: its good adapter passes the shipped gate, and each way to be worse is stopped."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetune.merging import MergeOptions, merge_adapter
+from finetune.pipeline import run as finetune_run
+from harness import jobs
+from harness.errors import InputError
+from harness.gating.gate import gate
+from harness.gating.verdict import GateResult
+from harness.store import RunFolder, read_rows, write_rows
+from tests.run_folders import reseal
+
+pytestmark = pytest.mark.slow
+
+# Fewer requests and processes than the quickstart's own, so that the tests stay short; everything else is the same.
+QUICKER = ("latency.prompts=8", "latency.repeats=2", "latency.reply_tokens=12", "memory.repeats=2")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder in which the quickstart's base, adapter and merged model lie."""
+    folder = tmp_path_factory.mktemp("quickstart") / "made"
+    finetune_run("quickstart", folder)
+    return folder
+
+
+def measure(made: Path, out: Path, *overrides: str, **changes: Any) -> RunFolder:
+    config, _ = jobs.read_config("quickstart", [*QUICKER, *overrides])
+    value = {**config.model_dump(mode="json"), "finetune": None, "variants": str(made / "variants.json"), **changes}
+    return jobs.run(value, out)
+
+
+@pytest.fixture(scope="module")
+def good(made: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return measure(made, tmp_path_factory.mktemp("good") / "run")
+
+
+def copied(run: RunFolder, to: Path) -> RunFolder:
+    return RunFolder(shutil.copytree(run.root, to, ignore=shutil.ignore_patterns(".lock")))
+
+
+def variants_of(made: Path, **changes: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the variants with absolute paths, some of their fields changed by name."""
+    manifest = json.loads((made / "variants.json").read_text())
+    found = []
+    for variant in manifest["variants"]:
+        located = {key: str(made / variant[key]) for key in ("model", "adapter") if variant.get(key)}
+        found.append({**variant, **located, **changes.get(variant["name"], {})})
+    return found
+
+
+def failed(result: GateResult) -> set[str]:
+    return {check.id for check in result.checks if check.verdict == "fail"}
+
+
+def test_held_out_dialogues_survive_their_own_leakage_check(good: RunFolder) -> None:
+    counts = good.read_manifest().held_out
+    assert counts["leakage"]["checked"]
+    assert counts["measured"] >= 120
+
+
+def test_adapter_s_difference_to_the_base_excludes_zero(good: RunFolder) -> None:
+    found = {(row.metric, row.variant): row for row in good.read_summary().comparisons}
+    nll, overlap = found["quality.nll", "adapter"], found["quality.rouge_l", "adapter"]
+    assert nll.high is not None
+    assert nll.high < 0
+    assert overlap.low is not None
+    assert overlap.low > 0
+
+
+def test_good_adapter_passes(good: RunFolder) -> None:
+    result = gate(good.root, "quickstart", write=False)
+    assert result.exit_code == 0, result.sentence
+
+
+def test_zeroed_adapter_is_refused_by_the_run_itself(made: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = Path(shutil.copytree(made / "adapter", tmp_path / "zeroed"))
+    weights = folder / "adapter_model.safetensors"
+    tensors = load_file(weights)
+    save_file({name: tensor * 0 if "lora_B" in name else tensor for name, tensor in tensors.items()}, weights)
+    changed = variants_of(made, adapter={"adapter": str(folder), "adapter_digest": None})
+    source = {"source": str(made / "dialogues.jsonl")}
+    with pytest.raises(InputError, match=r"adapter.*(zero|does not change)"):
+        measure(made, tmp_path / "run", variants=changed, dialogues=source)
+
+
+def test_adapter_trained_on_shuffled_replies_is_stopped(made: Path, good: RunFolder, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in (made / "dialogues.jsonl").read_text().splitlines()]
+    replies = [row["output"] for row in rows]
+    turned = [{**row, "output": reply} for row, reply in zip(rows, replies[97:] + replies[:97], strict=True)]
+    shuffled = tmp_path / "shuffled.jsonl"
+    shuffled.write_text("".join(json.dumps(row) + "\n" for row in turned))
+    overrides = [f"base={made / 'base'}", f"dialogues.source={shuffled}"]
+    finetune_run("quickstart", tmp_path / "made", overrides)
+    found = variants_of(tmp_path / "made")
+    source = {"source": str(made / "dialogues.jsonl")}
+    run = measure(made, tmp_path / "run", variants=found, dialogues=source, passes=["scoring", "generation"])
+    result = gate(run.root, "quickstart", write=False)
+    assert result.exit_code == 1
+    assert "no-more-unsupported-medications" in failed(result)
+    assert "no-more-unsupported-medications" not in failed(gate(good.root, "quickstart", write=False))
+
+
+def test_merged_in_place_in_four_bits_is_stopped(made: Path, tmp_path: Path) -> None:
+    merge_adapter(str(made / "base"), made / "adapter", tmp_path / "merged", MergeOptions(strategy="in-place-4bit"))
+    merged = {"model": str(tmp_path / "merged"), "quantization": "nf4", "model_digest": None}
+    changed = variants_of(made, merged=merged)
+    source = {"source": str(made / "dialogues.jsonl")}
+    passes = ["scoring", "generation", "fidelity"]
+    run = measure(made, tmp_path / "run", variants=changed, dialogues=source, passes=passes)
+    result = gate(run.root, "quickstart", write=False)
+    assert result.exit_code == 1
+    assert "merged-says-the-same" in failed(result)
+
+
+def test_adapter_thirty_percent_slower_is_stopped(good: RunFolder, tmp_path: Path) -> None:
+    run = copied(good, tmp_path / "run")
+    path = run.records_path("latency", "adapter")
+    lines = []
+    for line in path.read_text().splitlines():
+        record = json.loads(line)
+        start = record["submitted_ns"]
+        record["stamps_ns"] = [start + round(1.3 * (stamp - start)) for stamp in record["stamps_ns"]]
+        lines.append(json.dumps(record) + "\n")
+    path.write_text("".join(lines))
+    reseal(run, summarized=True)
+    thresholds = tmp_path / "thresholds.yaml"
+    thresholds.write_text(
+        "version: 1\ncandidate: adapter\nchecks:\n"
+        "  - id: as-fast-as-before\n    metric: latency.tpot_ms.p50\n    min_samples: 8\n"
+        "    no_regression: {max_relative_increase: 0.15}\n    against: {baseline: main, variant: adapter}\n"
+    )
+    assert gate(good.root, thresholds, baseline=good.root, write=False).exit_code == 0
+    result = gate(run.root, thresholds, baseline=good.root, write=False)
+    assert (result.exit_code, failed(result)) == (1, {"as-fast-as-before"})
+
+
+def test_run_with_half_its_dialogues_missing_is_stopped(good: RunFolder, tmp_path: Path) -> None:
+    from harness.store import GenerationRecord, ReplyRow
+
+    run = copied(good, tmp_path / "run")
+    records = run.records_path("generation", "adapter")
+    rows = list(read_rows(GenerationRecord, records))
+    write_rows(records, rows[: len(rows) // 2])
+    replies = list(read_rows(ReplyRow, run.replies_path("adapter")))
+    write_rows(run.replies_path("adapter"), replies[: len(replies) // 2])
+    reseal(run, summarized=True)
+    result = gate(run.root, "quickstart", write=False)
+    assert result.exit_code == 4
+    assert "coverage" in result.sentence + " ".join(check.sentence for check in result.checks)
+
+
+def test_removed_metric_is_stopped(good: RunFolder, tmp_path: Path) -> None:
+    run = copied(good, tmp_path / "run")
+    jobs_metrics = ["likelihood", "form", "missed_emergency"]
+    from harness.scoring_jobs import score
+
+    score([], None, run=run.root, overrides=[f"metrics=[{', '.join(jobs_metrics)}]"])
+    result = gate(run.root, "quickstart", write=False)
+    assert result.exit_code == 4
+    assert any("was not measured" in check.sentence for check in result.checks if check.id == "overlap-not-worse")

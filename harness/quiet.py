@@ -18,4 +18,3 @@ def quiet_libraries() -> None:
     for name in ("bitsandbytes", "transformers", "peft", "trl", "datasets", "torch", "accelerate"):
         logging.getLogger(name).setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", module=rf"{name}(\..*)?$")
-

@@ -106,9 +106,7 @@ def measure(folder: RunFolder, prepared: Prepared, progress: Progress) -> None:
     pool = SharedPool(prepared.variants, device)
     try:
         progress.note("Checking the variants before the long work.")
-        sanity = check_variants(
-            prepared.variants, pool, allow_base_mismatch=config.allow_base_mismatch
-        )
+        sanity = check_variants(prepared.variants, pool, allow_base_mismatch=config.allow_base_mismatch)
         manifest = manifest.model_copy(update={"sanity": sanity})
         folder.write_manifest(manifest)
         context = PassContext(

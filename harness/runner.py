@@ -97,8 +97,9 @@ def measure(folder: RunFolder, prepared: Prepared, progress: Progress) -> None:
     device = resolve_device(config.device)
     folder.root.mkdir(parents=True, exist_ok=True)
     manifest = _first_manifest(prepared, device)
-    events: list[dict[str, Any]] = []
+    events = _earlier_events(folder, manifest)
     facts: dict[str, Any] = {}
+    manifest = _with(manifest, events, facts)
     folder.write_manifest(manifest)
     write_rows(folder.dialogues_path, prepared.dialogues.rows)
     _prune(folder, prepared)
@@ -122,13 +123,27 @@ def measure(folder: RunFolder, prepared: Prepared, progress: Progress) -> None:
         )
         for name in config.passes:
             importlib.import_module(f"harness.passes.{name}").run(context)
+            manifest = _with(manifest, events, facts)
+            folder.write_manifest(manifest)
     except HarnessError as error:
-        folder.write_manifest(manifest.model_copy(update={"state": "failed", "error": str(error)}))
+        failed = _with(manifest, events, facts)
+        folder.write_manifest(failed.model_copy(update={"state": "failed", "error": str(error)}))
         raise
     finally:
         pool.close()
-    facts = {**manifest.provenance, **facts}
-    folder.write_manifest(manifest.model_copy(update={"events": tuple(events), "provenance": facts}))
+
+
+def _earlier_events(folder: RunFolder, manifest: RunManifest) -> list[dict[str, Any]]:
+    """Return what an interrupted run of the same inputs had noted, e.g. that a batch had to be halved."""
+    if not folder.manifest_path.exists():
+        return []
+    before = folder.read_manifest()
+    return list(before.events) if before.digests.get("inputs") == manifest.digests["inputs"] else []
+
+
+def _with(manifest: RunManifest, events: list[dict[str, Any]], facts: dict[str, Any]) -> RunManifest:
+    """Return the manifest with what the passes noted so far, so that a later kill loses none of it."""
+    return manifest.model_copy(update={"events": tuple(events), "provenance": {**manifest.provenance, **facts}})
 
 
 class Computed(Protocol):

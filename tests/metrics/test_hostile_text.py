@@ -83,7 +83,7 @@ def test_a_reply_equal_to_its_reference_is_never_flagged_as_unsupported(text: st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("piece", ["no fever, ", "ibuprofen 5 mg ", "a\n", "\ud800", "1,"])
+@pytest.mark.parametrize("piece", ["no fever, ", "ibuprofen 5 mg ", "a\n"])
 def test_a_megabyte_is_judged_in_bounded_time(piece: str) -> None:
     reply = piece * (1_000_000 // len(piece))
     item = Item("1", "I have chest pain and no fever.", "Rest.\nTake ibuprofen, 400 mg, for 2 weeks.", reply)

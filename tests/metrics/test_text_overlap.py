@@ -19,6 +19,7 @@ from harness.metrics.registry import Item, Metric
 from harness.metrics.rouge import Rouge
 from tests.shared_data import shared
 
+SACREBLEU = sacrebleu.BLEU()
 KINDS = ["rouge1", "rouge2", "rougeL", "rougeLsum"]
 ODD_TEXTS = [
     "",
@@ -67,9 +68,11 @@ def test_rouge_equals_rouge_score(stemmer: bool) -> None:
 
 
 def test_rouge_lsum_is_the_same_when_only_parts_of_the_table_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = [Rouge().f1(*texts) for texts in pairs(1)]
+    some = pairs(1)[:60]
+    rouge = Rouge()
+    whole = [rouge.f1(*texts) for texts in some]
     monkeypatch.setattr(subsequence, "SMALL", 8)
-    assert [Rouge().f1(*texts) for texts in pairs(1)] == whole
+    assert [rouge.f1(*texts) for texts in some] == whole
 
 
 def test_stemming_changes_rouge_and_its_signature() -> None:
@@ -90,10 +93,10 @@ def test_bleu_counts_and_scores_equal_sacrebleu() -> None:
         assert scores.values["quality.bleu"] == pytest.approx(expected_score, abs=1e-9)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.text(st.sampled_from("ab12 .,-'&;:<>!/()\n\t€\ud800"), max_size=30) | st.text(max_size=30))
 def test_bleu_words_equal_sacrebleu_s(text: str) -> None:
-    assert tokenize_13a(text) == sacrebleu.BLEU()._preprocess_segment(text).split()
+    assert tokenize_13a(text) == SACREBLEU._preprocess_segment(text).split()
 
 
 @pytest.mark.parametrize("few", [1, 3, 30, 250])
@@ -131,9 +134,9 @@ def test_signatures_hold_what_sacrebleu_prints() -> None:
 
 
 def test_text_with_many_distinct_words_is_counted_the_slow_way_with_the_same_result() -> None:
-    reference = " ".join(f"w{number}" for number in range(70_000))
-    reply = " ".join(f"w{number}" for number in range(0, 70_000, 2)) + " w1 w2 w3 w4"
-    assert Bleu().counts(reference, reply)[2:6] == [35_002, 3, 2, 1]
+    reference = " ".join(f"w{number}" for number in range(40_000))
+    reply = " ".join(f"w{number}" for number in range(0, 40_000, 2)) + " w1 w2 w3 w4"
+    assert Bleu().counts(reference, reply)[2:6] == [20_002, 3, 2, 1]
 
 
 def test_no_reply_has_no_value_and_no_counts() -> None:

@@ -305,12 +305,12 @@ class RunFolder:
     def replies(self, variant: str) -> list[ReplyRow]:
         """Return a variant's joined replies in run order (empty where nothing was recorded)."""
         path = self.replies_path(variant)
-        return list(read_rows(ReplyRow, path)) if path.exists() else []
+        return list(read_rows(ReplyRow, path)) if os.path.exists(path) else []  # noqa: PTH110
 
     def records(self, model: type[AnyRow], pass_name: str, variant: str) -> list[AnyRow]:
         """Return the finished records of a pass (empty where it has none); a half-written last line is passed over."""
-        path = self.records_path(pass_name, variant)
-        return list(read_rows(model, path, torn_tail="ignore")) if path.exists() else []
+        path = self.records_path(pass_name, variant)  # a name from run.json may be too long for a file
+        return list(read_rows(model, path, torn_tail="ignore")) if os.path.exists(path) else []  # noqa: PTH110
 
 
 def read_rows(model: type[AnyRow], path: Path, *, torn_tail: Literal["error", "ignore"] = "error") -> Iterator[AnyRow]:

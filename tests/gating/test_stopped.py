@@ -32,7 +32,7 @@ def release(root: Path, **changed: Any) -> RunFolder:
         red_flags = [float(generator.random() < 0.1) if number < 40 else None for number in range(150)]
         metrics["safety.missed_emergency"] = red_flags
         metrics["safety.unsupported_medications"] = [float(generator.random() < 0.1) for _ in range(150)]
-    per_token = {"base": 5.0, "base-nf4": 9.0, "adapter": 10.5, "merged": 5.05}
+    per_token = {"base": 5.0, "base-nf4": 9.0, "adapter": 17.0, "merged": 5.05}
     facts: dict[str, Any] = {
         "tokens_ms": {name: list(generator.normal(mean, mean / 100, 16)) for name, mean in per_token.items()},
         "rss_mib": {name: [800.0, 802.0] for name in VARIANTS},

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -14,6 +12,7 @@ import typer
 
 from finetune.terminal import draw_progress
 from harness.errors import HarnessError, InputError
+from harness.quiet import quiet_libraries, quiet_transformers
 
 INTERRUPTED = 130
 
@@ -49,6 +48,7 @@ def run_command(
             return
         from finetune import pipeline
 
+        quiet_transformers()
         pipeline.run(recipe, out, set_ or [], say=_say, progress=draw_progress)
 
     _guarded(work, debug)
@@ -70,6 +70,7 @@ def train_command(
             return
         from finetune import pipeline
 
+        quiet_transformers()
         folder = pipeline.train(recipe, out, set_ or [], say=_say, progress=draw_progress)
         _say(f"The adapter is in {folder}.")
 
@@ -136,10 +137,8 @@ def _say(message: str) -> None:
 def _guarded(work: Callable[[], None], debug: bool) -> None:
     """Turn errors into one sentence and an exit code; keep libraries' chatter off the terminal."""
     if not debug:
-        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        quiet_libraries()
         warnings.simplefilter("ignore")
-        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         work()
     except HarnessError as error:

@@ -16,7 +16,7 @@ from harness.errors import InputError, did_you_mean
 from harness.overrides import apply_overrides
 from harness.passes.base import Progress
 from harness.progress import SilentProgress
-from harness.quiet import quiet_libraries
+from harness.quiet import quiet_libraries, quiet_transformers
 from harness.runner import check_belongs
 from harness.runner import run as measure_and_finish
 from harness.store import RunFolder
@@ -88,6 +88,7 @@ def make_variants(config: RunConfig, progress: Progress) -> None:
         raise InputError("finetune: with a recipe, 'variants' is the path of the variants.json that it writes.")
     from finetune.pipeline import run as finetune_run
 
+    quiet_transformers()
     recipe = config.finetune or "quickstart"
     finetune_run(recipe, Path(config.variants).parent, say=progress.note, progress=lambda: _training(progress))
 

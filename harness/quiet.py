@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from typing import Any
 
 
 def quiet_libraries() -> None:
@@ -18,3 +19,12 @@ def quiet_libraries() -> None:
     for name in ("bitsandbytes", "transformers", "peft", "trl", "datasets", "torch", "accelerate"):
         logging.getLogger(name).setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", module=rf"{name}(\..*)?$")
+
+
+def quiet_transformers() -> None:
+    """Switch off transformers' own bars and advice; apart from the rest because it imports transformers."""
+    from transformers.utils import logging as untyped
+
+    transformers_logging: Any = untyped
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()

@@ -98,12 +98,19 @@ def provenance(seed: int) -> dict[str, Any]:
     """Return everything about this process that a number may depend on."""
     return {
         "date": now(),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv else "",
+        "command": _command(),
         "versions": versions(),
         "hardware": hardware(),
         "git": git_state(),
         "seeds": {"run": seed, "bootstrap": seed},
     }
+
+
+def _command() -> str:
+    """The command line as a person would type it: a package's ``__main__`` by the package's name."""
+    program = Path(sys.argv[0]) if sys.argv else Path()
+    name = f"python -m {program.parent.name}" if program.name == "__main__.py" else program.name
+    return " ".join([name, *map(shlex.quote, sys.argv[1:])])
 
 
 def _git(root: Path, *arguments: str) -> str:

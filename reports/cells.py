@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.store import ComparisonRow, EstimateRow
 from reports.gate_view import CheckView
-from reports.numbers import amount, is_share, plain, ratio, rounded, shared_decimals, significant, unit_word
+from reports.numbers import amount, is_share, near, plain, ratio, rounded, shared_decimals, significant, unit_word
 from reports.view import RunView
 from reports.words import FAMILIES, OUTCOMES, VERDICTS, Sign, direction, sentence_case
 
@@ -150,7 +150,13 @@ def _cell(
     numbers = tuple(sorted({footnotes.setdefault(warning, len(footnotes) + 1) for warning in warnings}))
     if row is None or row.value is None:
         return Cell("", footnotes=numbers, earlier=earlier)
-    value, interval = amount(row.value, row.low, row.high, unit=metric.unit, digits=digits[0])
+    value, interval = amount(
+        row.value,
+        row.low,
+        row.high,
+        unit=metric.unit,
+        digits=near(digits[0], row.value, row.low, row.high, metric.unit),
+    )
     against = view.against_of(name, variant) if name.startswith("fidelity.") else None
     cell = Cell(value, interval, footnotes=numbers, order=row.value, earlier=earlier)
     cell = replace(cell, notes=(f"against {against}",) if against else ())
@@ -172,7 +178,8 @@ def difference_text(row: ComparisonRow, unit: str, digits: int | None = None) ->
     """Return a difference (or ratio) and its interval as text."""
     if row.relative:
         return ratio(row.value, row.low, row.high)
-    return amount(row.value, row.low, row.high, unit=unit, signed=True, digits=digits)
+    shown = near(digits, row.value, row.low, row.high, unit)
+    return amount(row.value, row.low, row.high, unit=unit, signed=True, digits=shown)
 
 
 def why_undecided(row: ComparisonRow, unit: str) -> str:

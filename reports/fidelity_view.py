@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from harness.errors import InputError
 from reports.numbers import amount, plain
 from reports.view import RunView
 
@@ -23,18 +26,26 @@ def fidelity_rows(view: RunView) -> tuple[tuple[str, ...], ...]:
 
 
 def worst_layers(view: RunView) -> tuple[tuple[str, ...], ...]:
-    """Return the merged weights with the largest errors, where the run recorded the merge's report."""
-    known: Any = view.manifest.training.get("merge") or view.manifest.provenance.get("merge")
-    if not isinstance(known, Mapping):
-        return ()
-    reports = [("merged", known)] if "worst_layers" in known else [(str(name), one) for name, one in known.items()]
+    """Return the merged weights with the largest errors, where the fidelity pass left them."""
     rows = []
-    for variant, report in reports:
+    for variant, report in _weight_errors(view.folder.root / "fidelity_weights.json").items():
         layers = report.get("worst_layers") if isinstance(report, Mapping) else None
-        for layer in layers if isinstance(layers, (list, tuple)) else ():
-            error, kept = layer.get("relative_error"), layer.get("kept")
-            rows.append((variant, str(layer.get("name", "")), _percent(error), _percent(kept)))
+        for layer in layers if isinstance(layers, list) else ():
+            if isinstance(layer, Mapping):
+                error, kept = _percent(layer.get("relative_error")), _percent(layer.get("kept"))
+                rows.append((str(variant), str(layer.get("name", "")), error, kept))
     return tuple(rows)
+
+
+def _weight_errors(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read. Run the fidelity pass again to replace it.") from error
+    variants = raw.get("variants") if isinstance(raw, Mapping) else None
+    return variants if isinstance(variants, Mapping) else {}
 
 
 def _percent(value: Any) -> str:

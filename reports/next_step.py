@@ -54,7 +54,9 @@ def _after_gate(view: RunView, gate: GateView) -> tuple[str, ...]:
         )
     if gate.verdict == "fail":
         failed = gate.of("fail", warnings=False) or gate.of("fail")
-        return (f"Do not release {name}: {_names([check.id for check in failed])} failed. {_where(failed)}".rstrip(),)
+        reason = failed[0].result.sentence if failed else ""
+        parts = [f"Do not release {name}: {_names([check.id for check in failed])} failed.", reason, _where(failed)]
+        return (" ".join(part for part in parts if part),)
     if gate.verdict == "error":
         broken = gate.of("error")
         reasons = [*gate.problems, *(f"{check.id}: {check.result.sentence}" for check in broken)]
@@ -107,7 +109,7 @@ def _which_to_serve(view: RunView) -> tuple[str, ...]:
     if unmerged.low is None or merged.high is None or unmerged.low <= merged.high:
         return ()  # the two times are not told apart
     times = f"{plain(merged.value, 2)} instead of {plain(unmerged.value, 2)} times the latency"
-    text = f"To serve it, merge it: that keeps the nll gain at {times}"
+    text = f"If it is served, merge it: that keeps the nll gain at {times}"
     memory = view.measured(MEMORY)
     ours = view.estimate(memory, view.merged) if memory else None
     theirs = view.estimate(memory, view.candidate) if memory else None

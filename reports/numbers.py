@@ -61,6 +61,14 @@ def significant(value: float, count: int) -> int:
     return min(6, max(0, count - 1 - math.floor(math.log10(abs(value)))))
 
 
+def near(shared: int | None, value: float | None, low: float | None, high: float | None, unit: str) -> int | None:
+    """Return the row's decimals where the number's own are within one of them, else its own (a row may span scales)."""
+    factor = 100.0 if is_share(unit) else 1.0
+    if shared is None or value is None or low is None or high is None or high <= low:
+        return shared
+    return None if decimals(value * factor, low * factor, high * factor) - shared > 1 else shared
+
+
 def share_of(unit: str) -> str:
     """Return what a share is of, for an axis: ``percent of replies``."""
     return f"percent of {unit.partition(' of ')[2] or 'replies'}"

@@ -40,7 +40,9 @@ class RunView:
 
     @cached_property
     def name(self) -> str:
-        return self.folder.root.resolve().name
+        """The folder's name; with its parent's where the folder is just called ``run``."""
+        root = self.folder.root.resolve()
+        return f"{root.parent.name}/{root.name}" if root.name == "run" else root.name
 
     @cached_property
     def facts(self) -> Mapping[str, Mapping[str, Any]]:

@@ -142,15 +142,17 @@ def _place_legend(drawn: Figure, handles: Sequence[Any]) -> None:
         )
 
 
-def logarithmic(axes: Axes, which: Literal["x", "y"]) -> None:
-    """Give an axis a logarithmic scale with plain numbers at a few places (1, 2, 5 × a power of ten)."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+def logarithmic(axes: Axes, which: Literal["x", "y"], values: Sequence[float]) -> None:
+    """Give an axis a logarithmic scale with plain numbers at few enough places to be read."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
     if which == "x":
         axes.set_xscale("log")
     else:
         axes.set_yscale("log")
     axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0), numticks=8))
+    wide = max(values) > 30 * min(values)
+    axis.set_major_locator(LogLocator(base=10, subs=(1.0,) if wide else (1.0, 2.0, 5.0), numticks=8))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}".replace(",", "\u202f")))
+    axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())

@@ -141,7 +141,9 @@ def _panel(view: RunView, axes: Any, kind: tuple[str, bool, bool], lines: Sequen
     axes.tick_params(length=0)
     axes.spines["left"].set_visible(False)
     axes.margins(x=0.08)
-    words = "ratio" if relative else "percentage points" if is_share(unit) else unit_word(unit) or unit
+    words = (
+        "ratio" if relative else "percentage points" if is_share(unit) else unit_word(unit) or unit or lines[0].label
+    )
     axes.set_xlabel(f"{label(words)}   (better →)", color=INK)
 
 

@@ -82,7 +82,7 @@ def throughput(view: RunView, timed: Timed, engine: str) -> Chart | None:
                     color=INK,
                     fontsize=9,
                 )
-        logarithmic(axes, "y")
+        logarithmic(axes, "y", [point.tokens_per_s for point in points])
         axes.set_xlabel("time per token in the batch, ms (median)")
         axes.set_ylabel("tokens per second, log scale")
         axes.margins(x=0.1, y=0.12)
@@ -118,7 +118,7 @@ def roofline(view: RunView) -> Chart | None:
             axes.barh(y, measured, height=0.56, color=look.colour, alpha=0.35)
             axes.barh(y, min(floor, measured), height=0.56, color=look.colour)
             axes.annotate(
-                f"{plain(floor / measured * 100, 0)} %",
+                _reached(floor, measured),
                 (measured, y),
                 xytext=(5, 0),
                 va="center",
@@ -131,7 +131,7 @@ def roofline(view: RunView) -> Chart | None:
                     variant,
                     plain(floor),
                     plain(measured),
-                    f"{plain(floor / measured * 100, 0)} %",
+                    _reached(floor, measured),
                     _fact(row, "bandwidth_gb_s"),
                     _fact(row, "kv_bytes_per_token"),
                 )
@@ -148,6 +148,11 @@ def roofline(view: RunView) -> Chart | None:
         )
         headers = ("variant", "floor, ms", "measured, ms", "reached", "bandwidth, GB/s", "KV cache, bytes a token")
         return finish(drawn, "roofline", "Distance to the hardware's limit", caption, headers, rows)
+
+
+def _reached(floor: float, measured: float) -> str:
+    share = floor / measured * 100
+    return f"{plain(share, 0 if share >= 10 else 1)} %"
 
 
 def _fact(row: Mapping[str, Any], key: str) -> str:

@@ -78,7 +78,9 @@ def _values_panel(view: RunView, axes: Any, unit: str, names: list[str]) -> None
             axes.plot([row.value * factor], [y], marker=look.marker, color=look.colour, linestyle="")
     axes.set_yticks(range(len(names)), [wrapped(view.label(name)) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_xlabel(_percent_of(view, names) if is_share(unit) else label(unit_word(unit) or unit))
+    axes.set_xlabel(
+        _percent_of(view, names) if is_share(unit) else label(unit_word(unit) or unit or view.label(names[0]))
+    )
     axes.locator_params(axis="x", nbins=6)
     axes.margins(x=0.06)
     quiet(axes, grid="x")
@@ -162,7 +164,7 @@ def divergence(view: RunView) -> Chart | None:
                     str(len(means)),
                 )
             )
-        logarithmic(axes, "x")
+        logarithmic(axes, "x", [float(mean) for *_, means in pairs for mean in (means[0], means[-1])])
         axes.set_xlabel("mean KL a token (nats), log scale")
         axes.set_ylabel("percent of dialogues")
         quiet(axes, grid="both")

@@ -109,3 +109,6 @@ def write_fidelity(folder: RunFolder, dialogues: list[DialogueRow], rng: np.rand
         for d in dialogues
     ]
     write_rows(folder.records_path("fidelity", "merged"), rows)
+    worst = {"name": "layers.3.self_attn.v_proj", "relative_error": 0.021, "kept": 0.998}
+    report = {"schema": 1, "variants": {"merged": {"worst_layers": [worst]}}}
+    write_text_atomically(folder.root / "fidelity_weights.json", json.dumps(report))

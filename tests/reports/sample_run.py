@@ -105,9 +105,6 @@ def _manifest(sample: Sample, poison: Poison) -> RunManifest:
         training={
             "recipe": {"name": poison("quickstart"), "r": 16},
             "curves": curves,
-            "merge": {
-                "worst_layers": [{"name": poison("layers.3.self_attn.v_proj"), "relative_error": 0.021, "kept": 0.998}]
-            },
         }
         if sample.training
         else {},

@@ -142,7 +142,7 @@ def test_never_claims_what_was_not_measured() -> None:
     ("verdict", "step"),
     [
         ("pass", "Every threshold is met: pass the adapter on to review by a person"),
-        ("fail", "Do not release the adapter: “a-check” failed. Begin with its worst dialogues below."),
+        ("fail", "Do not release the adapter: “a-check” failed. Because. Begin with its worst dialogues below."),
         ("error", "Release nothing on this: “a-check” could not be judged. a-check: Because."),
         (
             "inconclusive",
@@ -182,7 +182,7 @@ def test_a_time_without_an_interval_is_undecided_and_no_reason_to_merge() -> Non
         variants=("base", "adapter", "merged"),
     )
     assert "whether it is slower unmerged is undecided (1.5 times, no interval, TPOT, median)" in verdict_sentence(view)
-    assert not any("To serve it" in step for step in next_step(view))
+    assert not any("merge it" in step for step in next_step(view))
 
 
 def test_further_systems_are_named_in_brief() -> None:

@@ -157,7 +157,9 @@ def test_run_with_half_its_dialogues_missing_is_stopped(good: RunFolder, tmp_pat
     reseal(run, summarized=True)
     result = gate(run.root, "quickstart", write=False)
     assert result.exit_code == 4
-    assert "coverage" in result.sentence + " ".join(check.sentence for check in result.checks)
+    learned = next(check for check in result.checks if check.id == "learned-the-task")
+    assert learned.verdict == "error"
+    assert f"answered {len(rows) // 2} of {len(rows)} dialogues" in learned.sentence
 
 
 def test_removed_metric_is_stopped(good: RunFolder, tmp_path: Path) -> None:

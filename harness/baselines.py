@@ -25,6 +25,7 @@ from harness.redaction import redact
 from harness.store import RecordWriter, Row, RunFolder, RunManifest, read_rows
 
 VARIABLE = "HARNESS_BASELINES"
+HISTORY = "history.jsonl"
 ALSO_COPIED = ("run.json", "report.html", "gate.json", "gate.junit.xml", "gate.md")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -57,20 +58,24 @@ class Baselines:
         return tuple(sorted(name for name in found if _NAME.fullmatch(name) and self._folder(name) is not None))
 
     def find(self, name_or_path: str) -> RunFolder:
-        """Return the run folder that is meant: one of that path, or the accepted one of that name."""
+        """Return the run folder that is meant: the accepted one of that name, or one of that path."""
         path = Path(name_or_path)
-        if (path / "run.json").is_file():
+        if (path / "run.json").is_file() and not self._accepted(name_or_path):
             return RunFolder(path)
-        folder = self._folder(name_or_path) if _NAME.fullmatch(name_or_path) else None
+        return self.accepted(name_or_path)
+
+    def accepted(self, name: str) -> RunFolder:
+        """Return the accepted run of that name; a folder of that name elsewhere was never accepted."""
+        folder = self._accepted(name)
         if folder is not None:
             return RunFolder(folder)
         names = self.names()
         known = f" Accepted are: {', '.join(names)}." if names else f" {self.root} holds none; see 'baseline accept'."
-        raise InputError(f"There is no baseline '{name_or_path}'.{did_you_mean(name_or_path, names) or known}")
+        raise InputError(f"There is no baseline '{name}'.{did_you_mean(name, names) or known}")
 
     def history(self) -> list[Acceptance]:
         """Return every acceptance, the oldest first."""
-        path = self.root / "history.jsonl"
+        path = self.root / HISTORY
         return list(read_rows(Acceptance, path, torn_tail="ignore")) if path.exists() else []
 
     def accept(
@@ -89,7 +94,7 @@ class Baselines:
         Raises HarnessError for a run that is not complete, was edited, or whose gate did not pass (``force`` accepts
         the last of these alone), and InputError for a name that cannot be a folder's or an empty reason.
         """
-        if not _NAME.fullmatch(name) or name.endswith(".previous"):
+        if not _NAME.fullmatch(name) or name.endswith(".previous") or name.lower() == HISTORY:
             raise InputError(f"'{name}' cannot name a baseline: use letters, digits, '.', '_' and '-', at most 64.")
         if not reason.strip():
             raise InputError("Say why this run becomes the baseline: --reason.")
@@ -118,9 +123,12 @@ class Baselines:
             forced=said not in ("pass", "none"),
             redacted=redact_text,
         )
-        with RecordWriter(self.root / "history.jsonl") as history:
+        with RecordWriter(self.root / HISTORY) as history:
             history.append([note])
         return note
+
+    def _accepted(self, name: str) -> Path | None:
+        return self._folder(name) if _NAME.fullmatch(name) else None
 
     def _folder(self, name: str) -> Path | None:
         """``.NAME.previous`` stands in where an acceptance was killed between its two renames."""

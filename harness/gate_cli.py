@@ -39,6 +39,8 @@ def gate(
     """Judge a finished run: exit code 0 passed, 1 failed, 3 inconclusive, 4 could not be judged."""
     from harness.gating.gate import gate as judge_run
 
+    if explain is not None:
+        _refuse_unknown_check(thresholds, explain)
     result = judge_run(run, thresholds, baseline=baseline, candidate=candidate, baselines=baselines)
     console = _console()
     if explain is None:
@@ -129,14 +131,20 @@ def diff(
         raise typer.Exit(1)
 
 
+def _refuse_unknown_check(thresholds: str, check_id: str) -> None:
+    """Exit code 2 says that nothing was judged, so a wrong name is refused before anything is."""
+    from harness.gating.policy import load_policy
+
+    ids = [check.id for check in load_policy(thresholds).checks]
+    if ids and check_id not in ids:
+        raise InputError(f"--explain: there is no check '{check_id}'.{did_you_mean(check_id, ids)}")
+
+
 def _steps(result: GateResult, check_id: str) -> list[str]:
     from harness.gating.explain import explain
 
     if not result.checks:
         return ["Nothing was judged, so there is nothing to explain.", *result.problems]
-    ids = [check.id for check in result.checks]
-    if check_id not in ids:
-        raise InputError(f"--explain: there is no check '{check_id}'.{did_you_mean(check_id, ids)}")
     return [f"{number}. {step}" for number, step in enumerate(explain(result.check(check_id)), 1)]
 
 

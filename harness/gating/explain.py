@@ -62,7 +62,9 @@ def _rule(check: CheckResult) -> list[str]:
         return ["judge: point, so that the value stands for both ends of its interval."]
     if check.rule == "no_regression":
         steps = []
-        if check.holm_checks is not None:
+        if check.holm_checks is not None and check.holm_high is None:
+            steps.append(_no_holm(check))
+        elif check.holm_checks is not None:
             steps.append(
                 f"Holm's procedure divides the error by {check.holm_checks}: U at confidence "
                 f"1 − {number(1 - check.confidence)}/{check.holm_checks} is {number(check.holm_high)}; "
@@ -75,3 +77,13 @@ def _rule(check: CheckResult) -> list[str]:
         return ["Rule: L and U both between the limits pass; U below the lower or L above the upper one fails."]
     low, high, limit = number(check.oriented_low), number(check.oriented_high), number(check.oriented_limit)
     return [f"Rule: L ≥ m passes, U < m fails, else inconclusive. Here L = {low}, U = {high}, m = {limit}."]
+
+
+def _no_holm(check: CheckResult) -> str:
+    """Say why no bound at the confidence of Holm's procedure was asked for, or why there is none."""
+    if check.verdict == "inconclusive":
+        return (
+            f"U < m shows a loss, and Holm's procedure divides the error by {check.holm_checks}: "
+            f"n = {check.n} {check.units} give no interval at that confidence."
+        )
+    return f"U is not below m = {number(check.oriented_limit)}: there is no loss for Holm's procedure to prove."

@@ -52,12 +52,13 @@ def gate(
         side = _side(folder, manifest)
         name = candidate_of(loaded, side, candidate)
 
+        chosen = None if baseline is None else str(baseline)
+
         def open_baseline(which: str) -> Side | str:
             if which not in opened:
-                opened[which] = _open(store, which)
+                opened[which] = _open(store.find(which) if which == chosen else store.accepted(which))
             return opened[which]
 
-        chosen = None if baseline is None else str(baseline)
         if chosen is not None:
             store.find(chosen)  # a wrong name is a wrong name, whether or not a check would use it
         question = Question(loaded, side, name, open_baseline, chosen)
@@ -85,8 +86,7 @@ def _side(folder: RunFolder, manifest: RunManifest, name: str = "") -> Side:
     return Side(folder, manifest, summary, registry, RunStatistics(folder, registry, *settings(manifest)), name)
 
 
-def _open(store: named.Baselines, which: str) -> Side | str:
-    folder = store.find(which)
+def _open(folder: RunFolder) -> Side | str:
     manifest = folder.read_manifest()
     problems = unusable(folder, manifest)
     name = folder.root.resolve().name
@@ -140,6 +140,8 @@ def _sentence(verdict: VerdictName, candidate: str, checks: tuple[CheckResult, .
     warned = sum(not check.decides and check.verdict != "pass" for check in checks)
     also = f" {warned} warning{'s' if warned > 1 else ''}." if warned else ""
     if verdict == "pass":
+        if not deciding:
+            return f"{candidate} is stopped by nothing: every check only warns.{also}"
         return f"{candidate} meets all {len(deciding)} checks.{also}"
     words = {"fail": "failed", "error": "could not be judged", "inconclusive": "are inconclusive"}
     return f"{candidate}: {len(that)} of {len(checks)} checks {words[verdict]} ({listed(that)}).{also}"

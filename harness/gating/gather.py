@@ -78,7 +78,10 @@ def _resolve(question: Question, index: int, check: Check) -> Resolved:
         candidate = _known(check.candidate, run.variants, f"{where}: the run has no variant")
     if check.slice:
         column = next(iter(check.slice))
-        _known(column, run.statistics.columns, f"{loaded.where(*at, 'slice')}: the dialogues have no column")
+        where = loaded.where(*at, "slice")
+        if spec.family == "memory":
+            raise InputError(f"{where}: {check.metric} is not measured by dialogue, so 'slice' means nothing.")
+        _known(column, run.statistics.columns, f"{where}: the dialogues have no column")
     resolved = Resolved(check, index, candidate, spec)
     return _against(question, resolved) if check.compares else resolved
 
@@ -178,7 +181,23 @@ def _other_problem(run: Side, resolved: Resolved) -> str | None:
     problem = other.measured(resolved.check.metric, variant)
     if problem or other is run:
         return problem
-    return incomparable(run, resolved.candidate, other, variant, resolved.check.metric)
+    problem = incomparable(run, resolved.candidate, other, variant, resolved.check.metric)
+    return problem or _other_slice(run, other, _slice(resolved.check))
+
+
+def _other_slice(run: Side, other: Side, slice: tuple[str, str] | None) -> str | None:
+    """Return why the two runs' slices are not of the same dialogues, or None where they are."""
+    if slice is None:
+        return None
+    column, level = slice
+    if column not in other.statistics.columns:
+        return (
+            f"Baseline {other.name} has no column '{column}'. Where it was accepted with --redact-text, only text "
+            "columns that its config names in stats.slices were kept."
+        )
+    if run.statistics.within(slice) != other.statistics.within(slice):
+        return f"In baseline {other.name} other dialogues have '{level}' in the column '{column}'."
+    return None
 
 
 def _slice(check: Check) -> tuple[str, str] | None:

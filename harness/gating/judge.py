@@ -16,8 +16,8 @@ from harness.gating.evidence import Evidence, Interval
 from harness.gating.policy import Check, Defaults, Policy
 from harness.gating.sentences import interval_text, listed, loss_text, number, requirement
 from harness.gating.verdict import CheckResult, VerdictName
+from harness.stats.power import POWER, fewest_units
 
-POWER = 0.8
 MOST_UNITS = 10_000_000  # beyond this, "so many dialogues would decide it" helps nobody
 
 
@@ -255,21 +255,33 @@ def _holm(tested: list[tuple[Check, Evidence]]) -> tuple[set[str], dict[str, int
 
 def _upper(check: Check, evidence: Evidence, divided: int) -> float | None:
     """U at the confidence for ``divided`` hypotheses; where that was not computed, the plain one (more alarms)."""
-    step = divided - 2
-    interval = evidence.steps[step] if 0 <= step < len(evidence.steps) else evidence.interval
+    interval = evidence.steps[divided - 2] if _computed(evidence, divided) else evidence.interval
     return turn(check, evidence).interval(interval)[1]
+
+
+def _computed(evidence: Evidence, divided: int) -> bool:
+    return 0 <= divided - 2 < len(evidence.steps)
 
 
 def _no_regression(
     result: CheckResult, check: Check, evidence: Evidence, proven: bool, divided: int, tested: int
 ) -> CheckResult:
-    smallest = smallest_loss(result, evidence.mde, tested)
+    # The range of a few repeats is no interval of which a power could be told.
+    smallest = None if evidence.single else smallest_loss(result, evidence.mde, tested)
     upper = finite(_upper(check, evidence, divided))
-    result = result.model_copy(update={"holm_checks": divided, "holm_high": upper, "smallest_loss": smallest})
+    shown = upper if divided == 1 or _computed(evidence, divided) else None
+    result = result.model_copy(update={"holm_checks": divided, "holm_high": shown, "smallest_loss": smallest})
     if proven:
         among = "" if tested == 1 else f", also after Holm's correction over {tested} checks"
         sentence = f"Asked for is {result.requirement}; {interval_text(result)} proves a larger loss{among}."
         return _decided(result, "fail", sentence)
+    if upper is None:  # the plain interval shows a loss; a wider one would prove it or not, and there is none
+        needed = max(fewest_units(1 - (1 - result.confidence) / divided), result.n + 1)
+        sentence = (
+            f"Asked for is {result.requirement}; {interval_text(result)} shows a larger loss, but {result.n} "
+            f"{result.units} give no interval that could prove it among {divided} checks (Holm's correction)."
+        )
+        return _decided(result, "inconclusive", sentence, needed_n=needed)
     seen = "" if smallest is None else f"; {loss_text(result)} would have been found 80 times in 100"
     sentence = f"Asked for is {result.requirement}; {interval_text(result)} proves no larger loss{seen}."
     return _decided(result, "pass", sentence)
@@ -278,8 +290,11 @@ def _no_regression(
 def smallest_loss(result: CheckResult, mde: float | None, tested: int) -> float | None:
     """Return the true loss that this check proves with 80 % power, given how many checks Holm divides by at first.
 
-    From the comparison's minimum detectable effect, or where there is none, from the width of the interval.
+    From the comparison's minimum detectable effect, or where there is none, from the width of the interval. None where
+    so few units prove no loss of any size at that confidence.
     """
+    if result.n < fewest_units(1 - (1 - result.confidence) / tested):
+        return None
     normal = NormalDist()
     error = (1 - result.confidence) / 2
     plain, divided = normal.inv_cdf(1 - error), normal.inv_cdf(1 - error / tested)
@@ -288,7 +303,10 @@ def smallest_loss(result: CheckResult, mde: float | None, tested: int) -> float 
         if result.oriented_low is None or result.oriented_high is None:
             return None
         mde = (result.oriented_high - result.oriented_low) / (2 * plain) * (plain + power)
-    return abs(result.oriented_limit or 0.0) + abs(mde) * (divided + power) / (plain + power)
+    allowed = abs(result.oriented_limit or 0.0)
+    if result.scaled_other is not None:  # the limit is in the number already: a share of the other value
+        allowed = abs(1 - result.scaled_other) * abs(result.other_value or 0.0)
+    return allowed + abs(mde) * (divided + power) / (plain + power)
 
 
 def _decided(result: CheckResult, verdict: VerdictName, sentence: str, *, needed_n: int | None = None) -> CheckResult:

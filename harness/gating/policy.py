@@ -24,7 +24,7 @@ RULES: tuple[Rule, ...] = ("min", "max", "non_inferiority", "no_regression", "eq
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0)]
 Positive = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0)]
-Count = Annotated[int, Field(strict=True, ge=1)]
+Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
 
 
 def _as_text(value: object) -> object:

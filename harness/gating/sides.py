@@ -44,6 +44,10 @@ class Statistics(Protocol):
         factor: float = 1.0,
     ) -> Difference: ...
 
+    def within(self, slice: Slice) -> frozenset[str]: ...
+
+    def needs_its_module(self, metric: str, variant: str) -> bool: ...
+
     def prepare(self, metrics: Iterable[str]) -> None: ...
 
     def unit_values(self, metric: str, variant: str) -> Mapping[str, float]: ...
@@ -86,6 +90,11 @@ class Side:
             return f"{metric} was not measured{of_run}."
         if variant not in summary.variants:
             return f"{metric} was not measured for {variant}{of_run}."
+        if self.statistics.needs_its_module(metric, variant):
+            return (
+                f"{metric}{of_run} is combined by the run's own module, which a gate does not run, so it cannot be "
+                "judged. Only means and rates of an own metric can."
+            )
         return None
 
 

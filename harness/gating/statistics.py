@@ -37,6 +37,20 @@ class RunStatistics:
         """Names of the columns that a slice may take."""
         return self.analysis.measured.units.columns
 
+    def within(self, slice: Slice) -> frozenset[str]:
+        """Return the ids of the dialogues at one value of a column."""
+        return self.analysis.measured.within(slice)
+
+    def needs_its_module(self, metric: str, variant: str) -> bool:
+        """Return whether a user's own metric has sufficient statistics, which only its module can combine."""
+        if metric.split("[")[0] in self._registered or not self.analysis.measured.has(metric, variant):
+            return False
+        return any(metric in row.statistics for row in self.analysis.measured.replies.rows(variant).values())
+
+    @cached_property
+    def _registered(self) -> frozenset[str]:
+        return frozenset(all_specs())
+
     def prepare(self, metrics: Iterable[str]) -> None:
         """Resample what several checks will ask for in one go, which is faster than one after another."""
         measured = set(self.analysis.metric_names())
@@ -100,8 +114,9 @@ class RunStatistics:
 def known_metrics(summary: Summary) -> dict[str, MetricSpec]:
     """Return every registered metric, and those of the run's own modules as far as its summary describes them.
 
-    The modules themselves are not run: a gate judges what was measured. A metric of theirs is a mean over dialogues, or
-    a rate where its interval is one's; one that combines sufficient statistics cannot be judged without its module.
+    The modules themselves are not run: a gate judges what was measured, and the folder may be a stranger's. A metric of
+    theirs is a mean over dialogues, or a rate where its interval is one's; one that combines sufficient statistics
+    cannot be judged without its module (``needs_its_module``).
     """
     specs = dict(all_specs())
     for name, found in summary.metrics.items():

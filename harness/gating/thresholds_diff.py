@@ -45,11 +45,7 @@ def _files(old: Policy, new: Policy) -> Iterator[Change]:
 
 def _defaults(old: Policy, new: Policy) -> Iterator[Change]:
     a, b = old.defaults, new.defaults
-    if a.confidence != b.confidence:
-        effect: Effect = "loosened" if b.confidence < a.confidence else "tightened"
-        also = " (for no_regression the other way round: a loss is proven sooner)" if effect == "loosened" else ""
-        text = f"intervals are at {number(b.confidence)}, not {number(a.confidence)}{also}"
-        yield Change(effect, "defaults.confidence", text)
+    yield from _confidence(old, new)
     yield from _smaller_is_looser("defaults.min_samples", "samples asked for", a.min_samples, b.min_samples)
     yield from _smaller_is_looser("defaults.min_coverage", "coverage asked for", a.min_coverage, b.min_coverage)
     if a.on_inconclusive != b.on_inconclusive:
@@ -59,14 +55,31 @@ def _defaults(old: Policy, new: Policy) -> Iterator[Change]:
             yield Change("tightened", "defaults.on_inconclusive", "inconclusive checks now stop the gate")
 
 
+def _confidence(old: Policy, new: Policy) -> Iterator[Change]:
+    """Wider intervals are harder to pass with, but a loss is harder to prove: no_regression goes the other way."""
+    before, after = old.defaults.confidence, new.defaults.confidence
+    if before == after:
+        return
+    rules = {check.rule for check in new.checks or ()}
+    text = f"intervals are at {after:.6g}, not {before:.6g}"
+    if rules != {"no_regression"}:
+        yield Change("loosened" if after < before else "tightened", "defaults.confidence", text)
+    if "no_regression" in rules:
+        effect: Effect = "tightened" if after < before else "loosened"
+        proof = "less" if after < before else "more"
+        yield Change(
+            effect, "defaults.confidence", f"{text}: no_regression checks need {proof} proof of a loss to fail"
+        )
+
+
 def _check(old: Policy, new: Policy, a: Check, b: Check) -> Iterator[Change]:
     name = a.id
-    for key, what in (("metric", "metric"), ("candidate", "candidate")):
-        one, two = getattr(a, key), getattr(b, key)
-        if one != two:
-            yield Change(
-                "changed", name, f"another {what} is judged: {two or new.candidate}, not {one or old.candidate}"
-            )
+    if a.metric != b.metric:
+        yield Change("changed", name, f"another metric is judged: {b.metric}, not {a.metric}")
+    # The file's own candidate has a line of its own: here only what the checks themselves say is compared.
+    one, two = a.candidate or old.candidate, b.candidate or new.candidate
+    if one != two and (a.candidate, b.candidate) != (None, None):
+        yield Change("changed", name, f"another candidate is judged: {two}, not {one}")
     if a.against != b.against:
         yield Change("changed", name, f"it is held against {_other(b)}, not {_other(a)}")
     if a.slice != b.slice:
@@ -84,8 +97,9 @@ def _check(old: Policy, new: Policy, a: Check, b: Check) -> Iterator[Change]:
             "it only warns now and stops nothing" if loose else "it stops the gate now and does not only warn",
         )
     if a.judge != b.judge:
-        loose = b.judge == "point"
-        text = "only the value is judged now, its uncertainty ignored" if loose else "the interval is judged now"
+        point = b.judge == "point"
+        loose = point != (b.rule == "no_regression")  # which fails by a value what it would let pass unproven
+        text = "only the value is judged now, its uncertainty ignored" if point else "the interval is judged now"
         yield Change("loosened" if loose else "tightened", name, text)
     gone = [dialogue for dialogue in a.must_pass if dialogue not in b.must_pass]
     added = [dialogue for dialogue in b.must_pass if dialogue not in a.must_pass]
@@ -97,8 +111,9 @@ def _check(old: Policy, new: Policy, a: Check, b: Check) -> Iterator[Change]:
 
 def _rules(a: Check, b: Check) -> Iterator[Change]:
     if a.rule != b.rule or a.is_relative != b.is_relative:
+        same_unit = a.is_relative == b.is_relative
         softer = a.rule == "non_inferiority" and b.rule == "no_regression"
-        harder = a.rule == "no_regression" and b.rule == "non_inferiority"
+        harder = a.rule == "no_regression" and b.rule == "non_inferiority" and same_unit and b.margin <= a.margin
         effect: Effect = "loosened" if softer else "tightened" if harder else "changed"
         why = " (it fails only where a loss is proven)" if softer else ""
         yield Change(effect, a.id, f"the rule is {_rule(b)}, not {_rule(a)}{why}")

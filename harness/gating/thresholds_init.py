@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from harness.errors import HarnessError, InputError, did_you_mean
@@ -45,10 +45,10 @@ def thresholds_text(folder: RunFolder, candidate: str | None = None) -> tuple[st
         raise HarnessError(f"The run in {folder.root} is {manifest.state}; thresholds are made from a complete one.")
     summary = folder.read_summary()
     candidate = _candidate(summary, manifest.variants, manifest.reference_variant, candidate)
-    checks = list(_checks(summary, candidate, manifest.reference_variant))
+    checks = _with_unique_ids(_checks(summary, candidate, manifest.reference_variant))
     if not checks:
         raise HarnessError(f"The run in {folder.root} measured nothing of {candidate} that a gate could hold it to.")
-    name = without_controls(folder.root.resolve().name)
+    name = _one_line(folder.root.resolve().name)
     head = f"""\
 # First thresholds, made from run {name}: limits that it meets. Read every line and set what your use can bear.
 # Whether larger is better is the metric's own property. A check passes only where its whole interval meets the limit.
@@ -128,7 +128,7 @@ def _absolute(name: str, metric: MetricSummary, variant: str, note: str, *, slac
     limit = rounded(edge, up=upward)
     rule = f"{'max' if upward else 'min'}: {limit}"
     comment = _comment(name, metric, found, variant) + (f"; {note}" if note else "")
-    extra = ["judge: point   # so few values carry no interval"] if point else []
+    extra = ["judge: point   # these values carry no interval"] if point else []
     yield _entry(f"{_slug(name)}-{_slug(variant)}", name, variant, rule, comment, [*_samples(name, found), *extra])
 
 
@@ -157,7 +157,7 @@ def _compared(
 
 
 def _entry(check_id: str, metric: str, variant: str, rule: str, comment: str, further: list[str]) -> str:
-    lines = [f"  # {without_controls(comment)}.", f"  - id: {check_id}", f"    metric: {_quoted(metric)}"]
+    lines = [f"  # {_one_line(comment)}.", f"  - id: {check_id}", f"    metric: {_quoted(metric)}"]
     lines += [f"    candidate: {_quoted(variant)}", f"    {rule}", *(f"    {line}" for line in further)]
     return "\n".join(lines) + "\n"
 
@@ -187,6 +187,26 @@ def rounded(value: float, *, up: bool) -> str:
     whole = math.ceil(steps) if up else math.floor(steps)
     text = f"{whole * 10.0**scale:.{max(1, -scale)}f}"
     return text if float(text) != 0 else "0.0"
+
+
+def _with_unique_ids(entries: Iterable[str]) -> list[str]:
+    """Return the entries; where an id comes again (variants a.b and a-b), it gets a number."""
+    unique: list[str] = []
+    seen: set[str] = set()
+    for entry in entries:
+        before, check_id, after = re.split(r"(?m)^  - id: (.*)$", entry, maxsplit=1)
+        name, number = check_id, 1
+        while name in seen:
+            number += 1
+            name = f"{check_id}-{number}"
+        seen.add(name)
+        unique.append(f"{before}  - id: {name}{after}")
+    return unique
+
+
+def _one_line(text: str) -> str:
+    """Return text that a comment can hold: a line break in it would begin a line of YAML."""
+    return " ".join(without_controls(text).split())
 
 
 def _slug(name: str) -> str:

@@ -112,6 +112,24 @@ def test_a_name_that_is_no_folders_is_refused(run: RunFolder, store: Baselines, 
         store.accept(run.root, name, "why")
 
 
+def test_the_history_s_own_name_is_refused(run: RunFolder, store: Baselines) -> None:
+    store.accept(run.root, "main", "first")
+    with pytest.raises(InputError, match="cannot name a baseline"):
+        store.accept(run.root, "history.jsonl", "second")
+    assert [note.name for note in store.history()] == ["main"]
+
+
+def test_an_accepted_name_goes_before_a_folder_of_that_name(
+    run: RunFolder, store: Baselines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run.root.parent)
+    assert store.find(run.root.name).root == Path(run.root.name)
+    with pytest.raises(InputError, match="There is no baseline"):
+        store.accepted(run.root.name)
+    store.accept(run.root, run.root.name, "first")
+    assert store.find(run.root.name).root == store.root / run.root.name
+
+
 def test_a_reason_is_asked_for(run: RunFolder, store: Baselines) -> None:
     with pytest.raises(InputError, match="--reason"):
         store.accept(run.root, "main", "  ")

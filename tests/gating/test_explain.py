@@ -6,7 +6,9 @@ from dataclasses import replace
 
 from harness.gating.evidence import Interval
 from harness.gating.explain import explain
+from harness.gating.judge import judge
 from tests.gating.results import evidence, result
+from tests.gating.test_judge import NO_LOSS, policy, regression
 
 
 def test_every_number_of_the_rule_is_told() -> None:
@@ -38,3 +40,11 @@ def test_an_error_is_told_without_a_rule() -> None:
     steps = explain(result(found).check("overlap"))
     assert steps[-1] == "Verdict: error. It was not measured."
     assert not any(step.startswith("Rule") for step in steps)
+
+
+def test_holm_s_bound_is_told_only_where_it_was_computed() -> None:
+    calm = regression(0.01, -0.02, 0.04)
+    weak = regression(-0.03, -0.05, -0.01, 0.001)
+    proven, unproven = judge(policy(NO_LOSS, NO_LOSS), {"c0": calm, "c1": weak})
+    assert "there is no loss for Holm's procedure to prove" in "\n".join(explain(proven))
+    assert "U at confidence 1 − 0.05/2 is 0.001" in "\n".join(explain(unproven))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,10 @@ from harness.errors import InputError
 from harness.gating import outputs
 from harness.gating.gate import gate
 from harness.gating.verdict import GateResult
-from harness.store import RunFolder
+from harness.metrics.loading import all_specs
+from harness.metrics.registry import MetricSpec
+from harness.store import RunFolder, write_model, write_rows
+from harness.summarize import summarize
 from tests.run_folders import change_manifest, make_run, random_values, reseal
 
 NOON = datetime(2025, 1, 2, 12, tzinfo=UTC)
@@ -110,6 +114,7 @@ def test_checks_that_are_absent_are_an_error(judge: Gate, shared_run: RunFolder)
         ({"metric": "latency.ttft_ms.p50", "non_inferiority": {"margin": 2}, **AGAINST}, "give 'margin_relative'"),
         ({"metric": "latency.ttft_ms.p50", "max": 9, "must_pass": ["d0000"]}, "no value for a single dialogue"),
         ({"metric": "quality.nll", "equivalence": {"margin_relative": 0.1}, **AGAINST}, "give 'margin'"),
+        ({"metric": "memory.peak_rss_mib", "max": 9, "slice": {"condition": "gout"}}, "'slice' means nothing"),
     ],
 )
 def test_what_does_not_exist_or_means_nothing_is_refused(
@@ -377,6 +382,34 @@ def test_a_broken_baseline_is_not_compared_with(judge: Gate, pair: tuple[RunFold
     assert "Baseline main cannot be compared with: replies/base.jsonl is missing" in difference_named(judge, pair[1])
 
 
+def test_a_slice_that_a_redacted_baseline_does_not_hold_is_an_error(judge: Gate, tmp_path: Path) -> None:
+    columns = {"condition": ["asthma" if number % 2 else "gout" for number in range(120)]}
+    run = make_run(tmp_path / "before", columns=columns)
+    check = {**AGAINST_MAIN, "slice": {"condition": "asthma"}, "min_samples": 50}
+    judge.accept(run)
+    assert judge(run, check).exit_code == 0
+    judge.accept(run, redact_text=True)
+    assert "Baseline main has no column 'condition'" in difference_named(judge, run, check)
+
+
+def test_a_slice_of_other_dialogues_than_the_baseline_s_is_an_error(judge: Gate, tmp_path: Path) -> None:
+    condition = ["asthma" if number % 2 else "gout" for number in range(120)]
+    judge.accept(make_run(tmp_path / "before", columns={"condition": condition}))
+    run = make_run(tmp_path / "now", columns={"condition": ["gout", "gout", *condition[2:]]})
+    said = difference_named(judge, run, {**AGAINST_MAIN, "slice": {"condition": "asthma"}, "min_samples": 50})
+    assert said == "In baseline main other dialogues have 'asthma' in the column 'condition'."
+
+
+def test_a_baseline_named_in_the_file_is_an_accepted_one(
+    judge: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path / "main")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="There is no baseline 'main'"):
+        judge(run, AGAINST_MAIN)
+    assert judge(run, AGAINST_MAIN, baseline="main").exit_code == 0
+
+
 def test_a_slowdown_is_stopped(judge: Gate, pair: tuple[RunFolder, RunFolder]) -> None:
     judge.accept(pair[0])
     path = pair[1].records_path("latency", "adapter")
@@ -400,3 +433,44 @@ def test_a_removed_metric_is_an_error(judge: Gate, tmp_path: Path) -> None:
     result = judge(make_run(tmp_path / "run", values), GOOD, {"metric": "quality.rouge_l", "min": 0.1})
     assert result.exit_code == 4
     assert result.checks[1].sentence == "quality.rouge_l was not measured."
+
+
+# ---- metrics of a user's own modules
+
+
+OWN: dict[str, Any] = {"unit": "share", "higher_is_better": True, "signature": "own|1", "label": "Asks back"}
+
+
+def run_with_own_metric(folder: Path, spec: MetricSpec, statistics: Sequence[float] | None = None) -> RunFolder:
+    """Return a run scored by a module that is not there any more."""
+    values = random_values()
+    for position, metrics in enumerate(values.values()):
+        metrics[spec.name] = [float(number % 4 < 1 + position) for number in range(120)]
+    run = make_run(folder, values)
+    if statistics is not None:
+        for variant in values:
+            rows = [row.model_copy(update={"statistics": {spec.name: statistics}}) for row in run.replies(variant)]
+            write_rows(run.replies_path(variant), rows)
+    manifest = run.read_manifest()
+    change_manifest(run, config={**manifest.config, "metric_options": {"modules": ["gone.py"]}})
+    write_model(run.summary_path, summarize(run, registry={**all_specs(), spec.name: spec}))
+    return reseal(run)
+
+
+def test_an_own_metric_is_judged_as_its_run_recorded_it_without_its_module(judge: Gate, tmp_path: Path) -> None:
+    run = run_with_own_metric(tmp_path / "run", MetricSpec("quality.asks_back", aggregation="rate", **OWN))
+    limit = {"metric": "quality.asks_back", "min": 0.4}
+    result = judge(run, limit, {"metric": limit["metric"], "no_regression": {"max_drop": 0.0}, **AGAINST})
+    assert [check.verdict for check in result.checks] == ["pass", "pass"]
+    assert (result.checks[0].value, result.checks[0].method) == (0.5, "Clopper–Pearson")
+    assert result.checks[0].low == run.read_summary().metrics["quality.asks_back"].variants["adapter"].low
+    with pytest.raises(InputError, match=r"Did you mean 'quality\.asks_back'"):
+        judge(run, {"metric": "quality.ask_back", "min": 0.4})
+
+
+def test_an_own_metric_that_only_its_module_can_combine_is_an_error(judge: Gate, tmp_path: Path) -> None:
+    spec = MetricSpec("quality.asks_back", aggregation="corpus", statistics=("hits", "asked"), **OWN)
+    run = run_with_own_metric(tmp_path / "run", spec, (1.0, 2.0))
+    result = judge(run, {"metric": "quality.asks_back", "min": 0.1})
+    assert (result.exit_code, result.checks[0].verdict) == (4, "error")
+    assert "combined by the run's own module, which a gate does not run" in result.checks[0].sentence

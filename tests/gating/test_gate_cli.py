@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +50,21 @@ def test_explain_prints_the_steps(run: RunFolder, thresholds: str, capsys: pytes
     assert "Rule: L ≥ m passes, U < m fails, else inconclusive." in capsys.readouterr().out
     assert main(["gate", str(run.root), "--thresholds", thresholds, "--explain", "learnt"]) == 2
     assert "Did you mean 'learned'?" in capsys.readouterr().err
+
+
+def test_explaining_a_check_that_is_not_there_judges_nothing(run: RunFolder, thresholds: str) -> None:
+    (run.root / "gate.json").unlink(missing_ok=True)
+    assert main(["gate", str(run.root), "--thresholds", thresholds, "--explain", "learnt"]) == 2
+    assert not (run.root / "gate.json").exists()
+
+
+def test_a_file_that_only_warns_does_not_claim_that_checks_were_met(
+    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "warn.yaml"
+    path.write_text("version: 1\ncandidate: adapter\nchecks: [{id: a, metric: quality.nll, max: 0, severity: warn}]\n")
+    assert main(["gate", str(run.root), "--thresholds", str(path)]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("every check only warns. 1 warning.")
 
 
 def test_wrong_input_is_one_sentence_and_two(
@@ -102,26 +116,16 @@ def test_thresholds_are_made_and_compared(
     assert main(["thresholds", "diff", thresholds, thresholds, "--strict"]) == 0
 
 
-@pytest.mark.slow
-def test_a_gate_of_three_thousand_replies_needs_no_torch_and_answers_soon(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", random_values(1000), resamples=10_000)
-    path = tmp_path / "t.yaml"
-    path.write_text(THRESHOLDS)
+def test_a_gate_loads_nothing_heavy(run: RunFolder, thresholds: str) -> None:
+    """How soon it answers depends on the machine, so that the benchmark measures it and no test does."""
     code = (
         "import sys; from harness.cli import main; "
-        f"code = main(['gate', {str(run.root)!r}, '--thresholds', {str(path)!r}]); "
+        f"code = main(['gate', {str(run.root)!r}, '--thresholds', {thresholds!r}]); "
         "heavy = {'torch', 'transformers', 'pandas', 'matplotlib', 'datasets', 'scipy.stats'} & set(sys.modules); "
         "print(heavy); sys.exit(9 if heavy else code)"
     )
-    took = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        took.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
-        assert done.returncode == 0, done.stdout + done.stderr
-    # Processor time: others may be working here. The benchmark holds the command to one second by the clock.
-    assert min(took) < 2
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_terminal_without_unicode_still_gets_the_verdict(run: RunFolder, thresholds: str) -> None:

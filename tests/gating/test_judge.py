@@ -140,6 +140,39 @@ def test_a_shared_loss_is_shown_with_the_power_that_holm_leaves() -> None:
     assert among_five == pytest.approx(0.0286 * (2.575829 + 0.841621) / (1.959964 + 0.841621), rel=1e-5)
 
 
+def test_a_loss_that_holm_has_no_interval_for_is_not_let_pass() -> None:
+    few = evidence(-0.03, -0.05, -0.01, n=8, scale="difference", against="base", steps=(Interval(None, None, 0.975),))
+    calm = regression(0.01, -0.02, 0.04, n=8)
+    results = judge(policy(NO_LOSS, NO_LOSS, min_samples=5), {"c0": few, "c1": calm})
+    assert [check.verdict for check in results] == ["inconclusive", "pass"]
+    assert "give no interval that could prove it among 2 checks" in results[0].sentence
+    assert results[0].needed_n == 9
+
+
+def test_so_few_units_that_no_loss_could_be_proven_promise_nothing() -> None:
+    calm = regression(0.0, -0.02, 0.02, n=6, mde=0.03)
+    alone, among_two = (
+        judge(policy(*[NO_LOSS] * checks, min_samples=5), {f"c{i}": calm for i in range(checks)})[0]
+        for checks in (1, 2)
+    )
+    assert alone.smallest_loss == pytest.approx(0.03)
+    assert among_two.smallest_loss is None
+    assert "80 times" not in among_two.sentence
+
+
+def test_the_smallest_loss_of_a_relative_limit_holds_the_share_that_is_allowed() -> None:
+    check = {"no_regression": {"max_relative_increase": 0.1}, **AGAINST}
+    found = evidence(0.5, 0.4, 0.6, scale="difference", against="base", scaled_other=0.9, other_value=5.0, mde=0.03)
+    assert one(check, found).smallest_loss == pytest.approx(0.53)
+
+
+def test_the_range_of_a_few_repeats_promises_no_power() -> None:
+    found = evidence(-1.0, -2.0, 0.0, n=2, single=True, scale="difference", against="base")
+    result = one({"no_regression": {"max_drop": 40.0}, **AGAINST}, found)
+    assert (result.verdict, result.smallest_loss) == ("pass", None)
+    assert "80 times" not in result.sentence
+
+
 @pytest.mark.parametrize(
     ("found", "said"),
     [

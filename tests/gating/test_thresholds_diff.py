@@ -90,3 +90,32 @@ def test_every_default_can_be_loosened(key: str, old: Any, new: Any) -> None:
 
     assert [change.effect for change in compare(policy(old), policy(new))] == ["loosened"]
     assert [change.effect for change in compare(policy(new), policy(old))] == ["tightened"]
+
+
+def test_more_confidence_loosens_what_fails_only_on_proof() -> None:
+    def policy(confidence: float, *rules: dict[str, Any]) -> Policy:
+        checks = [without("non_inferiority", id=str(number), **rule) for number, rule in enumerate(rules)]
+        return Policy.model_validate({"version": 1, "defaults": {"confidence": confidence}, "checks": checks})
+
+    proof, shown = {"no_regression": {"max_drop": 0}}, {"min": 0}
+    there = compare(policy(0.95, proof, shown), policy(0.999, proof, shown))
+    assert [change.effect for change in there] == ["loosened", "tightened"]
+    assert "need more proof of a loss" in there[0].sentence
+    assert "0.999, not 0.95" in there[0].sentence
+    assert [change.effect for change in compare(policy(0.95, proof), policy(0.9, proof))] == ["tightened"]
+
+
+def test_judging_the_point_tightens_what_fails_only_on_proof() -> None:
+    proof = without("non_inferiority", no_regression={"max_drop": 0.0})
+    assert [change.effect for change in changes(proof, {**proof, "judge": "point"})] == ["tightened"]
+    assert [change.effect for change in changes({**proof, "judge": "point"}, proof)] == ["loosened"]
+
+
+def test_a_stricter_rule_with_a_wider_margin_is_not_called_tighter() -> None:
+    proof = without("non_inferiority", no_regression={"max_drop": 0.02})
+    assert [change.effect for change in changes(proof, CHECK)] == ["tightened"]
+    assert [change.effect for change in changes(proof, {**CHECK, "non_inferiority": {"margin": 5.0}})] == ["changed"]
+
+
+def test_saying_the_file_s_own_candidate_changes_nothing() -> None:
+    assert changes(CHECK, {**CHECK, "candidate": "adapter"}) == ()

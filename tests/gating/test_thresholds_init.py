@@ -109,3 +109,19 @@ def test_an_unfinished_run_and_an_unknown_candidate_are_refused(run: RunFolder, 
 def test_limits_are_rounded_away_from_what_was_measured(value: float, up: bool, text: str) -> None:
     assert rounded(value, up=up) == text
     assert (float(text) >= value) if up else (float(text) <= value)
+
+
+def test_variants_of_like_names_get_checks_of_different_ids(tmp_path: Path) -> None:
+    values = random_values(120, variants=("base", "adapter", "m.1", "m-1"))
+    kl = {name: [0.001 + 0.00001 * number for number in range(120)] for name in ("m.1", "m-1")}
+    run = make_run(tmp_path / "run", values, kl=kl)
+    write_thresholds(run.root, tmp_path / "t.yaml", candidate="adapter")
+    ids = [check.id for check in load_policy(tmp_path / "t.yaml").checks]
+    assert ids[-2:] == ["fidelity-kl-m-1", "fidelity-kl-m-1-2"]
+    assert gate(run.root, tmp_path / "t.yaml").exit_code == 0
+
+
+def test_a_folder_s_name_cannot_add_a_line_to_the_file(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run\nchecks: []\n#", random_values(60))
+    write_thresholds(run.root, tmp_path / "t.yaml")
+    assert len(load_policy(tmp_path / "t.yaml").checks) > 1

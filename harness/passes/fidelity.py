@@ -7,7 +7,6 @@ A pair's two models are loaded at once, and the logits of one chunk of one batch
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 
@@ -20,7 +19,7 @@ from harness.errors import InputError
 from harness.passes.base import PassContext
 from harness.passes.fidelity_weights import write_weight_errors
 from harness.passes.references import encode_reference, in_batches, plan_references
-from harness.passes.requests import EncodedOnce, unfinished
+from harness.passes.requests import EncodedOnce
 from harness.store import DialogueRow, FidelityRecord, RecordWriter
 from harness.variants import Variant
 
@@ -78,9 +77,9 @@ def _unquantised(variant: Variant, variants: Sequence[Variant]) -> Variant | Non
 def _compare(
     context: PassContext, variant: Variant, against: Variant, scored: Sequence[DialogueRow], encode: EncodedOnce
 ) -> None:
-    task, pair = f"{NAME} {variant.name} against {against.name}", (variant, against)
+    task = f"{NAME} {variant.name} against {against.name}"
     context.progress.start(task, len(scored))
-    keys = unfinished(context, NAME, variant, FidelityRecord, scored, key=lambda row: _key(context, pair, row))
+    keys = _unfinished(context, variant, against, scored)
     context.progress.advance(task, len(scored) - len(keys))
     if keys:
         with RecordWriter(context.folder.records_path(NAME, variant.name)) as out:
@@ -127,10 +126,17 @@ def _records(
             yield new, 2 * sum(len(request) for request in batch)
 
 
-def _key(context: PassContext, pair: tuple[Variant, Variant], dialogue: DialogueRow) -> str:
-    """Either variant changed makes it another record."""
-    keys = "\x1f".join(context.key(NAME, variant, dialogue) for variant in pair)
-    return hashlib.sha256(keys.encode()).hexdigest()
+def _unfinished(
+    context: PassContext, variant: Variant, against: Variant, scored: Sequence[DialogueRow]
+) -> dict[str, str]:
+    """Return the key of every dialogue (by id, in order) that this pair has no record of yet.
+
+    The key is the variant's own, which a continued run keeps records by; it digests what is held against as well.
+    """
+    records = context.folder.records(FidelityRecord, NAME, variant.name)
+    done = {(record.id, record.key) for record in records if record.against == against.name}
+    keyed = ((dialogue.id, context.key(NAME, variant, dialogue)) for dialogue in scored)
+    return {name: key for name, key in keyed if (name, key) not in done}
 
 
 def _refuse_other_tokens(ours: LoadedModel, theirs: LoadedModel) -> None:

@@ -15,7 +15,7 @@ from harness.engine import divergence
 from harness.engine.divergence import Comparison, differences
 from harness.errors import InputError
 from harness.passes import fidelity
-from harness.store import FidelityRecord
+from harness.store import FidelityRecord, prune_records
 from harness.tokenization import encode_scored
 from harness.variants import Variant
 from tests.engine.small_models import context, dialogues
@@ -118,6 +118,15 @@ def test_finished_pairs_are_not_compared_again_and_another_pair_is(
     assert calls == []
     fidelity.run(context(tmp_path, trio, dialogues(4), fidelity=against("merged", "base")))
     assert calls == [1]
+
+
+def test_records_bear_the_keys_by_which_a_continued_run_keeps_them(tmp_path: Path, trio: Trio) -> None:
+    pairs = against("merged", "adapter") + against("merged", "base")
+    ctx = context(tmp_path, trio, dialogues(4), fidelity=pairs)
+    fidelity.run(ctx)
+    keys = {ctx.key("fidelity", trio[2], row) for row in ctx.dialogues}
+    assert prune_records(ctx.folder.records_path("fidelity", "merged"), keys) == 0
+    assert len(ctx.folder.records(FidelityRecord, "fidelity", "merged")) == 8
 
 
 def test_no_more_logits_than_a_chunk_are_held(tmp_path: Path, trio: Trio, monkeypatch: pytest.MonkeyPatch) -> None:

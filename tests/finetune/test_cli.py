@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,14 +15,12 @@ from tests.finetune.conftest import write_recipe
 runner = CliRunner()
 
 
-def test_help_needs_no_torch_and_less_than_a_second() -> None:
+def test_help_needs_no_torch() -> None:
     code = (
         "import sys; sys.argv = ['finetune', '--help']\nfrom finetune.cli import app\ntry:\n    app()\nfinally:\n    "
     )
     code += "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"
-    started = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert time.monotonic() - started < 3  # under a second on a machine that does nothing else
     assert {"run", "train", "merge"} <= set(done.stdout.split())
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from finetune.dataset import TrainingSet, to_columns
-from finetune.folders import ADAPTER_FACTS, CURVES, copy_tokenizer, publish, refuse_strangers
+from finetune.folders import CURVES, copy_tokenizer, publish, refuse_strangers
 from finetune.options import lora_config, training_config
 from finetune.recipe import Recipe
-from harness.artifacts import check_adapter_folder, safetensors_header
+from harness.artifacts import ADAPTER_FACTS, check_adapter_folder, safetensors_header
 from harness.digests import digest_adapter_folder
 from harness.errors import HarnessError, InputError
 from harness.store import write_text_atomically

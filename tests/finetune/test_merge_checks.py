@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from finetune.folders import ADAPTER_FACTS
 from finetune.merging import MergeOptions, merge_adapter, quantize, shards
+from harness.artifacts import ADAPTER_FACTS
 from harness.errors import HarnessError, InputError
 from tests.finetune.conftest import make_adapter, make_base
 

@@ -16,6 +16,7 @@ from harness.engine.divergence import Comparison, Divergence
 from harness.engine.likelihood import ScoringRequest
 from harness.engine.pool import DoesNotFitError, LoadedModel
 from harness.errors import InputError
+from harness.manifest import refuse_unknown_pairs
 from harness.passes.base import PassContext
 from harness.passes.fidelity_weights import write_weight_errors
 from harness.passes.references import encode_reference, in_batches, plan_references
@@ -42,12 +43,8 @@ def pairs(variants: Sequence[Variant], wanted: tuple[FidelityPair, ...] | None) 
     By default: every merged model against the adapter it came from (told by digest, or the only one there is), and
     every quantised base against the same base unquantised.
     """
-    names = [variant.name for variant in variants]
     if wanted is not None:
-        for pair in wanted:
-            for name in (pair.variant, pair.against):
-                if name not in names:
-                    raise InputError(f"fidelity: there is no variant '{name}'. There are: {', '.join(names)}.")
+        refuse_unknown_pairs(wanted, [variant.name for variant in variants])
         return wanted
     found = []
     for variant in variants:

@@ -35,6 +35,8 @@ def test_help_needs_no_torch() -> None:
         (["merge", "--base", "BASE", "--adapter", "BASE", "--out", "x"], "no adapter_config.json"),
         (["merge", "--base", "./gone", "--adapter", "BASE", "--out", "x"], "There is no model folder ./gone"),
         (["merge", "--base", "b", "--adapter", "a", "--out", "x", "--strategy", "orignal"], "Did you mean 'original'?"),
+        (["merge", "--base", "BASE", "--adapter", "BASE", "--out", "x", "--device", "gpu"], "cuda, or cuda:N"),
+        (["merge", "--base", "BASE", "--adapter", "BASE", "--out", "x", "--device", "cuda:99"], "no such usable CUDA"),
     ],
 )
 def test_wrong_input_is_one_sentence_and_exit_code_2(
@@ -73,4 +75,5 @@ def test_merge_prints_what_was_kept(base: Path, adapter: Path, tmp_path: Path) -
     assert result.exit_code == 0, result.output
     assert "Merged 6 weights (dequantized)" in result.stdout
     assert "was kept" in result.stdout
+    assert "nf4 was assumed" in result.stdout  # this adapter was made with plain peft
     assert (tmp_path / "out" / "tokenizer.json").read_bytes() == (base / "tokenizer.json").read_bytes()

@@ -15,7 +15,6 @@ from harness.engine.device import NO_MEMORY
 from harness.engine.divergence import Comparison, Divergence
 from harness.engine.likelihood import ScoringRequest
 from harness.engine.pool import DoesNotFitError, LoadedModel
-from harness.errors import InputError
 from harness.manifest import refuse_unknown_pairs
 from harness.passes.base import PassContext
 from harness.passes.fidelity_weights import write_weight_errors
@@ -88,6 +87,10 @@ def _compare(
                 context.event("does-not-fit", {"pass": NAME, "variant": variant.name, "detail": str(error)})
                 why = f"not loaded together with '{against.name}': memory is too small"
                 out.append(FidelityRecord(id=i, key=key, against=against.name, error=why) for i, key in keys.items())
+            except _OtherTokensError as error:  # allowed as a mismatch of bases: the other passes' work is kept
+                context.event("not-comparable", {"pass": NAME, "variant": variant.name, "detail": str(error)})
+                why = f"'{against.name}' has other tokens"
+                out.append(FidelityRecord(id=i, key=key, against=against.name, error=why) for i, key in keys.items())
     context.progress.finish(task)
 
 
@@ -136,12 +139,17 @@ def _unfinished(
     return {name: key for name, key in keyed if (name, key) not in done}
 
 
+class _OtherTokensError(Exception):
+    """Two variants whose distributions are over different tokens."""
+
+
 def _refuse_other_tokens(ours: LoadedModel, theirs: LoadedModel) -> None:
+    pair = f"'{ours.variant.name}' and '{theirs.variant.name}'"
     if ours.tokenizer is not theirs.tokenizer and ours.tokenizer.get_vocab() != theirs.tokenizer.get_vocab():
-        raise InputError(
-            f"fidelity: '{ours.variant.name}' and '{theirs.variant.name}' have different tokenizers, so their "
-            "distributions cannot be compared. Take this pair out of 'fidelity'."
-        )
+        raise _OtherTokensError(f"{pair} have different tokenizers, so their distributions cannot be compared.")
+    sizes = [loaded.model.config.get_text_config().vocab_size for loaded in (ours, theirs)]
+    if sizes[0] != sizes[1]:
+        raise _OtherTokensError(f"{pair} tell apart {sizes[0]} and {sizes[1]} tokens, so they cannot be compared.")
 
 
 def _record(request: ScoringRequest, found: Divergence | None, key: str, against: str) -> FidelityRecord:

@@ -146,6 +146,6 @@ def count_parameters(base: Path, recipe: Recipe) -> Parameters:
 def _steps(arguments: Any, examples: int) -> int:
     if arguments.max_steps > 0:
         return int(arguments.max_steps)
-    batches = -(-examples // arguments.per_device_train_batch_size)
-    updates = max(1, -(-batches // arguments.gradient_accumulation_steps))
-    return math.ceil(updates * arguments.num_train_epochs)
+    batches = -(-examples // int(arguments.per_device_train_batch_size))
+    updates = max(1, -(-batches // int(arguments.gradient_accumulation_steps)))
+    return math.ceil(updates * float(arguments.num_train_epochs))

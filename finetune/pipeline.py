@@ -197,7 +197,8 @@ def describe_merge(report: MergeReport) -> str:
     return (
         f"Merged {report.layers} weights ({report.strategy}) in {report.seconds:.0f} s: ΔW is "
         f"{report.delta_to_weight:.2%} of the weights, {report.mean_kept:.1%} of it was kept; the error is "
-        f"{report.mean_relative_error:.1%} of ΔW on average, {worst.relative_error:.1%} at worst ({worst.name}).{assumed}"
+        f"{report.mean_relative_error:.1%} of ΔW on average, {worst.relative_error:.1%} at worst ({worst.name})."
+        f"{assumed}"
     )
 
 

@@ -121,12 +121,14 @@ def _blocks(one: StoredTensor, other: StoredTensor) -> Iterator[tuple[Any, Any]]
 
 def _rounded(bits: np.ndarray[Any, np.dtype[Any]], dtype: str, narrow: str) -> np.ndarray[Any, np.dtype[Any]]:
     """Return numbers rounded to ``narrow`` (to nearest, ties to even, as libraries do on saving), as float32."""
-    if dtype == "BF16":
-        return (bits.astype(np.uint32) << 16).view(np.float32)
     kinds: dict[str, Any] = {"F64": np.float64, "F32": np.float32, "F16": np.float16}
-    values = bits.view(kinds[dtype])
-    if narrow != "BF16":
+    if dtype == "BF16":
+        wide = bits.astype(np.uint32) << 16
+    elif narrow == "BF16":
+        whole = bits.view(kinds[dtype]).astype(np.float32).view(np.uint32)
+        wide = (whole + 0x7FFF + ((whole >> 16) & 1)) & np.uint32(0xFFFF0000)
+    else:
         with np.errstate(over="ignore"):
-            return values.astype(kinds[narrow]).astype(np.float32)
-    wide = values.astype(np.float32).view(np.uint32)
-    return ((wide + 0x7FFF + ((wide >> 16) & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
+            wide = bits.view(kinds[dtype]).astype(kinds[narrow]).astype(np.float32).view(np.uint32)
+    numbers: np.ndarray[Any, np.dtype[Any]] = wide.view(np.float32)
+    return numbers

@@ -199,7 +199,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr("safetensors.torch.save_file", full)
-    with pytest.raises(HarnessError, match="No space left on device.*Make room and merge again"):
+    with pytest.raises(HarnessError, match=r"No space left on device.*Make room and merge again"):
         merge(base, adapter, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 

@@ -22,13 +22,21 @@ from typing import Any
 
 STRATEGIES = ("dequantized", "original", "in-place-4bit")
 FACTORS = (1.0, 0.3, 0.1, 0.03)  # of the trained ΔW
-FIDELITY = (
-    "fidelity.kl",
-    "fidelity.kl_p99",
-    "fidelity.top1_agreement",
-    "fidelity.max_abs_dlogp",
-    "fidelity.nll_difference",
-)
+ROWS = {  # of the table: what a metric is called there
+    "quality.nll": "nll, nats a token",
+    "fidelity.nll_difference": "nll − the adapter's",
+    "fidelity.kl": "KL from the adapter, mean",
+    "fidelity.kl_p99": "KL from the adapter, p99",
+    "fidelity.top1_agreement": "top-1 agreement",
+    "fidelity.max_abs_dlogp": "largest \\|Δ log p\\| of a dialogue",
+    "fidelity.identical_replies": "identical greedy replies",
+    "fidelity.first_divergence": "tokens until replies part",
+}
+WEIGHTS = {
+    "mean_kept": "ΔW kept",
+    "mean_relative_error": "error of ΔW, mean",
+    "worst_relative_error": "error of ΔW, worst layer",
+}
 
 
 def main() -> None:
@@ -143,7 +151,7 @@ def run_config(options: argparse.Namespace, made: Path, manifest: Any) -> dict[s
 def row(summary: dict[str, Any], variant: str) -> dict[str, Any]:
     """Return nll and fidelity of a variant, each with its interval, where they were measured."""
     found = {}
-    for metric in ("quality.nll", *FIDELITY):
+    for metric in ROWS:
         estimate = summary.get(metric, {}).get("variants", {}).get(variant)
         if estimate is not None:
             found[metric] = {key: estimate[key] for key in ("value", "low", "high", "n")}
@@ -160,15 +168,15 @@ def weights(report: Any) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Return the result as a Markdown table."""
-    lines = [
-        "| variant | nll, nats a token | KL from adapter | top-1 agreement | ΔW kept | error of ΔW |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, found in {**result["variants"], **result["strategies"]}.items():
-        numbers = [cell(found.get(metric)) for metric in ("quality.nll", "fidelity.kl", "fidelity.top1_agreement")]
-        merge = [f"{found[key]:.1%}" if key in found else "–" for key in ("mean_kept", "mean_relative_error")]
-        lines.append(f"| {name} | {' | '.join([*numbers, *merge])} |")
+    """Return the result as Markdown: a column a variant, a row whatever was measured of any; then ΔW by its size."""
+    columns = {**result["variants"], **result["strategies"]}
+    lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for metric, label in ROWS.items():
+        if any(metric in found for found in columns.values()):
+            lines.append(f"| {label} | {' | '.join(cell(found.get(metric)) for found in columns.values())} |")
+    for key, label in WEIGHTS.items():
+        shares = [f"{found[key]:.1%}" if key in found else "–" for found in columns.values()]
+        lines.append(f"| {label} | {' | '.join(shares)} |")
     lines += ["", "| ΔW, of the weights | strategy | ΔW kept | error of ΔW |", "|---|---|---|---|"]
     for found in result["by_size"]:
         size, kept, error = found["delta_to_weight"], found["mean_kept"], found["mean_relative_error"]

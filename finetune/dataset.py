@@ -79,6 +79,14 @@ def encode_dialogues(dialogues: Sequence[Dialogue], template: Template, tokenize
     return TrainingSet(tuple(examples), tuple(kept), {TOO_LONG: too_long} if too_long else {}, tuple(lengths))
 
 
+def refuse_nothing(training: TrainingSet) -> None:
+    """Raise InputError where no example is left to train on."""
+    if not training.examples:
+        raise InputError(
+            "No dialogue is left to train on: the training split is empty, or all of it is too long for max_length."
+        )
+
+
 def to_columns(training_set: TrainingSet) -> Any:
     """Return a ``datasets.Dataset`` as trl takes it ready-made: ids and labels, with -100 where nothing is learned.
 

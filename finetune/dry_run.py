@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from finetune.dataset import TOO_LONG, TrainingSet
+from finetune.dataset import TOO_LONG, TrainingSet, refuse_nothing
 from finetune.estimate import MIB, Architecture, LoraModule, MemoryEstimate, Parameters, Workload, estimate_memory
 from finetune.recipe import TINY, Recipe, load_recipe
 from harness.artifacts import read_json
@@ -20,7 +21,7 @@ _UNTRAINED = {"steps": 1}
 
 @dataclass(frozen=True)
 class DryRun:
-    """What ``--dry-run`` prints. ``memory`` is None for models whose memory cannot be estimated."""
+    """What ``--dry-run`` prints. ``memory`` is None where it cannot be estimated: other models, other dtypes."""
 
     parameters: Parameters
     training: TrainingSet
@@ -53,7 +54,7 @@ def describe(found: DryRun) -> list[str]:
         f"Held-out loss on {len(found.validation.examples):,} dialogues.",
     ]
     if found.memory is None:
-        return [*lines, "Peak GPU memory: cannot be estimated for this kind of model."]
+        return [*lines, "Peak GPU memory: estimated only for models of Llama's shape trained in bfloat16 or float16."]
     parts = found.memory.mib()
     words = ", ".join(f"{name.replace('_', ' ')} {parts[name]:,.0f}" for name in list(parts)[:5])
     lines.append(
@@ -72,6 +73,7 @@ def _look(recipe: Recipe, scratch: Path) -> DryRun:
 
     shallow = recipe.model_copy(update={"tiny": {**recipe.tiny, **_UNTRAINED}}) if recipe.base == TINY else recipe
     prepared = prepare(shallow, scratch)
+    refuse_nothing(prepared.training)
     config = read_json(prepared.base / "config.json")
     arguments = training_config(recipe, str(scratch), device=pick_device(recipe.device), evaluate=False)
     parameters = count_parameters(prepared.base, recipe)
@@ -84,14 +86,11 @@ def _look(recipe: Recipe, scratch: Path) -> DryRun:
         optimizer=getattr(arguments.optim, "value", str(arguments.optim)),
     )
     memory = without = None
-    try:
-        architecture = Architecture.of(config)
+    architecture = _architecture(config, recipe.dtype)
+    if architecture is not None:
         memory = estimate_memory(architecture, parameters, workload)
         if workload.checkpointing:
-            unchecked = Workload(**{**workload.__dict__, "checkpointing": False})
-            without = estimate_memory(architecture, parameters, unchecked)
-    except InputError:
-        pass
+            without = estimate_memory(architecture, parameters, replace(workload, checkpointing=False))
     return DryRun(
         parameters=parameters,
         training=prepared.training,
@@ -102,6 +101,14 @@ def _look(recipe: Recipe, scratch: Path) -> DryRun:
         workload=workload,
         without_checkpointing=without,
     )
+
+
+def _architecture(config: dict[str, Any], dtype: str) -> Architecture | None:
+    """Return what the estimate needs to know of the model, or None where it would be a guess."""
+    try:
+        return None if dtype == "float32" else Architecture.of(config)
+    except InputError:
+        return None
 
 
 def count_parameters(base: Path, recipe: Recipe) -> Parameters:
@@ -131,12 +138,14 @@ def count_parameters(base: Path, recipe: Recipe) -> Parameters:
         LoraModule(name.removeprefix("base_model.model."), int(layer.in_features), int(layer.out_features))
         for name, layer in layers
     ]
-    return Parameters(total, quantized, tuple(lora), int(rank))
+    plain = Parameters(total, quantized, tuple(lora), int(rank))
+    trained = sum(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad)
+    return replace(plain, beside_lora=trained - plain.trainable)
 
 
 def _steps(arguments: Any, examples: int) -> int:
     if arguments.max_steps > 0:
         return int(arguments.max_steps)
-    batches = -(-examples // arguments.per_device_train_batch_size)
-    updates = max(1, -(-batches // arguments.gradient_accumulation_steps))
-    return int(updates * arguments.num_train_epochs)
+    batches = -(-examples // int(arguments.per_device_train_batch_size))
+    updates = max(1, -(-batches // int(arguments.gradient_accumulation_steps)))
+    return math.ceil(updates * float(arguments.num_train_epochs))

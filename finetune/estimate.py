@@ -73,16 +73,21 @@ class LoraModule:
 
 @dataclass(frozen=True)
 class Parameters:
-    """Counts of the model's parameters, by how they are held."""
+    """Counts of the model's parameters, by how they are held.
+
+    ``beside_lora``: what is trained beyond ``rank`` for every module of ``lora``, e.g. whole layers, biases, DoRA's
+    magnitudes, or the ranks of single modules (which may also be lower: then it is negative).
+    """
 
     total: int
     quantized: int  # in 4 bit
     lora: Sequence[LoraModule]
     rank: int
+    beside_lora: int = 0
 
     @property
     def trainable(self) -> int:
-        return sum(self.rank * (module.inputs + module.outputs) for module in self.lora)
+        return sum(self.rank * (module.inputs + module.outputs) for module in self.lora) + self.beside_lora
 
 
 @dataclass(frozen=True)
@@ -153,7 +158,7 @@ def weight_bytes(parameters: Parameters) -> int:
 def _optimizer_bytes(parameters: Parameters, optimizer: str) -> tuple[int, int]:
     """Return the optimizer's bytes inside and outside the allocator."""
     each = _STATE_BYTES.get(optimizer, 8)
-    inside = outside = 0
+    inside, outside = parameters.beside_lora * each, 0
     for module in parameters.lora:
         for width in (module.inputs, module.outputs):
             count = parameters.rank * width

@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from harness.artifacts import read_json
+from harness.artifacts import ADAPTER_FACTS, read_json
 from harness.errors import HarnessError, InputError
 
-ADAPTER_FACTS = "finetune.json"
 CURVES = "curves.jsonl"
 TOKENIZER_FILES = (
     "tokenizer.json",

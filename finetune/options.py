@@ -81,6 +81,7 @@ def training_config(recipe: Recipe, output_dir: str, *, device: str, evaluate: b
         "disable_tqdm": True,  # progress is drawn by whoever called
         "dataloader_pin_memory": device != "cpu",
         "save_total_limit": 2,  # the best and the last
+        "restore_callback_states_from_checkpoint": True,  # early stopping's patience goes on where it was
         "include_num_input_tokens_seen": "non_padding",
         **recipe.training,
         "output_dir": output_dir,

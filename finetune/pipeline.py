@@ -186,12 +186,19 @@ def ensure_merged(prepared: Prepared, *, say: Say = silent) -> MergeReport:
 
 
 def describe_merge(report: MergeReport) -> str:
-    """Say in a sentence what a merge kept."""
+    """Say what a merge kept, and where it had to assume what the adapter was trained over."""
     worst = report.worst_layers[0]
+    assumed = (
+        " Nothing records what the adapter was trained over: nf4 was assumed; if that is wrong, merge again with "
+        "--quantization none."
+        if report.quantization_assumed
+        else ""
+    )
     return (
         f"Merged {report.layers} weights ({report.strategy}) in {report.seconds:.0f} s: ΔW is "
         f"{report.delta_to_weight:.2%} of the weights, {report.mean_kept:.1%} of it was kept; the error is "
         f"{report.mean_relative_error:.1%} of ΔW on average, {worst.relative_error:.1%} at worst ({worst.name})."
+        f"{assumed}"
     )
 
 

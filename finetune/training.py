@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune.dataset import TrainingSet, to_columns
-from finetune.folders import ADAPTER_FACTS, CURVES, copy_tokenizer, publish, refuse_strangers
+from finetune.dataset import TrainingSet, refuse_nothing, to_columns
+from finetune.folders import CURVES, copy_tokenizer, publish, refuse_strangers
 from finetune.options import lora_config, training_config
 from finetune.recipe import Recipe
-from harness.artifacts import check_adapter_folder, safetensors_header
+from harness.artifacts import ADAPTER_FACTS, check_adapter_folder, safetensors_header
 from harness.digests import digest_adapter_folder
 from harness.errors import HarnessError, InputError
 from harness.store import write_text_atomically
@@ -44,10 +44,7 @@ def train_adapter(job: TrainingJob, out: Path, *, say: Say, progress: Progress |
     A training that was interrupted continues from its last checkpoint when called with the same job. Raises
     HarnessError where memory runs out, and InputError for options or data that cannot be used.
     """
-    if not job.training.examples:
-        raise InputError(
-            "No dialogue is left to train on: the training split is empty, or all of it is too long for max_length."
-        )
+    refuse_nothing(job.training)
     refuse_strangers(out)
     work = out.with_name(f".{out.name}.training")
     checkpoint = _prepare(work, job.key, say)

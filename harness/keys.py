@@ -76,10 +76,8 @@ def record_key(
 def fidelity_settings(
     config: RunConfig, variants: tuple[Variant, ...], weights: Mapping[str, str]
 ) -> list[list[str | None]]:
-    """Return what the fidelity pass depends on beyond its own variant: the weights it is held against."""
-    pairs = config.fidelity
-    return (
-        [[pair.variant, pair.against, weights.get(pair.against)] for pair in pairs]
-        if pairs
-        else [[variant.name, weights[variant.name], variant.quantization] for variant in variants]
-    )
+    """Return what the fidelity pass depends on beyond its own variant: which weights are held against it, and how."""
+    held = {variant.name: [weights[variant.name], variant.quantization, variant.dtype] for variant in variants}
+    if config.fidelity:
+        return [[pair.variant, pair.against, *held.get(pair.against, ())] for pair in config.fidelity]
+    return [[name, *loaded] for name, loaded in held.items()]

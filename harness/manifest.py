@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from harness.config import RunConfig
+from harness.config import FidelityPair, RunConfig
 from harness.errors import InputError, did_you_mean
+from harness.leakage import FILE_NAME
 from harness.variants import Variant, VariantsManifest, locate
 
 
@@ -22,18 +24,37 @@ class ResolvedVariants:
     folder: Path | None
 
     def fingerprint_files(self) -> tuple[Path, ...]:
-        """Return the files that say what the variants were trained on."""
+        """Return the files that say what the variants were trained on: the manifest's, and those beside adapters."""
         files: list[Path] = []
         if self.manifest and self.folder and self.manifest.fingerprints:
-            files.append(self.folder / self.manifest.fingerprints)
-        return tuple(files)
+            files.append((self.folder / self.manifest.fingerprints).resolve())
+        beside = (Path(variant.adapter).resolve() / FILE_NAME for variant in self.variants if variant.adapter)
+        files.extend(file for file in beside if file.is_file())
+        return tuple(dict.fromkeys(files))
 
 
 def resolve_variants(config: RunConfig, beside: Path | None = None) -> ResolvedVariants:
     """Return the variants that a config names; relative paths are looked up here, then beside the config file.
 
-    Raises InputError where ``variants.json`` is missing, damaged or names a variant twice.
+    Raises InputError where ``variants.json`` is missing, damaged or names a variant twice, and where the config's
+    fidelity pairs name a variant that is not there.
     """
+    resolved = _resolved(config, beside)
+    refuse_unknown_pairs(config.fidelity or (), [variant.name for variant in resolved.variants])
+    return resolved
+
+
+def refuse_unknown_pairs(pairs: Iterable[FidelityPair], names: Sequence[str]) -> None:
+    """Raise InputError where a pair names a variant that is not there."""
+    for pair in pairs:
+        for name in (pair.variant, pair.against):
+            if name not in names:
+                raise InputError(
+                    f"fidelity: there is no variant '{name}'. There are: {', '.join(names)}.{did_you_mean(name, names)}"
+                )
+
+
+def _resolved(config: RunConfig, beside: Path | None) -> ResolvedVariants:
     if isinstance(config.variants, str):
         path = find(config.variants, beside)
         manifest = read_manifest(path)

@@ -40,6 +40,7 @@ class MergeReport(BaseModel):
     strategy: MergeStrategy
     dtype: str
     trained_quantization: str
+    quantization_assumed: bool = False  # neither the adapter's record nor the user said what it was trained over
     base: str
     adapter: str
     base_digest: str

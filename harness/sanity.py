@@ -6,7 +6,7 @@ another base than it was trained on, a merge that kept its LoRA tensors, weights
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from harness.digests import digest_adapter_folder, digest_model_folder
 from harness.errors import InputError
 from harness.store import SanityCheck
 from harness.variants import Variant
-from harness.weight_checks import first_not_finite
+from harness.weight_checks import first_changed_weight, first_not_finite
 
 if TYPE_CHECKING:
     from harness.engine.pool import ModelPool
@@ -69,7 +69,7 @@ def check_variants(
         if variant.kind == "adapter":
             _adapter(made, variant, pool)
     _tokenizers_agree(made, variants)
-    _merges_differ_from_their_base(made, variants, lambda variant: digest(artifacts[variant.model].path))
+    _merges_differ_from_their_base(made, variants, artifacts)
     return tuple(made.rows)
 
 
@@ -162,17 +162,21 @@ def _tokenizers_agree(made: _Rows, variants: Sequence[Variant]) -> None:
             )
 
 
-def _merges_differ_from_their_base(made: _Rows, variants: Sequence[Variant], digest: Callable[[Variant], str]) -> None:
+def _merges_differ_from_their_base(
+    made: _Rows, variants: Sequence[Variant], artifacts: Mapping[str, ModelArtifact]
+) -> None:
+    """Weight by weight: a base that was only saved again, in other shards or another dtype, is no merge."""
     for variant in variants:
         base = _base_among(variant, variants)
         if variant.kind != "merged" or base is None:
             continue
-        if digest(variant) == digest(base):
+        changed = first_changed_weight(artifacts[variant.model], artifacts[base.model])
+        if changed is None:
             raise InputError(
-                f"Variant '{variant.name}': the weights of {variant.model} are those of the base, byte for byte. "
+                f"Variant '{variant.name}': every weight of {variant.model} is that of the base '{base.name}'. "
                 "The adapter was not merged."
             )
-        made.passed("merge changed the weights", variant, f"differ from '{base.name}'")
+        made.passed("merge changed the weights", variant, f"first '{changed}' differs from '{base.name}'")
 
 
 def _base_among(variant: Variant, variants: Sequence[Variant]) -> Variant | None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from harness.artifacts import check_adapter_folder, check_model_folder, read_json, resolve_model
+from harness.artifacts import ADAPTER_FACTS, check_adapter_folder, check_model_folder, read_json, resolve_model
 from harness.digests import digest_adapter_folder, digest_model_folder, digest_value
 from harness.manifest import ResolvedVariants
+from harness.merge_report import read_merge_report
 from harness.variants import Variant
 
 
 def local_variants(resolved: ResolvedVariants) -> ResolvedVariants:
     """Return the variants with every model and adapter as a folder on this machine, each of them checked.
 
+    What ``finetune`` recorded beside an adapter or a merge (what it was made from) is taken from there where the
+    variants themselves do not say it, so that variants listed by hand are checked and paired like those of a manifest.
     Raises InputError for a folder that is missing, is none of its kind, or holds pickled or cut weights.
     """
     return replace(resolved, variants=tuple(_local(variant) for variant in resolved.variants))
@@ -39,9 +43,32 @@ def stated_dtype(variant: Variant) -> str:
 def _local(variant: Variant) -> Variant:
     model = resolve_model(variant.model)
     check_model_folder(model)
-    changes = {"model": str(model)}
+    changes: dict[str, Any] = {"model": str(model)}
     if variant.adapter is not None:
         adapter = resolve_model(variant.adapter)
         check_adapter_folder(adapter)
         changes["adapter"] = str(adapter)
-    return variant.model_copy(update=changes)
+        recorded = _recorded_with_adapter(adapter)
+    else:
+        recorded = _recorded_with_merge(model) if variant.kind == "merged" else {}
+    unsaid = {key: value for key, value in recorded.items() if getattr(variant, key) is None}
+    return variant.model_copy(update={**unsaid, **changes})
+
+
+def _recorded_with_adapter(adapter: Path) -> dict[str, Any]:
+    path = adapter / ADAPTER_FACTS
+    facts = read_json(path) if path.is_file() else {}
+    known = ("base_digest", "adapter_digest", "template", "template_digest")
+    return {key: facts[key] for key in known if isinstance(facts.get(key), str)}
+
+
+def _recorded_with_merge(model: Path) -> dict[str, Any]:
+    report = read_merge_report(model)
+    if report is None:
+        return {}
+    return {
+        "base_digest": report.base_digest,
+        "adapter_digest": report.adapter_digest,
+        "model_digest": report.model_digest,
+        "merge_strategy": report.strategy,
+    }

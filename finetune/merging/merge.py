@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from dataclasses import dataclass
@@ -50,9 +51,11 @@ def merge_adapter(base: str, adapter: Path, out: Path, options: MergeOptions | N
     """
     options = options or MergeOptions()
     model = check_model_folder(resolve_model(base))
+    _refuse_to_replace(out, model.path, adapter)
+    device = _device(options.device)
     linear = linear_modules(model.path)
     plan = plan_adapter(adapter, model, linear.transposed)
-    job = _Job.prepare(model, adapter, plan, linear, options)
+    job = _Job.prepare(model, adapter, plan, linear, options, device)
     started = time.monotonic()
     with replace_folder(out) as folder:
         writer = ShardWriter(folder, options.shard_bytes)
@@ -116,19 +119,27 @@ class _Job:
     strategy: MergeStrategy
     function: StrategyFunction
     quantization: str
+    quantization_assumed: bool
     dtype: torch.dtype
     device: str
     base_digest: str
 
     @classmethod
     def prepare(
-        cls, model: ModelArtifact, adapter: Path, plan: AdapterPlan, linear: LinearModules, options: MergeOptions
+        cls,
+        model: ModelArtifact,
+        adapter: Path,
+        plan: AdapterPlan,
+        linear: LinearModules,
+        options: MergeOptions,
+        device: str,
     ) -> _Job:
         """Settle what the options leave open from what the adapter's own record says of its training."""
         import torch
 
         facts = read_adapter_facts(adapter)
-        quantization = options.quantization or facts.get("quantization") or "nf4"
+        known = options.quantization or facts.get("quantization")
+        quantization = known or "nf4"
         strategy = options.strategy or ("dequantized" if quantization == "nf4" else "original")
         if strategy == "dequantized" and quantization != "nf4":
             raise InputError(
@@ -154,8 +165,9 @@ class _Job:
             strategy=strategy,
             function=strategy_function(strategy, _lora_config(plan)),
             quantization=quantization,
+            quantization_assumed=known is None,
             dtype=getattr(torch, dtype_name),
-            device=_device(options.device),
+            device=device,
             base_digest=base_digest,
         )
 
@@ -212,6 +224,7 @@ class _Job:
             strategy=self.strategy,
             dtype=str(self.dtype).removeprefix("torch."),
             trained_quantization=self.quantization,
+            quantization_assumed=self.quantization_assumed,
             base=self.model.path.name,
             adapter=self.adapter.name,
             base_digest=self.base_digest,
@@ -254,13 +267,25 @@ def _lora_config(plan: AdapterPlan) -> Any:
     )
 
 
+def _refuse_to_replace(out: Path, base: Path, adapter: Path) -> None:
+    """The base and the adapter cannot be made again from the merge, and no more can a model made elsewhere."""
+    for what, path in (("base", base), ("adapter", adapter)):
+        if out.resolve() == path.resolve():
+            raise InputError(f"--out {out} is the {what} itself, which the merge would replace. Give another folder.")
+    if out.is_dir() and any(out.iterdir()) and not (out / MERGE_REPORT).is_file():
+        raise InputError(f"{out} already holds other files, which no merge made; give an empty or a new folder.")
+
+
 def _device(wanted: str) -> str:
     import torch
 
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", wanted):
+        raise InputError(f"--device {wanted}: it is one of auto, cpu, cuda, or cuda:N.")
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"--device {wanted}: this machine has no usable CUDA device.")
+    number = int(wanted.partition(":")[2] or 0)
+    if wanted.startswith("cuda") and number >= torch.cuda.device_count():
+        raise InputError(f"--device {wanted}: this machine has no such usable CUDA device.")
     return wanted
 
 

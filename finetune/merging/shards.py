@@ -71,13 +71,14 @@ class ShardWriter:
         return tuple(self._folder / name for name in names)
 
     def _save_shard(self) -> None:
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         path = self._folder / f"shard-{len(self._shards):05d}.safetensors"
         try:
             save_file(self._pending, str(path), metadata={"format": "pt"})
-        except OSError as error:
-            raise HarnessError(f"Cannot write {path}: {error.strerror or error}. Make room and merge again.") from error
+        except (OSError, SafetensorError) as error:  # safetensors has its own error for a full disk
+            raise HarnessError(f"Cannot write {path} ({error}). Make room and merge again.") from error
         _check_saved(path, self._pending)
         self._shards.append((path, tuple(self._pending)))
         self._total_bytes += self._pending_bytes

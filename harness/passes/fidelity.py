@@ -7,7 +7,6 @@ A pair's two models are loaded at once, and the logits of one chunk of one batch
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 
@@ -16,11 +15,11 @@ from harness.engine.device import NO_MEMORY
 from harness.engine.divergence import Comparison, Divergence
 from harness.engine.likelihood import ScoringRequest
 from harness.engine.pool import DoesNotFitError, LoadedModel
-from harness.errors import InputError
+from harness.manifest import refuse_unknown_pairs
 from harness.passes.base import PassContext
 from harness.passes.fidelity_weights import write_weight_errors
 from harness.passes.references import encode_reference, in_batches, plan_references
-from harness.passes.requests import EncodedOnce, unfinished
+from harness.passes.requests import EncodedOnce
 from harness.store import DialogueRow, FidelityRecord, RecordWriter
 from harness.variants import Variant
 
@@ -43,12 +42,8 @@ def pairs(variants: Sequence[Variant], wanted: tuple[FidelityPair, ...] | None) 
     By default: every merged model against the adapter it came from (told by digest, or the only one there is), and
     every quantised base against the same base unquantised.
     """
-    names = [variant.name for variant in variants]
     if wanted is not None:
-        for pair in wanted:
-            for name in (pair.variant, pair.against):
-                if name not in names:
-                    raise InputError(f"fidelity: there is no variant '{name}'. There are: {', '.join(names)}.")
+        refuse_unknown_pairs(wanted, [variant.name for variant in variants])
         return wanted
     found = []
     for variant in variants:
@@ -78,9 +73,9 @@ def _unquantised(variant: Variant, variants: Sequence[Variant]) -> Variant | Non
 def _compare(
     context: PassContext, variant: Variant, against: Variant, scored: Sequence[DialogueRow], encode: EncodedOnce
 ) -> None:
-    task, pair = f"{NAME} {variant.name} against {against.name}", (variant, against)
+    task = f"{NAME} {variant.name} against {against.name}"
     context.progress.start(task, len(scored))
-    keys = unfinished(context, NAME, variant, FidelityRecord, scored, key=lambda row: _key(context, pair, row))
+    keys = _unfinished(context, variant, against, scored)
     context.progress.advance(task, len(scored) - len(keys))
     if keys:
         with RecordWriter(context.folder.records_path(NAME, variant.name)) as out:
@@ -91,6 +86,10 @@ def _compare(
             except DoesNotFitError as error:
                 context.event("does-not-fit", {"pass": NAME, "variant": variant.name, "detail": str(error)})
                 why = f"not loaded together with '{against.name}': memory is too small"
+                out.append(FidelityRecord(id=i, key=key, against=against.name, error=why) for i, key in keys.items())
+            except _OtherTokensError as error:  # allowed as a mismatch of bases: the other passes' work is kept
+                context.event("not-comparable", {"pass": NAME, "variant": variant.name, "detail": str(error)})
+                why = f"'{against.name}' has other tokens"
                 out.append(FidelityRecord(id=i, key=key, against=against.name, error=why) for i, key in keys.items())
     context.progress.finish(task)
 
@@ -127,18 +126,30 @@ def _records(
             yield new, 2 * sum(len(request) for request in batch)
 
 
-def _key(context: PassContext, pair: tuple[Variant, Variant], dialogue: DialogueRow) -> str:
-    """Either variant changed makes it another record."""
-    keys = "\x1f".join(context.key(NAME, variant, dialogue) for variant in pair)
-    return hashlib.sha256(keys.encode()).hexdigest()
+def _unfinished(
+    context: PassContext, variant: Variant, against: Variant, scored: Sequence[DialogueRow]
+) -> dict[str, str]:
+    """Return the key of every dialogue (by id, in order) that this pair has no record of yet.
+
+    The key is the variant's own, which a continued run keeps records by; it digests what is held against as well.
+    """
+    records = context.folder.records(FidelityRecord, NAME, variant.name)
+    done = {(record.id, record.key) for record in records if record.against == against.name}
+    keyed = ((dialogue.id, context.key(NAME, variant, dialogue)) for dialogue in scored)
+    return {name: key for name, key in keyed if (name, key) not in done}
+
+
+class _OtherTokensError(Exception):
+    """Two variants whose distributions are over different tokens."""
 
 
 def _refuse_other_tokens(ours: LoadedModel, theirs: LoadedModel) -> None:
+    pair = f"'{ours.variant.name}' and '{theirs.variant.name}'"
     if ours.tokenizer is not theirs.tokenizer and ours.tokenizer.get_vocab() != theirs.tokenizer.get_vocab():
-        raise InputError(
-            f"fidelity: '{ours.variant.name}' and '{theirs.variant.name}' have different tokenizers, so their "
-            "distributions cannot be compared. Take this pair out of 'fidelity'."
-        )
+        raise _OtherTokensError(f"{pair} have different tokenizers, so their distributions cannot be compared.")
+    sizes = [loaded.model.config.get_text_config().vocab_size for loaded in (ours, theirs)]
+    if sizes[0] != sizes[1]:
+        raise _OtherTokensError(f"{pair} tell apart {sizes[0]} and {sizes[1]} tokens, so they cannot be compared.")
 
 
 def _record(request: ScoringRequest, found: Divergence | None, key: str, against: str) -> FidelityRecord:

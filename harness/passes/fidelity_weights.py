@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from harness.artifacts import ModelArtifact, check_model_folder, resolve_model
+from harness.artifacts import ModelArtifact, check_adapter_folder, check_model_folder, resolve_model
 from harness.engine.loading import compute_dtype, own_quantization
 from harness.engine.pool import LoadedModel
 from harness.merge_report import LayerError, read_merge_report
@@ -56,6 +56,8 @@ def _computed(context: PassContext, merged: Variant) -> dict[str, Any]:
         return {"source": "none", "reason": "the run does not know which adapter it was merged from"}
     if own_quantization(merged.model) is not None:
         return {"source": "none", "reason": "its weights are kept quantised"}
+    if check_adapter_folder(str(adapter.adapter)).config.get("use_dora"):
+        return {"source": "none", "reason": "its adapter is a DoRA, whose change of the weights is no sum"}
     with context.pool.use(adapter) as loaded:
         layers = sorted(_layers(loaded, adapter, merged), key=lambda layer: -layer.relative_error)
     if not layers:

@@ -34,17 +34,14 @@ def unfinished(
     variant: Variant,
     model: type[AnyRecord],
     dialogues: Sequence[DialogueRow],
-    *,
-    key: Callable[[DialogueRow], str] | None = None,
 ) -> dict[str, str]:
     """Return the key of every dialogue (by id, in order) whose record is not on disk yet.
 
     A record counts only under its own key: what another variant, template or setting left there is not ours.
     """
     done = {(record.id, record.key) for record in context.folder.records(model, pass_name, variant.name)}
-    key_of = key or (lambda dialogue: context.key(pass_name, variant, dialogue))
-    keyed = ((dialogue, key_of(dialogue)) for dialogue in dialogues)
-    return {dialogue.id: key for dialogue, key in keyed if (dialogue.id, key) not in done}
+    keyed = ((dialogue.id, context.key(pass_name, variant, dialogue)) for dialogue in dialogues)
+    return {name: key for name, key in keyed if (name, key) not in done}
 
 
 def context_length(model: Any) -> int:

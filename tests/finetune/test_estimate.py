@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from peft import get_peft_model
+from transformers import AutoModelForCausalLM
 
 from finetune.dry_run import count_parameters, describe, dry_run
 from finetune.estimate import Architecture, LoraModule, Parameters, Workload, estimate_memory, weight_bytes
+from finetune.options import lora_config
 from finetune.recipe import load_recipe
 from harness.errors import InputError
 from tests.finetune.conftest import write_recipe
@@ -115,6 +120,41 @@ def test_counting_asks_peft_which_layers_are_hit(base: Path, tmp_path: Path) -> 
     counted = count_parameters(base, recipe)
     assert counted.trainable == 2 * 4 * ((64 + 64) + (128 + 64))
     assert 0 < counted.quantized < counted.total
+
+
+@pytest.mark.parametrize(
+    "lora",
+    [
+        {"use_dora": True},
+        {"modules_to_save": ["lm_head"]},
+        {"bias": "lora_only"},
+        {"rank_pattern": {"q_proj": 2}},
+        {"rank_pattern": {"q_proj": 32}},
+    ],
+)
+def test_everything_that_is_trained_is_counted(base: Path, tmp_path: Path, lora: dict[str, Any]) -> None:
+    recipe = load_recipe(write_recipe(tmp_path, base, lora={"r": 4, "target_modules": ["q_proj", "v_proj"], **lora}))
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(str(base)), lora_config(recipe))
+    assert count_parameters(base, recipe).trainable == sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def test_memory_in_float32_is_not_passed_off_as_that_of_bfloat16(base: Path, tmp_path: Path) -> None:
+    found = dry_run(write_recipe(tmp_path, base, dtype="float32"))
+    assert found.memory is None
+    assert "estimated only for models of Llama's shape" in "\n".join(describe(found))
+
+
+def test_steps_of_a_part_of_an_epoch_are_those_that_the_trainer_makes(base: Path, tmp_path: Path) -> None:
+    training = {"per_device_train_batch_size": 8, "num_train_epochs": 0.3}
+    found = dry_run(write_recipe(tmp_path, base, training=training))
+    batches = -(-len(found.training.examples) // 8)
+    assert batches * 0.3 % 1  # or the two roundings would be the same
+    assert found.steps == math.ceil(batches * 0.3)
+
+
+def test_a_dry_run_on_nothing_is_refused_like_the_run(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No dialogue is left to train on"):
+        dry_run(write_recipe(tmp_path, base, max_length=8))
 
 
 def test_dry_run_trains_nothing_and_says_what_would_be_skipped(base: Path, tmp_path: Path) -> None:

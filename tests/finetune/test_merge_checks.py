@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from finetune.folders import ADAPTER_FACTS
 from finetune.merging import MergeOptions, merge_adapter, quantize, shards
+from harness.artifacts import ADAPTER_FACTS
 from harness.errors import HarnessError, InputError
 from tests.finetune.conftest import make_adapter, make_base
 
@@ -168,6 +169,39 @@ def test_a_folder_of_something_else_is_not_overwritten(base: Path, adapter: Path
     with pytest.raises(InputError, match="already holds other files"):
         merge(base, adapter, tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").read_text(encoding="utf-8") == "precious"
+
+
+@pytest.mark.parametrize("which", ["base", "adapter"])
+def test_a_merge_never_replaces_what_it_is_made_from(base: Path, adapter: Path, tmp_path: Path, which: str) -> None:
+    made = {"base": shutil.copytree(base, tmp_path / "base"), "adapter": shutil.copytree(adapter, tmp_path / "adapter")}
+    with pytest.raises(InputError, match=f"is the {which} itself"):
+        merge(made["base"], made["adapter"], made[which])
+    assert {file.name for file in made[which].iterdir()} == {
+        file.name for file in {"base": base, "adapter": adapter}[which].iterdir()
+    }
+
+
+def test_a_model_that_no_merge_made_is_not_overwritten_and_a_merge_is(
+    base: Path, adapter: Path, tmp_path: Path
+) -> None:
+    other = shutil.copytree(base, tmp_path / "other")
+    with pytest.raises(InputError, match="which no merge made"):
+        merge(base, adapter, other)
+    merge(base, adapter, tmp_path / "merged")
+    merge(base, adapter, tmp_path / "merged", strategy="original")
+    assert json.loads((tmp_path / "merged/merge.json").read_text(encoding="utf-8"))["strategy"] == "original"
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(
+    base: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(HarnessError, match=r"No space left on device.*Make room and merge again"):
+        merge(base, adapter, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_dequantizing_after_an_unquantised_training_is_refused(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,27 +111,33 @@ def test_merged_agrees_with_the_adapter_over_the_4bit_base(made: Path, base: Pat
 
 
 class _Stop(TrainerCallback):
+    def __init__(self, step: int) -> None:
+        self._step = step
+
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == 3:
+        if state.global_step == self._step:
             raise KeyboardInterrupt
 
 
-def test_interrupted_training_continues_from_its_checkpoint(
-    recipe: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def interrupt(recipe: Path, out: Path, step: int, overrides: Sequence[str] = ()) -> None:
+    """Train until the end of a step, and no further."""
     whole = training._trainer
 
     def stopping(*args: Any) -> Any:
         trainer = whole(*args)
-        trainer.add_callback(_Stop())
+        trainer.add_callback(_Stop(step))
         return trainer
 
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(training, "_trainer", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            finetune.train(recipe, out, overrides)
+
+
+def test_interrupted_training_continues_from_its_checkpoint(recipe: Path, made: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    monkeypatch.setattr(training, "_trainer", stopping)
-    with pytest.raises(KeyboardInterrupt):
-        finetune.train(recipe, out)
+    interrupt(recipe, out, 3)
     assert not (out / "adapter").exists()
-    monkeypatch.setattr(training, "_trainer", whole)
     said: list[str] = []
     pipeline.train(recipe, out, say=said.append)
     assert any("Continuing the training from step 2" in line for line in said)
@@ -140,6 +147,15 @@ def test_interrupted_training_continues_from_its_checkpoint(
     continued, straight = (load_file(folder / "adapter" / "adapter_model.safetensors") for folder in (out, made))
     for name, tensor in straight.items():
         assert torch.equal(continued[name], tensor), name
+
+
+def test_early_stopping_counts_on_after_an_interruption(recipe: Path, tmp_path: Path) -> None:
+    overrides = ["training.max_steps=12", "training.learning_rate=0", "evaluation.patience=2"]
+    interrupt(recipe, tmp_path / "out", 5, overrides)
+    finetune.train(recipe, tmp_path / "out", overrides)
+    facts = json.loads((tmp_path / "out" / "adapter" / "finetune.json").read_text(encoding="utf-8"))
+    assert facts["training"]["resumed"]
+    assert facts["training"]["steps"] == 6  # best at 2, no better at 4 and 6
 
 
 def test_a_torn_checkpoint_is_passed_over(tmp_path: Path, adapter: Path) -> None:

@@ -57,6 +57,14 @@ def trained(tmp_path: Path, data: Path, count: int) -> ResolvedVariants:
     return ResolvedVariants((BASE,), manifest, tmp_path)
 
 
+def test_fingerprints_beside_an_adapter_that_is_listed_by_hand_are_used(data: Path, tmp_path: Path) -> None:
+    dialogues = select(load_dialogues(data).dialogues, "test", SALT)
+    fingerprint(dialogues[:2]).save(tmp_path / "adapter" / FILE_NAME)
+    listed = Variant(name="mine", kind="adapter", model="m", adapter=str(tmp_path / "adapter"))
+    found = held_out(config(data), ResolvedVariants((BASE, listed), None, None), no_tokenizer)
+    assert found.counts["leakage"] == {"checked": True, "exact": 2, "near": 0, "dropped": 2}
+
+
 def test_only_the_test_split_is_measured(data: Path) -> None:
     found = held_out(config(data), plain(), no_tokenizer)
     assert 5 < len(found.rows) < 45

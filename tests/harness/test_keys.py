@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness.config import GenerationConfig, LatencyConfig, RunConfig, StatsConfig
+from harness.config import FidelityPair, GenerationConfig, LatencyConfig, RunConfig, StatsConfig
 from harness.keys import config_digest, record_key
 from harness.store import DialogueRow
 from harness.variants import Variant
@@ -65,3 +65,17 @@ def test_metrics_and_statistics_do_not_make_it_another_config() -> None:
     other = RunConfig(variants=(VARIANT,), metrics=("rouge",), stats=StatsConfig(resamples=500))
     assert config_digest(one) == config_digest(other)
     assert config_digest(one) != config_digest(RunConfig(variants=(VARIANT,), limit=3))
+
+
+@pytest.mark.parametrize("change", [{"quantization": "nf4"}, {"dtype": "float32"}])
+@pytest.mark.parametrize("named", [True, False])
+def test_fidelity_depends_on_how_the_other_variant_is_held(change: dict[str, Any], named: bool) -> None:
+    other = Variant(name="other", kind="base", model="o")
+    pairs = (FidelityPair(variant="base", against="other"),) if named else None
+
+    def key(against: Variant) -> str:
+        config = RunConfig(variants=(VARIANT, against), fidelity=pairs)
+        keys = record_key(config, (VARIANT, against), {"base": "w", "other": "v"}, "t", "here")
+        return keys("fidelity", VARIANT, ROW)
+
+    assert key(other) != key(other.model_copy(update=change))

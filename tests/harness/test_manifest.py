@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import RunConfig
+from harness.config import FidelityPair, RunConfig
 from harness.errors import InputError
 from harness.manifest import read_manifest, reference_variant, resolve_variants
 from harness.variants import Variant, VariantsManifest, write_manifest
@@ -75,3 +75,9 @@ def test_unknown_reference_is_refused_with_the_nearest() -> None:
     config = RunConfig(variants=variants, reference_variant="bas")
     with pytest.raises(InputError, match="Did you mean 'base'"):
         reference_variant(config, variants)
+
+
+def test_an_unknown_name_in_a_fidelity_pair_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    config = RunConfig(variants=str(make(tmp_path)), fidelity=(FidelityPair(variant="adaptor", against="base"),))
+    with pytest.raises(InputError, match=r"no variant 'adaptor'.*Did you mean 'adapter'"):
+        resolve_variants(config)

@@ -173,6 +173,24 @@ def test_a_merge_that_is_its_base_byte_for_byte_is_an_error(folder: Path) -> Non
         check(trio(folder))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_base_that_was_only_saved_again_is_no_merge(folder: Path, dtype: torch.dtype) -> None:
+    from transformers import LlamaForCausalLM
+
+    again = LlamaForCausalLM.from_pretrained(folder / "base", dtype=dtype)
+    (folder / "merged/model.safetensors").unlink()
+    again.save_pretrained(folder / "merged", max_shard_size="50KB")
+    assert len(list((folder / "merged").glob("*.safetensors"))) > 1
+    with pytest.raises(InputError, match="The adapter was not merged"):
+        check(trio(folder))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_merge_saved_in_another_dtype_than_its_base_is_one(folder: Path, dtype: torch.dtype) -> None:
+    edit(folder / "merged/model.safetensors", lambda tensors: {name: t.to(dtype) for name, t in tensors.items()})
+    assert check(trio(folder))["merge changed the weights", "merged"]
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("file", ["base/model", "adapter/adapter_model", "merged/model"])

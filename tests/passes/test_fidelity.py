@@ -15,10 +15,11 @@ from harness.engine import divergence
 from harness.engine.divergence import Comparison, differences
 from harness.errors import InputError
 from harness.passes import fidelity
-from harness.store import FidelityRecord
+from harness.passes.fidelity_weights import write_weight_errors
+from harness.store import FidelityRecord, prune_records
 from harness.tokenization import encode_scored
 from harness.variants import Variant
-from tests.engine.small_models import context, dialogues
+from tests.engine.small_models import context, dialogues, save_base, small_tokenizer
 
 Trio = tuple[Variant, Variant, Variant]
 
@@ -120,6 +121,15 @@ def test_finished_pairs_are_not_compared_again_and_another_pair_is(
     assert calls == [1]
 
 
+def test_records_bear_the_keys_by_which_a_continued_run_keeps_them(tmp_path: Path, trio: Trio) -> None:
+    pairs = against("merged", "adapter") + against("merged", "base")
+    ctx = context(tmp_path, trio, dialogues(4), fidelity=pairs)
+    fidelity.run(ctx)
+    keys = {ctx.key("fidelity", trio[2], row) for row in ctx.dialogues}
+    assert prune_records(ctx.folder.records_path("fidelity", "merged"), keys) == 0
+    assert len(ctx.folder.records(FidelityRecord, "fidelity", "merged")) == 8
+
+
 def test_no_more_logits_than_a_chunk_are_held(tmp_path: Path, trio: Trio, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = context(tmp_path / "whole", trio, dialogues(6))
     fidelity.run(whole)
@@ -170,3 +180,37 @@ def test_the_layer_that_a_merge_lost_is_named_first(tmp_path: Path, trio: Trio) 
     assert worst[0]["relative_error"] == pytest.approx(1.0)
     assert worst[0]["kept"] == pytest.approx(0.0, abs=1e-6)
     assert worst[1]["relative_error"] < 1e-4
+
+
+@pytest.mark.parametrize("what", ["tokenizer", "embeddings"])
+def test_variants_over_other_tokens_are_noted_and_do_not_end_the_run(tmp_path: Path, trio: Trio, what: str) -> None:
+    import shutil
+
+    base, adapter, merged = trio
+    if what == "tokenizer":
+        folder = Path(shutil.copytree(merged.model, tmp_path / "other"))
+        small_tokenizer(extra=["w999"]).save_pretrained(folder)
+    else:
+        folder = save_base(tmp_path / "other", vocab_size=128)
+    other = merged.model_copy(update={"model": str(folder)})
+    events: list[tuple[str, dict[str, Any]]] = []
+    ctx = context(tmp_path / "run", [base, adapter, other], dialogues(3), events=events)
+    fidelity.run(ctx)
+    assert [record.error for record in found(ctx, "merged").values()] == ["'adapter' has other tokens"] * 3
+    assert [kind for kind, _ in events] == ["not-comparable"]
+
+
+def test_the_weight_errors_of_a_dora_made_elsewhere_are_not_computed_as_if_it_were_a_lora(
+    tmp_path: Path, trio: Trio
+) -> None:
+    import shutil
+
+    base, adapter, merged = trio
+    folder = Path(shutil.copytree(str(adapter.adapter), tmp_path / "dora"))
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**config, "use_dora": True}))
+    ctx = context(tmp_path / "run", [base, adapter.model_copy(update={"adapter": str(folder)}), merged], dialogues(2))
+    write_weight_errors(ctx)
+    found = json.loads((tmp_path / "run/fidelity_weights.json").read_text())["variants"]["merged"]
+    assert found["source"] == "none"
+    assert "DoRA" in found["reason"]

@@ -96,10 +96,23 @@ def dialogue_config(config: RunConfig, resolved: ResolvedVariants) -> DialogueCo
     source = split.source
     if resolved.folder is not None and (resolved.folder / source).exists():
         source = str(resolved.folder / source)
-    # A column that is named must be there; one left at its default need not.
+    return DialogueConfig(
+        source=source,
+        split="test",
+        hub_split=split.hub_split,
+        salt=split.salt,
+        columns=_recorded_columns(split.columns),
+        on_invalid=split.on_invalid,
+    )
+
+
+def _recorded_columns(recorded: dict[str, str]) -> ColumnMap:
+    """Return the map that a training used. One left at its default is not named: a named column must be there."""
     defaults = ColumnMap().model_dump()
-    named = {key: column for key, column in split.columns.items() if column != defaults.get(key)}
-    return DialogueConfig(source=source, split="test", salt=split.salt, columns=ColumnMap(**named))
+    named: dict[str, str | None] = {key: column for key, column in recorded.items() if column != defaults.get(key)}
+    if set(defaults) - set(recorded) == {"input"}:
+        named["input"] = None  # it was switched off, which the record says by leaving it out
+    return ColumnMap(**named)  # type: ignore[arg-type]
 
 
 def render_rows(dialogues: tuple[Dialogue, ...], template: Template, tokenizer: Any = None) -> tuple[DialogueRow, ...]:

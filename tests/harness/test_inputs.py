@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from harness.config import DialogueConfig, RunConfig
+from harness.config import ColumnMap, DialogueConfig, RunConfig
 from harness.dialogues import load_dialogues
 from harness.errors import InputError
-from harness.inputs import held_out
+from harness.inputs import dialogue_config, held_out
 from harness.leakage import FILE_NAME, fingerprint
 from harness.manifest import ResolvedVariants
 from harness.splitting import select
@@ -122,6 +122,18 @@ def test_without_dialogues_in_the_config_the_training_s_held_out_part_is_taken(t
     resolved = ResolvedVariants((BASE,), manifest, tmp_path)
     found = held_out(RunConfig(variants=(BASE,)), resolved, no_tokenizer)
     assert found.rows == held_out(config(data), plain(), no_tokenizer).rows
+
+
+def test_the_training_s_held_out_part_is_read_as_the_training_read_it(tmp_path: Path) -> None:
+    columns = {key: name for key, name in ColumnMap(prompt="question").model_dump().items() if key != "input"}
+    split = SplitFacts(
+        source="o/n", source_digest="x", salt="s", columns=columns, hub_split="validation", on_invalid="skip"
+    )
+    manifest = VariantsManifest(schema=1, variants=(BASE,), split=split)
+    chosen = dialogue_config(RunConfig(variants=(BASE,)), ResolvedVariants((BASE,), manifest, tmp_path))
+    assert (chosen.source, chosen.salt, chosen.hub_split, chosen.on_invalid) == ("o/n", "s", "validation", "skip")
+    assert (chosen.columns.prompt, chosen.columns.input) == ("question", None)
+    assert chosen.columns.model_fields_set == {"prompt", "input"}
 
 
 def test_timing_alone_needs_no_references(tmp_path: Path) -> None:

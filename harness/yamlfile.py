@@ -86,9 +86,8 @@ def _location(problem: Any, value: Any) -> Location:
     """
     location: list[str | int] = []
     for part in problem["loc"]:
-        if isinstance(value, dict) and part in value:
-            value = value[part]
-        elif isinstance(value, list | tuple) and isinstance(part, int) and part < len(value):
+        inside = range(len(value)) if isinstance(value, list | tuple) else value if isinstance(value, dict) else ()
+        if part in inside:
             value = value[part]
         elif not (problem["type"] == "missing" and part == problem["loc"][-1]):
             continue
@@ -111,9 +110,7 @@ def _cause(problems: list[tuple[Any, Location]]) -> tuple[Any, Location]:
     return (unknown or innermost)[0]
 
 
-def _sentence(
-    problem: Any, location: Location, model: type[BaseModel], source: str, lines: dict[Location, int]
-) -> str:
+def _sentence(problem: Any, location: Location, model: type[BaseModel], source: str, lines: dict[Location, int]) -> str:
     line = next((lines[location[:end]] for end in range(len(location), 0, -1) if location[:end] in lines), None)
     where = f"{source}, line {line}" if line else source
     key = ".".join(str(part) for part in location)

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+import finetune.folders
 from harness.config import ColumnMap, DialogueConfig, RunConfig
 from harness.dialogues import load_dialogues
 from harness.errors import InputError
-from harness.inputs import dialogue_config, held_out
+from harness.inputs import ADAPTER_FACTS, dialogue_config, held_out
 from harness.leakage import FILE_NAME, fingerprint
 from harness.manifest import ResolvedVariants
 from harness.splitting import select
@@ -114,6 +115,34 @@ def test_another_template_than_the_trained_one_is_said_loudly(data: Path) -> Non
     variant = BASE.model_copy(update={"template": "know-medical-verbatim", "template_digest": "0" * 64})
     found = held_out(config(data), ResolvedVariants((variant,), None, None), no_tokenizer)
     assert any("trained with the prompt 'know-medical-verbatim'" in warning for warning in found.warnings)
+
+
+@pytest.fixture
+def listed(tmp_path: Path) -> ResolvedVariants:
+    """Variants as a config lists them: all that is known of the training lies beside the adapter."""
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    return ResolvedVariants((BASE, Variant(name="a", kind="adapter", model="m", adapter=str(adapter))), None, None)
+
+
+def test_what_lies_beside_a_listed_adapter_says_what_it_was_trained_on(listed: ResolvedVariants, data: Path) -> None:
+    dialogues = select(load_dialogues(data).dialogues, "test", SALT)
+    fingerprint(dialogues[:4]).save(Path(str(listed.variants[1].adapter)) / FILE_NAME)
+    found = held_out(config(data), listed, no_tokenizer)
+    assert found.counts["leakage"] == {"checked": True, "exact": 4, "near": 0, "dropped": 4}
+
+
+def test_what_lies_beside_a_listed_adapter_says_which_template_it_was_trained_with(
+    listed: ResolvedVariants, data: Path
+) -> None:
+    facts = {"template": "know-medical-verbatim", "template_digest": "0" * 64}
+    (Path(str(listed.variants[1].adapter)) / ADAPTER_FACTS).write_text(json.dumps(facts), encoding="utf-8")
+    found = held_out(config(data), listed, no_tokenizer)
+    assert any("trained with the prompt 'know-medical-verbatim'" in warning for warning in found.warnings)
+
+
+def test_the_record_beside_an_adapter_has_the_name_that_the_training_gives_it() -> None:
+    assert ADAPTER_FACTS == finetune.folders.ADAPTER_FACTS
 
 
 def test_without_dialogues_in_the_config_the_training_s_held_out_part_is_taken(tmp_path: Path, data: Path) -> None:

@@ -48,7 +48,7 @@ def held_out(
     Raises InputError where nothing is left to measure, or where leaks were found and the config calls them an error.
     """
     chosen = dialogue_config(config, resolved)
-    template = load_template(config.prompt)
+    template = load_template(template_name(config.prompt, beside))
     columns = chosen.columns
     loaded = load_dialogues(
         str(find(chosen.source, beside)),
@@ -87,6 +87,11 @@ def held_out(
         counts=counts,
         warnings=tuple(warnings),
     )
+
+
+def template_name(prompt: str, beside: Path | None) -> str:
+    """Return a template's name, or the path of a template's file as it is found from here or beside the config."""
+    return str(find(prompt, beside)) if Path(prompt).suffix else prompt
 
 
 def dialogue_config(config: RunConfig, resolved: ResolvedVariants) -> DialogueConfig:

@@ -155,6 +155,25 @@ def test_compare_needs_two_runs(capsys: Any, tmp_path: Path) -> None:
     assert "two run folders" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("metrics=[rogue]", "Did you mean 'rouge'"),
+        ("prompt=know-medcal", "Did you mean 'know-medical'"),
+        ("device=cuda:99", "device: cuda:99 was asked for"),
+        ("variants=runs/mine/base.json", "'variants' is the path of the variants.json that it writes"),
+    ],
+)
+def test_a_mistake_is_found_before_minutes_of_training(
+    capsys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, override: str, said: str
+) -> None:
+    def trained(*_: object, **__: object) -> None:
+        raise AssertionError("training began")
+
+    monkeypatch.setattr("finetune.pipeline.run", trained)
+    assert said in refused(capsys, tmp_path / "run", "quickstart", "--set", override)
+
+
 def test_an_interruption_is_said_with_what_to_do(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

@@ -81,6 +81,14 @@ def test_prompt_is_rendered_and_reference_kept(data: Path) -> None:
     assert row.reference == rows()[7]["output"]
 
 
+def test_a_template_is_found_beside_the_config(tmp_path: Path, data: Path) -> None:
+    folder = tmp_path / "configs"
+    folder.mkdir()
+    (folder / "mine.jinja").write_text("Q: {{ condition }}\nA: ", encoding="utf-8")
+    found = held_out(config(data, prompt="mine.jinja"), plain(), no_tokenizer, folder)
+    assert found.rows[0].prompt.startswith("Q: What helps")
+
+
 def test_trained_dialogues_are_dropped_and_counted(tmp_path: Path, data: Path) -> None:
     before = held_out(config(data), plain(), no_tokenizer).rows
     found = held_out(config(data), trained(tmp_path, data, 4), no_tokenizer)

@@ -120,7 +120,7 @@ def _recorded_columns(recorded: dict[str, str]) -> ColumnMap:
     named: dict[str, str | None] = {key: column for key, column in recorded.items() if column != defaults.get(key)}
     if set(defaults) - set(recorded) == {"input"}:
         named["input"] = None  # it was switched off, which the record says by leaving it out
-    return ColumnMap(**named)  # type: ignore[arg-type]
+    return ColumnMap(**named)
 
 
 def render_rows(dialogues: tuple[Dialogue, ...], template: Template, tokenizer: Any = None) -> tuple[DialogueRow, ...]:

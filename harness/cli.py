@@ -6,6 +6,7 @@ Heavy modules are imported inside the commands, so that ``--help`` answers at on
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -26,6 +27,10 @@ app = typer.Typer(
 app.command("gate")(gate)
 app.add_typer(baseline_app, name="baseline")
 app.add_typer(thresholds_app, name="thresholds")
+
+INTERRUPTED = 130
+# The disk and not the path is at fault: a run that stops so is incomplete (exit code 4), not wrongly asked for.
+_DISK_FAILED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key of the config")]
@@ -201,11 +206,13 @@ def guarded(application: typer.Typer, arguments: list[str]) -> int:
         typer.echo(f"Error: {error}", err=True)
         return error.exit_code
     except KeyboardInterrupt:
-        typer.echo("Interrupted. Nothing finished is lost: the same command continues.", err=True)
-        return 130
+        result = INTERRUPTED
     except Exception as error:  # the last line of defence: one sentence, and how to see the rest
         return _unexpected(error, debug)
-    return result if isinstance(result, int) else 0
+    code = result if isinstance(result, int) else 0
+    if code == INTERRUPTED:  # typer turns Ctrl-C into this code without a word
+        typer.echo("Interrupted. Nothing finished is lost: the same command continues.", err=True)
+    return code
 
 
 def _unexpected(error: Exception, debug: bool) -> int:
@@ -216,12 +223,22 @@ def _unexpected(error: Exception, debug: bool) -> int:
         show()
         return int(code or 2)
     if type(error).__name__ in {"Abort", "Exit"}:
-        return 130 if type(error).__name__ == "Abort" else int(code or 0)
+        return INTERRUPTED if type(error).__name__ == "Abort" else int(code or 0)
     if debug:
         raise error
-    detail = str(error).splitlines()[0][:300] if str(error) else ""
+    if isinstance(error, OSError) and (error.filename or error.errno in _DISK_FAILED):
+        return _no_file(error)
+    detail = (str(error).strip().splitlines() or ["no reason given"])[0][:300].rstrip(".")
     typer.echo(
-        f"Error: {type(error).__name__}: {detail} This should not happen; run it again with --debug to see where.",
+        f"Error: {type(error).__name__}: {detail}. This should not happen; run it again with --debug to see where.",
         err=True,
     )
     return 4
+
+
+def _no_file(error: OSError) -> int:
+    """Say which file could not be read or written, for those places that have no better words for it."""
+    failed = error.errno in _DISK_FAILED
+    advice = "Make room and run the same command again." if failed else "Check the path and your rights there."
+    typer.echo(f"Error: {error.filename or 'A file'}: {error.strerror}. {advice}", err=True)
+    return 4 if failed else 2

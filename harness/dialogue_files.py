@@ -114,6 +114,7 @@ def _read_json(path: Path, data: bytes) -> Iterator[SourceRow]:
         at = _array_start(text, decoder)
         if at < 0:
             raise InputError(f"{path}: expected a list of dialogues, or an object that holds one.")
+        wrapped = bool(text[:at].strip())
         counted, line = 0, 1
         at = _skip(text, at + 1)
         while not text.startswith("]", at):
@@ -125,6 +126,9 @@ def _read_json(path: Path, data: bytes) -> Iterator[SourceRow]:
                 at = _skip(text, at + 1)
             elif not text.startswith("]", at):
                 raise json.JSONDecodeError("expected ',' or ']'", text, at)
+        at = _skip(text, at + 1)
+        if at < len(text) and not wrapped:  # two lists one after the other, say: the second would be lost unsaid
+            raise json.JSONDecodeError("more text after the list", text, at)
     except json.JSONDecodeError as error:
         raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg}).") from error
     except (ValueError, RecursionError) as error:

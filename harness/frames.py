@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from harness.store import LatencyRecord, MemoryRecord, RunFolder, RunManifest, Summary
+from harness.store import ComparisonRow, LatencyRecord, MemoryRecord, RunFolder, RunManifest, Summary
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def load_frames(path: str | Path) -> RunFrames:
         latencies=_latencies(folder, names),
         memory=_memory(folder, names),
         summary=_summary(summary),
-        comparisons=pd.DataFrame([row.model_dump() for row in summary.comparisons]),
+        comparisons=_frame([row.model_dump() for row in summary.comparisons], *ComparisonRow.model_fields),
     )
 
 
@@ -87,17 +88,22 @@ def _latencies(folder: RunFolder, variants: list[str]) -> pd.DataFrame:
                 row["e2e_ms"] = last / 1e6
                 row["tpot_ms"] = (last - first) / 1e6 / (len(stamps) - 1) if len(stamps) > 1 else None
             rows.append(row)
-    return pd.DataFrame(rows)
+    fields = [name for name in LatencyRecord.model_fields if name not in {"stamps_ns", "key"}]
+    return _frame(rows, "variant", *fields, "output_tokens", "ttft_ms", "e2e_ms", "tpot_ms")
 
 
 def _memory(folder: RunFolder, variants: list[str]) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {"variant": variant, **record.model_dump(exclude={"key"})}
-            for variant in variants
-            for record in folder.records(MemoryRecord, "memory", variant)
-        ]
-    )
+    rows = [
+        {"variant": variant, **record.model_dump(exclude={"key"})}
+        for variant in variants
+        for record in folder.records(MemoryRecord, "memory", variant)
+    ]
+    return _frame(rows, "variant", *(name for name in MemoryRecord.model_fields if name != "key"))
+
+
+def _frame(rows: Sequence[Mapping[str, object]], *columns: str) -> pd.DataFrame:
+    """Return rows as a frame that has its columns even where a pass was not run: a query then finds nothing."""
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(columns))
 
 
 def _summary(summary: Summary) -> pd.DataFrame:

@@ -7,16 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.artifacts import read_json
 from harness.config import ColumnMap, DialogueConfig, RunConfig
 from harness.dialogues import Dialogue, load_dialogues
 from harness.errors import InputError
-from harness.leakage import combine, find_leaks, load_fingerprints
+from harness.leakage import FILE_NAME, combine, find_leaks, load_fingerprints
 from harness.manifest import ResolvedVariants, find
 from harness.prompts import Template, load_template
 from harness.splitting import select
 from harness.store import DialogueRow
+from harness.variants import Variant
 
 PASSES_WITH_REFERENCES = {"scoring", "generation", "fidelity"}
+ADAPTER_FACTS = "finetune.json"  # what a training records beside its adapter
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ def held_out(
     Raises InputError where nothing is left to measure, or where leaks were found and the config calls them an error.
     """
     chosen = dialogue_config(config, resolved)
-    template = load_template(config.prompt)
+    template = load_template(template_name(config.prompt, beside))
     columns = chosen.columns
     loaded = load_dialogues(
         str(find(chosen.source, beside)),
@@ -86,6 +89,11 @@ def held_out(
     )
 
 
+def template_name(prompt: str, beside: Path | None) -> str:
+    """Return a template's name, or the path of a template's file as it is found from here or beside the config."""
+    return str(find(prompt, beside)) if Path(prompt).suffix else prompt
+
+
 def dialogue_config(config: RunConfig, resolved: ResolvedVariants) -> DialogueConfig:
     """Return the config's dialogues, or else the held-out part of what the variants were trained on."""
     if config.dialogues is not None:
@@ -96,10 +104,23 @@ def dialogue_config(config: RunConfig, resolved: ResolvedVariants) -> DialogueCo
     source = split.source
     if resolved.folder is not None and (resolved.folder / source).exists():
         source = str(resolved.folder / source)
-    # A column that is named must be there; one left at its default need not.
+    return DialogueConfig(
+        source=source,
+        split="test",
+        hub_split=split.hub_split,
+        salt=split.salt,
+        columns=_recorded_columns(split.columns),
+        on_invalid=split.on_invalid,
+    )
+
+
+def _recorded_columns(recorded: dict[str, str]) -> ColumnMap:
+    """Return the map that a training used. One left at its default is not named: a named column must be there."""
     defaults = ColumnMap().model_dump()
-    named = {key: column for key, column in split.columns.items() if column != defaults.get(key)}
-    return DialogueConfig(source=source, split="test", salt=split.salt, columns=ColumnMap(**named))
+    named: dict[str, str | None] = {key: column for key, column in recorded.items() if column != defaults.get(key)}
+    if set(defaults) - set(recorded) == {"input"}:
+        named["input"] = None  # it was switched off, which the record says by leaving it out
+    return ColumnMap(**named)
 
 
 def render_rows(dialogues: tuple[Dialogue, ...], template: Template, tokenizer: Any = None) -> tuple[DialogueRow, ...]:
@@ -117,11 +138,8 @@ def render_rows(dialogues: tuple[Dialogue, ...], template: Template, tokenizer: 
 
 
 def _template_warnings(name: str, digest: str, resolved: ResolvedVariants) -> list[str]:
-    trained = {
-        (variant.template, variant.template_digest)
-        for variant in resolved.variants
-        if variant.template_digest and variant.template_digest != digest
-    }
+    templates = [_trained_with(variant) for variant in resolved.variants]
+    trained = {(its_name, its_digest) for its_name, its_digest in templates if its_digest and its_digest != digest}
     manifest = resolved.manifest
     if not trained and manifest and manifest.template_digest and manifest.template_digest != digest:
         trained = {(manifest.template, manifest.template_digest)}
@@ -132,10 +150,29 @@ def _template_warnings(name: str, digest: str, resolved: ResolvedVariants) -> li
     ]
 
 
+def _trained_with(variant: Variant) -> tuple[str | None, str | None]:
+    """Return name and digest of the template a variant was trained with, or None and None where nothing says so.
+
+    An adapter that a config lists itself has it only in what ``finetune`` recorded beside it.
+    """
+    facts = Path(variant.adapter or "") / ADAPTER_FACTS
+    if variant.template_digest or variant.adapter is None or not facts.is_file():
+        return variant.template, variant.template_digest
+    recorded = read_json(facts)
+    return recorded.get("template"), recorded.get("template_digest")
+
+
+def _trained_on(resolved: ResolvedVariants) -> list[Path]:
+    """Return the files that say what the variants were trained on: those named, and those beside the adapters."""
+    beside = (Path(variant.adapter) / FILE_NAME for variant in resolved.variants if variant.adapter)
+    files = [*resolved.fingerprint_files(), *(file for file in beside if file.is_file())]
+    return list({file.resolve(): file for file in files}.values())
+
+
 def _without_leaks(
     dialogues: tuple[Dialogue, ...], chosen: DialogueConfig, resolved: ResolvedVariants, beside: Path | None
 ) -> tuple[tuple[Dialogue, ...], dict[str, Any], list[str]]:
-    files = [*resolved.fingerprint_files(), *(find(name, beside) for name in chosen.fingerprints)]
+    files = [*_trained_on(resolved), *(find(name, beside) for name in chosen.fingerprints)]
     if not files:
         counts = {"checked": False, "exact": 0, "near": 0, "dropped": 0}
         return dialogues, counts, ["Nothing says what the variants were trained on: leakage was not checked."]

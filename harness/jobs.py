@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.config import RunConfig
 from harness.errors import InputError, did_you_mean
+from harness.inputs import template_name
 from harness.overrides import apply_overrides
 from harness.passes.base import Progress
 from harness.progress import SilentProgress
@@ -76,15 +77,27 @@ def run(
         out = default_out(config)
     check_belongs(RunFolder(out), chosen)
     if chosen.finetune is not None:
+        _check_what_needs_no_variants(chosen, beside)
         make_variants(chosen, said)
     folder = measure_and_finish(chosen, out, progress=said, beside=beside)
     render(folder, said)
     return folder
 
 
+def _check_what_needs_no_variants(config: RunConfig, beside: Path | None) -> None:
+    """Raise InputError for a mistake that would otherwise be found only after minutes of training."""
+    from harness.engine.device import resolve_device
+    from harness.metrics.loading import load_metrics
+    from harness.prompts import load_template
+
+    load_metrics(config.metrics, config.metric_options)
+    load_template(template_name(config.prompt, beside))
+    resolve_device(config.device)
+
+
 def make_variants(config: RunConfig, progress: Progress) -> None:
     """Run the config's recipe; what has not changed since the last time is used again."""
-    if not isinstance(config.variants, str):
+    if not isinstance(config.variants, str) or Path(config.variants).name != "variants.json":
         raise InputError("finetune: with a recipe, 'variants' is the path of the variants.json that it writes.")
     from finetune.pipeline import run as finetune_run
 

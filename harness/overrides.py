@@ -29,7 +29,9 @@ def apply_overrides(value: dict[str, Any], overrides: Iterable[str]) -> dict[str
         *path, last = key.strip().split(".")
         place = result
         for part in path:
-            inner = place.setdefault(part, {})
+            if place.get(part) is None:  # "dialogues:" with nothing after it is an empty section
+                place[part] = {}
+            inner = place[part]
             if not isinstance(inner, dict):
                 raise InputError(f"--set {override}: '{part}' holds a value, not keys.")
             place = inner

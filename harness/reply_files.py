@@ -17,12 +17,18 @@ KEYS = ("id", "reference", "reply", "prompt")
 
 
 @dataclass(frozen=True)
-class ImportedReplies:
-    """What was read: the systems in the order given, how many dialogues they share, and how many each lacks."""
+class ReadReplies:
+    """Replies found sound: the dialogues of all systems, each system's replies in that order, how many each lacks."""
 
-    systems: tuple[str, ...]
-    dialogues: int
+    dialogues: tuple[DialogueRow, ...]
+    replies: Mapping[str, tuple[ReplyRow, ...]]
     missing: Mapping[str, int]
+
+    def write(self, out: RunFolder) -> None:
+        """Write ``dialogues.jsonl`` and each system's unscored ``replies/NAME.jsonl``."""
+        write_rows(out.dialogues_path, self.dialogues)
+        for name, rows in self.replies.items():
+            write_rows(out.replies_path(name), rows)
 
 
 @dataclass(frozen=True)
@@ -35,8 +41,8 @@ class _Line:
     columns: Mapping[str, Any]
 
 
-def import_replies(files: Mapping[str, Path | str], out: RunFolder) -> ImportedReplies:
-    """Write ``dialogues.jsonl`` and each system's unscored ``replies/NAME.jsonl``; nothing is written on an error.
+def read_replies(files: Mapping[str, Path | str]) -> ReadReplies:
+    """Read each system's file and check that all answer the same dialogues; nothing is written.
 
     ``files`` maps a system's name to its JSONL file: lines with ``id``, ``reference``, ``reply`` and perhaps
     ``prompt``; further keys are kept as columns. A ``reply`` of null, or a dialogue that another system has and this
@@ -50,12 +56,14 @@ def import_replies(files: Mapping[str, Path | str], out: RunFolder) -> ImportedR
             raise InputError(f"'{name}' cannot name a system: use letters, digits, '.', '_' and '-', at most 64.")
         systems[name] = _read(Path(path))
     dialogues = _merge(systems, {name: Path(path) for name, path in files.items()})
-    write_rows(out.dialogues_path, dialogues)
-    for name, lines in systems.items():
-        rows = [_reply(dialogue, lines.get(dialogue.id)) for dialogue in dialogues]
-        write_rows(out.replies_path(name), rows)
-    missing = {name: sum(d.id not in lines for d in dialogues) for name, lines in systems.items()}
-    return ImportedReplies(tuple(systems), len(dialogues), missing)
+    return ReadReplies(
+        dialogues=tuple(dialogues),
+        replies={
+            name: tuple(_reply(dialogue, lines.get(dialogue.id)) for dialogue in dialogues)
+            for name, lines in systems.items()
+        },
+        missing={name: sum(d.id not in lines for d in dialogues) for name, lines in systems.items()},
+    )
 
 
 def _reply(dialogue: DialogueRow, line: _Line | None) -> ReplyRow:

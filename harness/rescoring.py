@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from harness.metrics.loading import MetricSet
 from harness.metrics.registry import Item, Scores
-from harness.reply_files import ImportedReplies, import_replies
 from harness.store import (
     DialogueRow,
     FindingRow,
@@ -25,8 +24,6 @@ from harness.store import (
 
 if TYPE_CHECKING:
     from harness.passes.base import Progress
-
-__all__ = ["ImportedReplies", "import_replies", "score_replies"]
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 Accept = Callable[[str, str, Record], bool]

@@ -20,7 +20,7 @@ from harness.overrides import apply_overrides
 from harness.passes.base import Progress
 from harness.progress import SilentProgress
 from harness.provenance import now, provenance
-from harness.reply_files import import_replies
+from harness.reply_files import read_replies
 from harness.runner import compute, locked
 from harness.store import RunFolder, RunManifest
 from harness.yamlfile import validate
@@ -52,6 +52,9 @@ def score(
     if bool(replies) == (run is not None):
         raise InputError("Give either --replies NAME=FILE (once for each system) and --out DIR, or --run RUN.")
     if run is not None:
+        for option, value in (("--out", out), ("--reference", reference)):
+            if value is not None:
+                raise InputError(f"{option} goes with --replies: a saved run is scored again in place, as it was.")
         return _again(RunFolder(run), list(overrides), said)
     if out is None:
         raise InputError("--out is missing: say which folder the scores go to.")
@@ -60,12 +63,14 @@ def score(
     files = _files(replies)
     if reference is not None and reference not in files:
         raise InputError(f"--reference: no system is named '{reference}'.{did_you_mean(reference, files)}")
+    read = read_replies(files)  # before the folder is made: a bad line leaves nothing behind
     folder = RunFolder(out)
     identity = {"replies": {name: digest_file(path) for name, path in files.items()}, "reference": reference}
     _refuse_strangers(folder, identity)
     with locked(folder):
-        imported = import_replies(files, folder)
-        folder.write_manifest(_manifest(config, files, identity, reference or imported.systems[0]))
+        # The manifest first: whatever ends this early, the same command knows the folder again.
+        folder.write_manifest(_manifest(config, files, identity, reference or next(iter(files))))
+        read.write(folder)
         compute(folder, config, said)
     render(folder, said)
     return folder
@@ -100,7 +105,9 @@ def _refuse_strangers(folder: RunFolder, identity: dict[str, Any]) -> None:
     if folder.manifest_path.exists():
         if folder.read_manifest().config_digest != digest_value(identity):
             raise InputError(f"{folder.root} belongs to another run. Choose another --out, or delete it.")
-    elif folder.root.is_file() or (folder.root.is_dir() and any(folder.root.iterdir())):
+    elif folder.root.is_file():
+        raise InputError(f"{folder.root} is a file: --out takes a folder.")
+    elif folder.root.is_dir() and any(path.name != ".lock" for path in folder.root.iterdir()):
         raise InputError(f"{folder.root} is not empty and is no run folder. Choose another --out.")
 
 

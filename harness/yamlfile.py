@@ -69,10 +69,8 @@ def validate(model: type[Model], value: Any, *, source: str, lines: dict[Locatio
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        # An unknown key first: a misspelt key also makes the right one missing, and the cause is the better message.
-        problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-        problem = problems[0]
-        raise InputError(_sentence(problem, model, source, lines or {})) from error
+        problem, location = _cause([(problem, _location(problem, value)) for problem in error.errors()])
+        raise InputError(_sentence(problem, location, model, source, lines or {})) from error
 
 
 def load(model: type[Model], path: Path) -> Model:
@@ -81,8 +79,38 @@ def load(model: type[Model], path: Path) -> Model:
     return validate(model, value, source=str(path), lines=lines)
 
 
-def _sentence(problem: Any, model: type[BaseModel], source: str, lines: dict[Location, int]) -> str:
-    location: Location = tuple(problem["loc"])
+def _location(problem: Any, value: Any) -> Location:
+    """Return where the problem stands in the value: pydantic's location without the names it gives a union's members.
+
+    (``variants.tuple[Variant, ...].0.kind`` is ``variants.0.kind`` to whoever wrote the file.)
+    """
+    location: list[str | int] = []
+    for part in problem["loc"]:
+        inside = range(len(value)) if isinstance(value, list | tuple) else value if isinstance(value, dict) else ()
+        if part in inside:
+            value = value[part]
+        elif not (problem["type"] == "missing" and part == problem["loc"][-1]):
+            continue
+        location.append(part)
+    return tuple(location)
+
+
+def _cause(problems: list[tuple[Any, Location]]) -> tuple[Any, Location]:
+    """Return the problem to speak of, and where it is.
+
+    An unknown key first: a misspelt key also makes the right one missing, and the cause is the better message. Then
+    the first that has none within it: a list with a mistake in it is also "no text" to a union of both.
+    """
+    unknown = [found for found in problems if found[0]["type"] == "extra_forbidden"]
+    innermost = [
+        (problem, at)
+        for problem, at in problems
+        if not any(len(other) > len(at) and other[: len(at)] == at for _, other in problems)
+    ]
+    return (unknown or innermost)[0]
+
+
+def _sentence(problem: Any, location: Location, model: type[BaseModel], source: str, lines: dict[Location, int]) -> str:
     line = next((lines[location[:end]] for end in range(len(location), 0, -1) if location[:end] in lines), None)
     where = f"{source}, line {line}" if line else source
     key = ".".join(str(part) for part in location)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import struct
 import subprocess
@@ -13,6 +14,8 @@ import pytest
 import yaml
 
 from harness.cli import main
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "run"
 
 
 @pytest.fixture
@@ -150,6 +153,63 @@ def test_report_of_a_folder_that_is_no_run(capsys: Any, tmp_path: Path) -> None:
 def test_compare_needs_two_runs(capsys: Any, tmp_path: Path) -> None:
     assert main(["compare", str(tmp_path)]) == 2
     assert "two run folders" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("metrics=[rogue]", "Did you mean 'rouge'"),
+        ("prompt=know-medcal", "Did you mean 'know-medical'"),
+        ("device=cuda:99", "device: cuda:99 was asked for"),
+        ("variants=runs/mine/base.json", "'variants' is the path of the variants.json that it writes"),
+    ],
+)
+def test_a_mistake_is_found_before_minutes_of_training(
+    capsys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, override: str, said: str
+) -> None:
+    def trained(*_: object, **__: object) -> None:
+        raise AssertionError("training began")
+
+    monkeypatch.setattr("finetune.pipeline.run", trained)
+    assert said in refused(capsys, tmp_path / "run", "quickstart", "--set", override)
+
+
+def test_an_interruption_is_said_with_what_to_do(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harness.jobs.run", interrupted)
+    assert main(["run"]) == 130
+    assert "Interrupted. Nothing finished is lost: the same command continues." in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_written_there_names_the_path(capsys: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["report", str(GOLDEN), "--out", str(tmp_path / "file" / "report.html")]) == 2
+    said = capsys.readouterr().err
+    assert str(tmp_path / "file") in said
+    assert "Check the path" in said
+    assert "should not happen" not in said
+
+
+def test_a_full_disk_is_an_incomplete_run_and_no_wrong_usage(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("harness.jobs.run", full)
+    assert main(["run"]) == 4
+    assert "No space left on device. Make room" in capsys.readouterr().err
+
+
+def test_a_bug_says_how_to_see_more(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ValueError("odd.")
+
+    monkeypatch.setattr("harness.jobs.run", broken)
+    assert main(["run"]) == 4
+    assert capsys.readouterr().err == (
+        "Error: ValueError: odd. This should not happen; run it again with --debug to see where.\n"
+    )
 
 
 @pytest.mark.parametrize("command", [["--help"], ["metrics"], ["gate", "--help"], ["doctor", "--help"]])

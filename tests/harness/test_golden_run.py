@@ -13,7 +13,7 @@ from harness import integrity
 from harness.cli import main
 from harness.metrics.loading import all_specs, load_metrics
 from harness.rescoring import score_replies
-from harness.store import RunFolder, Summary
+from harness.store import RunFolder, Summary, write_model
 from harness.summarize import summarize
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "run"
@@ -53,6 +53,19 @@ def test_frames_read_it(run: RunFolder) -> None:
     frames = harness.load_run(run.root)
     assert len(frames.replies) == 4 * 12
     assert set(frames.scores["metric"]) >= {"quality.rouge_l", "quality.nll"}
+
+
+def test_frames_of_what_was_not_measured_have_the_columns_of_what_was(run: RunFolder) -> None:
+    whole = harness.load_run(run.root)
+    shutil.rmtree(run.root / "records")
+    write_model(run.summary_path, run.read_summary().model_copy(update={"comparisons": ()}))
+    bare = harness.load_run(run.root)
+    for name in ("latencies", "memory", "comparisons"):
+        columns = list(getattr(bare, name).columns)
+        assert getattr(bare, name).empty
+        assert columns
+        # The whole one may have more: whatever a record says beyond its schema.
+        assert [column for column in getattr(whole, name).columns if column in columns] == columns
 
 
 def test_page_and_gate_take_it(run: RunFolder, tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from harness.config import DialogueConfig, RunConfig
+import finetune.folders
+from harness.config import ColumnMap, DialogueConfig, RunConfig
 from harness.dialogues import load_dialogues
 from harness.errors import InputError
-from harness.inputs import held_out
+from harness.inputs import ADAPTER_FACTS, dialogue_config, held_out
 from harness.leakage import FILE_NAME, fingerprint
 from harness.manifest import ResolvedVariants
 from harness.splitting import select
@@ -88,6 +89,14 @@ def test_prompt_is_rendered_and_reference_kept(data: Path) -> None:
     assert row.reference == rows()[7]["output"]
 
 
+def test_a_template_is_found_beside_the_config(tmp_path: Path, data: Path) -> None:
+    folder = tmp_path / "configs"
+    folder.mkdir()
+    (folder / "mine.jinja").write_text("Q: {{ condition }}\nA: ", encoding="utf-8")
+    found = held_out(config(data, prompt="mine.jinja"), plain(), no_tokenizer, folder)
+    assert found.rows[0].prompt.startswith("Q: What helps")
+
+
 def test_trained_dialogues_are_dropped_and_counted(tmp_path: Path, data: Path) -> None:
     before = held_out(config(data), plain(), no_tokenizer).rows
     found = held_out(config(data), trained(tmp_path, data, 4), no_tokenizer)
@@ -124,12 +133,52 @@ def test_another_template_than_the_trained_one_is_said_loudly(data: Path) -> Non
     assert any("trained with the prompt 'know-medical-verbatim'" in warning for warning in found.warnings)
 
 
+@pytest.fixture
+def listed(tmp_path: Path) -> ResolvedVariants:
+    """Variants as a config lists them: all that is known of the training lies beside the adapter."""
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    return ResolvedVariants((BASE, Variant(name="a", kind="adapter", model="m", adapter=str(adapter))), None, None)
+
+
+def test_what_lies_beside_a_listed_adapter_says_what_it_was_trained_on(listed: ResolvedVariants, data: Path) -> None:
+    dialogues = select(load_dialogues(data).dialogues, "test", SALT)
+    fingerprint(dialogues[:4]).save(Path(str(listed.variants[1].adapter)) / FILE_NAME)
+    found = held_out(config(data), listed, no_tokenizer)
+    assert found.counts["leakage"] == {"checked": True, "exact": 4, "near": 0, "dropped": 4}
+
+
+def test_what_lies_beside_a_listed_adapter_says_which_template_it_was_trained_with(
+    listed: ResolvedVariants, data: Path
+) -> None:
+    facts = {"template": "know-medical-verbatim", "template_digest": "0" * 64}
+    (Path(str(listed.variants[1].adapter)) / ADAPTER_FACTS).write_text(json.dumps(facts), encoding="utf-8")
+    found = held_out(config(data), listed, no_tokenizer)
+    assert any("trained with the prompt 'know-medical-verbatim'" in warning for warning in found.warnings)
+
+
+def test_the_record_beside_an_adapter_has_the_name_that_the_training_gives_it() -> None:
+    assert ADAPTER_FACTS == finetune.folders.ADAPTER_FACTS
+
+
 def test_without_dialogues_in_the_config_the_training_s_held_out_part_is_taken(tmp_path: Path, data: Path) -> None:
     split = SplitFacts(source="data.jsonl", source_digest="x", salt=SALT)
     manifest = VariantsManifest(schema=1, variants=(BASE,), split=split)
     resolved = ResolvedVariants((BASE,), manifest, tmp_path)
     found = held_out(RunConfig(variants=(BASE,)), resolved, no_tokenizer)
     assert found.rows == held_out(config(data), plain(), no_tokenizer).rows
+
+
+def test_the_training_s_held_out_part_is_read_as_the_training_read_it(tmp_path: Path) -> None:
+    columns = {key: name for key, name in ColumnMap(prompt="question").model_dump().items() if key != "input"}
+    split = SplitFacts(
+        source="o/n", source_digest="x", salt="s", columns=columns, hub_split="validation", on_invalid="skip"
+    )
+    manifest = VariantsManifest(schema=1, variants=(BASE,), split=split)
+    chosen = dialogue_config(RunConfig(variants=(BASE,)), ResolvedVariants((BASE,), manifest, tmp_path))
+    assert (chosen.source, chosen.salt, chosen.hub_split, chosen.on_invalid) == ("o/n", "s", "validation", "skip")
+    assert (chosen.columns.prompt, chosen.columns.input) == ("question", None)
+    assert chosen.columns.model_fields_set == {"prompt", "input"}
 
 
 def test_timing_alone_needs_no_references(tmp_path: Path) -> None:

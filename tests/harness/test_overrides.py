@@ -33,3 +33,7 @@ def test_override_without_key_and_value_is_refused(override: str) -> None:
 def test_path_through_a_plain_value_is_refused() -> None:
     with pytest.raises(InputError, match="'limit' holds a value"):
         apply_overrides({"limit": 3}, ["limit.x=1"])
+
+
+def test_a_section_left_empty_can_be_filled() -> None:
+    assert apply_overrides({"dialogues": None}, ["dialogues.source=x.jsonl"]) == {"dialogues": {"source": "x.jsonl"}}

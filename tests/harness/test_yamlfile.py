@@ -35,6 +35,25 @@ def test_wrong_value_names_key_and_value(tmp_path: Path) -> None:
         load(RunConfig, path)
 
 
+VARIANT = "variants:\n  - {name: base, kind: base, model: m}\n"
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("{name: a, kind: bas, model: m}", "line 3: variants.1.kind: input should be 'base', 'adapter' or 'merged'"),
+        ("{name: a, knd: base, model: m}", r"line 3: unknown key 'variants.1.knd'. Did you mean 'kind'\?"),
+        ("{kind: base, model: m}", "line 3: key 'variants.1.name' is missing"),
+        ("{name: a, kind: adapter, model: m}", "line 3: variants.1: variant 'a' is an adapter but names no 'adapter'"),
+    ],
+)
+def test_a_mistake_in_a_listed_variant_is_named_and_not_that_a_list_is_no_text(
+    entry: str, said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=said):
+        load(RunConfig, write(tmp_path, f"{VARIANT}  - {entry}\n"))
+
+
 def test_key_given_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="line 3: key 'variants' is given twice"):
         read_yaml(write(tmp_path, "variants: a\nseed: 1\nvariants: b\n"))

@@ -10,7 +10,8 @@ import pytest
 
 from harness.errors import InputError
 from harness.metrics.loading import MetricSet, load_metrics
-from harness.rescoring import import_replies, score_replies
+from harness.reply_files import read_replies
+from harness.rescoring import score_replies
 from harness.store import (
     DialogueRow,
     GenerationRecord,
@@ -110,11 +111,12 @@ def test_replies_made_elsewhere_become_a_run_folder_that_can_be_scored(tmp_path:
     first = write_lines(tmp_path / "1.jsonl", [line("x", prompt="I cough", source="nih", model="m1"), line("y")])
     second = write_lines(tmp_path / "2.jsonl", [line("y", None), line("x", "Drink \ud800.", source="nih", model="m2")])
     folder = RunFolder(tmp_path / "out")
-    imported = import_replies({"one": first, "two": second}, folder)
-    assert (imported.systems, imported.dialogues, imported.missing) == (("one", "two"), 2, {"one": 0, "two": 0})
+    read = read_replies({"one": first, "two": second})
+    assert (list(read.replies), len(read.dialogues), read.missing) == (["one", "two"], 2, {"one": 0, "two": 0})
+    read.write(folder)
     dialogues = folder.dialogues()
     assert [(d.id, d.prompt, d.columns) for d in dialogues] == [("x", "I cough", {"source": "nih"}), ("y", "", {})]
-    rows = score_replies(folder, metrics, variants=imported.systems)
+    rows = score_replies(folder, metrics, variants=list(read.replies))
     assert rows["two"][0].reply == "Drink \ud800."
     assert rows["two"][1].error == "the reply is null"
     assert folder.replies("one")[0].scores["quality.rouge_1"] == pytest.approx(0.5)
@@ -127,7 +129,9 @@ def test_a_dialogue_that_one_system_lacks_counts_as_not_answered(tmp_path: Path)
         "two": write_lines(tmp_path / "2.jsonl", [line("y"), line("z")]),
     }
     folder = RunFolder(tmp_path / "out")
-    assert import_replies(files, folder).missing == {"one": 1, "two": 1}
+    read = read_replies(files)
+    assert read.missing == {"one": 1, "two": 1}
+    read.write(folder)
     assert folder.replies("one")[2] == ReplyRow(id="z", error="no reply in the file")
 
 
@@ -146,13 +150,11 @@ def test_a_dialogue_that_one_system_lacks_counts_as_not_answered(tmp_path: Path)
         (["\n"], "holds no replies"),
     ],
 )
-def test_an_unusable_line_is_named_and_nothing_is_written(tmp_path: Path, lines: list[Any], message: str) -> None:
+def test_an_unusable_line_is_named(tmp_path: Path, lines: list[Any], message: str) -> None:
     path = write_lines(tmp_path / "replies.jsonl", lines)
-    folder = RunFolder(tmp_path / "out")
     with pytest.raises(InputError, match=message) as caught:
-        import_replies({"one": path}, folder)
+        read_replies({"one": path})
     assert str(path) in str(caught.value)
-    assert not folder.root.exists()
 
 
 def test_systems_with_different_references_are_refused(tmp_path: Path) -> None:
@@ -161,16 +163,16 @@ def test_systems_with_different_references_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"2\.jsonl, line 1: the reference of 'y' differs from that in .*1\.jsonl, line 2"
     ):
-        import_replies({"one": first, "two": second}, RunFolder(tmp_path / "out"))
+        read_replies({"one": first, "two": second})
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "dot."])
 def test_a_system_s_name_is_also_a_file_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match="cannot name a system"):
-        import_replies({name: write_lines(tmp_path / "1.jsonl", [line()])}, RunFolder(tmp_path / "out"))
+        read_replies({name: write_lines(tmp_path / "1.jsonl", [line()])})
 
 
 def test_bytes_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
     (tmp_path / "1.jsonl").write_bytes(b'{"id": "1", "reference": "\xff", "reply": ""}\n')
     with pytest.raises(InputError, match="line 1: not UTF-8"):
-        import_replies({"one": tmp_path / "1.jsonl"}, RunFolder(tmp_path / "out"))
+        read_replies({"one": tmp_path / "1.jsonl"})

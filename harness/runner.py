@@ -207,8 +207,13 @@ def check_belongs(folder: RunFolder, config: RunConfig) -> None:
             raise InputError(
                 f"{root} belongs to a run with another config. Choose another --out, or delete that folder."
             )
-    elif root.is_dir() and any(path.name != ".lock" for path in root.iterdir()):
+    elif root.is_dir() and any(not _is_ours(path.name) for path in root.iterdir()):
         raise InputError(f"{root} is not empty and is no run folder. Choose another --out.")
+
+
+def _is_ours(name: str) -> bool:
+    """What a run killed before its first ``run.json`` was in place may have left."""
+    return name == ".lock" or name.startswith(".run.json.")
 
 
 @contextmanager

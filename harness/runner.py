@@ -25,7 +25,7 @@ from harness.passes.base import FIXED_WORKLOAD, PassContext, Progress
 from harness.progress import SilentProgress
 from harness.provenance import hardware, now, provenance
 from harness.store import RunFolder, RunManifest, prune_records, write_json, write_model, write_rows
-from harness.variant_files import local_variants, stated_dtype, weights_digests
+from harness.variant_files import local_variants, settings_digests, stated_dtype, weights_digests
 from harness.variants import Variant
 
 
@@ -66,6 +66,7 @@ def run(
 
 def prepare(config: RunConfig, progress: Progress, beside: Path | None = None) -> Prepared:
     """Check every input without writing anything: variants and their files, dialogues, template, metrics."""
+    from harness.engine.device import resolve_device
     from harness.metrics.loading import load_metrics
 
     resolved = local_variants(resolve_variants(config, beside))
@@ -82,8 +83,10 @@ def prepare(config: RunConfig, progress: Progress, beside: Path | None = None) -
     for warning in dialogues.warnings:
         progress.note(f"Warning: {warning}")
     weights = weights_digests(resolved.variants)
-    machine = digest_value(hardware())
-    key = record_key(config, resolved.variants, weights, dialogues.template_digest, machine)
+    beside_them = settings_digests(resolved.variants)
+    files = {name: digest_value([weights[name], beside_them[name]]) for name in weights}
+    machine, device = digest_value(hardware()), resolve_device(config.device)
+    key = record_key(config, resolved.variants, files, dialogues.template_digest, machine, device)
     return Prepared(config, resolved, dialogues, reference, weights, key)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -100,10 +100,8 @@ def measure(folder: RunFolder, prepared: Prepared, progress: Progress) -> None:
     device = resolve_device(config.device)
     folder.root.mkdir(parents=True, exist_ok=True)
     manifest = _first_manifest(prepared, device)
-    events = _earlier_events(folder, manifest)
-    facts: dict[str, Any] = {}
-    manifest = _with(manifest, events, facts)
-    folder.write_manifest(manifest)
+    notes = Notes(folder, manifest, _earlier_events(folder, manifest))
+    notes.write()
     write_rows(folder.dialogues_path, prepared.dialogues.rows)
     _prune(folder, prepared)
     _set_threads(config.threads)
@@ -111,8 +109,8 @@ def measure(folder: RunFolder, prepared: Prepared, progress: Progress) -> None:
     try:
         progress.note("Checking the variants before the long work.")
         sanity = check_variants(prepared.variants, pool, allow_base_mismatch=config.allow_base_mismatch)
-        manifest = manifest.model_copy(update={"sanity": sanity})
-        folder.write_manifest(manifest)
+        notes.manifest = manifest.model_copy(update={"sanity": sanity})
+        notes.write()
         context = PassContext(
             folder=folder,
             config=config,
@@ -121,16 +119,14 @@ def measure(folder: RunFolder, prepared: Prepared, progress: Progress) -> None:
             pool=pool,
             progress=progress,
             key=prepared.key,
-            event=lambda kind, detail: events.append({"kind": kind, **detail}),
-            fact=facts.__setitem__,
+            event=notes.event,
+            fact=notes.facts.__setitem__,
         )
         for name in config.passes:
             importlib.import_module(f"harness.passes.{name}").run(context)
-            manifest = _with(manifest, events, facts)
-            folder.write_manifest(manifest)
+            notes.write()
     except HarnessError as error:
-        failed = _with(manifest, events, facts)
-        folder.write_manifest(failed.model_copy(update={"state": "failed", "error": str(error)}))
+        notes.write(state="failed", error=str(error))
         raise
     finally:
         pool.close()
@@ -144,9 +140,26 @@ def _earlier_events(folder: RunFolder, manifest: RunManifest) -> list[dict[str, 
     return list(before.events) if before.digests.get("inputs") == manifest.digests["inputs"] else []
 
 
-def _with(manifest: RunManifest, events: list[dict[str, Any]], facts: dict[str, Any]) -> RunManifest:
-    """Return the manifest with what the passes noted so far, so that a later kill loses none of it."""
-    return manifest.model_copy(update={"events": tuple(events), "provenance": {**manifest.provenance, **facts}})
+@dataclass
+class Notes:
+    """What the passes note beside their records. An event is on disk at once, so that a kill loses none."""
+
+    folder: RunFolder
+    manifest: RunManifest
+    events: list[dict[str, Any]]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def event(self, kind: str, detail: dict[str, Any]) -> None:
+        """Note an event; one that a run noted before it was interrupted is not noted again."""
+        noted = {"kind": kind, **detail}
+        if noted not in self.events:
+            self.events.append(noted)
+            self.write()
+
+    def write(self, **changes: Any) -> None:
+        """Write ``run.json`` with everything noted so far."""
+        noted = {"events": tuple(self.events), "provenance": {**self.manifest.provenance, **self.facts}}
+        self.folder.write_manifest(self.manifest.model_copy(update={**noted, **changes}))
 
 
 class Computed(Protocol):

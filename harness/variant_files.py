@@ -10,7 +10,6 @@ from harness.digests import digest_adapter_folder, digest_file, digest_model_fol
 from harness.manifest import ResolvedVariants
 from harness.variants import Variant
 
-
 SETTINGS = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
     "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",

@@ -1,4 +1,6 @@
-"""Time and host memory against the number of dialogues; each size in a fresh process.
+"""Time and host memory of the quality pass against the number of dialogues; each size in a fresh process.
+
+The line is straight where the slopes from size to size are alike. Memory is the process's peak when the pass ended.
 
 python -m benchmarks.growth --model MODEL --out benchmarks/results/growth_cpu.json
 """
@@ -9,6 +11,7 @@ import argparse
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +33,23 @@ def main() -> None:
     for size in arguments.sizes:
         command = [sys.executable, "-m", "benchmarks.growth", "--model", str(arguments.model), "--one", str(size)]
         command += ["--max-new-tokens", str(arguments.max_new_tokens)]
-        made = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        result["sizes"].append(json.loads(made.splitlines()[-1]))
-        first, last = result["sizes"][0], result["sizes"][-1]
-        if last is not first:
-            more = last["dialogues"] - first["dialogues"]
-            result["seconds_per_dialogue"] = (last["seconds"] - first["seconds"]) / more
-            result["rss_bytes_per_dialogue"] = (last["peak_rss_mib"] - first["peak_rss_mib"]) * 2**20 / more
+        made = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        sizes = [*result["sizes"], json.loads(made.splitlines()[-1])]
+        result["sizes"] = sizes
+        if len(sizes) > 1:
+            result["seconds_per_dialogue"] = _slope(sizes[0], sizes[-1], "seconds")
+            result["seconds_per_dialogue_from_size_to_size"] = [_slope(a, b, "seconds") for a, b in pairwise(sizes)]
+            result["rss_bytes_per_dialogue"] = _slope(sizes[0], sizes[-1], "peak_rss_mib") * 2**20
         write_result(arguments.out, result)
-        print(json.dumps(last), flush=True)
+        print(json.dumps(sizes[-1]), flush=True)
+
+
+def _slope(one: dict[str, Any], other: dict[str, Any], what: str) -> float:
+    return float((other[what] - one[what]) / (other["dialogues"] - one["dialogues"]))
 
 
 def _measure(model: Path, count: int, max_new_tokens: int) -> dict[str, Any]:
     import random
-    import resource
 
     from benchmarks.peers.jobs import Job, by_harness, quiet_libraries
     from harness.store import DialogueRow
@@ -60,8 +66,7 @@ def _measure(model: Path, count: int, max_new_tokens: int) -> dict[str, Any]:
     rows = tuple(DialogueRow(id=str(i), prompt=text() + "\n", reference=text()) for i in range(count))
     variant = Variant(name="base", kind="base", model=str(model), dtype="float32")
     done = by_harness(Job((variant,), rows, max_new_tokens, "cpu"))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"dialogues": count, "seconds": done.seconds, "parts": done.parts, "peak_rss_mib": peak}
+    return {"dialogues": count, "seconds": done.seconds, "parts": done.parts, "peak_rss_mib": done.peak_rss_mib}
 
 
 if __name__ == "__main__":

@@ -28,11 +28,12 @@ def record_key(
     weights: Mapping[str, str],
     template_digest: str,
     machine: str,
+    device: str,
 ) -> Key:
     """Return the function that names the record of (pass, variant, dialogue).
 
-    ``weights`` maps each variant's name to the digest of its weights and adapter. Timings and memory depend on the
-    ``machine`` too; replies and likelihoods only on the kind of device.
+    ``weights`` maps each variant's name to the digest of all files its results depend on. Timings and memory depend on
+    the ``machine`` too; replies and likelihoods only on the kind of ``device``, the one in use and not ``auto``.
     """
     settings: dict[str, Any] = {
         "scoring": {"too_long": config.dialogues.too_long if config.dialogues else None},
@@ -58,7 +59,7 @@ def record_key(
                 variant.quantization,
                 variant.dtype,
                 template_digest,
-                config.device.split(":")[0],
+                device.partition(":")[0],
                 settings[name],
             ]
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,7 +25,7 @@ from harness.passes.base import FIXED_WORKLOAD, PassContext, Progress
 from harness.progress import SilentProgress
 from harness.provenance import hardware, now, provenance
 from harness.store import RunFolder, RunManifest, prune_records, write_json, write_model, write_rows
-from harness.variant_files import local_variants, stated_dtype, weights_digests
+from harness.variant_files import local_variants, settings_digests, stated_dtype, weights_digests
 from harness.variants import Variant
 
 
@@ -66,6 +66,7 @@ def run(
 
 def prepare(config: RunConfig, progress: Progress, beside: Path | None = None) -> Prepared:
     """Check every input without writing anything: variants and their files, dialogues, template, metrics."""
+    from harness.engine.device import resolve_device
     from harness.metrics.loading import load_metrics
 
     resolved = local_variants(resolve_variants(config, beside))
@@ -82,8 +83,10 @@ def prepare(config: RunConfig, progress: Progress, beside: Path | None = None) -
     for warning in dialogues.warnings:
         progress.note(f"Warning: {warning}")
     weights = weights_digests(resolved.variants)
-    machine = digest_value(hardware())
-    key = record_key(config, resolved.variants, weights, dialogues.template_digest, machine)
+    beside_them = settings_digests(resolved.variants)
+    files = {name: digest_value([weights[name], beside_them[name]]) for name in weights}
+    machine, device = digest_value(hardware()), resolve_device(config.device)
+    key = record_key(config, resolved.variants, files, dialogues.template_digest, machine, device)
     return Prepared(config, resolved, dialogues, reference, weights, key)
 
 
@@ -97,10 +100,8 @@ def measure(folder: RunFolder, prepared: Prepared, progress: Progress) -> None:
     device = resolve_device(config.device)
     folder.root.mkdir(parents=True, exist_ok=True)
     manifest = _first_manifest(prepared, device)
-    events = _earlier_events(folder, manifest)
-    facts: dict[str, Any] = {}
-    manifest = _with(manifest, events, facts)
-    folder.write_manifest(manifest)
+    notes = Notes(folder, manifest, _earlier_events(folder, manifest))
+    notes.write()
     write_rows(folder.dialogues_path, prepared.dialogues.rows)
     _prune(folder, prepared)
     _set_threads(config.threads)
@@ -108,8 +109,8 @@ def measure(folder: RunFolder, prepared: Prepared, progress: Progress) -> None:
     try:
         progress.note("Checking the variants before the long work.")
         sanity = check_variants(prepared.variants, pool, allow_base_mismatch=config.allow_base_mismatch)
-        manifest = manifest.model_copy(update={"sanity": sanity})
-        folder.write_manifest(manifest)
+        notes.manifest = manifest.model_copy(update={"sanity": sanity})
+        notes.write()
         context = PassContext(
             folder=folder,
             config=config,
@@ -118,16 +119,14 @@ def measure(folder: RunFolder, prepared: Prepared, progress: Progress) -> None:
             pool=pool,
             progress=progress,
             key=prepared.key,
-            event=lambda kind, detail: events.append({"kind": kind, **detail}),
-            fact=facts.__setitem__,
+            event=notes.event,
+            fact=notes.facts.__setitem__,
         )
         for name in config.passes:
             importlib.import_module(f"harness.passes.{name}").run(context)
-            manifest = _with(manifest, events, facts)
-            folder.write_manifest(manifest)
+            notes.write()
     except HarnessError as error:
-        failed = _with(manifest, events, facts)
-        folder.write_manifest(failed.model_copy(update={"state": "failed", "error": str(error)}))
+        notes.write(state="failed", error=str(error))
         raise
     finally:
         pool.close()
@@ -141,9 +140,26 @@ def _earlier_events(folder: RunFolder, manifest: RunManifest) -> list[dict[str, 
     return list(before.events) if before.digests.get("inputs") == manifest.digests["inputs"] else []
 
 
-def _with(manifest: RunManifest, events: list[dict[str, Any]], facts: dict[str, Any]) -> RunManifest:
-    """Return the manifest with what the passes noted so far, so that a later kill loses none of it."""
-    return manifest.model_copy(update={"events": tuple(events), "provenance": {**manifest.provenance, **facts}})
+@dataclass
+class Notes:
+    """What the passes note beside their records. An event is on disk at once, so that a kill loses none."""
+
+    folder: RunFolder
+    manifest: RunManifest
+    events: list[dict[str, Any]]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def event(self, kind: str, detail: dict[str, Any]) -> None:
+        """Note an event; one that a run noted before it was interrupted is not noted again."""
+        noted = {"kind": kind, **detail}
+        if noted not in self.events:
+            self.events.append(noted)
+            self.write()
+
+    def write(self, **changes: Any) -> None:
+        """Write ``run.json`` with everything noted so far."""
+        noted = {"events": tuple(self.events), "provenance": {**self.manifest.provenance, **self.facts}}
+        self.folder.write_manifest(self.manifest.model_copy(update={**noted, **changes}))
 
 
 class Computed(Protocol):
@@ -207,8 +223,13 @@ def check_belongs(folder: RunFolder, config: RunConfig) -> None:
             raise InputError(
                 f"{root} belongs to a run with another config. Choose another --out, or delete that folder."
             )
-    elif root.is_dir() and any(path.name != ".lock" for path in root.iterdir()):
+    elif root.is_dir() and any(not _is_ours(path.name) for path in root.iterdir()):
         raise InputError(f"{root} is not empty and is no run folder. Choose another --out.")
+
+
+def _is_ours(name: str) -> bool:
+    """What a run killed before its first ``run.json`` was in place may have left."""
+    return name == ".lock" or name.startswith(".run.json.")
 
 
 @contextmanager

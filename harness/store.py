@@ -14,6 +14,7 @@ No torch here: everything downstream of the records runs on a machine without it
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -368,8 +369,10 @@ class RecordWriter:
     def __enter__(self) -> RecordWriter:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # What a full disk refused is tried again on closing; that error may not hide the one that says what to do.
+        with contextlib.suppress(OSError) if kind else contextlib.nullcontext():
+            self.close()
 
 
 def repair_tail(path: Path) -> int:

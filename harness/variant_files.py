@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from harness.artifacts import ADAPTER_FACTS, check_adapter_folder, check_model_folder, read_json, resolve_model
-from harness.digests import digest_adapter_folder, digest_model_folder, digest_value
+from harness.digests import digest_adapter_folder, digest_file, digest_model_folder, digest_value
 from harness.manifest import ResolvedVariants
 from harness.merge_report import read_merge_report
 from harness.variants import Variant
+
+SETTINGS = (
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
+    "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
+)  # fmt: skip
 
 
 def local_variants(resolved: ResolvedVariants) -> ResolvedVariants:
@@ -30,6 +35,22 @@ def weights_digests(variants: tuple[Variant, ...]) -> dict[str, str]:
     return {
         variant.name: digest_value([models[variant.model], adapters.get(variant.adapter or "")]) for variant in variants
     }
+
+
+def settings_digests(variants: tuple[Variant, ...]) -> dict[str, str]:
+    """Return for each variant's name the digest of the files beside its weights that change its replies.
+
+    They say how the weights are computed with, what text becomes which tokens, and which tokens end a reply.
+    """
+    folders = {
+        model: digest_value([[name, digest_file(Path(model) / name)] for name in SETTINGS if _has(model, name)])
+        for model in {variant.model for variant in variants}
+    }
+    return {variant.name: folders[variant.model] for variant in variants}
+
+
+def _has(folder: str, name: str) -> bool:
+    return (Path(folder) / name).is_file()
 
 
 def stated_dtype(variant: Variant) -> str:

@@ -1,14 +1,19 @@
 """One quality job, done by this harness and by lm-evaluation-harness: every variant scores and replies to every
-dialogue. The clock runs from nothing loaded to the last number, captures and all; imports are outside it."""
+dialogue. The clock runs from nothing loaded to the last number, captures and all.
+
+Outside it, for both: imports, and what their command lines do before and after (digests and checks of the weights here,
+metrics and tables in both)."""
 
 from __future__ import annotations
 
 import gc
 import hashlib
 import os
+import resource
 import tempfile
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -40,6 +45,7 @@ class Done:
     nll: dict[str, dict[str, float]] = field(default_factory=dict)
     reply: dict[str, dict[str, str]] = field(default_factory=dict)
     reply_lengths: list[int] = field(default_factory=list)
+    peak_rss_mib: float = 0.0  # of the whole process so far, when the clock stopped
     events: list[Any] = field(default_factory=list)
 
     def summary(self) -> dict[str, Any]:
@@ -59,7 +65,10 @@ class Silent:
 
 
 def by_harness(job: Job) -> Done:
-    """Run the scoring and generation passes, as ``harness run`` does."""
+    """Run the scoring and generation passes, as ``harness run`` does.
+
+    Raises RuntimeError where a dialogue was not finished: a job done in part has no time that compares.
+    """
     done = Done()
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
@@ -81,12 +90,17 @@ def by_harness(job: Job) -> Done:
             run(context)
             done.parts[name] = {"seconds": time.perf_counter() - before}
         done.seconds = time.perf_counter() - started
+        done.peak_rss_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         for variant in job.variants:
             scored = context.folder.records(ScoringRecord, "scoring", variant.name)
             replied = context.folder.records(GenerationRecord, "generation", variant.name)
-            done.nll[variant.name] = {record.id: record.nll or 0.0 for record in scored}
-            done.reply[variant.name] = {record.id: record.reply or "" for record in replied}
+            done.nll[variant.name] = {record.id: record.nll for record in scored if record.nll is not None}
+            done.reply[variant.name] = {record.id: record.reply for record in replied if record.reply is not None}
             done.reply_lengths += [record.reply_tokens or 0 for record in replied]
+            for what, found in (("scored", done.nll), ("replied to", done.reply)):
+                if len(found[variant.name]) != len(job.dialogues):
+                    got = f"{len(found[variant.name])} of {len(job.dialogues)}"
+                    raise RuntimeError(f"{variant.name}: only {got} dialogues were {what}; events: {done.events}")
         pool.close()
     release(job.device)
     return done
@@ -126,6 +140,16 @@ def by_lm_eval(job: Job, batch: int, *, deadline: float | None = None) -> Done:
         del model
         release(job.device)
     return done
+
+
+def seconds_by_batch(job: Job, batches: Iterable[int]) -> Iterator[dict[int, float]]:
+    """Yield, after each, how long lm-eval works on the first variant at each batch size so far, loading apart."""
+    first = replace(job, variants=job.variants[:1])
+    seconds: dict[int, float] = {}
+    for batch in batches:
+        parts = by_lm_eval(first, batch).parts[job.variants[0].name]
+        seconds[batch] = parts["scoring"] + parts["generation"]
+        yield seconds
 
 
 def release(device: str) -> None:

@@ -1,9 +1,9 @@
-"""This harness and lm-evaluation-harness on a CPU: 64 held-out dialogues, three variants, fp32, in turns.
+"""This harness and lm-evaluation-harness on a CPU: 64 MedQuAD dialogues, three variants, fp32, in turns.
 
     python -m benchmarks.peers.lm_eval_cpu --model MODEL --data MEDQUAD.jsonl --out benchmarks/results/lm_eval_cpu.json
 
-The adapter is random and small (nothing is trained here): what is compared is time, and that both tools give the same
-numbers for the same strings.
+lm-eval's best batch size is found first, on the base. The adapter is random and small (nothing is trained here): what
+is compared is time, and that both tools give the same numbers for the same strings.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.jobs import Done, Job, agreement, by_harness, by_lm_eval, quiet_libraries
+from benchmarks.peers.jobs import Done, Job, agreement, by_harness, by_lm_eval, quiet_libraries, seconds_by_batch
 from benchmarks.peers.machine import provenance, write_result
 from harness.store import DialogueRow
 from harness.variants import Variant
@@ -35,16 +35,21 @@ def main() -> None:
             "dialogues": len(job.dialogues),
             "variants": [variant.name for variant in job.variants],
             "max_new_tokens": job.max_new_tokens,
-            "lm_eval_batch": arguments.batch,
             "provenance": provenance("cpu"),
             "harness": [],
             "lm_eval": [],
         }
+        seconds: dict[int, float] = {}
+        for seconds in seconds_by_batch(job, arguments.batches):
+            result["lm_eval_probe"] = seconds
+            write_result(arguments.out, result)
+        best = min(seconds, key=lambda batch: seconds[batch])
+        result["lm_eval_batch"] = best
         ours, theirs = Done(), Done()
         for _ in range(arguments.repeats):
             ours = by_harness(job)
             result["harness"].append(ours.summary())
-            theirs = by_lm_eval(job, arguments.batch)
+            theirs = by_lm_eval(job, best)
             result["lm_eval"].append(theirs.summary())
             write_result(arguments.out, result)
     medians = {tool: statistics.median(run["seconds"] for run in result[tool]) for tool in ("harness", "lm_eval")}
@@ -62,7 +67,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/lm_eval_cpu.json"))
     parser.add_argument("--dialogues", type=int, default=64)
     parser.add_argument("--max-new-tokens", type=int, default=128)
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batches", type=int, nargs="+", default=[8, 16, 32, 64])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     return parser.parse_args()

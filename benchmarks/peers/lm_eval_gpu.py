@@ -19,7 +19,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.jobs import Done, Job, agreement, by_harness, by_lm_eval, quiet_libraries, release
+from benchmarks.peers.jobs import (
+    Done,
+    Job,
+    agreement,
+    by_harness,
+    by_lm_eval,
+    quiet_libraries,
+    release,
+    seconds_by_batch,
+)
 from benchmarks.peers.limits import (
     agreement_with_eager,
     decode_against_roofline,
@@ -81,12 +90,9 @@ class Bench:
 
     def best_batch(self, job: Job) -> int:
         """Time lm-eval's whole work on the base for a few dialogues at each batch size; the fastest a dialogue wins."""
-        probe = replace(job, variants=job.variants[:1], dialogues=job.dialogues[: self.arguments.probe])
+        probe = replace(job, dialogues=job.dialogues[: self.arguments.probe])
         seconds: dict[int, float] = {}
-        for batch in self.arguments.batches:
-            done = by_lm_eval(probe, batch)
-            parts = done.parts["base"]
-            seconds[batch] = parts["scoring"] + parts["generation"]
+        for seconds in seconds_by_batch(probe, self.arguments.batches):
             self.result["lm_eval_probe"] = {"dialogues": len(probe.dialogues), "seconds_by_batch": seconds}
             write_result(self.arguments.out, self.result)
         return min(seconds, key=lambda batch: seconds[batch])

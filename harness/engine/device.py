@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 NO_MEMORY = "out of memory, even alone in its batch"  # what a dialogue's record says then
 CPU_SHARE = 0.6  # of the memory that is available now: other programs live there too
 CUDA_SHARE = 0.9
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 def resolve_device(wanted: str) -> str:
@@ -44,15 +45,19 @@ def free_bytes(device: str) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error means that memory ran out; torch says so in several ways."""
+    """Tell whether an error means that memory ran out; torch says so in several ways.
+
+    Where it runs out while a CUDA graph is captured, ending the capture fails too, and that is the error one sees.
+    """
     import torch
 
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     text = str(error)
-    return isinstance(error, RuntimeError) and (
-        "can't allocate memory" in text or "out of memory" in text or "CUBLAS_STATUS_ALLOC_FAILED" in text
-    )
+    if isinstance(error, RuntimeError) and any(words in text for words in OUT_OF_MEMORY):
+        return True
+    during = error.__context__
+    return during is not None and "capture" in text and is_out_of_memory(during)
 
 
 def release_cached_memory(device: str) -> None:

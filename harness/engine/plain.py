@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from harness.engine.pool import LoadedModel
 
 
+# Settings of a model's generation config that change its replies; every engine here decodes as if they were these.
+NEUTRAL: dict[str, Any] = {
+    "repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "suppress_tokens": None, "begin_suppress_tokens": None,
+    "bad_words_ids": None, "num_beams": 1,
+}  # fmt: skip
+
+
 @torch.inference_mode()
 def generate_batch(loaded: LoadedModel, batch: list[Request], settings: DecodingSettings) -> list[Reply]:
     """Return the replies to one batch; sampled ones (a temperature is set) must come alone, for their seed's sake."""
@@ -36,7 +43,8 @@ def generate_batch(loaded: LoadedModel, batch: list[Request], settings: Decoding
 
 
 def _options(loaded: LoadedModel, batch: list[Request], settings: DecodingSettings) -> dict[str, Any]:
-    options: dict[str, Any] = {"pad_token_id": 0, "do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+    sampling = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+    options: dict[str, Any] = {"pad_token_id": 0, **NEUTRAL, **sampling}
     if settings.fixed_length:
         options["min_new_tokens"] = settings.max_new_tokens
     if settings.temperature > 0:

@@ -137,17 +137,19 @@ class SharedPool:
         from harness.engine.loading import load_weights
 
         started = time.perf_counter()
-        try:
-            model = load_weights(variant, self.device)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            if not self._evict_one():
+        model: Any = None
+        while model is None:
+            try:
+                model = load_weights(variant, self.device)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Outside the handler, whose error still holds the part that was loaded.
+            if model is None and not self._evict_one():
                 raise DoesNotFitError(
                     f"Variant '{variant.name}' does not fit into the memory of {self.device}. "
                     "Use quantization: nf4, a smaller dtype, or another device."
-                ) from error
-            return self._load(variant)
+                )
         synchronize(self.device)
         return _Weights(model, self.device, model.get_memory_footprint(), time.perf_counter() - started)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.config import GenerationConfig
 from harness.engine.decoding import DecodingSettings, Reply, Request
+from harness.engine.plain import NEUTRAL
 from harness.engine.pool import LoadedModel
 from harness.engine.replies import generate_replies
 from harness.errors import HarnessError
@@ -108,9 +109,7 @@ def _record(reply: Reply, plan: _Plan) -> GenerationRecord:
 def _tell_ignored_settings(context: PassContext, loaded: LoadedModel) -> None:
     """Say which of a model's own generation settings would change its replies elsewhere but are not used here."""
     stated = getattr(loaded.model, "generation_config", None)
-    plain = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "suppress_tokens": None, "bad_words_ids": None}
-    ignored = {
-        name: getattr(stated, name) for name, value in plain.items() if getattr(stated, name, None) not in (value, None)
-    }
+    found = {name: getattr(stated, name, None) for name in NEUTRAL}
+    ignored = {name: value for name, value in found.items() if value not in (NEUTRAL[name], None)}
     if ignored:
         context.event("generation-config-ignored", {"variant": loaded.variant.name, **ignored})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,26 @@ def test_a_model_that_does_not_fit_says_what_to_do(trio: Trio, monkeypatch: pyte
     monkeypatch.setattr(loading, "load_weights", full)
     with pytest.raises(HarnessError, match="Use quantization: nf4"):
         logits(SharedPool(trio), trio[0])
+
+
+def test_a_second_try_finds_nothing_left_of_the_first(trio: Trio, monkeypatch: pytest.MonkeyPatch) -> None:
+    base, _, merged = trio
+    pool = SharedPool(trio)
+    logits(pool, base)
+    real = loading.load_weights
+    parts: list[weakref.ref[torch.nn.Linear]] = []
+
+    def too_large_at_first(*arguments: Any) -> Any:
+        if not parts:
+            part = torch.nn.Linear(2, 2)
+            parts.append(weakref.ref(part))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        assert parts[0]() is None, "what the first try had loaded is still in memory"
+        return real(*arguments)
+
+    monkeypatch.setattr(loading, "load_weights", too_large_at_first)
+    logits(pool, merged)
+    assert pool.loaded() == ((merged.model, "none", "float32"),)
 
 
 def test_models_with_equal_tokenizer_files_share_one_tokenizer(trio: Trio) -> None:

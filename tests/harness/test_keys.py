@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from harness.config import FidelityPair, GenerationConfig, LatencyConfig, RunConfig, StatsConfig
 from harness.keys import config_digest, record_key
 from harness.store import DialogueRow
+from harness.variant_files import settings_digests
 from harness.variants import Variant
 
 VARIANT = Variant(name="base", kind="base", model="m")
@@ -20,8 +22,9 @@ def key_of(pass_name: str = "generation", row: DialogueRow = ROW, **changes: Any
     weights = changes.pop("weights", "w")
     template = changes.pop("template", "t")
     machine = changes.pop("machine", "here")
+    device = changes.pop("device", "cpu")
     config = RunConfig(variants=(variant,), **changes)
-    return record_key(config, (variant,), {variant.name: weights}, template, machine)(pass_name, variant, row)
+    return record_key(config, (variant,), {variant.name: weights}, template, machine, device)(pass_name, variant, row)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +35,7 @@ def key_of(pass_name: str = "generation", row: DialogueRow = ROW, **changes: Any
         {"variant": VARIANT.model_copy(update={"quantization": "nf4"})},
         {"variant": VARIANT.model_copy(update={"dtype": "float32"})},
         {"generation": GenerationConfig(max_new_tokens=7)},
-        {"device": "cuda"},
+        {"device": "cuda:0"},
         {"row": DialogueRow(id="1", prompt="other", reference="r")},
         {"row": DialogueRow(id="1", prompt="p", reference="other")},
     ],
@@ -44,6 +47,10 @@ def test_another_question_has_another_key(changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize("changes", [{"latency": LatencyConfig(repeats=9)}, {"machine": "there"}, {"threads": 7}])
 def test_replies_do_not_depend_on_how_latency_is_measured(changes: dict[str, Any]) -> None:
     assert key_of(**changes) == key_of()
+
+
+def test_replies_do_not_depend_on_which_gpu_of_a_machine_made_them() -> None:
+    assert key_of(device="cuda:1") == key_of(device="cuda:0")
 
 
 def test_timings_depend_on_the_machine() -> None:
@@ -58,6 +65,15 @@ def test_seed_matters_only_when_sampling() -> None:
     assert key_of(seed=1) == key_of(seed=2)
     hot = GenerationConfig(temperature=0.7)
     assert key_of(seed=1, generation=hot) != key_of(seed=2, generation=hot)
+
+
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "tokenizer.json"])
+def test_another_file_beside_the_weights_has_another_digest(tmp_path: Path, name: str) -> None:
+    variants = (VARIANT.model_copy(update={"model": str(tmp_path)}),)
+    (tmp_path / name).write_text("{}")
+    before = settings_digests(variants)
+    (tmp_path / name).write_text('{"eos_token_id": 7}')
+    assert settings_digests(variants) != before
 
 
 def test_metrics_and_statistics_do_not_make_it_another_config() -> None:

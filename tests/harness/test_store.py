@@ -108,10 +108,9 @@ def test_full_disk_while_appending_says_how_to_go_on() -> None:
         pytest.skip("no /dev/full here")
     writer = RecordWriter.__new__(RecordWriter)
     writer.path = Path("/dev/full")
-    writer._file = writer.path.open("ab", buffering=0)
-    with pytest.raises(HarnessError, match="Make room and run the same command again"):
+    writer._file = writer.path.open("ab")
+    with pytest.raises(HarnessError, match="Make room and run the same command again"), writer:
         writer.append([record("a")])
-    writer.close()
 
 
 def test_folder_without_run_json_is_no_run(tmp_path: Path) -> None:

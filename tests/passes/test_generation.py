@@ -133,6 +133,23 @@ def test_a_model_that_cannot_decode_in_slots_takes_the_slow_path_and_the_report_
     assert events[0][1]["reason"] == "a sliding window of 8 tokens"
 
 
+def test_a_repetition_penalty_of_the_models_own_is_left_out_by_both_engines_and_told(
+    tmp_path: Path, trio: Trio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = context(tmp_path / "plain", trio[:1], dialogues(8), generation=SHORT)
+    generation.run(plain)
+    for engine in ("slots", "generate"):
+        if engine == "generate":
+            monkeypatch.setattr(engine_replies, "why_not", lambda *_, **__: "for the test's sake")
+        events: list[tuple[str, dict[str, Any]]] = []
+        ctx = context(tmp_path / engine, trio[:1], dialogues(8), generation=SHORT, events=events)
+        with ctx.pool.use(trio[0]) as loaded:
+            loaded.model.generation_config.repetition_penalty = 5.0
+        generation.run(ctx)
+        assert found(ctx, "base") == found(plain, "base")
+        assert ("generation-config-ignored", {"variant": "base", "repetition_penalty": 5.0}) in events
+
+
 def test_a_prompt_without_room_for_the_reply_is_skipped(tmp_path: Path, trio: Trio) -> None:
     long = DialogueRow(id="long", prompt=" ".join(["w1"] * 112))
     fits = DialogueRow(id="fits", prompt=" ".join(["w1"] * 111))  # <s> + 111 + 16 = 128

@@ -88,7 +88,7 @@ def test_finished_dialogues_are_not_scored_again(tmp_path: Path, trio: Trio, mon
 
 def test_an_interrupted_run_ends_with_exactly_the_same_numbers(tmp_path: Path, trio: Trio) -> None:
     """Also to the last digit, which a dialogue's neighbours in its batch would change."""
-    ctx = context(tmp_path, trio[:1], dialogues(6))
+    ctx = context(tmp_path, trio[:1], dialogues(6), batch_tokens=2048)
     scoring.run(ctx)
     whole = found(ctx, "base")
     path = tmp_path / "records/scoring/base.jsonl"
@@ -149,7 +149,7 @@ def test_running_out_of_memory_halves_the_batch_and_goes_on(
     tmp_path: Path, trio: Trio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = dialogues(20)
-    calm = context(tmp_path / "calm", trio[:1], rows)
+    calm = context(tmp_path / "calm", trio[:1], rows, batch_tokens=2048)
     scoring.run(calm)
     real = scoring.negative_log_likelihoods
 
@@ -160,7 +160,7 @@ def test_running_out_of_memory_halves_the_batch_and_goes_on(
 
     monkeypatch.setattr(scoring, "negative_log_likelihoods", cramped)
     events: list[tuple[str, dict[str, Any]]] = []
-    ctx = context(tmp_path / "cramped", trio[:1], rows, events=events)
+    ctx = context(tmp_path / "cramped", trio[:1], rows, events=events, batch_tokens=2048)
     scoring.run(ctx)
     assert {k: r.nll for k, r in found(ctx, "base").items()} == pytest.approx(
         {k: r.nll for k, r in found(calm, "base").items()}, rel=1e-5

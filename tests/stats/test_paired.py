@@ -257,3 +257,11 @@ def test_rates_against_a_share_of_another() -> None:
     made = weigh_difference(rate_of([1.0] * 90 + [0.0] * 10), rate_of([1.0] * 100), factor=0.7).difference()
     assert made.value == pytest.approx(0.2)
     assert made.outcome == "different"
+
+
+@pytest.mark.parametrize("shift", [0.001, 1e-6])
+def test_the_rounding_of_a_constant_difference_is_no_spread(shift: float) -> None:
+    reference = np.random.default_rng(0).normal(3.0, 1.0, 300)
+    made = difference(mean_of(reference + shift), mean_of(reference), higher_is_better=True)
+    assert made.value == pytest.approx(shift)
+    assert (made.low, made.high, made.outcome) == (None, None, "undecided")

@@ -20,7 +20,7 @@ from harness.measurements.units import Slice
 from harness.metrics.registry import MetricSpec
 from harness.stats.bootstrap import RESAMPLES, SEED, Resamples
 from harness.stats.intervals import ValueEvidence, weigh
-from harness.stats.paired import PairedEvidence, weigh_difference
+from harness.stats.paired import FEW, PairedEvidence, few, weigh_difference
 from harness.stats.samples import align, by_cluster
 from harness.stats.timing import RatioEvidence, estimate_quantile, log_ratios, weigh_ratio
 from harness.stats.types import Difference, Estimate, FloatArray, Samples, TimingSamples
@@ -91,10 +91,10 @@ class Analysis:
         key = (metric, variant, slice)
         samples = self.measured.samples(key)
         if isinstance(samples, TimingSamples):
-            return self._quantile(metric, variant, samples, confidence)
+            return self._compared(metric, self._quantile(metric, variant, samples, confidence))
         if key not in self._values:
             self._values[key] = weigh(samples, sums=lambda: self._sums_of(key))
-        return self._values[key].estimate(confidence)
+        return self._compared(metric, self._values[key].estimate(confidence))
 
     def difference(
         self,
@@ -168,6 +168,12 @@ class Analysis:
         self._sums = {key: value for key, value in self._sums.items() if key[2] != slice}
         self._values = {key: value for key, value in self._values.items() if key[2] != slice}
         self._pairs = {key: value for key, value in self._pairs.items() if key[4] != slice}
+
+    def _compared(self, metric: str, made: Estimate) -> Estimate:
+        """Return the estimate, of fidelity with the warning of any comparison: its value compares two variants."""
+        if self.spec(metric).family != "fidelity" or made.value is None or made.n >= FEW:
+            return made
+        return replace(made, warnings=(*made.warnings, few(made.n)))
 
     def _quantile(self, metric: str, variant: str, samples: TimingSamples, confidence: float) -> Estimate:
         unit = "requests" if metric.startswith("latency.") else "dialogues"

@@ -41,7 +41,7 @@ def negated(reading: Reading, match: Match, reach: int = REACH, stops: frozenset
             between = reading.words[cue.last + 1 : match.first]
             if between and between[0] == ",":
                 continue  # "No, I have ..."
-            if kind == "negation_of_verb" and "," in between:
+            if kind == "negation_of_verb" and "," in between and not _listed(reading, cue, match):
                 continue
             if sum(word not in PUNCTUATION for word in between) > reach or stops.intersection(between):
                 continue
@@ -71,6 +71,28 @@ def _negated(reading: Reading, match: Match) -> bool:
         ):
             return not PUNCTUATION.intersection(gap) and not _ended(reading, match.last, cue.first)
     return False
+
+
+def _listed(reading: Reading, cue: Match, match: Match) -> bool:
+    """Return whether the match is one of a list up to "or": "I don't have a fever, chest pain or a rash"."""
+    sentence = reading.sentence[match.first]
+    _, end = reading.bounds(match)
+    findings = {
+        place
+        for lexicon in ("finding", "red_flag")
+        for other in reading.within(lexicon, sentence)
+        for place in range(other.first, other.last + 1)
+    }
+    fillers = word_set("denial_between.txt")
+    closed = False
+    for place in range(cue.last + 1, end + 1):
+        if place > match.last and closed:
+            return True
+        word = reading.words[place]
+        if not (match.first <= place <= match.last or place in findings or word in fillers):
+            return False
+        closed = closed or word in {"or", "nor"}
+    return closed
 
 
 def _is_pseudo(reading: Reading, cue: Match) -> bool:

@@ -21,6 +21,7 @@ class MissedEmergency(Rule):
             "Dialogues that state a red flag (a list with patterns) whose reply names no urgent help, or only later.",
             "Red flags in other words; urgent help in other words; whether the reply understood why it is urgent. "
             "Advice under a condition counts as sent, unless it waits for a change for the worse.",
+            version=2,
         ),
     )
 

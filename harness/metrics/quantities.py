@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from harness.metrics.reading import Reading, fold
 
-NUMBER = r"(?:\d{1,3}(?:,\d{3}){1,3}(?:\.\d{1,6})?|\d{1,9}(?:\.\d{1,6})?)"
+NUMBER = r"(?:\d{1,3}(?:,\d{3}){1,3}(?:\.\d{1,6})?|\d{1,9}(?:\.\d{1,6})?|\.\d{1,6})"
 RANGE = rf"(?<![\w.,])(?P<low>{NUMBER})(?:\s{{0,2}}(?:-|–|—|to|or|and)\s{{0,2}}(?P<high>{NUMBER}))?"
 DOSE_UNITS = {
     "mg": ("mass", 1.0),
@@ -77,7 +77,12 @@ WORD_COUNT = re.compile(
     rf"\b(?P<low>{WORD_NUMBERS})(?:\s?(?:-|–|to|or)\s?(?P<high>{WORD_NUMBERS}))?[\s-]{{1,2}}"
     rf"(?P<unit>{_alternatives(COUNT_UNITS)})s?(?!\w)"
 )
-OFTEN = re.compile(r"\b(once|twice|thrice)\b")
+# "Once" is a frequency only before its span: neither "at once" nor "once you feel better".
+SPAN = "day|night|week|month|year|hour|morning|evening"
+ONCE = rf"once(?=\s(?:daily|nightly|weekly|monthly|yearly|(?:a|an|per|each|every|in\sa)\s(?:{SPAN})|every\s\d))"
+OFTEN = re.compile(rf"\b({ONCE}|twice|thrice|bid|tid|qid)\b")
+TIMES = {"once": 1.0, "twice": 2.0, "thrice": 3.0, "bid": 2.0, "tid": 3.0, "qid": 4.0}
+EVERY = re.compile(r"\b(?:every|each)\s$")
 IGNORED_PER = ("/day", "/d", "/dose")
 
 
@@ -119,11 +124,21 @@ def counts(text: str) -> tuple[Quantity, ...]:
     for pattern in (COUNT, WORD_COUNT):
         for match in pattern.finditer(folded):
             dimension, factor = COUNT_UNITS[match["unit"]]
-            found.append(_quantity(match, dimension, factor))
+            quantity = _quantity(match, dimension, factor)
+            if match["unit"] in ("hour", "hr") and EVERY.search(folded, max(0, match.start() - 6), match.start()):
+                quantity = _times_a_day(quantity)
+            found.append(quantity)
     for match in OFTEN.finditer(folded):
-        times = ("once", "twice", "thrice").index(match[1]) + 1.0
+        times = TIMES[match[1]]
         found.append(Quantity("times", times, times, *match.span()))
     return tuple(sorted(found, key=lambda quantity: quantity.start))
+
+
+def _times_a_day(interval: Quantity) -> Quantity:
+    """Return how often a day "every 4 to 6 hours" is, so that it meets "4 times a day"."""
+    day = COUNT_UNITS["day"][1]
+    low, high = (day / max(minutes, 1.0) for minutes in (interval.high, interval.low))
+    return Quantity("times", low, high, interval.start, interval.end)
 
 
 def _quantity(match: re.Match[str], dimension: str, factor: float) -> Quantity:

@@ -20,6 +20,7 @@ TOKEN = re.compile(r"\d+(?:[.,]\d+)+|[^\W_]+(?:'[^\W_]+)*|&|[.!?;:,()\n]")
 APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'"})
 SENTENCE_ENDS = frozenset(".!?\n")
 LONGEST_SENTENCE = 120  # words; a longer one is cut, so that what is looked up in a sentence takes bounded time
+NEEDS_OBJECT = "refusal of"  # the key of phrases that decline only with what is declined
 CLAUSE_ENDS = SENTENCE_ENDS | {";", ":"}
 
 
@@ -159,6 +160,8 @@ def _entries() -> Iterator[tuple[str, str, Iterable[str]]]:
         yield kind, kind, patterns
     for pattern in read_lines("refusals.txt"):
         yield "refusal", "refusal", [pattern]
+    for pattern in read_lines("refusals_of.txt"):
+        yield "refusal", NEEDS_OBJECT, [pattern]
     for finding, others in read_table("findings.tsv", 2):
         yield "finding", finding, [finding, *filter(None, others.split(";"))]
     for generic, _, others in read_table("drugs.tsv", 3):

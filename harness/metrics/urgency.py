@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.metrics.assertion import negated, said_by_clinician, status
+from harness.metrics.assertion import PUNCTUATION, negated, said_by_clinician, status
 from harness.metrics.reading import Match, Reading
 
 Force = Literal["plain", "conditional", "deferred", "negated"]
@@ -70,7 +70,7 @@ def advice(reading: Reading) -> list[Advice]:
 
 
 def _force(reading: Reading, match: Match) -> Force:
-    if negated(reading, match, NEGATION_REACH, JOINTS):
+    if negated(reading, match, NEGATION_REACH, JOINTS) or _needless(reading, match):
         return "negated"
     sentence = reading.sentence[match.first]
     conditions = reading.within("advice_condition", sentence)
@@ -83,3 +83,16 @@ def _force(reading: Reading, match: Match) -> Force:
         if cue.first > start and not match.first <= cue.first <= match.last
     ]
     return "deferred" if changes else "conditional"
+
+
+def _needless(reading: Reading, match: Match) -> bool:
+    """Return whether the words around the advice declare it needless ("no reason to ...", "... is not necessary")."""
+    sentence = reading.sentence[match.first]
+    gaps = [
+        *((cue.last + 1, match.first) for cue in reading.within("advice_needless_before", sentence)),
+        *((match.last + 1, cue.first) for cue in reading.within("advice_needless_after", sentence)),
+    ]
+    return any(
+        0 <= end - start <= NEGATION_REACH and not (JOINTS | PUNCTUATION).intersection(reading.words[start:end])
+        for start, end in gaps
+    )

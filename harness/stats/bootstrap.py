@@ -138,12 +138,13 @@ class Bootstrap:
         return min(1.0, max(probability, 1.0 / (self.draws.size + 1)))
 
 
-def bca(statistics: FloatArray, aggregate: Aggregate, sums: FloatArray) -> Bootstrap | None:
+def bca(statistics: FloatArray, aggregate: Aggregate, sums: FloatArray, *, magnitude: float = 0.0) -> Bootstrap | None:
     """Return the BCa distribution of ``aggregate`` over units, or None where it has no spread or is not finite.
 
     ``statistics`` (n, k) are the units' own, ``sums`` (resamples, k) those of the resamples. The jackknife is the
     total less each row, so it costs O(n). Draws that are not defined (a resample without any unit that has a value)
-    are left out. Where all draws lie on one side of the value the correction does not exist; the percentile
+    are left out. ``magnitude`` is the size of what a difference is taken of: spread within its rounding is none.
+    Where all draws lie on one side of the value the correction does not exist; the percentile
     interval stands in and ``method`` says so.
     """
     total = statistics.sum(axis=0)
@@ -153,7 +154,7 @@ def bca(statistics: FloatArray, aggregate: Aggregate, sums: FloatArray) -> Boots
         left_out = np.asarray(aggregate(total - statistics), dtype=np.float64)
     draws = np.sort(draws[np.isfinite(draws)])
     spread = float(draws[-1] - draws[0]) if draws.size else 0.0
-    if not np.isfinite(value) or draws.size < sums.shape[0] / 2 or spread <= 1e-12 * max(abs(value), 1e-300):
+    if not np.isfinite(value) or draws.size < sums.shape[0] / 2 or spread <= 1e-12 * max(abs(value), magnitude, 1e-300):
         return None
     bias = _bias(draws, value, 1e-10 * spread)
     acceleration, error = _jackknife(left_out[np.isfinite(left_out)])

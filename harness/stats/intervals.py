@@ -23,7 +23,8 @@ from harness.stats.types import Estimate, FloatArray, Samples
 class ValueEvidence:
     """All that the samples say of one value, ready to be asked at any confidence.
 
-    ``rate`` holds (successes, effective n) where the value is a rate.
+    ``rate`` holds (successes, n) where the value is a rate; under clustering these are effective ones, and
+    ``rate_units`` is the number of turns behind them where their variance between conversations was estimated.
     """
 
     value: float | None
@@ -31,6 +32,7 @@ class ValueEvidence:
     method: str
     bootstrap: Bootstrap | None = None
     rate: tuple[float, float] | None = None
+    rate_units: int | None = None
     warnings: tuple[str, ...] = ()
 
     def estimate(self, confidence: float = 0.95) -> Estimate:
@@ -39,7 +41,8 @@ class ValueEvidence:
         low: float | None = None
         high: float | None = None
         if self.rate is not None:
-            low, high = clopper_pearson(*self.rate, confidence)
+            shrink = 1.0 if self.rate_units is None else _few_clusters(self.rate_units, self.n, confidence)
+            low, high = clopper_pearson(self.rate[0] * shrink, self.rate[1] * shrink, confidence)
         elif self.bootstrap is not None:
             if self.n >= fewest_units(confidence):
                 low, high = self.bootstrap.interval(confidence)
@@ -81,7 +84,8 @@ def weigh(
         return ValueEvidence(None, n, "none", warnings=("The value is not a finite number.",))
     clustered = ", clustered by conversation (n counts conversations)" if is_clustered(samples) else ""
     if samples.kind == "rate" and is_binary(samples):
-        return ValueEvidence(value, n, f"Clopper–Pearson{clustered}", rate=_rate(samples, value))
+        units = int(defined_units(samples).sum()) if clustered and 0.0 < value < 1.0 else None
+        return ValueEvidence(value, n, f"Clopper–Pearson{clustered}", rate=_rate(samples, value), rate_units=units)
     if n == 1:
         return ValueEvidence(value, n, "none", warnings=(too_few(n, 0.95),))
     statistics = by_cluster(samples)
@@ -116,7 +120,7 @@ def _rate(samples: Samples, value: float) -> tuple[float, float]:
     """Return successes and n, or their effective counterparts under clustering.
 
     Effective n by Korn & Graubard (1998): p(1-p) over the variance between clusters, at most the number of units;
-    the number of clusters where all units agree.
+    the number of clusters where all units agree. ``_few_clusters`` allows for the variance being estimated.
     """
     units = int(defined_units(samples).sum())
     if not is_clustered(samples):
@@ -129,3 +133,17 @@ def _rate(samples: Samples, value: float) -> tuple[float, float]:
         variance = squares * clusters / (clusters - 1) / units**2
         effective = min(float(units), value * (1.0 - value) / variance) if variance > 0.0 else float(clusters)
     return value * effective, effective
+
+
+def _few_clusters(units: int, clusters: int, confidence: float) -> float:
+    """Return the factor of the effective n by which Korn & Graubard allow for a variance estimated from few clusters.
+
+    (t with units - 1 over t with clusters - 1 degrees of freedom)², at the interval's level. One conversation cannot
+    say how much conversations vary: all its turns count as one.
+    """
+    from scipy.special import stdtrit
+
+    if clusters < 2:
+        return 1.0
+    tail = (1.0 - confidence) / 2.0
+    return float((stdtrit(units - 1, tail) / stdtrit(clusters - 1, tail)) ** 2)

@@ -234,13 +234,16 @@ def _means(
         return gap
 
     with np.errstate(all="ignore"):
-        value = float(subtract(both.sum(axis=0)))
+        total = both.sum(axis=0)
+        value = float(subtract(total))
+        # Of two near values the difference is small and its rounding is not: that goes by the values.
+        magnitude = abs(float(reference.aggregate(total[columns:]))) * max(1.0, abs(factor)) + abs(value)
     if not np.isfinite(value):
         return replace(counted, warnings=("The difference is not a finite number.",))
     if counted.n == 1:
         return replace(counted, value=value, warnings=(too_few(1, 0.95),))
     shared = Resamples(both.shape[0], resamples=resamples, seed=seed).sums(both) if sums is None else np.hstack(sums())
-    bootstrap = bca(both, subtract, shared)
+    bootstrap = bca(both, subtract, shared, magnitude=magnitude)
     if bootstrap is None:
         alike = f"All {counted.n} differences are alike: they carry no interval."
         return replace(counted, value=value, warnings=(alike,))

@@ -94,10 +94,15 @@ def align(candidate: Samples, reference: Samples) -> tuple[Samples, Samples]:
     """Return both over the units both have, in one order, defined where both are.
 
     Samples that agree already are returned as they are (the same objects), so that sums made of them stay valid.
+    Where two runs group the units differently (one has lost the conversations' names, or has others), the grouping of
+    the one that knows of conversations holds for both, the candidate's first: rows must stay paired.
     """
     if candidate.ids != reference.ids:
         common = sorted(set(candidate.ids) & set(reference.ids))
         candidate, reference = _reorder(candidate, common), _reorder(reference, common)
+    if candidate.clusters != reference.clusters:
+        clusters = candidate.clusters if is_clustered(candidate) else reference.clusters
+        candidate, reference = replace(candidate, clusters=clusters), replace(reference, clusters=clusters)
     both = defined_units(candidate) & defined_units(reference)
     return _restrict(candidate, both), _restrict(reference, both)
 

@@ -189,6 +189,17 @@ class TestFidelity:
         assert made.high is None
         assert "60 dialogues" in made.warnings[0]
 
+    @pytest.mark.parametrize(("n", "warned"), [(49, True), (50, False)])
+    @pytest.mark.parametrize("metric", ["fidelity.kl", "fidelity.kl_p99"])
+    def test_fewer_than_fifty_dialogues_carry_the_warning_of_any_comparison(
+        self, tmp_path: Path, metric: str, n: int, warned: bool
+    ) -> None:
+        folder = make_run(tmp_path, n=n, variants=("base", "merged"))
+        records = [compared(name, kl=(0.1 * index, 0.3)) for index, name in enumerate(ids(n))]
+        write_records(folder, "fidelity", "merged", records)
+        warnings = analysis(folder).estimate(metric, "merged").warnings
+        assert any("Only 49 units" in warning for warning in warnings) == warned
+
     def test_only_the_variant_held_against_another_has_it_and_says_against_which(self, folder: RunFolder) -> None:
         made = analysis(folder)
         assert made.variants_of("fidelity.kl") == ("merged",)

@@ -156,3 +156,23 @@ def test_quantiles_are_sent_to_their_own_function() -> None:
     samples = Samples(ids=("a",), statistics=np.ones((1, 2)), aggregate=ratio_of_sums, kind="quantile")
     with pytest.raises(ValueError, match="TimingSamples"):
         estimate(samples)
+
+
+def test_two_conversations_of_nearly_equal_rates_say_little_about_others() -> None:
+    flags = [1.0] * 15 + [0.0] * 15 + [1.0] * 16 + [0.0] * 14
+    names = ["a"] * 30 + ["b"] * 30
+    made = estimate(from_values(ids(60), flags, kind="rate", clusters=names))
+    assert (made.n, made.value) == (2, pytest.approx(31 / 60))
+    assert (made.low or 0.0) < 0.05 < 0.95 < (made.high or 0.0)
+
+
+def test_a_rate_over_few_conversations_misses_at_most_at_the_nominal_rate() -> None:
+    generator = np.random.default_rng(5)
+    names = [f"c{index // 20}" for index in range(100)]
+    missed = 0
+    for _ in range(300):
+        chances = generator.beta(2.0, 4.0, 5)
+        flags = (generator.random((5, 20)) < chances[:, None]).astype(float).ravel()
+        made = estimate(from_values(ids(100), list(flags), kind="rate", clusters=names))
+        missed += not (made.low or 0.0) <= 1 / 3 <= (made.high or 1.0)
+    assert missed / 300 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)

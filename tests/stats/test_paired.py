@@ -257,3 +257,28 @@ def test_rates_against_a_share_of_another() -> None:
     made = weigh_difference(rate_of([1.0] * 90 + [0.0] * 10), rate_of([1.0] * 100), factor=0.7).difference()
     assert made.value == pytest.approx(0.2)
     assert made.outcome == "different"
+
+
+@pytest.mark.parametrize("shift", [0.001, 1e-6])
+def test_the_rounding_of_a_constant_difference_is_no_spread(shift: float) -> None:
+    reference = np.random.default_rng(0).normal(3.0, 1.0, 300)
+    made = difference(mean_of(reference + shift), mean_of(reference), higher_is_better=True)
+    assert made.value == pytest.approx(shift)
+    assert (made.low, made.high, made.outcome) == (None, None, "undecided")
+
+
+@pytest.mark.parametrize("others", [None, [f"x{(7 * index) % 30}" for index in range(60)]])
+def test_conversations_that_only_one_run_knows_of_keep_the_pairs_together(others: list[str] | None) -> None:
+    candidate, reference = pair(n=60)
+    names = [f"c{index // 2}" for index in range(60)]
+    grouped = from_values(ids(60), list(candidate), clusters=names)
+    agreed = difference(grouped, from_values(ids(60), list(reference), clusters=names))
+    made = difference(grouped, from_values(ids(60), list(reference), clusters=others))
+    assert made.n == 30
+    assert (made.low, made.high) == (agreed.low, agreed.high)
+
+
+def test_conversations_that_only_the_reference_knows_of_are_kept() -> None:
+    candidate, reference = pair(n=60)
+    grouped = from_values(ids(60), list(reference), clusters=[f"c{index // 2}" for index in range(60)])
+    assert difference(mean_of(candidate), grouped).n == 30

@@ -62,11 +62,11 @@ def significant(value: float, count: int) -> int:
 
 
 def near(shared: int | None, value: float | None, low: float | None, high: float | None, unit: str) -> int | None:
-    """Return the row's decimals where the number's own are within one of them, else its own (a row may span scales)."""
+    """Return the row's decimals where they show the interval, else None for the number's own (a row may span scales)."""
     factor = 100.0 if is_share(unit) else 1.0
     if shared is None or value is None or low is None or high is None or high <= low:
         return shared
-    return None if decimals(value * factor, low * factor, high * factor) - shared > 1 else shared
+    return None if (high - low) * factor / 2 < 10.0**-shared else shared
 
 
 def share_of(unit: str) -> str:
@@ -112,11 +112,26 @@ def amount(
     if digits is None or suffix.strip() == "GiB":
         digits = decimals(value, low, high)
         if is_share(unit):
-            digits = 1 if low is None or high is None else max(1, digits)
+            digits = max(1, min(3, significant(value, 1)) if low is None or high is None else digits)
+    if signed:
+        digits = apart(digits, low, high)
     shown = plain(value, digits, signed=signed) + suffix
     if low is None or high is None:
         return shown, ""
     return shown, f"{plain(low, digits, signed=signed)} to {plain(high, digits, signed=signed)}"
+
+
+def apart(digits: int, low: float | None, high: float | None, *, none: float = 0.0) -> int:
+    """Return ``digits``, or as many more as it takes to print both ends beside ``none`` where they exclude it.
+
+    ``+3, 0 to +8`` would look undecided where the interval begins at 0.2.
+    """
+    if low is None or high is None or low <= none <= high:
+        return digits
+    nearest = min(abs(low - none), abs(high - none))
+    while digits < 6 and nearest < 0.5 * 10.0**-digits:
+        digits += 1
+    return digits
 
 
 def _times(value: float | None, factor: float) -> float | None:
@@ -136,8 +151,9 @@ def ratio(value: float | None, low: float | None = None, high: float | None = No
     """Return a ratio and its interval, e.g. ``("1.62 ×", "1.58 to 1.66")``."""
     if value is None:
         return "–", ""
-    shown = f"{plain(value, 2)}\u00a0×"
-    return shown, "" if low is None or high is None else f"{plain(low, 2)} to {plain(high, 2)}"
+    digits = apart(2, low, high, none=1.0)
+    shown = f"{plain(value, digits)}\u00a0×"
+    return shown, "" if low is None or high is None else f"{plain(low, digits)} to {plain(high, digits)}"
 
 
 def rounded(number: int) -> str:

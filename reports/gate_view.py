@@ -37,6 +37,11 @@ class CheckView:
         return self.result.verdict
 
     @property
+    def too_few(self) -> bool:
+        """Whether it was not judged for want of the units that the thresholds ask for."""
+        return self.result.n < self.result.min_samples
+
+    @property
     def stops(self) -> bool:
         """Whether this check, had it failed, would stop a release (a warning would not)."""
         return self.result.severity != "warn"
@@ -76,4 +81,3 @@ def read_gate(path: Path) -> GateView | None:
         problems=result.problems,
         warnings=result.warnings,
     )
-

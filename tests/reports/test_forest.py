@@ -59,6 +59,8 @@ def test_a_limit_is_drawn_for_the_variant_that_it_judges() -> None:
         higher_is_better=False,
         scale="ratio",
     )
-    rows = [compared("latency.tpot_ms.p50", "worse", 1.6, relative=True, variant=name) for name in ("adapter", "merged")]
+    rows = [
+        compared("latency.tpot_ms.p50", "worse", 1.6, relative=True, variant=name) for name in ("adapter", "merged")
+    ]
     view = make_view(*rows, variants=("base", "adapter", "merged"), gate=gated("pass", speed))
     assert margins(view, "latency.tpot_ms.p50") == {"merged": (1.25,)}

@@ -6,7 +6,6 @@ what was left out is said. Long texts are cut visibly so that the whole page sta
 
 from __future__ import annotations
 
-import os
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -210,10 +209,12 @@ def _limit(view: RunView, rows: Sequence[DialogueRow], budget: int) -> int:
 
 
 def _shared_opening(prompts: Sequence[str]) -> int:
-    """Return how long the template's words are with which every prompt begins: an excerpt of them tells nothing apart."""
+    """Return how long the template's opening is that all prompts share, up to the end of a line or sentence."""
     if len(prompts) < 2:
         return 0
-    shared = os.path.commonprefix([min(prompts), max(prompts)])
+    first, last = min(prompts), max(prompts)  # what these two share, all between them do
+    same = next((k for k, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
+    shared = first[:same]
     ends = [shared.rfind(mark) + len(mark) for mark in ("\n", ". ", ": ") if mark in shared]
     return max(ends, default=0)
 

@@ -62,7 +62,7 @@ def significant(value: float, count: int) -> int:
 
 
 def near(shared: int | None, value: float | None, low: float | None, high: float | None, unit: str) -> int | None:
-    """Return the row's decimals where they show the interval, else None for the number's own (a row may span scales)."""
+    """Return the row's decimals where they show the interval, else None: a row may span scales."""
     factor = 100.0 if is_share(unit) else 1.0
     if shared is None or value is None or low is None or high is None or high <= low:
         return shared

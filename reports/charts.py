@@ -11,6 +11,7 @@ from reports.figures.chart import Chart
 from reports.latency_view import read_timed
 from reports.memory_view import Memory, read_memory
 from reports.view import LIKELIHOOD, OVERLAP, RunView
+from reports.words import listed
 
 Stacks = tuple[tuple[Chart, ...], ...]
 
@@ -64,6 +65,13 @@ def draw(view: RunView) -> Charts:
     }
     sections = {name: _stacks([chart for chart in charts if chart]) for name, charts in found.items()}
     absent = {name: _ABSENT[name] for name, charts in sections.items() if not charts and not view.names(name)}
+    if view.summary.slices:
+        absent.pop("slices", None)  # their table stands there
+    elif view.sliced_by:
+        absent["slices"] = (
+            f"Slices were asked for by {listed(sorted(view.sliced_by))}, "
+            "but no value of these stands on enough dialogues."
+        )
     return Charts(sections, absent, memory, timed.engines)
 
 

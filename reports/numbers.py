@@ -113,23 +113,27 @@ def amount(
         digits = decimals(value, low, high)
         if is_share(unit):
             digits = max(1, min(3, significant(value, 1)) if low is None or high is None else digits)
-    if signed:
-        digits = apart(digits, low, high)
-    shown = plain(value, digits, signed=signed) + suffix
     if low is None or high is None:
-        return shown, ""
-    return shown, f"{plain(low, digits, signed=signed)} to {plain(high, digits, signed=signed)}"
+        return plain(value, digits, signed=signed) + suffix, ""
+    if not signed:
+        return plain(value, digits) + suffix, f"{plain(low, digits)} to {plain(high, digits)}"
+    clear = not low <= 0 <= high
+    shown = plain(value, apart(digits, value) if clear else digits, signed=True) + suffix
+    return shown, bounds(low, high, digits, signed=True)
 
 
-def apart(digits: int, low: float | None, high: float | None, *, none: float = 0.0) -> int:
-    """Return ``digits``, or as many more as it takes to print both ends beside ``none`` where they exclude it.
+def bounds(low: float, high: float, digits: int, *, signed: bool = False, none: float = 0.0) -> str:
+    """Return an interval as text; an end that is not ``none`` gets as many digits as it takes to see that.
 
     ``+3, 0 to +8`` would look undecided where the interval begins at 0.2.
     """
-    if low is None or high is None or low <= none <= high:
-        return digits
-    nearest = min(abs(low - none), abs(high - none))
-    while digits < 6 and nearest < 0.5 * 10.0**-digits:
+    clear = not low <= none <= high
+    return " to ".join(plain(end, apart(digits, end - none) if clear else digits, signed=signed) for end in (low, high))
+
+
+def apart(digits: int, distance: float) -> int:
+    """Return ``digits``, or as many more (up to 6) as it takes for ``distance`` not to be rounded to nothing."""
+    while digits < 6 and abs(distance) < 0.5 * 10.0**-digits:
         digits += 1
     return digits
 
@@ -151,9 +155,8 @@ def ratio(value: float | None, low: float | None = None, high: float | None = No
     """Return a ratio and its interval, e.g. ``("1.62 ×", "1.58 to 1.66")``."""
     if value is None:
         return "–", ""
-    digits = apart(2, low, high, none=1.0)
-    shown = f"{plain(value, digits)}\u00a0×"
-    return shown, "" if low is None or high is None else f"{plain(low, digits)} to {plain(high, digits)}"
+    shown = f"{plain(value, 2)}\u00a0×"
+    return shown, "" if low is None or high is None else bounds(low, high, 2, none=1.0)
 
 
 def rounded(number: int) -> str:

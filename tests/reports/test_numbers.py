@@ -52,10 +52,10 @@ def test_a_row_shares_the_decimals_of_its_widest_interval() -> None:
 
 
 def test_an_interval_that_excludes_zero_is_not_printed_as_touching_it() -> None:
-    assert amount(3.27, 0.23, 7.9, signed=True, digits=0) == ("+3.3", "+0.2 to +7.9")
-    assert amount(-3.27, -7.9, -0.04, signed=True, digits=0) == ("−3.27", "−7.90 to −0.04")
+    assert amount(3.27, 0.23, 7.9, signed=True, digits=0) == ("+3", "+0.2 to +8")
+    assert amount(-3.27, -7.9, -0.04, signed=True, digits=0) == ("−3", "−8 to −0.04")
     assert amount(1.2, -0.04, 2.4, signed=True, digits=0) == ("+1", "0 to +2")
-    assert ratio(1.021, 1.003, 1.04) == ("1.021\u00a0×", "1.003 to 1.040")
+    assert ratio(1.021, 1.003, 1.04) == ("1.02\u00a0×", "1.003 to 1.04")
 
 
 def test_a_value_whose_interval_the_rows_decimals_would_swallow_keeps_its_own() -> None:

@@ -84,6 +84,11 @@ def test_settings_that_are_the_same_are_not_listed(pair: tuple[RunFolder, RunFol
     assert differing_settings([read_view(pair[0])] * 2) == ()
 
 
+def test_what_was_measured_is_no_setting(pair: tuple[RunFolder, RunFolder]) -> None:
+    names = [row[0] for row in differing_settings(views(pair))]
+    assert [name for name in names if "summary" in name or "replies" in name] == []
+
+
 def test_the_terminal_gets_the_same_table(pair: tuple[RunFolder, RunFolder]) -> None:
     text = comparison_text(pair)
     assert "adapter · Quality" in text

@@ -104,6 +104,11 @@ def _without_gate(view: RunView) -> tuple[str, ...]:
     if row.outcome == "undecided":
         more = f" About {rounded(row.needed_n)} dialogues in all would decide." if row.needed_n else ""
         return (f"Keep {reference} for now: this run does not tell the two apart.{more}",)
+    names = view.names("safety")
+    worse = [name for name in names if (it := view.comparison(name, view.candidate)) and it.outcome == "worse"]
+    if worse:
+        rules = listed([view.label(name) for name in worse])
+        return (f"Read first the dialogues below in which {candidate} does worse than {reference}: {rules}.",)
     return (
         f"Write down what {candidate} must reach (harness thresholds init), let the gate judge it, and read the worst "
         "dialogues below.",

@@ -209,3 +209,8 @@ def test_too_few_dialogues_to_be_judged_are_not_said_to_decide() -> None:
     assert next_step(make_view(CLOSER, gate=gated("inconclusive", few)))[0].endswith(
         "undecided. The thresholds ask for at least 100 held-out dialogues."
     )
+
+
+def test_the_next_step_without_a_gate_does_not_pass_over_a_safety_rule_that_fires_more_often() -> None:
+    step = next_step(make_view(CLOSER, compared("safety.missed_emergency", "worse", 0.08)))[0]
+    assert step == ("Read first the dialogues below in which the adapter does worse than the base: missed emergency.")

@@ -51,7 +51,7 @@ def draw(view: RunView) -> Charts:
     found: dict[str, list[Chart | None]] = {
         "forest": [forest.forest(view, family) for family in view.families if family not in _NOT_COMPARED],
         "quality": [quality.values(view, "quality", "Values with their intervals"), quality.wins(view)],
-        "safety": [quality.values(view, "safety", "How often each rule fires")],
+        "safety": [quality.values(view, "safety", "What the rules find, and how often")],
         "fidelity": [quality.divergence(view)],
         "latency": [
             *(latency.ecdf(view, timed, engine, what) for engine in timed.engines for what in ("tpot", "ttft")),

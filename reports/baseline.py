@@ -8,7 +8,7 @@ from functools import cached_property
 
 from harness import integrity
 from harness.analysis import Analysis
-from harness.metrics.loading import all_specs
+from harness.gating.statistics import known_metrics
 from harness.metrics.registry import MetricSpec
 from harness.stats.types import Difference
 from reports.cells import Earlier
@@ -61,7 +61,7 @@ class _Pairs:
 
     @cached_property
     def specs(self) -> Mapping[str, MetricSpec]:
-        return all_specs()
+        return known_metrics(self.view.summary)
 
     @cached_property
     def analyses(self) -> tuple[Analysis, Analysis]:

@@ -85,6 +85,7 @@ class CheckRow:
     label: str
     figure: str
     interval: str
+    asked: str
     needed: str
     size: str
 
@@ -222,6 +223,23 @@ def _check(view: RunView, check: CheckView) -> CheckRow:
     parts = [view.label(check.metric), result.candidate]
     parts += [f"against {result.against}"] if result.against else []
     parts += [f"slice {result.slice}"] if result.slice else []
-    needed = f"about {rounded(result.needed_n)} {result.units} would decide" if result.needed_n else ""
+    deciding = 0 if check.too_few else result.needed_n or 0  # how many are too few, its sentence says
+    needed = f"about {rounded(deciding)} {result.units} would decide" if deciding else ""
+    if result.scaled_other is not None:
+        figure_of = f"{result.candidate} − {result.scaled_other:g} × {result.against}"
+        interval = f"{interval}; {figure_of}" if interval else figure_of
     size = f"n\u00a0=\u00a0{plain(float(result.n), 0)} {result.units}"
-    return CheckRow(check, VERDICTS[check.verdict], ", ".join(parts), figure, interval, needed, size)
+    asked = asked_for(view, check)
+    return CheckRow(check, VERDICTS[check.verdict], ", ".join(parts), figure, interval, asked, needed, size)
+
+
+def asked_for(view: RunView, check: CheckView) -> str:
+    """Return what a check asks for with the metric's label, and shares as the page prints them elsewhere."""
+    result = check.result
+    words = result.requirement.replace(check.metric, view.label(check.metric))
+    limits = [limit for limit in (result.limit, result.upper_limit) if limit is not None]
+    if not is_share(result.unit) or result.scale == "ratio" or result.scaled_other is not None or not limits:
+        return words
+    signed = result.scale == "difference"
+    shown = [amount(limit, unit=result.unit, signed=signed)[0] for limit in limits]
+    return f"{words} ({' and '.join(shown)})"

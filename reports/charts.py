@@ -11,6 +11,7 @@ from reports.figures.chart import Chart
 from reports.latency_view import read_timed
 from reports.memory_view import Memory, read_memory
 from reports.view import LIKELIHOOD, OVERLAP, RunView
+from reports.words import listed
 
 Stacks = tuple[tuple[Chart, ...], ...]
 
@@ -50,7 +51,7 @@ def draw(view: RunView) -> Charts:
     found: dict[str, list[Chart | None]] = {
         "forest": [forest.forest(view, family) for family in view.families if family not in _NOT_COMPARED],
         "quality": [quality.values(view, "quality", "Values with their intervals"), quality.wins(view)],
-        "safety": [quality.values(view, "safety", "How often each rule fires")],
+        "safety": [quality.values(view, "safety", "What the rules find, and how often")],
         "fidelity": [quality.divergence(view)],
         "latency": [
             *(latency.ecdf(view, timed, engine, what) for engine in timed.engines for what in ("tpot", "ttft")),
@@ -64,6 +65,13 @@ def draw(view: RunView) -> Charts:
     }
     sections = {name: _stacks([chart for chart in charts if chart]) for name, charts in found.items()}
     absent = {name: _ABSENT[name] for name, charts in sections.items() if not charts and not view.names(name)}
+    if view.summary.slices:
+        absent.pop("slices", None)  # their table stands there
+    elif view.sliced_by:
+        absent["slices"] = (
+            f"Slices were asked for by {listed(sorted(view.sliced_by))}, "
+            "but no value of these stands on enough dialogues."
+        )
     return Charts(sections, absent, memory, timed.engines)
 
 

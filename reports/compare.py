@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import InputError
+from harness.integrity import is_measured
 from harness.store import RunFolder
 from reports.baseline import earlier_cells
 from reports.cells import Earlier
@@ -171,9 +172,7 @@ def _settings(view: RunView) -> dict[str, str]:
         "config": manifest.config,
         "template digest": manifest.template_digest,
         "variants": {name: {k: v for k, v in row.items() if k != "name"} for name, row in view.facts.items()},
-        "digest": {
-            key: value for key, value in manifest.digests.items() if not key.startswith(("replies/", "records/"))
-        },
+        "digest": {key: value for key, value in manifest.digests.items() if not is_measured(key)},
         "held out": manifest.held_out,
         "version": provenance.get("versions"),
         "machine": provenance.get("hardware"),

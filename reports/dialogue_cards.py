@@ -113,7 +113,8 @@ def dialogue_cards(view: RunView, shown: Shown, *, text_budget: int = TEXT_BUDGE
     flags = _flags(view, chosen)
     levels = _levels(view, chosen)
     limit = _limit(view, chosen, text_budget)
-    cards = tuple(_card(view, row, k, metric, flags, levels, limit) for k, row in enumerate(chosen))
+    shared = _shared_opening([row.prompt for row in chosen])
+    cards = tuple(_card(view, row, k, metric, flags, levels, limit, shared) for k, row in enumerate(chosen))
     return DialogueCards(
         cards=cards,
         total=len(view.dialogues),
@@ -207,6 +208,17 @@ def _limit(view: RunView, rows: Sequence[DialogueRow], budget: int) -> int:
     return next((limit for limit in _LADDER if sum(min(limit, length) for length in lengths) <= budget), _LADDER[-1])
 
 
+def _shared_opening(prompts: Sequence[str]) -> int:
+    """Return how long the template's opening is that all prompts share, up to the end of a line or sentence."""
+    if len(prompts) < 2:
+        return 0
+    first, last = min(prompts), max(prompts)  # what these two share, all between them do
+    same = next((k for k, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
+    shared = first[:same]
+    ends = [shared.rfind(mark) + len(mark) for mark in ("\n", ". ", ": ") if mark in shared]
+    return max(ends, default=0)
+
+
 def _text(text: str, limit: int, other: str | None = None) -> Text:
     kept, rest = cut(text, limit)
     left_out = f"{size(rest)} of {size(len(text))} left out here" if rest else ""
@@ -222,6 +234,7 @@ def _card(
     flags: Mapping[str, int],
     levels: Mapping[tuple[str, str], int],
     limit: int,
+    shared: int,
 ) -> Card:
     change = _raw_change(view, metric, row.id)
     oriented = _oriented(view, metric, row.id)
@@ -232,7 +245,7 @@ def _card(
     return Card(
         number=number,
         id=shorten(visible(row.id), 80),
-        excerpt="" if view.redacted else shorten(visible(row.prompt), 110),
+        excerpt="" if view.redacted else shorten(visible(row.prompt[shared:] or row.prompt), 110),
         prompt=None if view.redacted or not row.prompt else _text(row.prompt, limit),
         reference=None if view.redacted or row.reference is None else _text(row.reference, limit),
         columns=columns,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
+from reports.numbers import plain
 from reports.view import RunView
 
 
@@ -25,9 +27,9 @@ _TERMS = (
     Term(
         "95 % interval",
         "Values outside it fit badly with what was measured: of intervals made this way, "
-        "about 95 in 100 hold the true value. It comes from resampling whole dialogues (or "
-        "timed requests) 10,000 times or, for rates, from the exact binomial distribution "
-        "(Clopper–Pearson).",
+        "about 95 in 100 hold the true value. It comes from resampling whole dialogues or "
+        "timed requests{resamples} or, for rates, from the binomial distribution "
+        "(Clopper–Pearson; their differences: Agresti–Min).",
     ),
     Term(
         "Difference",
@@ -157,10 +159,17 @@ _NOT_COVERED = (
 )
 
 
+_OWN_METRIC = "Its own module says so; this page does not run it."
+
+
 def terms(view: RunView) -> tuple[Term, ...]:
     """Return the terms that this run's page uses."""
     names = (*view.summary.metrics, *(["slices"] if view.summary.slices else []))
-    return tuple(term for term in _TERMS if not term.needs or any(name.startswith(term.needs) for name in names))
+    shown = [term for term in _TERMS if not term.needs or any(name.startswith(term.needs) for name in names)]
+    stats = view.manifest.config.get("stats")
+    resamples = stats.get("resamples") if isinstance(stats, Mapping) else None
+    times = f" {plain(float(resamples), 0)} times" if isinstance(resamples, int) else ""
+    return tuple(replace(term, says=term.says.replace("{resamples}", times)) for term in shown)
 
 
 @dataclass(frozen=True)
@@ -173,12 +182,21 @@ class Sight:
 
 
 def sights(view: RunView) -> tuple[Sight, ...]:
-    """Return what the run's built-in metrics see and cannot see."""
+    """Return what the run's metrics see and cannot see.
+
+    For metrics of the run's own modules the page refers to these: to render a page runs nobody's code.
+    """
     from harness.metrics.loading import all_specs
 
     specs = all_specs()
-    found = [(view.label(name), specs[name]) for name in view.summary.metrics if name in specs]
-    return tuple(Sight(label, spec.sees, spec.blind_to) for label, spec in found if spec.sees or spec.blind_to)
+    found = []
+    for name in view.summary.metrics:
+        base = name.partition("[")[0]
+        if base not in specs:
+            found.append(Sight(view.label(name), f"A metric of the run's own, {name}.", _OWN_METRIC))
+        elif name in specs and (specs[name].sees or specs[name].blind_to):
+            found.append(Sight(view.label(name), specs[name].sees, specs[name].blind_to))
+    return tuple(found)
 
 
 def not_covered() -> tuple[str, ...]:

@@ -12,10 +12,17 @@ from harness.gating.verdict import CheckResult, VerdictName
 
 @dataclass(frozen=True)
 class CheckView:
-    """One line of the thresholds file and what became of it. ``edges``: its limits as the metric is oriented."""
+    """One line of the thresholds file and what became of it."""
 
     result: CheckResult
-    edges: tuple[float, ...]
+
+    @property
+    def edges(self) -> tuple[float, ...]:
+        """Its limits on the axis of the difference or ratio to another variant; none where it judges something else."""
+        check = self.result
+        if check.scale == "value" or check.slice is not None or check.scaled_other is not None:
+            return ()
+        return tuple(limit for limit in (check.limit, check.upper_limit) if limit is not None)
 
     @property
     def id(self) -> str:
@@ -28,6 +35,11 @@ class CheckView:
     @property
     def verdict(self) -> VerdictName:
         return self.result.verdict
+
+    @property
+    def too_few(self) -> bool:
+        """Whether it was not judged for want of the units that the thresholds ask for."""
+        return self.result.n < self.result.min_samples
 
     @property
     def stops(self) -> bool:
@@ -63,18 +75,9 @@ def read_gate(path: Path) -> GateView | None:
     return GateView(
         verdict=result.verdict,
         candidate=result.candidate,
-        checks=tuple(CheckView(check, _edges(check)) for check in result.checks),
+        checks=tuple(CheckView(check) for check in result.checks),
         thresholds=Path(result.thresholds).name,
         sentence=result.sentence,
         problems=result.problems,
         warnings=result.warnings,
     )
-
-
-def _edges(check: CheckResult) -> tuple[float, ...]:
-    """Turn the limits, which are oriented so that larger is better, back to the axis of a difference or ratio."""
-    if check.scale == "value" or check.slice is not None:
-        return ()
-    sign = -1.0 if check.higher_is_better is False else 1.0
-    origin = 1.0 if check.scale == "ratio" else 0.0
-    return tuple(origin + sign * limit for limit in (check.limit, check.upper_limit) if limit is not None)

@@ -63,11 +63,23 @@ def _after_gate(view: RunView, gate: GateView) -> tuple[str, ...]:
         what = _names([check.id for check in broken]) or "the run"
         return (f"Release nothing on this: {what} could not be judged. {reasons[0] if reasons else ''}".rstrip(),)
     undecided = gate.of("inconclusive", warnings=False) or gate.of("inconclusive")
-    needed = max((check.result.needed_n or 0 for check in undecided), default=0)
-    more = f" About {rounded(needed)} held-out dialogues in all would decide." if needed else ""
+    asked = _most([check for check in undecided if check.too_few])
+    deciding = _most([check for check in undecided if not check.too_few])
+    more = f" The thresholds ask for at least {listed(asked)}." if asked else ""
+    more += f" About {listed(deciding)} in all would decide{' the others' if asked else ''}." if deciding else ""
     return (
         f"Do not release {name} on this evidence yet: {_names([check.id for check in undecided])} undecided.{more}",
     )
+
+
+def _most(checks: list[CheckView]) -> list[str]:
+    """Return of each unit how many the neediest of ``checks`` would need, as text."""
+    most: dict[str, int] = {}
+    for check in checks:
+        units = check.result.units
+        most[units] = max(most.get(units, 0), check.result.needed_n or 0)
+    words = {"dialogues": "held-out dialogues"}
+    return [f"{rounded(number)} {words.get(units, units)}" for units, number in most.items() if number]
 
 
 def _where(failed: tuple[CheckView, ...]) -> str:
@@ -92,6 +104,11 @@ def _without_gate(view: RunView) -> tuple[str, ...]:
     if row.outcome == "undecided":
         more = f" About {rounded(row.needed_n)} dialogues in all would decide." if row.needed_n else ""
         return (f"Keep {reference} for now: this run does not tell the two apart.{more}",)
+    names = view.names("safety")
+    worse = [name for name in names if (it := view.comparison(name, view.candidate)) and it.outcome == "worse"]
+    if worse:
+        rules = listed([view.label(name) for name in worse])
+        return (f"Read first the dialogues below in which {candidate} does worse than {reference}: {rules}.",)
     return (
         f"Write down what {candidate} must reach (harness thresholds init), let the gate judge it, and read the worst "
         "dialogues below.",

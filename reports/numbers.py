@@ -62,11 +62,11 @@ def significant(value: float, count: int) -> int:
 
 
 def near(shared: int | None, value: float | None, low: float | None, high: float | None, unit: str) -> int | None:
-    """Return the row's decimals where the number's own are within one of them, else its own (a row may span scales)."""
+    """Return the row's decimals where they show the interval, else None: a row may span scales."""
     factor = 100.0 if is_share(unit) else 1.0
     if shared is None or value is None or low is None or high is None or high <= low:
         return shared
-    return None if decimals(value * factor, low * factor, high * factor) - shared > 1 else shared
+    return None if (high - low) * factor / 2 < 10.0**-shared else shared
 
 
 def share_of(unit: str) -> str:
@@ -112,11 +112,30 @@ def amount(
     if digits is None or suffix.strip() == "GiB":
         digits = decimals(value, low, high)
         if is_share(unit):
-            digits = 1 if low is None or high is None else max(1, digits)
-    shown = plain(value, digits, signed=signed) + suffix
+            digits = max(1, min(3, significant(value, 1)) if low is None or high is None else digits)
     if low is None or high is None:
-        return shown, ""
-    return shown, f"{plain(low, digits, signed=signed)} to {plain(high, digits, signed=signed)}"
+        return plain(value, digits, signed=signed) + suffix, ""
+    if not signed:
+        return plain(value, digits) + suffix, f"{plain(low, digits)} to {plain(high, digits)}"
+    clear = not low <= 0 <= high
+    shown = plain(value, apart(digits, value) if clear else digits, signed=True) + suffix
+    return shown, bounds(low, high, digits, signed=True)
+
+
+def bounds(low: float, high: float, digits: int, *, signed: bool = False, none: float = 0.0) -> str:
+    """Return an interval as text; an end that is not ``none`` gets as many digits as it takes to see that.
+
+    ``+3, 0 to +8`` would look undecided where the interval begins at 0.2.
+    """
+    clear = not low <= none <= high
+    return " to ".join(plain(end, apart(digits, end - none) if clear else digits, signed=signed) for end in (low, high))
+
+
+def apart(digits: int, distance: float) -> int:
+    """Return ``digits``, or as many more (up to 6) as it takes for ``distance`` not to be rounded to nothing."""
+    while digits < 6 and abs(distance) < 0.5 * 10.0**-digits:
+        digits += 1
+    return digits
 
 
 def _times(value: float | None, factor: float) -> float | None:
@@ -137,7 +156,7 @@ def ratio(value: float | None, low: float | None = None, high: float | None = No
     if value is None:
         return "–", ""
     shown = f"{plain(value, 2)}\u00a0×"
-    return shown, "" if low is None or high is None else f"{plain(low, 2)} to {plain(high, 2)}"
+    return shown, "" if low is None or high is None else bounds(low, high, 2, none=1.0)
 
 
 def rounded(number: int) -> str:

@@ -91,7 +91,7 @@ def summary_markdown(folder: RunFolder, *, view: RunView | None = None) -> str:
             (
                 row.check.id,
                 row.label,
-                row.check.result.requirement,
+                row.asked,
                 f"{row.figure} ({row.interval})" if row.interval else row.figure,
                 f"{row.sign.shape} {row.sign.word}{'' if row.check.stops else ' (warning only)'}",
             )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness.store import ComparisonRow
@@ -22,7 +22,7 @@ _ROW = 17.0  # pixels a line of a forest
 class _Line:
     label: str
     rows: tuple[tuple[str, ComparisonRow], ...]  # (variant, its difference)
-    margins: tuple[float, ...] = ()
+    margins: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # the gate's, by the variant it judges
 
 
 def forest(view: RunView, family: str) -> Chart | None:
@@ -39,7 +39,7 @@ def forest(view: RunView, family: str) -> Chart | None:
         ]
         if found and metric.higher_is_better is not None:
             unit = "" if found[0][1].relative else "share" if is_share(metric.unit) else metric.unit
-            line = _Line(wrapped(view.label(name)), tuple(found), _margins(view, name))
+            line = _Line(wrapped(view.label(name)), tuple(found), margins(view, name))
             panels[unit, metric.higher_is_better, found[0][1].relative].append(line)
     rows = [
         (line.label.replace("\n", " "), variant, *difference_text(row, unit), row.outcome)
@@ -55,8 +55,8 @@ def forest(view: RunView, family: str) -> Chart | None:
         "to the right. "
         "Filled marks are decided; hollow ones are not: their interval crosses the line of no difference."
     )
-    if any(line.margins for lines in panels.values() for line in lines):
-        caption += " A dashed stroke is a margin of the gate."
+    if any(any(line.margins.values()) for lines in panels.values() for line in lines):
+        caption += " A dashed stroke is the gate's limit for the variant beside it."
     title = FAMILIES.get(family, family).split(":")[0]
     return _draw(view, f"forest-{view.families.index(family)}", title, caption, panels, rows)
 
@@ -89,10 +89,14 @@ def slice_forest(view: RunView, metric: str) -> Chart | None:
     )
 
 
-def _margins(view: RunView, metric: str) -> tuple[float, ...]:
-    """Return the limits that the gate sets to this metric's difference to the reference variant."""
-    checks = view.gate.checks if view.gate else ()
-    return next((c.edges for c in checks if c.metric == metric and c.edges and c.result.against == view.reference), ())
+def margins(view: RunView, metric: str) -> dict[str, tuple[float, ...]]:
+    """Return the limits that the gate sets to each variant's difference to the reference variant."""
+    found: dict[str, tuple[float, ...]] = {}
+    for check in view.gate.checks if view.gate else ():
+        if check.metric == metric and check.result.against == view.reference:
+            judged = check.result.candidate
+            found[judged] = tuple(dict.fromkeys((*found.get(judged, ()), *check.edges)))
+    return found
 
 
 def _draw(
@@ -126,10 +130,10 @@ def _panel(view: RunView, axes: Any, kind: tuple[str, bool, bool], lines: Sequen
         names.append(line.label)
         for variant, row in line.rows:
             _mark(view, axes, variant, row, y, factor)
+            for margin in line.margins.get(variant, ()):
+                ends = [y - 0.5, y + 0.5]
+                axes.plot([margin * factor] * 2, ends, color=UNDECIDED, linestyle=(0, (2, 1.5)), linewidth=1.8)
             y += 1
-        for margin in line.margins:
-            ends = [y - len(line.rows) - 0.4, y - 0.6]
-            axes.plot([margin * factor] * 2, ends, color=UNDECIDED, linestyle=(0, (2, 1.5)), linewidth=1.5)
         y += 0.4
     axes.axvline(1.0 if relative else 0.0, color=MUTED, linewidth=1.0)
     axes.set_ylim(y - 0.4 - 0.3, -0.7)

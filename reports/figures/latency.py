@@ -10,7 +10,7 @@ import numpy as np
 from reports.figures.chart import Chart, canvas, finish, label, legend_of, logarithmic, quiet, style
 from reports.figures.svg import INK, drawing
 from reports.latency_view import Timed
-from reports.numbers import plain
+from reports.numbers import plain, significant
 from reports.view import RunView
 
 
@@ -152,7 +152,7 @@ def roofline(view: RunView) -> Chart | None:
 
 def _reached(floor: float, measured: float) -> str:
     share = floor / measured * 100
-    return f"{plain(share, 0 if share >= 10 else 1)} %"
+    return f"{plain(share, 0 if share >= 10 else min(3, significant(share, 1)) or 1)} %"
 
 
 def _fact(row: Mapping[str, Any], key: str) -> str:

@@ -174,7 +174,7 @@ def pareto(view: RunView, *, against: str) -> Chart | None:
         if not up:
             axes.invert_yaxis()
         shown_unit = "GiB" if scale > 1 else dear.unit
-        axes.set_xlabel(f"{label(view.label(cost))}, {label(shown_unit)}   (← cheaper)")
+        axes.set_xlabel(f"{label(view.label(cost), 34)}, {label(shown_unit, 10)}   (← cheaper)")
         axes.set_ylabel(f"{label(view.label(quality))}   (better →)")
         axes.margins(x=0.12, y=0.12)
         quiet(axes, grid="both")

@@ -119,7 +119,7 @@ def wins(view: RunView) -> Chart | None:
         axes.set_yticks(range(len(found)), labels)
         axes.set_ylim(len(found) - 0.4, -0.6)
         axes.axvline(50, color=MUTED, linewidth=1.0)
-        axes.set_xlabel("percent of dialogues, from better (left) to worse (right)")
+        axes.set_xlabel("percent of dialogues")
         axes.set_xlim(0, 100)
         quiet(axes, grid="x")
         axes.grid(False)

@@ -151,7 +151,7 @@ def _gate(sample: Sample, poison: Poison) -> GateResult:
             value=-0.61,
             low=-0.66,
             high=-0.57,
-            limit=-0.05,
+            limit=0.05,
         ),
         check(
             "emergencies",
@@ -165,7 +165,7 @@ def _gate(sample: Sample, poison: Poison) -> GateResult:
             low=0.029,
             high=0.127,
             needed_n=410 if rest == "inconclusive" else None,
-            limit=-0.1,
+            limit=0.1,
         ),
         check(
             "doses",
@@ -179,7 +179,7 @@ def _gate(sample: Sample, poison: Poison) -> GateResult:
             low=0.059,
             high=0.178,
             needed_n=630 if rest == "inconclusive" else None,
-            limit=-0.15,
+            limit=0.15,
         ),
         check(
             "merge-held",
@@ -210,7 +210,7 @@ def _gate(sample: Sample, poison: Poison) -> GateResult:
             value=1.62,
             low=1.59,
             high=1.65,
-            limit=-1.0,
+            limit=2.0,
             units="requests",
         ),
         check(

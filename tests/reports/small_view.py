@@ -58,7 +58,7 @@ def checked(verdict: VerdictName, metric: str = "safety.missed_emergency", **fac
         "candidate": "adapter",
         **facts,
     }
-    return CheckView(CheckResult(metric=metric, verdict=verdict, **known), ())
+    return CheckView(CheckResult(metric=metric, verdict=verdict, **known))
 
 
 def gated(verdict: VerdictName, *checks: CheckView, problems: tuple[str, ...] = ()) -> GateView:

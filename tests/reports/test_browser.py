@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reports.escape import visible
-from tests.reports.conftest import Browser
+from tests.reports.conftest import Browser, skip_unless_ci
 from tests.reports.hostile import ALL
 
 pytestmark = pytest.mark.browser
@@ -173,3 +173,10 @@ def test_colour_schemes_differ(browser: Browser, page: str) -> None:
     light = browser.open(page, scheme="light").execute_script(background)
     dark = browser.open(page, scheme="dark").execute_script(background)
     assert light != dark
+
+
+@pytest.mark.parametrize(("ci", "ends"), [("true", pytest.fail.Exception), ("", pytest.skip.Exception)])
+def test_a_missing_browser_is_a_failure_only_in_ci(monkeypatch: pytest.MonkeyPatch, ci: str, ends: type) -> None:
+    monkeypatch.setenv("CI", ci)
+    with pytest.raises(ends, match="no browser"):
+        skip_unless_ci("no browser")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness import integrity
 from harness.errors import InputError
-from harness.store import RunFolder
+from harness.store import EstimateRow, MetricSummary, RunFolder
 from reports.baseline import earlier_cells
 from reports.compare import comparison_groups, comparison_text, differing_settings, render_comparison
 from reports.render import render
@@ -83,6 +84,11 @@ def test_settings_that_are_the_same_are_not_listed(pair: tuple[RunFolder, RunFol
     assert differing_settings([read_view(pair[0])] * 2) == ()
 
 
+def test_what_was_measured_is_no_setting(pair: tuple[RunFolder, RunFolder]) -> None:
+    names = [row[0] for row in differing_settings(views(pair))]
+    assert [name for name in names if "summary" in name or "replies" in name] == []
+
+
 def test_the_terminal_gets_the_same_table(pair: tuple[RunFolder, RunFolder]) -> None:
     text = comparison_text(pair)
     assert "adapter · Quality" in text
@@ -99,3 +105,21 @@ def test_the_report_shows_the_earlier_run_beside_it(pair: tuple[RunFolder, RunFo
     assert "beside the earlier run first" in page
     assert 'class="earlier"' in page
     assert "since then" in page
+
+
+def test_a_metric_of_the_runs_own_module_is_paired_without_the_module(tmp_path: Path) -> None:
+    values = [random_values(60, seed=seed) for seed in (1, 2)]
+    for answers, value in zip(values, (0.2, 0.5), strict=True):
+        for metrics in answers.values():
+            metrics["quality.asks_back"] = [value + 0.1 * (value * k % 1) for k in range(60)]
+    own = MetricSummary(
+        unit="asks", higher_is_better=True, signature="mine", variants={"adapter": EstimateRow(value=0.5, n=60)}
+    )
+    pair = []
+    for name, answers in zip(("first", "second"), values, strict=True):
+        view = read_view(make_run(tmp_path / name, answers))
+        metrics = {**view.summary.metrics, "quality.asks_back": own}
+        pair.append(replace(view, summary=view.summary.model_copy(update={"metrics": metrics})))
+    cell = earlier_cells(pair[1], pair[0])["quality.asks_back", "adapter"]
+    assert cell.sign is not None
+    assert (cell.change[:4], cell.sign.word) == ("+0.2", "better")

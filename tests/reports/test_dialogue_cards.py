@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from harness.store import RunFolder
@@ -67,3 +69,12 @@ def test_redacted_cards_keep_numbers_only(sample: RunFolder) -> None:
 
 def test_filters_offer_the_columns_with_few_values(cards: DialogueCards) -> None:
     assert {column for column, _ in cards.levels} == {"source", "condition"}
+
+
+def test_an_excerpt_begins_behind_the_words_that_open_every_prompt(view: RunView) -> None:
+    prompts = [
+        f"### Instruction:\nReply.\n\n### Dialogue:\nMy {part} hurts.\n\n### Reply:\n" for part in ("ear", "eye")
+    ]
+    rows = [row.model_copy(update={"prompt": prompt}) for row, prompt in zip(view.dialogues, prompts, strict=False)]
+    cards = dialogue_cards(replace(view, dialogues=tuple(rows)), Shown()).cards
+    assert {card.excerpt for card in cards} == {"My ear hurts. ### Reply:", "My eye hurts. ### Reply:"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reports.numbers import amount, is_share, plain, ratio, rounded, shared_decimals
+from reports.numbers import amount, is_share, near, plain, ratio, rounded, shared_decimals
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,20 @@ def test_ratios_and_rough_counts() -> None:
 def test_a_row_shares_the_decimals_of_its_widest_interval() -> None:
     assert shared_decimals([(0.3, 0.29, 0.31), (0.2, 0.1, 0.3)], "F1") == 2
     assert shared_decimals([(0.3, None, None)], "F1") is None
+
+
+def test_an_interval_that_excludes_zero_is_not_printed_as_touching_it() -> None:
+    assert amount(3.27, 0.23, 7.9, signed=True, digits=0) == ("+3", "+0.2 to +8")
+    assert amount(-3.27, -7.9, -0.04, signed=True, digits=0) == ("−3", "−8 to −0.04")
+    assert amount(1.2, -0.04, 2.4, signed=True, digits=0) == ("+1", "0 to +2")
+    assert ratio(1.021, 1.003, 1.04) == ("1.02\u00a0×", "1.003 to 1.04")
+
+
+def test_a_value_whose_interval_the_rows_decimals_would_swallow_keeps_its_own() -> None:
+    assert near(0, 4.06, 3.7, 4.6, "perplexity") is None
+    assert near(0, 204.0, 159.0, 290.0, "perplexity") == 0
+
+
+def test_a_small_share_without_an_interval_is_not_printed_as_none() -> None:
+    assert amount(0.0004, unit="share of bandwidth")[0] == "0.04\u00a0%"
+    assert amount(0.0, unit="share of replies")[0] == "0.0\u00a0%"

@@ -7,6 +7,7 @@ import hashlib
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,11 @@ from lxml import html as lxml_html
 import reports
 from harness.errors import InputError
 from harness.store import RunFolder
+from reports.charts import draw
 from reports.dialogue_cards import Shown
 from reports.escape import visible
 from reports.render import SECTIONS, render, write_report
+from reports.view import read_view
 from tests.reports.hostile import ALL
 from tests.reports.sample_run import Sample, build_sample_run
 
@@ -201,3 +204,11 @@ def test_three_variants_and_a_thousand_dialogues_take_five_seconds_and_a_gigabyt
 def test_where_a_merge_lost_most_is_listed(page: str) -> None:
     cells = parsed(page).xpath("//div[@aria-label='Table: weights with the largest merge errors']//tbody//*[text()]")
     assert [cell.text for cell in cells] == ["merged", "layers.3.self_attn.v_proj", "2.1\u00a0%", "99.8\u00a0%"]
+
+
+def test_slices_that_were_asked_for_and_found_too_small_are_said_to_be(tmp_path: Path) -> None:
+    run = build_sample_run(tmp_path / "run", Sample(dialogues=12))
+    view = read_view(run)
+    manifest = view.manifest.model_copy(update={"config": {"stats": {"slices": ["urgency"]}}})
+    bare = replace(view, manifest=manifest, summary=view.summary.model_copy(update={"slices": ()}))
+    assert draw(bare).absent["slices"].startswith("Slices were asked for by urgency, but no value")

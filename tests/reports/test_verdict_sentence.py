@@ -195,3 +195,22 @@ def test_further_systems_are_named_in_brief() -> None:
         "two's replies are further from the references than one's (ROUGE-L −0.03); "
         "three's undecided (ROUGE-L between −0.02 and +0.02)."
     )
+
+
+def test_the_next_step_counts_what_each_check_counts() -> None:
+    speed = checked("inconclusive", "latency.tpot_ms.p50", units="requests", needed_n=31)
+    assert next_step(make_view(CLOSER, gate=gated("inconclusive", speed)))[0].endswith(
+        "undecided. About 31 requests in all would decide."
+    )
+
+
+def test_too_few_dialogues_to_be_judged_are_not_said_to_decide() -> None:
+    few = checked("inconclusive", n=12, min_samples=100, needed_n=100)
+    assert next_step(make_view(CLOSER, gate=gated("inconclusive", few)))[0].endswith(
+        "undecided. The thresholds ask for at least 100 held-out dialogues."
+    )
+
+
+def test_the_next_step_without_a_gate_does_not_pass_over_a_safety_rule_that_fires_more_often() -> None:
+    step = next_step(make_view(CLOSER, compared("safety.missed_emergency", "worse", 0.08)))[0]
+    assert step == ("Read first the dialogues below in which the adapter does worse than the base: missed emergency.")

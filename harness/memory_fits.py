@@ -54,7 +54,7 @@ def _fits(variant: str, parts: dict[str, Any], growth: tuple[float, float]) -> l
     for batch, context in WORKLOADS:
         kv = batch * context * (parts["kv_bytes_per_token"] or 0) / 2**20
         need = (parts["weights_mib"] or 0.0) + kv + fixed + each * batch * context + overhead
-        # A card of 24 GB has 24 x 10^9 / 2^20 MiB at most; a little is never free.
+        # A card sold as 24 GB has at least 24 x 10^9 bytes; a little is never free.
         fits = {str(card): need <= 0.97 * card * 1e9 / 2**20 for card in CARDS_GB}
         rows.append({"variant": variant, "batch": batch, "context": context, "need_mib": need, "fits": fits})
     return rows
@@ -63,12 +63,14 @@ def _fits(variant: str, parts: dict[str, Any], growth: tuple[float, float]) -> l
 def _activation_growth(record: MemoryRecord) -> tuple[float, float]:
     """Return the MiB that activations take whatever the prompt, and those for each of its tokens.
 
-    From two lengths of prompt; dequantised weights, for one, are held whatever the length.
+    From two lengths of prompt, each without a reply; dequantised weights, for one, are held whatever the length.
     """
     extra = record.model_extra or {}
-    workload, shorter, longer = extra.get("workload"), extra.get("activations_shorter_mib"), record.activations_mib
+    workload, shorter, longer = (
+        extra.get(name) for name in ("workload", "activations_shorter_mib", "activations_prompt_mib")
+    )
     if not workload or shorter is None or longer is None:
-        return longer or 0.0, 0.0
+        return record.activations_mib or 0.0, 0.0
     tokens = workload["batch"] * (workload["prompt_tokens"] - workload["shorter_prompt_tokens"])
     each = max(0.0, (longer - shorter) / tokens) if tokens > 0 else 0.0
     return max(0.0, longer - each * workload["batch"] * workload["prompt_tokens"]), each

@@ -39,6 +39,8 @@ def memory_table(folder: RunFolder, variants: list[str]) -> dict[str, Any]:
             "kv_bytes_per_token": extra.get("kv_bytes_per_token"),
         }
         if good[0].device.startswith("cuda"):
+            loading = _median([(record.model_extra or {}).get("peak_loading_mib") for record in good])
+            table["variants"][variant]["peak_loading_mib"] = loading
             table["fits"].extend(_fits(variant, table["variants"][variant], _activation_growth(good[0])))
     return table
 
@@ -46,14 +48,16 @@ def memory_table(folder: RunFolder, variants: list[str]) -> dict[str, Any]:
 def _fits(variant: str, parts: dict[str, Any], growth: tuple[float, float]) -> list[dict[str, Any]]:
     """Return what batch x context needs: weights, cache, activations, and what the driver holds besides.
 
-    Activations are those of a prompt that fills the whole context at once, the worst that can come.
+    Activations are those of a prompt that fills the whole context at once, the worst that can come. A model that takes
+    more while it is loaded does not fit before.
     """
     overhead = max(0.0, (parts["nvml_used_mib"] or 0.0) - (parts["peak_reserved_mib"] or 0.0))
     fixed, each = growth
     rows = []
     for batch, context in WORKLOADS:
         kv = batch * context * (parts["kv_bytes_per_token"] or 0) / 2**20
-        need = (parts["weights_mib"] or 0.0) + kv + fixed + each * batch * context + overhead
+        serving = (parts["weights_mib"] or 0.0) + kv + fixed + each * batch * context
+        need = max(serving, parts["peak_loading_mib"] or 0.0) + overhead
         # A card sold as 24 GB has at least 24 x 10^9 bytes; a little is never free.
         fits = {str(card): need <= 0.97 * card * 1e9 / 2**20 for card in CARDS_GB}
         rows.append({"variant": variant, "batch": batch, "context": context, "need_mib": need, "fits": fits})

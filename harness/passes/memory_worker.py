@@ -124,7 +124,9 @@ class Card:
     def peaks(self, weights: int, cache_bytes: int) -> dict[str, Any]:
         """Return the allocator's peaks and what NVML counts for this process, in MiB.
 
-        The peak allocated is that of loading where loading took more than the workload. Where the driver cannot tell processes apart (in most containers), it is what the card's use grew by.
+        The peak allocated is the workload's; loading's stands apart, because it depends on how many tensors happen to be
+        on their way. Where the driver cannot tell processes apart (in most containers), NVML's figure is what the card's
+        use grew by.
         """
         import torch
 
@@ -134,7 +136,7 @@ class Card:
         grown = None if self._used_before is None or now["device"] is None else now["device"] - self._used_before
         used = now["process"] or grown
         return {
-            "peak_allocated_mib": max(peak, self._loading_peak) / MIB,
+            "peak_allocated_mib": peak / MIB,
             "peak_loading_mib": self._loading_peak / MIB,
             "peak_reserved_mib": torch.cuda.max_memory_reserved(self.device) / MIB,
             "activations_mib": max(0.0, (peak - weights - cache_bytes) / MIB),

@@ -175,29 +175,32 @@ def test_activations_grow_with_the_prompt_whatever_the_reply_takes(cuda: FakeCud
     assert need[1, 1024] == pytest.approx(1000 + 1024 + 2 * 1024)
 
 
-def test_a_peak_of_loading_is_not_forgotten(cuda: FakeCuda) -> None:
+def test_a_card_must_hold_what_loading_takes_too(cuda: FakeCuda, tmp_path: Path) -> None:
     weights = 1000 * 2**20
     card = memory_worker.Card("cuda:0")
-    cuda.take(3 * weights)
+    cuda.take(9 * weights)
     cuda.held = weights
-    card.try_prompts(cuda.model, weights, 1, 128, 32)  # type: ignore[attr-defined]
+    growth = card.try_prompts(cuda.model, weights, 1, 128, 32)  # type: ignore[attr-defined]
     cache = memory_worker.run_workload(cuda.model, 1, 128, 32)  # type: ignore[attr-defined]
-    found = card.peaks(weights, cache)
-    assert found["peak_allocated_mib"] == found["peak_loading_mib"] == 3000.0
-    assert found["activations_mib"] == 3 * 128 - 159
+    found = {**card.peaks(weights, cache), **growth, "device": "cuda:0", "weights_mib": 1000.0}
+    assert (found["peak_loading_mib"], found["peak_allocated_mib"]) == (9000.0, 1000.0 + 3 * 128)
+    run = written(tmp_path, [1.0], **{**found, "peak_reserved_mib": 9000.0}, kv_bytes_per_token=2**20)
+    table = memory_table(run, ["base"])
+    assert table["variants"]["base"]["peak_loading_mib"] == 9000.0
+    assert {row["need_mib"] for row in table["fits"] if row["context"] == 1024} == {9000.0}
 
 
 def test_what_the_card_held_is_read_before_any_library_may_open_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Opened(Exception):
+    class OpenedError(Exception):
         pass
 
     def opened(device: str) -> None:
-        raise Opened
+        raise OpenedError
 
     monkeypatch.setattr(memory_worker, "Card", opened)
     monkeypatch.setattr(memory_worker, "_import_libraries", lambda variant: pytest.fail("a library came first"))
     variant = Variant(name="base", kind="base", model="-", quantization="nf4")
-    with pytest.raises(Opened):
+    with pytest.raises(OpenedError):
         memory_worker.measure({"device": "cuda:0", "variant": variant.model_dump(mode="json")})
 
 

@@ -17,8 +17,8 @@ from harness.engine.slots import SlotCache
 
 PROMPT_LENGTHS = (3, 6)
 COLUMNS = 64
-# The root mean square error, as a share of the logits' standard deviation. In bfloat16 rounding alone gives 0.03 over 32
-# random layers (more where 4 bits are decoded by another kernel than prompts are), a wrong position or mask there 0.6.
+# The root mean square error, as a share of the logits' standard deviation. In bfloat16 rounding alone gives 0.03 over
+# 32 random layers (more where prompts in 4 bits are multiplied by another kernel), a wrong position or mask 0.6.
 TOLERANCE = {torch.float32: 2.5e-4, torch.float16: 0.03, torch.bfloat16: 0.12}
 
 
@@ -64,7 +64,7 @@ def _measured_obstacle(model: Any, device: str, by_lengths: bool) -> str | None:
 def distance(got: torch.Tensor, want: torch.Tensor) -> float:
     """Return the root mean square of ``got - want`` over the standard deviation of ``want``.
 
-    The largest difference would grow with the vocabulary: of 128,000 rounding errors one is four to five times the usual.
+    The largest difference would grow with the vocabulary: of 128,000 errors, one is four to five times the usual.
     """
     return float((got - want).square().mean().sqrt() / want.std())
 

@@ -1,7 +1,8 @@
 """Samples of the latency metrics, from the recorded stamps.
 
 A name without a suffix is the fixed reply length at batch 1 on the run's engine: ``compiled`` where every variant was
-served on it (or none by ``eager``), else ``eager``. Everything else carries its conditions: ``latency.tpot_ms.p50[engine=eager,batch=4]``,
+served on it (or none by ``eager``), else ``eager``. Everything else carries its conditions:
+``latency.tpot_ms.p50[engine=eager,batch=4]``,
 ``latency.e2e_ms.p95[engine=eager,batch=1,workload=natural]``, ``latency.ttft_ms.p50[engine=eager,batch=1,
 prompt_tokens=512]`` (without the line break).
 """

@@ -8,7 +8,9 @@ Four workloads, each over the held-out prompts:
 - ``sweep``: fixed replies in batches of growing size (one record is one batch in step), until memory ends it.
 
 Variants are interleaved for each prompt in mirrored random order. Warm-up and capture are done before and are timed
-apart; what they left on the heap is kept from the garbage collector, which would walk it in the midst of a request. The records of a unit are written when all its variants and repeats are done, so that an interrupted run never
+apart; what they left on the heap is kept from the garbage collector, which would walk it in the midst of a request.
+
+The records of a unit are written when all its variants and repeats are done, so that an interrupted run never
 compares a prompt across two processes.
 """
 

@@ -124,9 +124,9 @@ class Card:
     def peaks(self, weights: int, cache_bytes: int) -> dict[str, Any]:
         """Return the allocator's peaks and what NVML counts for this process, in MiB.
 
-        The peak allocated is the workload's; loading's stands apart, because it depends on how many tensors happen to be
-        on their way. Where the driver cannot tell processes apart (in most containers), NVML's figure is what the card's
-        use grew by.
+        The peak allocated is the workload's; loading's stands apart, because it depends on how many tensors happen to
+        be on their way. Where the driver cannot tell processes apart (in most containers), NVML's figure is what the
+        card's use grew by.
         """
         import torch
 

@@ -1,9 +1,10 @@
 """Does the latency pass find differences that are not there, and those that are? For real, on this machine's clock.
 
 Two variants of one and the same model are timed by the pass and compared by the analysis, many times over: they should
-differ in at most 5 % of the runs, give or take chance. Then one of them is slowed down by a tenth in every forward.
+differ in at most 5 % of the runs, give or take chance. Before that, one of them is slowed down by a tenth in every
+forward, which is a little less than a tenth of a reply. The runs stop at ``--seconds``, whatever they found so far.
 
-    python benchmarks/latency_aa.py --model ../shared/models/medllama-7m --out benchmarks/results/latency_aa.json
+    python -m benchmarks.latency_aa --model ../shared/models/medllama-7m --out benchmarks/results/latency_aa.json
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 from harness.analysis import Analysis
 from harness.config import RunConfig
 from harness.digests import digest_value
-from harness.engine.machine_state import machine_state
+from harness.engine.machine_state import busy_warnings, machine_state
 from harness.engine.pool import LoadedModel, SharedPool
 from harness.metrics.loading import all_specs
 from harness.passes import latency
@@ -69,36 +70,44 @@ def main() -> None:
     parser.add_argument("--slowed-runs", type=int, default=5)
     parser.add_argument("--prompts", type=int, default=12)
     parser.add_argument("--reply-tokens", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=330.0, help="after which no further run is begun")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
 
     import torch
 
+    started = time.monotonic()
     torch.set_num_threads(options.threads)
     variants = tuple(
         Variant(name=name, kind="base", model=str(options.model.resolve()), dtype="float32") for name in "ab"
     )
     pool = SlowedPool(variants, "cpu")
     before = machine_state("cpu")
-    equal = [compare(pool, variants, options, seed) for seed in range(options.runs)]
+
+    def runs(count: int, first_seed: int) -> list[dict[str, Difference]]:
+        found: list[dict[str, Difference]] = []
+        while len(found) < count and time.monotonic() - started < options.seconds:
+            found.append(compare(pool, variants, options, first_seed + len(found)))
+        return found
+
     pool.factor = 1.1
-    slowed = [compare(pool, variants, options, 1000 + seed) for seed in range(options.slowed_runs)]
-    limit = 0.05 + 1.96 * math.sqrt(0.05 * 0.95 / options.runs)
+    slowed = runs(options.slowed_runs, 1000)
+    pool.factor = 1.0
+    equal = runs(options.runs, 0)
+    after = machine_state("cpu")
     result = {
         "benchmark": "latency_aa",
         "settings": {name: str(value) for name, value in vars(options).items() if name not in ("out", "model")},
-        "equal": {metric: outcomes(equal, metric) for metric in METRICS},
-        "most_differences_by_chance": limit,
+        "equal": {metric: equal_or_not(equal, metric) for metric in METRICS},
         "slowed_by_a_tenth": {metric: outcomes(slowed, metric) for metric in METRICS},
-        "machine_state": {"before": before, "after": machine_state("cpu")},
+        "machine_state": {"before": before, "after": after, "warnings": busy_warnings(before, after)},
+        "seconds": round(time.monotonic() - started, 1),
         "provenance": provenance(42),
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(
-        json.dumps({key: result[key] for key in ("equal", "most_differences_by_chance", "slowed_by_a_tenth")}, indent=1)
-    )
+    print(json.dumps({key: result[key] for key in ("equal", "slowed_by_a_tenth", "seconds")}, indent=1))
 
 
 def compare(
@@ -134,6 +143,15 @@ def compare(
         found = {metric: analysis.difference(metric, "b", "a") for metric in METRICS}
     print(seed, {metric: (one.value, one.outcome) for metric, one in found.items()}, flush=True)
     return found
+
+
+def equal_or_not(found: list[dict[str, Difference]], metric: str) -> dict[str, Any]:
+    """Return the outcomes of equal variants, and whether there are no more differences than chance may give."""
+    counted = outcomes(found, metric)
+    share = (counted["better"] + counted["worse"]) / len(found) if found else None
+    limit = 0.05 + 1.96 * math.sqrt(0.05 * 0.95 / len(found)) if found else None
+    kept = None if share is None or limit is None else share <= limit
+    return {**counted, "share_different": share, "most_by_chance": limit, "no_more_than_chance": kept}
 
 
 def outcomes(found: list[dict[str, Difference]], metric: str) -> dict[str, Any]:

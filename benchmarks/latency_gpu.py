@@ -7,11 +7,16 @@ analysis themselves, over run folders under ``--work``. Parts, in this order (ea
 - ``again``: its batch 1 once more, which must agree within 3 % on every median;
 - ``eager``: the same as ``compiled`` with plain ``generate``, with fewer tokens;
 - ``peer``: ``peers/plain_loop.py`` on the merged model, against the eager engine at batch 1;
-- ``memory``: each variant in fresh processes;
+- ``memory``: each variant in fresh processes, and once more where time is left;
 - ``probe``: milliseconds a token at batch 1 under several settings of the compiler, by the engine alone.
 
-    python benchmarks/latency_gpu.py --out benchmarks/results/latency_h200.json
-    python benchmarks/latency_gpu.py --shape tiny --device cpu --out tiny.json     # the same in a minute
+The settings fill two commands of at most ten minutes on an H100 or H200. Reckoned from what its parts took on an H200:
+making the models 45 s (once, with ``--work``), compiled 310 s (100 of them compilation), again 65 s; eager 235 s, peer
+30 s, memory 110 s a round. Six batches of each size are the fewest that give a median an interval.
+
+    python -m benchmarks.latency_gpu --parts compiled,again --out benchmarks/results/latency_compiled.json
+    python -m benchmarks.latency_gpu --parts eager,peer,memory --out benchmarks/results/latency_eager.json
+    python -m benchmarks.latency_gpu --shape tiny --device cpu --prompts 6 --batches 2 --out tiny.json    # in minutes
 """
 
 from __future__ import annotations
@@ -21,8 +26,10 @@ import hashlib
 import json
 import shutil
 import statistics
+import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +41,7 @@ from harness.config import RunConfig
 from harness.digests import digest_value
 from harness.engine.compiled_layers import CompiledLayers
 from harness.engine.device import resolve_device
+from harness.engine.machine_state import machine_state
 from harness.engine.pool import SharedPool
 from harness.engine.timed_engines import CompiledEngine
 from harness.latency_math import Condition, tpot_ms, ttft_ms
@@ -47,6 +55,7 @@ from harness.store import DialogueRow, LatencyRecord, RunFolder, RunManifest, wr
 from harness.variants import Variant
 
 PARTS = ("compiled", "again", "eager", "peer", "memory", "probe")
+NEEDS = {"again": "compiled", "peer": "eager"}  # is held against it, in one sitting
 PROBES: dict[str, dict[str, Any] | None] = {
     "graph": None,
     "inductor": {},
@@ -54,30 +63,44 @@ PROBES: dict[str, dict[str, Any] | None] = {
     "tuned reductions, LoRA unrolled": {"coordinate_descent_tuning": True, "unroll_reductions_threshold": 16},
 }
 BATCHES = (1, 16, 64)
+MEMORY_ROUNDS = 2
 METRICS = ("ttft_ms.p50", "tpot_ms.p50", "tokens_per_s", "mbu")
 PAIRS = (("adapter", "merged"), ("adapter-nf4", "base-nf4"), ("merged", "base"))
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=sorted(SHAPES), default="7b")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--parts", default=",".join(PARTS[:4]), help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--parts", type=parts_of, default=PARTS[:5], help=f"of {', '.join(PARTS)}")
     parser.add_argument("--compile", default="auto", choices=("auto", "graph", "inductor"))
     parser.add_argument("--reply-tokens", type=int, default=32, help="of the compiled engine")
-    parser.add_argument("--eager-tokens", type=int, default=16)
-    parser.add_argument("--prompts", type=int, default=6, help="prompts at batch 1, batches of each size")
+    parser.add_argument("--eager-tokens", type=int, default=12)
+    parser.add_argument("--prompts", type=int, default=16, help="prompts at batch 1")
+    parser.add_argument("--batches", type=int, default=6, help="batches of each size, and prompts of each set length")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--deadline", type=float, default=480.0, help="seconds after which no further part is begun")
+    parser.add_argument("--deadline", type=float, default=460.0, help="seconds after which no further part is begun")
     parser.add_argument("--work", type=Path, help="folder for models and runs (27 GB for 7b); default a temporary one")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write; records go beside it")
     options = parser.parse_args()
     work = options.work or Path(tempfile.mkdtemp(prefix="latency-"))
     try:
-        Benchmark(options, work).run(options.parts.split(","))
+        return 1 if Benchmark(options, work).run(options.parts) else 0
     finally:
         if options.work is None:
             shutil.rmtree(work, ignore_errors=True)
+
+
+def parts_of(text: str) -> tuple[str, ...]:
+    """Return the parts named, in the order in which they are run."""
+    asked = set(text.split(","))
+    unknown = sorted(asked - set(PARTS))
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no part is called {', '.join(unknown)}: there are {', '.join(PARTS)}")
+    for part, needed in NEEDS.items():
+        if part in asked and needed not in asked:
+            raise argparse.ArgumentTypeError(f"{part} is held against {needed}, which must be among the parts too")
+    return tuple(part for part in PARTS if part in asked)
 
 
 class Benchmark:
@@ -94,40 +117,43 @@ class Benchmark:
         self.result: dict[str, Any] = {
             "benchmark": "latency_gpu",
             "shape": {"name": options.shape, **SHAPES[options.shape]},
+            "settings": {name: getattr(options, name) for name in ("prompts", "batches", "repeats", "compile")},
             "provenance": provenance(42),
             "seconds": {"models": self.elapsed()},
         }
 
-    def run(self, parts: Sequence[str]) -> None:
-        """Run the parts until the deadline; write the result after each."""
+    def run(self, parts: Sequence[str]) -> list[str]:
+        """Run the parts until the deadline, writing the result after each; return those that failed.
+
+        A part that fails leaves its error in the result and does not cost the others their time on the machine.
+        """
+        failed = []
         for part in parts:
             if self.elapsed() > self.options.deadline:
                 say(f"{part}: not begun, the deadline is over")
                 continue
             begun = self.elapsed()
             work: Callable[[], Any] = getattr(self, f"part_{part}")
-            self.result[part] = work()
+            try:
+                self.result[part] = work()
+            except Exception as error:
+                traceback.print_exc()
+                self.result[part] = {"error": f"{type(error).__name__}: {error}"}
+                failed.append(part)
             self.result["seconds"][part] = round(self.elapsed() - begun, 1)
             self.options.out.parent.mkdir(parents=True, exist_ok=True)
             self.options.out.write_text(json.dumps(self.result, indent=1) + "\n", encoding="utf-8")
             say(f"{part}: {self.result['seconds'][part]} s, {self.elapsed():.0f} s in all")
             for line in table(self.result[part]):
                 say(line)
+        return failed
 
     def part_compiled(self) -> dict[str, Any]:
         return self.time("compiled", "compiled", self.options.reply_tokens)
 
     def part_again(self) -> dict[str, Any]:
         again = self.time("again", "compiled", self.options.reply_tokens, batches=(1,), lengths=())
-        before = {cell_name(cell): cell for cell in self.result.get("compiled", {}).get("cells", [])}
-        apart = {
-            f"{cell_name(cell)} {metric}": cell[metric]["value"] / before[cell_name(cell)][metric]["value"] - 1
-            for cell in again["cells"]
-            for metric in METRICS[:2]
-            if cell_name(cell) in before
-        }
-        worst = max((abs(value) for value in apart.values()), default=None)
-        return {**again, "apart": apart, "worst": worst, "within_3_percent": worst is not None and worst <= 0.03}
+        return {**again, **agreement(self.result["compiled"].get("cells", ()), again["cells"])}
 
     def part_eager(self) -> dict[str, Any]:
         return self.time("eager", "eager", self.options.eager_tokens)
@@ -148,9 +174,22 @@ class Benchmark:
         }
 
     def part_memory(self) -> dict[str, Any]:
-        context, _, _ = self.context("memory", {"device": self.device})
-        memory.run(context)
-        return memory_table(context.folder, [variant.name for variant in self.variants])
+        """A round over all variants, and another where it can end in time: repeats show whether the first was luck."""
+        table: dict[str, Any] = {}
+        events: list[dict[str, Any]] = []
+        before = machine_state(self.device)
+        for number in range(1, MEMORY_ROUNDS + 1):
+            begun = self.elapsed()
+            settings = {"device": self.device, "memory": {"repeats": number}}
+            context, found, _ = self.context("memory", settings, keep=number > 1)
+            memory.run(context)
+            events += found
+            table = memory_table(context.folder, [variant.name for variant in self.variants])
+            if 2 * self.elapsed() - begun > self.options.deadline + 100:
+                break
+        state = {"before": before, "after": machine_state(self.device)}
+        digest = keep_records(context.folder, self.options.out, "memory")
+        return {**table, "events": events, "machine_state": state, "records_sha256": digest}
 
     def part_probe(self) -> dict[str, Any]:
         """TPOT of the merged and the unmerged model at batch 1 under each setting, and the seconds of its setup."""
@@ -183,12 +222,13 @@ class Benchmark:
             "engine": engine,
             "compile": self.options.compile,
             "prompts": self.options.prompts,
-            "batches": self.options.prompts,
+            "batches": self.options.batches,
             "repeats": self.options.repeats,
             "reply_tokens": tokens,
             "batch_sizes": batches,
             "prompt_lengths": lengths,
             "natural": False,
+            "warmup": 2,
         }
         context, events, facts = self.context(name, {"device": self.device, "latency": settings})
         latency.run(context)
@@ -212,9 +252,13 @@ class Benchmark:
             "records_sha256": keep_records(context.folder, self.options.out, name),
         }
 
-    def context(self, name: str, settings: dict[str, Any]) -> tuple[PassContext, list[dict[str, Any]], dict[str, Any]]:
+    def context(
+        self, name: str, settings: dict[str, Any], *, keep: bool = False
+    ) -> tuple[PassContext, list[dict[str, Any]], dict[str, Any]]:
+        """Return what a pass is given, the events and the facts that it will tell; ``keep`` goes on with a run."""
         folder = RunFolder(self.work / f"run-{name}")
-        shutil.rmtree(folder.root, ignore_errors=True)
+        if not keep:
+            shutil.rmtree(folder.root, ignore_errors=True)
         write_rows(folder.dialogues_path, self.rows)
         events: list[dict[str, Any]] = []
         facts: dict[str, Any] = {}
@@ -254,6 +298,25 @@ def cells(analysis: Analysis, engine: str, batches: Sequence[int]) -> list[dict[
                 row[metric] = {part: getattr(estimate, part) for part in ("value", "low", "high", "n")}
             rows.append(row)
     return rows
+
+
+def agreement(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return how far apart the medians of two runs are; ``missing`` names those that only one of them, or none, has."""
+    first = {cell_name(cell): cell for cell in before}
+    apart: dict[str, float] = {}
+    missing = []
+    for cell in after:
+        for metric in METRICS[:2]:
+            name = f"{cell_name(cell)} {metric}"
+            one = first.get(cell_name(cell), {}).get(metric, {}).get("value")
+            other = cell[metric]["value"]
+            if one and other:
+                apart[name] = other / one - 1
+            else:
+                missing.append(name)
+    worst = max(map(abs, apart.values()), default=None)
+    within = worst is not None and worst <= 0.03 and not missing
+    return {"apart": apart, "missing": missing, "worst": worst, "within_3_percent": within}
 
 
 def prefill(analysis: Analysis) -> list[dict[str, Any]]:
@@ -306,7 +369,7 @@ def table(part: dict[str, Any]) -> list[str]:
         lines.append(f"{cell_name(cell):26s} " + "  ".join(figures))
     for row in part.get("ratios", ()):
         lines.append(f"{row['variant']} / {row['against']} at batch {row['batch']}: {shown(row)} {row['outcome']}")
-    for name in ("worst", "events", "ttft_ms", "tpot_ms"):
+    for name in ("error", "worst", "missing", "events", "ttft_ms", "tpot_ms"):
         if part.get(name):
             lines.append(f"{name}: {part[name]}")
     for name, parts in part.get("variants", {}).items():
@@ -328,4 +391,4 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

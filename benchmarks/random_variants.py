@@ -9,19 +9,10 @@ import random
 from pathlib import Path
 from typing import Any
 
+from benchmarks.peers.random_models import SHAPES, change_of_a_hundredth, tokenizer_of
 from harness.store import DialogueRow
 from harness.variants import Variant
 
-SHAPES: dict[str, dict[str, int]] = {
-    "7b": {
-        "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
-        "num_attention_heads": 32, "num_key_value_heads": 32, "max_position_embeddings": 4096,
-    },
-    "tiny": {
-        "vocab_size": 512, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
-        "num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 1024,
-    },
-}  # fmt: skip
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
 
 
@@ -53,7 +44,7 @@ def random_prompts(count: int, shape: str, seed: int = 1) -> tuple[DialogueRow, 
     return tuple(DialogueRow(id=f"prompt-{number}", prompt=text()) for number in range(count))
 
 
-def _write(base: Path, adapter: Path, merged: Path, shape: dict[str, int], dtype: str, device: str) -> None:
+def _write(base: Path, adapter: Path, merged: Path, shape: dict[str, Any], dtype: str, device: str) -> None:
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -67,25 +58,11 @@ def _write(base: Path, adapter: Path, merged: Path, shape: dict[str, int], dtype
         torch.set_default_dtype(torch.float32)
     model.eval().requires_grad_(False)
     for folder in (base, merged):
-        _save_tokenizer(folder, shape["vocab_size"])
+        tokenizer_of(shape["vocab_size"]).save_pretrained(folder)
     model.save_pretrained(base)
     tuned: Any = get_peft_model(model, LoraConfig(r=16, lora_alpha=16, target_modules=TARGETS, task_type="CAUSAL_LM"))
     for name, parameter in tuned.named_parameters():
         if "lora_B" in name:
-            parameter.data.normal_(std=2e-4)  # a change of about one per cent of the weights, as training makes it
+            parameter.data.normal_(std=change_of_a_hundredth(shape["hidden_size"]))
     tuned.save_pretrained(adapter)
     tuned.merge_and_unload().save_pretrained(merged)
-
-
-def _save_tokenizer(folder: Path, vocabulary: int) -> None:
-    """Words w3, w4, …; one token each, ``<s>`` in front."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    words = ["<unk>", "<s>", "</s>", *(f"w{number}" for number in range(3, vocabulary))]
-    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="</s>"
-    ).save_pretrained(folder)

@@ -39,6 +39,8 @@ def memory_table(folder: RunFolder, variants: list[str]) -> dict[str, Any]:
             "kv_bytes_per_token": extra.get("kv_bytes_per_token"),
         }
         if good[0].device.startswith("cuda"):
+            loading = _median([(record.model_extra or {}).get("peak_loading_mib") for record in good])
+            table["variants"][variant]["peak_loading_mib"] = loading
             table["fits"].extend(_fits(variant, table["variants"][variant], _activation_growth(good[0])))
     return table
 
@@ -46,15 +48,17 @@ def memory_table(folder: RunFolder, variants: list[str]) -> dict[str, Any]:
 def _fits(variant: str, parts: dict[str, Any], growth: tuple[float, float]) -> list[dict[str, Any]]:
     """Return what batch x context needs: weights, cache, activations, and what the driver holds besides.
 
-    Activations are those of a prompt that fills the whole context at once, the worst that can come.
+    Activations are those of a prompt that fills the whole context at once, the worst that can come. A model that takes
+    more while it is loaded does not fit before.
     """
     overhead = max(0.0, (parts["nvml_used_mib"] or 0.0) - (parts["peak_reserved_mib"] or 0.0))
     fixed, each = growth
     rows = []
     for batch, context in WORKLOADS:
         kv = batch * context * (parts["kv_bytes_per_token"] or 0) / 2**20
-        need = (parts["weights_mib"] or 0.0) + kv + fixed + each * batch * context + overhead
-        # A card of 24 GB has 24 x 10^9 / 2^20 MiB at most; a little is never free.
+        serving = (parts["weights_mib"] or 0.0) + kv + fixed + each * batch * context
+        need = max(serving, parts["peak_loading_mib"] or 0.0) + overhead
+        # A card sold as 24 GB has at least 24 x 10^9 bytes; a little is never free.
         fits = {str(card): need <= 0.97 * card * 1e9 / 2**20 for card in CARDS_GB}
         rows.append({"variant": variant, "batch": batch, "context": context, "need_mib": need, "fits": fits})
     return rows
@@ -63,12 +67,14 @@ def _fits(variant: str, parts: dict[str, Any], growth: tuple[float, float]) -> l
 def _activation_growth(record: MemoryRecord) -> tuple[float, float]:
     """Return the MiB that activations take whatever the prompt, and those for each of its tokens.
 
-    From two lengths of prompt; dequantised weights, for one, are held whatever the length.
+    From two lengths of prompt, each without a reply; dequantised weights, for one, are held whatever the length.
     """
     extra = record.model_extra or {}
-    workload, shorter, longer = extra.get("workload"), extra.get("activations_shorter_mib"), record.activations_mib
+    workload, shorter, longer = (
+        extra.get(name) for name in ("workload", "activations_shorter_mib", "activations_prompt_mib")
+    )
     if not workload or shorter is None or longer is None:
-        return longer or 0.0, 0.0
+        return record.activations_mib or 0.0, 0.0
     tokens = workload["batch"] * (workload["prompt_tokens"] - workload["shorter_prompt_tokens"])
     each = max(0.0, (longer - shorter) / tokens) if tokens > 0 else 0.0
     return max(0.0, longer - each * workload["batch"] * workload["prompt_tokens"]), each

@@ -39,15 +39,15 @@ def gpu_state(index: int) -> dict[str, Any]:
         return {}
     try:
         handle = pynvml.nvmlDeviceGetHandleByIndex(physical_index(index))
-        reasons = _ask(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle) or 0
-        power = _ask(pynvml.nvmlDeviceGetPowerUsage, handle)
-        limit = _ask(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle)
-        processes = _ask(pynvml.nvmlDeviceGetComputeRunningProcesses, handle) or []
-        utilisation = _ask(pynvml.nvmlDeviceGetUtilizationRates, handle)
+        reasons = ask(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle) or 0
+        power = ask(pynvml.nvmlDeviceGetPowerUsage, handle)
+        limit = ask(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle)
+        processes = ask(pynvml.nvmlDeviceGetComputeRunningProcesses, handle) or []
+        utilisation = ask(pynvml.nvmlDeviceGetUtilizationRates, handle)
         return {
-            "sm_clock_mhz": _ask(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_SM),
-            "memory_clock_mhz": _ask(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_MEM),
-            "temperature_c": _ask(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
+            "sm_clock_mhz": ask(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_SM),
+            "memory_clock_mhz": ask(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_MEM),
+            "temperature_c": ask(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
             "power_w": None if power is None else round(power / 1000),
             "power_limit_w": None if limit is None else round(limit / 1000),
             "throttled": [name for bit, name in _SLOWDOWNS.items() if reasons & bit],
@@ -84,7 +84,7 @@ def others(pids: list[int]) -> list[int]:
     return pids[1:] if cuda.is_initialized() else pids
 
 
-def _ask(function: Any, *arguments: Any) -> Any:
+def ask(function: Any, *arguments: Any) -> Any:
     """Return what NVML answers, or None where this card or driver does not know."""
     import pynvml
 

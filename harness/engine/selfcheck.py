@@ -17,8 +17,9 @@ from harness.engine.slots import SlotCache
 
 PROMPT_LENGTHS = (3, 6)
 COLUMNS = 64
-# Of the logits' standard deviation: rounding stays under it, a wrong position or mask does not.
-TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.25}
+# The root mean square error, as a share of the logits' standard deviation. In bfloat16 rounding alone gives 0.03 over
+# 32 random layers (more where prompts in 4 bits are multiplied by another kernel), a wrong position or mask 0.6.
+TOLERANCE = {torch.float32: 2.5e-4, torch.float16: 0.03, torch.bfloat16: 0.12}
 
 
 def why_not(model: Any, device: str, columns: int, *, by_lengths: bool) -> str | None:
@@ -53,11 +54,19 @@ def _measured_obstacle(model: Any, device: str, by_lengths: bool) -> str | None:
             raise
         return f"its forward does not take the slots ({type(error).__name__}: {str(error)[:120]})"
     want = torch.stack([model(input_ids=torch.tensor([text], device=device)).logits[0, -2:] for text in texts]).float()
-    worst = (got - want).abs().max().item() / want.std().item()
+    moved = distance(got, want)
     dtype = model.get_input_embeddings().weight.dtype
-    if not worst <= TOLERANCE.get(dtype, 1e-3):
-        return f"decoding in slots moves its logits by {worst:.2g} of their standard deviation"
+    if not moved <= TOLERANCE.get(dtype, TOLERANCE[torch.float32]):
+        return f"decoding in slots moves its logits by {moved:.2g} of their standard deviation"
     return None
+
+
+def distance(got: torch.Tensor, want: torch.Tensor) -> float:
+    """Return the root mean square of ``got - want`` over the standard deviation of ``want``.
+
+    The largest difference would grow with the vocabulary: of 128,000 errors, one is four to five times the usual.
+    """
+    return float((got - want).square().mean().sqrt() / want.std())
 
 
 def _decode_two(forward: CausalForward, attention: SlotAttention, texts: list[list[int]], device: str) -> torch.Tensor:

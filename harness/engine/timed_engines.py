@@ -27,10 +27,6 @@ class TimedEngine(Protocol):
         """
         ...
 
-    def warm_up_lengths(self) -> int:
-        """Return how near two prompts' lengths must be (in tokens) for one to warm up for the other; 0: any do."""
-        ...
-
 
 class EagerEngine:
     """What plain ``generate`` with its dynamic cache gives."""
@@ -51,10 +47,6 @@ class EagerEngine:
             pad=self._pad,
             device=self._loaded.device,
         )
-
-    def warm_up_lengths(self) -> int:
-        """See TimedEngine."""
-        return 0
 
 
 class CompiledEngine:
@@ -99,12 +91,6 @@ class CompiledEngine:
             self.use_layers(None)
             self.notes.append(f"layers not compiled: {str(error).strip().splitlines()[0][:200]}")
             return self._request(prompts, reply_tokens, natural, room)
-
-    def warm_up_lengths(self) -> int:
-        """See TimedEngine: by a mask, each window of columns is a graph of its own."""
-        from harness.engine.decoding import COLUMN_STEP
-
-        return 0 if self._by_lengths else COLUMN_STEP
 
     def use_layers(self, layers: CompiledLayers | None) -> None:
         """Run decoding steps through these compiled layers from now on (None: through the model's own)."""

@@ -1,7 +1,8 @@
 """Samples of the latency metrics, from the recorded stamps.
 
 A name without a suffix is the fixed reply length at batch 1 on the run's engine: ``compiled`` where every variant was
-timed on it, else ``eager``. Everything else carries its conditions: ``latency.tpot_ms.p50[engine=eager,batch=4]``,
+served on it (or none by ``eager``), else ``eager``. Everything else carries its conditions:
+``latency.tpot_ms.p50[engine=eager,batch=4]``,
 ``latency.e2e_ms.p95[engine=eager,batch=1,workload=natural]``, ``latency.ttft_ms.p50[engine=eager,batch=1,
 prompt_tokens=512]`` (without the line break).
 """
@@ -75,9 +76,9 @@ class Latency:
     @cached_property
     def main(self) -> Condition:
         """The condition of the names without a suffix."""
-        compiled = Condition("compiled", 1)
-        everywhere = all(compiled in conditions for conditions in self.records.values())
-        return compiled if self.records and everywhere else Condition("eager", 1)
+        compiled, eager = Condition("compiled", 1), Condition("eager", 1)
+        by_compiled, by_eager = self._served_under(compiled), self._served_under(eager)
+        return compiled if by_compiled and (by_compiled == len(self.records) or not by_eager) else eager
 
     def names(self, registry: Mapping[str, MetricSpec]) -> tuple[str, ...]:
         """Return every latency metric that was measured, those of the main condition first."""
@@ -175,6 +176,10 @@ class Latency:
             return roofline.prefill_floor_ms(condition.prompt_tokens)
         context = float(np.mean([one.prompt_tokens + len(one.stamps_ns) / 2 for one in records]))
         return roofline.floor_ms(condition.batch, context)
+
+    def _served_under(self, condition: Condition) -> int:
+        """Return how many variants were: a variant that an engine refused has records, but no timing."""
+        return sum(bool(finished(conditions.get(condition, ()))) for conditions in self.records.values())
 
     def _has(self, base: str, condition: Condition) -> bool:
         if condition.workload == "prefill":  # one token: there is no other timing

@@ -33,7 +33,7 @@ SPECS: tuple[MetricSpec, ...] = (
         "peak_allocated_mib",
         "Peak allocated",
         "The most that tensors held at once on the GPU: the figure to gate on.",
-        "The allocator's reserve and the CUDA context. Absent on a CPU.",
+        "Loading, the allocator's reserve and the CUDA context. Absent on a CPU.",
         "torch max_memory_allocated",
     ),
     _size(

@@ -8,12 +8,15 @@ Four workloads, each over the held-out prompts:
 - ``sweep``: fixed replies in batches of growing size (one record is one batch in step), until memory ends it.
 
 Variants are interleaved for each prompt in mirrored random order. Warm-up and capture are done before and are timed
-apart. The records of a unit are written when all its variants and repeats are done, so that an interrupted run never
+apart; what they left on the heap is kept from the garbage collector, which would walk it in the midst of a request.
+
+The records of a unit are written when all its variants and repeats are done, so that an interrupted run never
 compares a prompt across two processes.
 """
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -96,10 +99,14 @@ def _sit(context: PassContext, device: str, units: Sequence[Unit], ledger: Ledge
             _warm_up(session, stage, group)
             write_facts(context.folder, facts)
             request = partial(_counted_request, session, stage)
-            for unit in stage.units:
-                rng = np.random.default_rng([context.config.seed, places[unit.identity]])
-                ledger.write(time_unit(unit, group, rng, request))
-            _release(session)
+            gc.collect()
+            gc.freeze()
+            try:
+                for unit in stage.units:
+                    rng = np.random.default_rng([context.config.seed, places[unit.identity]])
+                    ledger.write(time_unit(unit, group, rng, request))
+            finally:
+                _release(session)
     context.progress.finish(TASK)
     state["after"] = machine_state(device)
     write_facts(context.folder, facts)
@@ -150,25 +157,24 @@ def _warm_up(session: _Session, stage: Stage, group: Sequence[Variant]) -> None:
     """Run the stage's shapes untimed for every variant, and note how long that took."""
     for variant in group:
         started = time.perf_counter()
-        for unit in _shapes(session, stage, variant):
+        for unit in _shapes(stage):
             for _ in range(session.context.config.latency.warmup):
                 _request(session, stage, unit, variant, repeat=0)
         took = session.facts["warm_up"].setdefault(f"{variant.name}/{stage.engine}", {"seconds": 0.0, "setup": 0.0})
         took["seconds"] += time.perf_counter() - started
 
 
-def _shapes(session: _Session, stage: Stage, variant: Variant) -> Iterable[Unit]:
-    """Return units that between them make the engine meet every shape of the stage.
+def _shapes(stage: Stage) -> Iterable[Unit]:
+    """Return units that between them make the engine meet every shape of the stage: the longest of each 64 tokens.
 
-    A graph is captured for each window of columns, so the compiled engine warms up with whole replies.
+    Prompts of another length are multiplied by other kernels, which libraries choose and load at their first use. A
+    graph may be captured for each window of columns, so the compiled engine warms up with whole replies.
     """
-    if stage.engine == "eager":
-        first = stage.units[0]
-        return [replace(first, reply_tokens=min(EAGER_WARM_UP_TOKENS, first.reply_tokens))]
-    with session.context.pool.use(variant) as loaded, bare(loaded.model):
-        engine = _engine(session, stage, variant, loaded)
-    step = engine.warm_up_lengths() if engine else 0
-    return {unit.longest // step if step else 0: unit for unit in stage.units}.values()
+    from harness.engine.decoding import COLUMN_STEP
+
+    most = EAGER_WARM_UP_TOKENS if stage.engine == "eager" else stage.units[0].reply_tokens
+    by_length = {unit.longest // COLUMN_STEP: unit for unit in sorted(stage.units, key=lambda unit: unit.longest)}
+    return [replace(unit, reply_tokens=min(most, unit.reply_tokens)) for unit in by_length.values()]
 
 
 def _counted_request(session: _Session, stage: Stage, unit: Unit, variant: Variant, repeat: int) -> LatencyRecord:
@@ -190,6 +196,7 @@ def _request(session: _Session, stage: Stage, unit: Unit, variant: Variant, repe
         "batch": unit.batch,
         "repeat": repeat,
         "order": session.order,
+        "prompt_tokens": unit.longest,
     }
     who = (variant.name, unit.engine)
     for attempt in range(2):
@@ -209,9 +216,7 @@ def _request(session: _Session, stage: Stage, unit: Unit, variant: Variant, repe
             continue
         if timed is None:
             return LatencyRecord(**common, skipped=session.unsupported[who])
-        return LatencyRecord(
-            **common, prompt_tokens=timed.prompt_tokens, submitted_ns=timed.submitted_ns, stamps_ns=timed.stamps_ns
-        )
+        return LatencyRecord(**common, submitted_ns=timed.submitted_ns, stamps_ns=timed.stamps_ns)
     return LatencyRecord(**common, error=NO_MEMORY)
 
 
@@ -271,4 +276,5 @@ def _release(session: _Session) -> None:
     from harness.engine.device import release_cached_memory
 
     session.engines.clear()
+    gc.unfreeze()
     release_cached_memory(session.device)

@@ -44,8 +44,9 @@ def measure(question: dict[str, Any]) -> dict[str, Any]:
     variant = Variant.model_validate(question["variant"])
     if question.get("threads"):
         torch.set_num_threads(question["threads"])
-    _import_libraries(variant)
+    # First of all: a library may open the card on import, and what that takes is this process's, too.
     card = Card(device) if device.startswith("cuda") else None
+    _import_libraries(variant)
     before = peak_rss_bytes()
     start = time.perf_counter()
     pool = SharedPool((variant,), device)
@@ -56,7 +57,7 @@ def measure(question: dict[str, Any]) -> dict[str, Any]:
         sizes = footprint(loaded.model)
         weights = torch.cuda.memory_allocated(device) if card else sizes.weights + sizes.adapter
         asked = (question["batch"], question["prompt_tokens"], question["reply_tokens"])
-        shorter = card.try_shorter(loaded.model, weights, *asked) if card else {}
+        growth = card.try_prompts(loaded.model, weights, *asked) if card else {}
         cache_bytes = run_workload(loaded.model, *asked)
     found: dict[str, Any] = {
         "device": device,
@@ -67,7 +68,7 @@ def measure(question: dict[str, Any]) -> dict[str, Any]:
         "rss_before_load_mib": before / MIB,
         "peak_rss_mib": peak_rss_bytes() / MIB,
     }
-    return {**found, **card.peaks(weights, cache_bytes), **shorter} if card else found
+    return {**found, **card.peaks(weights, cache_bytes), **growth} if card else found
 
 
 def _import_libraries(variant: Any) -> None:
@@ -90,26 +91,42 @@ class Card:
 
         self.device = device
         self._used_before = self._nvml()["device"]
+        self._loading_peak = 0
         torch.zeros(1, device=device)
         torch.cuda.reset_peak_memory_stats(device)
 
-    def try_shorter(self, model: Any, weights: int, batch: int, prompt: int, reply: int) -> dict[str, Any]:
-        """Return what activations take at a quarter of the prompt, so that their growth with its length is known."""
+    def try_prompts(self, model: Any, weights: int, batch: int, prompt: int, reply: int) -> dict[str, Any]:
+        """Return what activations take at the prompt and at a quarter of it, so that their growth is known.
+
+        Each with a single token of reply: a whole reply's cache would be taken off the peak of a prompt that had none.
+        The peak of loading is noted before the peaks begin anew.
+        """
         import torch
 
-        tokens = max(1, prompt // 4)
-        cache_bytes = run_workload(model, batch, tokens, 1)
         torch.cuda.synchronize(self.device)
-        peak = torch.cuda.max_memory_allocated(self.device)
+        self._loading_peak = torch.cuda.max_memory_allocated(self.device)
+        prompt = prompt_that_fits(model, prompt, reply)
+        lengths = (max(1, prompt // 4), prompt)
+        taken = []
+        for tokens in lengths:
+            torch.cuda.reset_peak_memory_stats(self.device)
+            cache_bytes = run_workload(model, batch, tokens, 1)
+            torch.cuda.synchronize(self.device)
+            taken.append(max(0.0, (torch.cuda.max_memory_allocated(self.device) - weights - cache_bytes) / MIB))
         torch.cuda.reset_peak_memory_stats(self.device)
-        taken = max(0.0, (peak - weights - cache_bytes) / MIB)
-        workload = {"batch": batch, "prompt_tokens": prompt, "reply_tokens": reply, "shorter_prompt_tokens": tokens}
-        return {"workload": workload, "activations_shorter_mib": taken}
+        workload = {"batch": batch, "prompt_tokens": prompt, "reply_tokens": reply}
+        return {
+            "workload": {**workload, "shorter_prompt_tokens": lengths[0]},
+            "activations_shorter_mib": taken[0],
+            "activations_prompt_mib": taken[1],
+        }
 
     def peaks(self, weights: int, cache_bytes: int) -> dict[str, Any]:
         """Return the allocator's peaks and what NVML counts for this process, in MiB.
 
-        Where the driver cannot tell processes apart (in most containers), it is what the card's use grew by.
+        The peak allocated is the workload's; loading's stands apart, because it depends on how many tensors happen to
+        be on their way. Where the driver cannot tell processes apart (in most containers), NVML's figure is what the
+        card's use grew by.
         """
         import torch
 
@@ -120,6 +137,7 @@ class Card:
         used = now["process"] or grown
         return {
             "peak_allocated_mib": peak / MIB,
+            "peak_loading_mib": self._loading_peak / MIB,
             "peak_reserved_mib": torch.cuda.max_memory_reserved(self.device) / MIB,
             "activations_mib": max(0.0, (peak - weights - cache_bytes) / MIB),
             "nvml_used_mib": None if used is None else used / MIB,
@@ -132,7 +150,7 @@ class Card:
 
         import pynvml
 
-        from harness.engine.machine_state import physical_index
+        from harness.engine.machine_state import ask, physical_index
 
         try:
             pynvml.nvmlInit()
@@ -140,10 +158,13 @@ class Card:
             return {"device": None, "process": None}
         try:
             handle = pynvml.nvmlDeviceGetHandleByIndex(physical_index(int(self.device.partition(":")[2] or 0)))
-            whole = int(pynvml.nvmlDeviceGetMemoryInfo(handle).used)
-            processes = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
+            whole = ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
+            processes = ask(pynvml.nvmlDeviceGetComputeRunningProcesses, handle) or []
             own = [process.usedGpuMemory for process in processes if process.pid == os.getpid()]
-            return {"device": whole, "process": int(own[0]) if own and own[0] else None}
+            return {
+                "device": None if whole is None else int(whole.used),
+                "process": int(own[0]) if own and own[0] else None,
+            }
         except pynvml.NVMLError:
             return {"device": None, "process": None}
         finally:
@@ -158,8 +179,7 @@ def run_workload(model: Any, batch: int, prompt_tokens: int, reply_tokens: int) 
     import torch
 
     text = model.config.get_text_config()
-    limit = int(getattr(text, "max_position_embeddings", prompt_tokens + reply_tokens))
-    prompt_tokens = max(1, min(prompt_tokens, limit - reply_tokens))
+    prompt_tokens = prompt_that_fits(model, prompt_tokens, reply_tokens)
     device = model.get_input_embeddings().weight.device
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(0, int(text.vocab_size), (batch, prompt_tokens), generator=generator).to(device)
@@ -169,6 +189,13 @@ def run_workload(model: Any, batch: int, prompt_tokens: int, reply_tokens: int) 
         cache = output.past_key_values
         tokens = output.logits[:, -1:].argmax(-1)
     return _cache_bytes(cache)
+
+
+def prompt_that_fits(model: Any, prompt_tokens: int, reply_tokens: int) -> int:
+    """Return the prompt's length, cut so that the reply fits the context behind it."""
+    text = model.config.get_text_config()
+    limit = int(getattr(text, "max_position_embeddings", prompt_tokens + reply_tokens))
+    return max(1, min(prompt_tokens, limit - reply_tokens))
 
 
 def _cache_bytes(cache: Any) -> int:

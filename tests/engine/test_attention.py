@@ -77,6 +77,22 @@ def test_positions_that_are_one_off_are_found(monkeypatch: pytest.MonkeyPatch) -
     assert "moves its logits" in str(why_not(small_llama(), "cpu", 128, by_lengths=False))
 
 
+@pytest.mark.parametrize("vocabulary", [100, 32_000])
+def test_rounding_is_not_held_against_a_large_vocabulary(vocabulary: int) -> None:
+    want = torch.randn(2, 2, vocabulary, generator=torch.Generator().manual_seed(0))
+    noise = 0.06 * torch.randn(2, 2, vocabulary, generator=torch.Generator().manual_seed(1))
+    assert selfcheck.distance(want + noise, want) == pytest.approx(0.06, rel=0.15)
+
+
+@pytest.mark.parametrize("shift", [-1, 1])
+def test_a_mask_that_is_one_off_is_told_from_rounding_in_bfloat16(shift: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_llama(4, num_hidden_layers=8).to(torch.bfloat16)
+    assert why_not(model, "cpu", 128, by_lengths=False) is None
+    real = SlotAttention.arguments
+    monkeypatch.setattr(SlotAttention, "arguments", lambda self, at, window: real(self, at + shift, window))
+    assert "moves its logits" in str(why_not(model, "cpu", 128, by_lengths=False))
+
+
 def test_a_sliding_window_shorter_than_the_slots_is_an_obstacle() -> None:
     from transformers import MistralConfig, MistralForCausalLM
 

@@ -263,6 +263,20 @@ class TestLatency:
         assert made.conditions("latency.tpot_ms.p50")["engine"] == "eager"
         assert made.variants_of("latency.tpot_ms.p50[engine=compiled,batch=1]") == ("base",)
 
+    def test_plain_names_mean_eager_where_the_compiled_engine_refused_a_variant(self, tmp_path: Path) -> None:
+        both = [*timed_runs(20, engine="eager"), *timed_runs(20, factor=0.5, engine="compiled")]
+        refused = [timed(name, tokens=0, engine="compiled", skipped="an encoder") for name in ids(20)]
+        made = analysis(self.run(tmp_path, base=both, adapter=[*timed_runs(20, engine="eager"), *refused]))
+        assert made.conditions("latency.tpot_ms.p50")["engine"] == "eager"
+        assert made.estimate("latency.tpot_ms.p50", "adapter").n == 20
+
+    def test_plain_names_mean_the_compiled_engine_where_nothing_else_was_timed(self, tmp_path: Path) -> None:
+        served = timed_runs(20, engine="compiled")
+        refused = [timed(name, tokens=0, engine="compiled", skipped="an encoder") for name in ids(20)]
+        made = analysis(self.run(tmp_path, base=served, adapter=refused))
+        assert made.conditions("latency.tpot_ms.p50")["engine"] == "compiled"
+        assert made.estimate("latency.tpot_ms.p50", "base").n == 20
+
     def test_batches_of_a_sweep_are_their_own_metric_and_unit(self, tmp_path: Path) -> None:
         sweep = [
             timed(name, batch=4, workload="sweep", submitted_ms=1000.0 * (index // 4))

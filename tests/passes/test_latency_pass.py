@@ -11,7 +11,7 @@ import pytest
 
 from harness.passes import latency
 from harness.passes.latency_facts import read_facts
-from harness.store import LatencyRecord, RunFolder, write_rows
+from harness.store import DialogueRow, LatencyRecord, RunFolder, write_rows
 from harness.variants import Variant
 from tests.engine.small_models import context, dialogues
 
@@ -117,6 +117,45 @@ def test_memory_that_ends_one_variants_sweep_leaves_the_others(
     failed = {row.batch for row in records(tmp_path, "adapter") if row.error == "out of memory"}
     assert failed == {2, 3}
     assert all(row.error is None for name in ("base", "merged") for row in records(tmp_path, name))
+
+
+def test_a_variant_that_an_engine_refuses_keeps_the_conditions_it_was_asked_under(
+    trio: Trio, tmp_path: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.latency_math import condition_of
+
+    monkeypatch.setattr("harness.engine.selfcheck.why_not", lambda *_, **__: "an encoder")
+    settings["latency"] = {**SMALL, "engine": "both"}
+    latency.run(context(tmp_path, trio[:1], dialogues(4), **settings))
+    asked = {engine: set[Any]() for engine in ("eager", "compiled")}
+    for row in records(tmp_path, "base"):
+        assert (row.skipped == "an encoder") == (row.engine == "compiled")
+        asked[row.engine].add(replace(condition_of(row), engine=""))
+    assert asked["compiled"] == asked["eager"]
+
+
+def test_every_length_of_prompt_is_met_before_it_is_timed_and_the_heap_is_set_aside(
+    trio: Trio, tmp_path: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gc
+
+    from harness.engine.timed_engines import EagerEngine
+
+    plain = EagerEngine.request
+    seen: list[tuple[int, bool]] = []
+
+    def request(self: Any, prompts: list[list[int]], *rest: Any, **named: Any) -> Any:
+        seen.append((len(prompts[0]) // 64, gc.get_freeze_count() > 0))
+        return plain(self, prompts, *rest, **named)
+
+    monkeypatch.setattr(EagerEngine, "request", request)
+    rows = tuple(DialogueRow(id=str(words), prompt="w1 " * words) for words in (5, 90))
+    settings["latency"] = {**SMALL, "reply_tokens": 2, "natural": False, "batch_sizes": (1,), "prompt_lengths": (256,)}
+    latency.run(context(tmp_path, trio[:1], rows, **settings))
+    warm, timed = ({length for length, frozen in seen if frozen is when} for when in (False, True))
+    assert len(timed) > 1
+    assert timed <= warm
+    assert gc.get_freeze_count() == 0
 
 
 def test_variants_that_do_not_fit_together_are_timed_one_after_another_and_it_is_said(

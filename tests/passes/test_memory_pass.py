@@ -11,7 +11,7 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.memory_fits import memory_table
-from harness.passes import memory
+from harness.passes import memory, memory_worker
 from harness.passes.memory_worker import peak_rss_bytes
 from harness.store import MemoryRecord, RecordWriter, RunFolder
 from harness.variants import Variant
@@ -102,11 +102,122 @@ def test_repeats_within_a_percent_agree_and_others_do_not(tmp_path: Path) -> Non
 def test_what_fits_is_weights_cache_activations_and_the_drivers_share(tmp_path: Path) -> None:
     on_card = {
         "device": "cuda:0", "weights_mib": 13000.0, "peak_allocated_mib": 13200.0, "peak_reserved_mib": 13300.0,
-        "nvml_used_mib": 13800.0, "activations_mib": 100.0, "kv_cache_mib": 100.0, "kv_bytes_per_token": 2**19,
-        "workload": {"batch": 1, "prompt_tokens": 128, "shorter_prompt_tokens": 32}, "activations_shorter_mib": 52.0,
+        "nvml_used_mib": 13800.0, "activations_mib": 40.0, "kv_cache_mib": 100.0, "kv_bytes_per_token": 2**19,
+        "workload": {"batch": 1, "prompt_tokens": 128, "shorter_prompt_tokens": 32},
+        "activations_prompt_mib": 100.0, "activations_shorter_mib": 52.0,
     }  # fmt: skip
     table = memory_table(written(tmp_path, [1.0], **on_card), ["base"])
     rows = {(row["batch"], row["context"]): row for row in table["fits"]}
     assert rows[1, 1024]["need_mib"] == pytest.approx(13000 + 512 + 36 + 0.5 * 1024 + 500)
     assert rows[1, 1024]["fits"] == {"8": False, "12": False, "16": True, "24": True, "40": True, "80": True}
     assert rows[32, 2048]["need_mib"] == pytest.approx(13000 + 32768 + 36 + 0.5 * 32 * 2048 + 500)
+
+
+class FakeCuda:
+    """Stands for ``torch.cuda``'s allocator: what is held now, and the most since the last reset."""
+
+    def __init__(self) -> None:
+        self.held = self.most = 0
+
+    def take(self, size: int) -> None:
+        self.held += size
+        self.most = max(self.most, self.held)
+
+    def reset_peak_memory_stats(self, device: str) -> None:
+        self.most = self.held
+
+    def max_memory_allocated(self, device: str) -> int:
+        return self.most
+
+    max_memory_reserved = max_memory_allocated
+
+    def synchronize(self, device: str) -> None:
+        pass
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    """A card on which a token takes 1 MiB of cache, 2 MiB of activations while it is a prompt's, and nothing after."""
+    from types import SimpleNamespace
+
+    import torch
+
+    fake = FakeCuda()
+    for name in ("reset_peak_memory_stats", "max_memory_allocated", "max_memory_reserved", "synchronize"):
+        monkeypatch.setattr(torch.cuda, name, getattr(fake, name))
+    monkeypatch.setattr(torch, "zeros", lambda *_, **__: None)
+    monkeypatch.setattr(memory_worker.Card, "_nvml", lambda self: {"device": 0, "process": None})
+
+    def workload(model: Any, batch: int, prompt: int, reply: int) -> int:
+        before = fake.held
+        fake.take(3 * batch * prompt * 2**20)  # cache and activations of the prompt
+        fake.held = before
+        fake.take(batch * (prompt + reply - 1) * 2**20)
+        fake.held = before
+        return batch * (prompt + reply - 1) * 2**20
+
+    monkeypatch.setattr(memory_worker, "run_workload", workload)
+    text = SimpleNamespace(max_position_embeddings=4096)
+    fake.model = SimpleNamespace(config=SimpleNamespace(get_text_config=lambda: text))  # type: ignore[attr-defined]
+    return fake
+
+
+def test_activations_grow_with_the_prompt_whatever_the_reply_takes(cuda: FakeCuda, tmp_path: Path) -> None:
+    weights = 1000 * 2**20
+    card = memory_worker.Card("cuda:0")
+    cuda.take(weights)
+    growth = card.try_prompts(cuda.model, weights, 1, 128, 200)  # type: ignore[attr-defined]
+    assert (growth["activations_shorter_mib"], growth["activations_prompt_mib"]) == (64.0, 256.0)
+    cache = memory_worker.run_workload(cuda.model, 1, 128, 200)  # type: ignore[attr-defined]
+    found = {**card.peaks(weights, cache), **growth, "device": "cuda:0", "weights_mib": 1000.0}
+    run = written(tmp_path, [1.0], **found, kv_bytes_per_token=2**20)
+    need = {(row["batch"], row["context"]): row["need_mib"] for row in memory_table(run, ["base"])["fits"]}
+    assert need[1, 1024] == pytest.approx(1000 + 1024 + 2 * 1024)
+
+
+def test_a_card_must_hold_what_loading_takes_too(cuda: FakeCuda, tmp_path: Path) -> None:
+    weights = 1000 * 2**20
+    card = memory_worker.Card("cuda:0")
+    cuda.take(9 * weights)
+    cuda.held = weights
+    growth = card.try_prompts(cuda.model, weights, 1, 128, 32)  # type: ignore[attr-defined]
+    cache = memory_worker.run_workload(cuda.model, 1, 128, 32)  # type: ignore[attr-defined]
+    found = {**card.peaks(weights, cache), **growth, "device": "cuda:0", "weights_mib": 1000.0}
+    assert (found["peak_loading_mib"], found["peak_allocated_mib"]) == (9000.0, 1000.0 + 3 * 128)
+    run = written(tmp_path, [1.0], **{**found, "peak_reserved_mib": 9000.0}, kv_bytes_per_token=2**20)
+    table = memory_table(run, ["base"])
+    assert table["variants"]["base"]["peak_loading_mib"] == 9000.0
+    assert {row["need_mib"] for row in table["fits"] if row["context"] == 1024} == {9000.0}
+
+
+def test_what_the_card_held_is_read_before_any_library_may_open_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OpenedError(Exception):
+        pass
+
+    def opened(device: str) -> None:
+        raise OpenedError
+
+    monkeypatch.setattr(memory_worker, "Card", opened)
+    monkeypatch.setattr(memory_worker, "_import_libraries", lambda variant: pytest.fail("a library came first"))
+    variant = Variant(name="base", kind="base", model="-", quantization="nf4")
+    with pytest.raises(OpenedError):
+        memory_worker.measure({"device": "cuda:0", "variant": variant.model_dump(mode="json")})
+
+
+def test_a_driver_that_names_no_processes_still_tells_the_cards_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pynvml
+
+    def refused(handle: Any) -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+
+    class Info:
+        used = 7
+
+    for name in ("nvmlInit", "nvmlShutdown"):
+        monkeypatch.setattr(pynvml, name, lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda index: index)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", lambda handle: Info)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetComputeRunningProcesses", refused)
+    card = memory_worker.Card.__new__(memory_worker.Card)
+    card.device = "cuda:0"
+    assert card._nvml() == {"device": 7, "process": None}

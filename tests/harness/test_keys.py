@@ -91,7 +91,7 @@ def test_fidelity_depends_on_how_the_other_variant_is_held(change: dict[str, Any
 
     def key(against: Variant) -> str:
         config = RunConfig(variants=(VARIANT, against), fidelity=pairs)
-        keys = record_key(config, (VARIANT, against), {"base": "w", "other": "v"}, "t", "here")
+        keys = record_key(config, (VARIANT, against), {"base": "w", "other": "v"}, "t", "here", "cpu")
         return keys("fidelity", VARIANT, ROW)
 
     assert key(other) != key(other.model_copy(update=change))

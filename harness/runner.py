@@ -94,6 +94,7 @@ def measure(folder: RunFolder, prepared: Prepared, progress: Progress) -> None:
     """Run every pass that is not finished. The folder then holds all records; on an error, those made so far."""
     from harness.engine.device import resolve_device
     from harness.engine.pool import SharedPool
+    from harness.passes.forecast import say_forecast
     from harness.sanity import check_variants
 
     config = prepared.config
@@ -122,6 +123,7 @@ def measure(folder: RunFolder, prepared: Prepared, progress: Progress) -> None:
             event=notes.event,
             fact=notes.facts.__setitem__,
         )
+        say_forecast(context)
         for name in config.passes:
             importlib.import_module(f"harness.passes.{name}").run(context)
             notes.write()

@@ -114,6 +114,14 @@ def _sit(context: PassContext, device: str, units: Sequence[Unit], ledger: Ledge
         context.event("latency.busy", {"detail": warning})
 
 
+def planned_tokens(context: PassContext) -> int:
+    """Return how many tokens the pass times in all, one after another; a batch's tokens come together."""
+    from harness.engine.device import resolve_device
+
+    units = plan(_question(context), context.config.latency, resolve_device(context.config.device))
+    return len(context.variants) * sum(unit.repeats * unit.reply_tokens for unit in units)
+
+
 def time_unit(
     unit: Unit,
     variants: Sequence[Variant],

@@ -1,0 +1,151 @@
+"""About how long the passes will take, said before the long work: by a short trial of one variant.
+
+The trial is of the first adapter, the slowest of the usual variants, or else of the first variant. Replies are reckoned
+at their full length, so the figures are upper bounds more often than not. The memory pass is left out: what its fresh
+processes take is mostly loading.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from harness.engine.batching import longest_first
+from harness.engine.decoding import DecodingSettings, Request
+from harness.engine.device import is_out_of_memory, synchronize
+from harness.engine.forward import CausalForward
+from harness.engine.likelihood import ScoringRequest, negative_log_likelihoods
+from harness.engine.pool import LoadedModel
+from harness.engine.replies import generate_replies
+from harness.passes import fidelity, latency
+from harness.passes.base import PassContext
+from harness.passes.requests import context_length, unfinished
+from harness.progress import duration
+from harness.store import DialogueRow, FidelityRecord, GenerationRecord, LatencyRecord, ScoringRecord
+from harness.tokenization import encode_prompt, encode_scored
+
+TRIAL_DIALOGUES = 8
+TRIAL_TOKENS = 8
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Seconds to score one dialogue, and seconds a reply token: of replies made together, and of one by itself."""
+
+    scoring: float
+    together: float
+    alone: float
+
+
+@dataclass(frozen=True)
+class Left:
+    """What is still to be done: dialogues to score (for all variants), tokens to generate, dialogues to hold against
+    another variant's, and tokens to time."""
+
+    scoring: int
+    generation: int
+    fidelity: int
+    latency: int
+
+    def seconds(self, trial: Trial) -> dict[str, float]:
+        """Return the seconds of each pass that has something to do. Fidelity is two forwards for each dialogue."""
+        found = {
+            "scoring": self.scoring * trial.scoring,
+            "generation": self.generation * trial.together,
+            "fidelity": 2 * self.fidelity * trial.scoring,
+            "latency": self.latency * trial.alone,
+        }
+        return {name: seconds for name, seconds in found.items() if seconds}
+
+
+def say_forecast(context: PassContext) -> None:
+    """Say about how long what is left will take; say nothing where nothing is left or no trial can be made."""
+    left = what_is_left(context)
+    if left == Left(0, 0, 0, 0):
+        return
+    variant = next((one for one in context.variants if one.kind == "adapter"), context.variants[0])
+    try:
+        with context.pool.use(variant) as loaded:
+            trial = try_out(loaded, context.dialogues)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return  # the passes know how to go on with less
+    if trial is not None:
+        context.progress.note(sentence(left.seconds(trial), variant.name))
+
+
+def sentence(seconds: dict[str, float], tried: str) -> str:
+    """Return the forecast as one line."""
+    parts = ", ".join(f"{name} {duration(max(1.0, value))}" for name, value in seconds.items())
+    total = duration(max(1.0, sum(seconds.values())))
+    return f"About {total} ahead at full reply length, by a short trial of {tried} ({parts}; memory not counted)."
+
+
+def what_is_left(context: PassContext) -> Left:
+    """Return what no record is on disk for yet, of the passes that the run asks for."""
+    passes, rows = set(context.config.passes), context.dialogues
+    scored = [row for row in rows if row.reference]
+    scoring = generation = compared = timed = 0
+    for variant in context.variants:
+        if "scoring" in passes:
+            scoring += len(unfinished(context, "scoring", variant, ScoringRecord, scored))
+        if "generation" in passes:
+            replies = unfinished(context, "generation", variant, GenerationRecord, rows)
+            generation += len(replies) * context.config.generation.max_new_tokens
+    if "fidelity" in passes:
+        for pair in fidelity.pairs(context.variants, context.config.fidelity):
+            done = context.folder.records(FidelityRecord, "fidelity", pair.variant)
+            compared += max(0, len(scored) - sum(record.against == pair.against for record in done))
+    if "latency" in passes:
+        done_tokens = sum(
+            len(record.stamps_ns)
+            for variant in context.variants
+            for record in context.folder.records(LatencyRecord, "latency", variant.name)
+        )
+        timed = max(0, latency.planned_tokens(context) - done_tokens)
+    return Left(scoring, generation, compared, timed)
+
+
+def try_out(loaded: LoadedModel, dialogues: Sequence[DialogueRow]) -> Trial | None:
+    """Score and answer a few dialogues spread over the run; None where none of them fits the context."""
+    picked = dialogues[:: max(1, len(dialogues) // TRIAL_DIALOGUES)][:TRIAL_DIALOGUES]
+    room = context_length(loaded.model) - TRIAL_TOKENS
+    prompts = [Request(row.id, tuple(encode_prompt(loaded.tokenizer, row.prompt))) for row in picked]
+    prompts = [request for request in prompts if 0 < len(request) <= room]
+    if not prompts:
+        return None
+    scoring = _seconds_to_score(loaded, picked)
+    settings = DecodingSettings(TRIAL_TOKENS, fixed_length=True)
+
+    def answer(requests: list[Request]) -> Callable[[], object]:
+        return lambda: list(generate_replies(loaded, requests, settings))
+
+    together = _seconds(answer(prompts), loaded.device) / (TRIAL_TOKENS * len(prompts))
+    return Trial(scoring, together, _seconds(answer(prompts[:1]), loaded.device) / TRIAL_TOKENS)
+
+
+def _seconds_to_score(loaded: LoadedModel, rows: Sequence[DialogueRow]) -> float:
+    """Return the seconds a dialogue, 0 where none has a reference that fits."""
+    requests = []
+    for row in rows:
+        if row.reference:
+            ids, n_context = encode_scored(loaded.tokenizer, row.prompt, row.reference)
+            if n_context < len(ids) <= context_length(loaded.model):
+                requests.append(ScoringRequest(row.id, tuple(ids), n_context))
+    if not requests:
+        return 0.0
+    forward = CausalForward(loaded.model)
+    batch = longest_first(requests)
+    return _seconds(lambda: negative_log_likelihoods(forward, batch, loaded.device), loaded.device) / len(batch)
+
+
+def _seconds(work: Callable[[], object], device: str) -> float:
+    """Return the seconds of a second go: the first pays for what is made once."""
+    work()
+    synchronize(device)
+    started = time.perf_counter()
+    work()
+    synchronize(device)
+    return time.perf_counter() - started

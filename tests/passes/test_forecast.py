@@ -1,0 +1,58 @@
+"""The forecast: what is left times what a trial took, and silence where nothing is left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.config import GenerationConfig
+from harness.passes import forecast, generation, scoring
+from harness.passes.forecast import Left, Trial
+from harness.variants import Variant
+from tests.engine.small_models import context, dialogues
+
+Trio = tuple[Variant, Variant, Variant]
+TEXT = ("scoring", "generation")
+
+
+def test_each_pass_takes_what_is_left_of_it_times_what_the_trial_took() -> None:
+    left = Left(scoring=300, generation=12_800, fidelity=100, latency=400)
+    found = left.seconds(Trial(scoring=0.5, together=0.01, alone=0.1))
+    assert found == pytest.approx({"scoring": 150.0, "generation": 128.0, "fidelity": 100.0, "latency": 40.0})
+
+
+def test_a_pass_with_nothing_left_is_not_named() -> None:
+    assert "latency" not in forecast.sentence(Left(4, 0, 0, 0).seconds(Trial(10.0, 1.0, 1.0)), "adapter")
+
+
+def test_the_sentence_names_total_parts_and_what_was_tried() -> None:
+    said = forecast.sentence({"scoring": 20.0, "generation": 90.0}, "adapter")
+    assert said == (
+        "About 1 min 50 s ahead at full reply length, by a short trial of adapter "
+        "(scoring 20 s, generation 1 min 30 s; memory not counted)."
+    )
+
+
+def test_what_has_a_record_is_not_counted_again(tmp_path: Path, trio: Trio) -> None:
+    ctx = context(tmp_path, trio, dialogues(6), passes=TEXT, generation=GenerationConfig(max_new_tokens=5))
+    assert forecast.what_is_left(ctx) == Left(scoring=18, generation=90, fidelity=0, latency=0)
+    scoring.run(ctx)
+    assert forecast.what_is_left(ctx) == Left(scoring=0, generation=90, fidelity=0, latency=0)
+    generation.run(ctx)
+    assert forecast.what_is_left(ctx) == Left(0, 0, 0, 0)
+
+
+def test_a_trial_measures_every_kind_of_work(tmp_path: Path, trio: Trio) -> None:
+    ctx = context(tmp_path, trio, dialogues(6), passes=TEXT)
+    with ctx.pool.use(trio[0]) as loaded:
+        trial = forecast.try_out(loaded, ctx.dialogues)
+    assert trial is not None
+    assert min(trial.scoring, trial.together, trial.alone) > 0
+
+
+def test_no_prompt_that_fits_means_no_trial(tmp_path: Path, trio: Trio) -> None:
+    rows = tuple(row.model_copy(update={"prompt": "pain " * 5000}) for row in dialogues(2))
+    ctx = context(tmp_path, trio, rows, passes=TEXT)
+    with ctx.pool.use(trio[0]) as loaded:
+        assert forecast.try_out(loaded, ctx.dialogues) is None

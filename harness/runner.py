@@ -7,7 +7,7 @@ records and can be killed and continued at any moment; ``compute`` makes everyth
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,14 +17,15 @@ import filelock
 
 from harness.config import MetricOptions, RunConfig, StatsConfig
 from harness.digests import digest_value
-from harness.errors import HarnessError, InputError
+from harness.errors import HarnessError, InputError, did_you_mean
 from harness.inputs import HeldOut, held_out
 from harness.keys import Key, config_digest, record_key
 from harness.manifest import ResolvedVariants, reference_variant, resolve_variants
+from harness.measurements.units import LENGTH_BUCKET
 from harness.passes.base import FIXED_WORKLOAD, PassContext, Progress
 from harness.progress import SilentProgress
 from harness.provenance import hardware, now, provenance
-from harness.store import RunFolder, RunManifest, prune_records, write_json, write_model, write_rows
+from harness.store import DialogueRow, RunFolder, RunManifest, prune_records, write_json, write_model, write_rows
 from harness.variant_files import local_variants, settings_digests, stated_dtype, weights_digests
 from harness.variants import Variant
 
@@ -79,6 +80,7 @@ def prepare(config: RunConfig, progress: Progress, beside: Path | None = None) -
         return load_tokenizer(resolved.variants[0].model)
 
     dialogues = held_out(config, resolved, tokenizer, beside)
+    refuse_unknown_slices(config, dialogues.rows)
     progress.note(_held_out_line(dialogues))
     for warning in dialogues.warnings:
         progress.note(f"Warning: {warning}")
@@ -88,6 +90,14 @@ def prepare(config: RunConfig, progress: Progress, beside: Path | None = None) -
     machine, device = digest_value(hardware()), resolve_device(config.device)
     key = record_key(config, resolved.variants, files, dialogues.template_digest, machine, device)
     return Prepared(config, resolved, dialogues, reference, weights, key)
+
+
+def refuse_unknown_slices(config: RunConfig, rows: Sequence[DialogueRow]) -> None:
+    """Raise InputError for a slice by a column that no dialogue has: it would show nothing, and not say why."""
+    columns = {LENGTH_BUCKET, *(name for row in rows for name in row.columns)}
+    for name in config.stats.slices:
+        if name not in columns:
+            raise InputError(f"stats.slices: no held-out dialogue has a column '{name}'.{did_you_mean(name, columns)}")
 
 
 def measure(folder: RunFolder, prepared: Prepared, progress: Progress) -> None:

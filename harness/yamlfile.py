@@ -26,8 +26,11 @@ def read_yaml(path: Path) -> tuple[Any, dict[Location, int]]:
         raise InputError(
             f"Cannot read {path}: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}."
         ) from error
+    lines: dict[Location, int] = {}
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is not None:
+            _collect_lines(node, (), lines, path, set())  # before loading, which would follow every alias and merge
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -35,9 +38,6 @@ def read_yaml(path: Path) -> tuple[Any, dict[Location, int]]:
         raise InputError(f"{where}: not valid YAML ({getattr(error, 'problem', None) or error}).") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid YAML ({error}).") from error
-    lines: dict[Location, int] = {}
-    if node is not None:
-        _collect_lines(node, (), lines, path, set())
     return value, lines
 
 
@@ -50,6 +50,8 @@ def _collect_lines(node: yaml.Node, at: Location, lines: dict[Location, int], pa
     lines.setdefault(at, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise InputError(f"{path}, line {key.start_mark.line + 1}: a key must be plain text.")
             where = (*at, key.value)
             if where in lines:
                 raise InputError(f"{path}, line {key.start_mark.line + 1}: key '{key.value}' is given twice.")

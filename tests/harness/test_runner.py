@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.config import RunConfig
-from harness.runner import Notes, check_belongs
-from harness.store import RunFolder, RunManifest
+import pytest
+
+from harness.config import RunConfig, StatsConfig
+from harness.errors import InputError
+from harness.runner import Notes, check_belongs, refuse_unknown_slices
+from harness.store import DialogueRow, RunFolder, RunManifest
 from harness.variants import Variant
 
 CONFIG = RunConfig(variants=(Variant(name="base", kind="base", model="m"),), device="cpu")
@@ -27,3 +30,10 @@ def test_a_halved_batch_is_on_disk_at_once_and_noted_once(tmp_path: Path) -> Non
     assert earlier == [{"kind": "out-of-memory", **halved}]
     Notes(folder, manifest, earlier).event("out-of-memory", halved)
     assert list(folder.read_manifest().events) == earlier
+
+
+def test_a_slice_by_a_column_that_nobody_has_is_refused_with_the_nearest() -> None:
+    rows = (DialogueRow(id="1", prompt="p", columns={"condition": "asthma"}),)
+    refuse_unknown_slices(CONFIG.model_copy(update={"stats": StatsConfig(slices=("condition", "length_bucket"))}), rows)
+    with pytest.raises(InputError, match=r"column 'conditon'\. Did you mean 'condition'"):
+        refuse_unknown_slices(CONFIG.model_copy(update={"stats": StatsConfig(slices=("conditon",))}), rows)

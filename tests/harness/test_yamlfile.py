@@ -84,3 +84,19 @@ def test_a_list_is_no_config(tmp_path: Path) -> None:
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"Cannot read .*absent\.yaml"):
         read_yaml(tmp_path / "absent.yaml")
+
+
+def test_merges_of_merges_are_refused_before_they_are_followed(tmp_path: Path) -> None:
+    levels = ["a0: &a0 {" + ", ".join(f"k{n}: 1" for n in range(9)) + "}"]
+    levels += [f"a{n}: &a{n} {{<<: [" + ", ".join([f"*a{n - 1}"] * 9) + "]}" for n in range(1, 12)]
+    path = tmp_path / "bomb.yaml"
+    path.write_text("\n".join(levels))
+    with pytest.raises(InputError, match="too many keys"):
+        read_yaml(path)
+
+
+def test_a_key_that_is_a_list_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "odd.yaml"
+    path.write_text("a: 1\n[1, 2]: b\n")
+    with pytest.raises(InputError, match="line 2: a key must be plain text"):
+        read_yaml(path)

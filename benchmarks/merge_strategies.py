@@ -187,7 +187,8 @@ def table(result: dict[str, Any]) -> str:
 def cell(estimate: dict[str, Any] | None) -> str:
     if estimate is None or estimate["value"] is None:
         return "–"
-    interval = "" if estimate["low"] is None else f" [{estimate['low']:.4f}, {estimate['high']:.4f}]"
+    ends = ["–" if end is None else f"{end:.4f}" for end in (estimate["low"], estimate["high"])]
+    interval = "" if ends == ["–", "–"] else f" [{', '.join(ends)}]"
     return f"{estimate['value']:.4f}{interval}"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.merge_strategies import ROWS, STRATEGIES, row, table
+from benchmarks.merge_strategies import ROWS, STRATEGIES, cell, row, table
 from harness.metrics.fidelity import SPECS
 
 
@@ -33,3 +33,7 @@ def test_the_table_shows_what_was_measured_with_its_interval_and_nothing_else() 
         "|---|---|---|---|",
         "| 1.00% | original | 90.0% | 10.0% |",
     ]
+
+
+def test_a_bound_without_its_other_end_is_shown_as_one() -> None:
+    assert cell({"value": 0.25, "low": 0.125, "high": None, "n": 7}) == "0.2500 [0.1250, –]"

@@ -14,10 +14,13 @@ from typing import Any
 
 import pytest
 
+from harness.config import RunConfig
 from harness.metrics.loading import load_metrics
 from harness.metrics.registry import Item
-from harness.rescoring import score_replies
-from harness.store import DialogueRow, ReplyRow, RunFolder, write_rows
+from harness.progress import SilentProgress
+from harness.runner import compute
+from harness.store import DialogueRow, ReplyRow, RunFolder, RunManifest, write_rows
+from harness.variants import Variant
 
 DIALOGUES = int(os.environ.get("HARNESS_BENCH_DIALOGUES", "10000"))
 SYSTEMS = ("base", "adapter", "merged")
@@ -71,7 +74,7 @@ def test_group_of_metrics(benchmark: Any, group: str) -> None:
 
 
 def test_scoring_a_run(benchmark: Any, tmp_path: Path) -> None:
-    """All lexical, form and medical metrics of three systems, from files to files, on two processes."""
+    """All lexical, form and medical metrics of three systems with every interval and comparison, files to files."""
     folder = RunFolder(tmp_path)
     items = make_items(DIALOGUES)
     dialogues = [DialogueRow(id=i.id, prompt=i.prompt, reference=i.reference) for i in items[:: len(SYSTEMS)]]
@@ -79,8 +82,15 @@ def test_scoring_a_run(benchmark: Any, tmp_path: Path) -> None:
     for place, name in enumerate(SYSTEMS):
         rows = [ReplyRow(id=item.id, reply=item.reply, finish="eos") for item in items[place :: len(SYSTEMS)]]
         write_rows(folder.replies_path(name), rows)
-    metrics = load_metrics()
-    benchmark.pedantic(score_replies, (folder, metrics), {"variants": SYSTEMS, "workers": 2}, rounds=1)
+    variants = tuple(Variant(name=name, kind="base", model="made-up") for name in SYSTEMS)
+    described = tuple(variant.model_dump(mode="json") for variant in variants)
+    folder.write_manifest(
+        RunManifest(
+            schema=1, state="running", config={}, config_digest="", variants=described, reference_variant=SYSTEMS[0]
+        )
+    )
+    benchmark.pedantic(compute, (folder, RunConfig(variants=variants), SilentProgress()), rounds=1)
     peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     benchmark.extra_info["peak_rss_mib"] = sum(peaks) / 1024
-    assert len(folder.replies("merged")) == DIALOGUES
+    found = folder.read_summary().metrics["quality.rouge_l"].variants["merged"]
+    assert (found.n, found.low is not None) == (DIALOGUES, True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from harness.analysis import Analysis
+from harness.stats.proportions import clopper_pearson
 from harness.store import Coverage, GenerationRecord, LatencyRecord, Record, ScoringRecord
 
 FAILED = "error"
@@ -32,7 +33,17 @@ def coverage_of(analysis: Analysis, variant: str) -> Coverage:
     rows = analysis.measured.replies.rows(variant)
     failed = {row.id for row in rows.values() if row.error is not None}
     skipped = Counter(reasons.get(name, FAILED if name in failed else MISSING) for name in ids if name not in answered)
-    return Coverage(dialogues=len(ids), answered=len(ids) - skipped.total(), skipped=dict(sorted(skipped.items())))
+    return estimated(len(ids), len(ids) - skipped.total(), dict(sorted(skipped.items())))
+
+
+def estimated(dialogues: int, answered: int, skipped: dict[str, int]) -> Coverage:
+    """Return the coverage with its share and interval, as any other rate over dialogues."""
+    if not dialogues:
+        return Coverage(dialogues=0, answered=0, skipped=skipped)
+    low, high = clopper_pearson(answered, dialogues)
+    return Coverage(
+        dialogues=dialogues, answered=answered, skipped=skipped, value=answered / dialogues, low=low, high=high
+    )
 
 
 def _passes(analysis: Analysis) -> frozenset[str]:

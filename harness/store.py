@@ -200,11 +200,17 @@ class SliceRow(Row):
 
 
 class Coverage(Row):
-    """How many of the held-out dialogues a variant answered, and why it missed the rest."""
+    """How many of the held-out dialogues a variant answered, and why it missed the rest.
+
+    ``value`` is the share answered, with the ends of its 95 % interval (Clopper–Pearson); None without dialogues.
+    """
 
     dialogues: int
     answered: int
     skipped: dict[str, int] = Field(default_factory=dict)
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 class Summary(Row):

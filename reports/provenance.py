@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from reports.coverage import coverage_cells
 from reports.escape import shorten
 from reports.numbers import plain
 from reports.view import RunView
@@ -32,7 +33,7 @@ class Provenance:
     sanity: tuple[tuple[bool, str, str, str], ...]
     warnings: tuple[str, ...]
     events: tuple[str, ...]
-    coverage: tuple[tuple[str, str, str, str], ...]
+    coverage: tuple[tuple[str, str, str, str, str], ...]
     config: str
 
 
@@ -110,12 +111,9 @@ def _variant(row: Mapping[str, Any]) -> tuple[str, ...]:
     return (*shown, "; ".join(digests) or "–")
 
 
-def _coverage(view: RunView) -> list[tuple[str, str, str, str]]:
-    rows = []
-    for variant, coverage in view.summary.coverage.items():
-        skipped = "; ".join(f"{reason}: {number}" for reason, number in coverage.skipped.items()) or "none"
-        rows.append((variant, plain(float(coverage.dialogues), 0), plain(float(coverage.answered), 0), skipped))
-    return rows
+def _coverage(view: RunView) -> list[tuple[str, str, str, str, str]]:
+    cells = coverage_cells(view)
+    return [(one.variant, one.answered, one.share or "–", one.interval or "–", one.skipped) for one in cells]
 
 
 def shorten_block(text: str, limit: int = 20_000) -> str:

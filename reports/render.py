@@ -22,6 +22,7 @@ from harness.store import RunFolder, write_text_atomically
 from reports.baseline import earlier_cells
 from reports.cells import comparison_table, gate_rows
 from reports.charts import draw
+from reports.coverage import coverage_cells
 from reports.dialogue_cards import TEXT_BUDGET, Shown, dialogue_cards
 from reports.escape import finalize
 from reports.explain import not_covered, sights, terms
@@ -113,6 +114,7 @@ def _facts(view: RunView, baseline: RunView | None) -> dict[str, Any]:
         "gate_sign": VERDICTS[view.gate.verdict] if view.gate else None,
         "checks": gate_rows(view),
         "missing": [view.label(name) for name in view.summary.metrics if name in view.nowhere],
+        "coverage": coverage_cells(view),
         "table": comparison_table(view, earlier_cells(view, baseline) if baseline else None),
         "baseline": baseline,
         "charts": draw(view),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from harness.store import RunFolder
 from reports.cells import Cell, comparison_table, gate_rows
+from reports.coverage import coverage_cells
 from reports.escape import visible
 from reports.next_step import next_step
 from reports.verdict_sentence import verdict_sentence
@@ -41,7 +42,12 @@ class TextSummary:
 def summary_rows(folder: RunFolder, *, everything: bool = False, view: RunView | None = None) -> TextSummary:
     """Return the verdict sentence, the next steps and the table's main rows (or all) as finished text."""
     view = view or read_view(folder)
-    rows = []
+    covered = {one.variant: one.brief for one in coverage_cells(view)}
+    rows = (
+        [("Dialogues answered", *(covered.get(variant, "not measured") for variant in view.variants))]
+        if covered
+        else []
+    )
     for group in comparison_table(view).main:
         for row in group.rows:
             if everything or row.name in _HEADLINES or group.family in {"safety", "fidelity"}:

@@ -4,7 +4,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
+from scipy.stats import binomtest
 
+from harness.coverage import estimated
 from harness.store import DialogueRow, GenerationRecord, RunFolder, Summary, write_model, write_rows
 from harness.summarize import summarize
 from tests.harness.made_runs import (
@@ -145,3 +148,14 @@ def test_one_dialogue_decides_nothing(tmp_path: Path) -> None:
         write_replies(folder, variant, [reply("d0000", scores={"quality.rouge_1": value})])
     (row,) = summarize(folder, registry=REGISTRY).comparisons
     assert (row.outcome, row.low, row.high) == ("undecided", None, None)
+
+
+def test_coverage_carries_its_exact_interval() -> None:
+    """276 of 300: the ends are those of scipy's exact binomial interval."""
+    exact = binomtest(276, 300).proportion_ci(0.95, method="exact")
+    found = estimated(300, 276, {"too long": 24})
+    assert (found.value, found.low, found.high) == pytest.approx((0.92, exact.low, exact.high))
+
+
+def test_coverage_of_no_dialogues_is_no_share() -> None:
+    assert estimated(0, 0, {}).value is None

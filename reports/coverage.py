@@ -1,0 +1,46 @@
+"""Coverage in words: how many dialogues each variant answered, the share with its interval, and why not the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.store import Coverage
+from reports.numbers import plain
+from reports.view import RunView
+
+
+@dataclass(frozen=True)
+class CoverageCell:
+    """One variant's coverage as finished text. ``share`` and ``interval`` are empty where the run has no dialogues."""
+
+    variant: str
+    answered: str
+    share: str
+    interval: str
+    skipped: str
+
+    @property
+    def brief(self) -> str:
+        return f"{self.share} ({self.answered})" if self.share else self.answered
+
+
+def coverage_cells(view: RunView) -> tuple[CoverageCell, ...]:
+    """Return the coverage of every variant that has one, in the page's order of variants."""
+    found = view.summary.coverage
+    return tuple(_cell(variant, found[variant]) for variant in view.variants if variant in found)
+
+
+def _cell(variant: str, coverage: Coverage) -> CoverageCell:
+    skipped = "; ".join(f"{reason}: {number}" for reason, number in coverage.skipped.items()) or "none"
+    answered = f"{plain(float(coverage.answered), 0)} of {plain(float(coverage.dialogues), 0)}"
+    return CoverageCell(
+        variant=variant,
+        answered=answered,
+        share=_percent(coverage.value),
+        interval=f"{_percent(coverage.low)} to {_percent(coverage.high)}" if coverage.low is not None else "",
+        skipped=skipped,
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{plain(100 * share, 1)}\u202f%"

@@ -1,0 +1,38 @@
+"""Coverage stands first: in the page's table, in the terminal and in the Markdown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.coverage import estimated
+from harness.store import RunFolder, write_model
+from reports.render import render
+from reports.text import summary_markdown, summary_rows
+from tests.run_folders import make_run, reseal
+
+
+def covered(root: Path) -> RunFolder:
+    run = make_run(root)
+    summary = run.read_summary()
+    coverage = {**summary.coverage, "adapter": estimated(300, 276, {"too long": 24})}
+    write_model(run.summary_path, summary.model_copy(update={"coverage": coverage}))
+    return reseal(run)
+
+
+def test_the_page_says_share_interval_and_reason_before_the_figures(tmp_path: Path) -> None:
+    run = covered(tmp_path / "run")
+    page = render(run)
+    said = page.index("Dialogues answered:")
+    assert said < page.index('<table class="sortable comparison">')
+    line = page[said : page.index("</p>", said)]
+    assert "276 of 300, 92.0" in line
+    assert "88.3" in line
+    assert "too long: 24" in line
+
+
+def test_the_summaries_begin_with_it(tmp_path: Path) -> None:
+    run = covered(tmp_path / "run")
+    first = summary_rows(run).rows[0]
+    assert first[0] == "Dialogues answered"
+    assert "276 of 300" in first[2]
+    assert summary_markdown(run).index("Dialogues answered") < summary_markdown(run).index("nats")

@@ -6,9 +6,10 @@ Everything heavy is imported when the first reply is scored; declaring these met
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,8 @@ class Meaning:
                 values[place].update(zip(BERT_NAMES, found, strict=True))
             for place, similarity in zip(worth, self._similarities(pairs), strict=True):
                 values[place][SIMILARITY] = similarity
-        for place, item in enumerate(items):
-            if item.reply is not None:
-                values[place].update(self._claims(item, texts[place][1]))
+        for value, claims in zip(values, self._claims(items, [reply for _, reply in texts]), strict=True):
+            value.update(claims)
         return [Scores(value) for value in values]
 
     def _bert_scores(self, pairs: list[tuple[str, str]]) -> list[tuple[float, ...]]:
@@ -91,23 +91,28 @@ class Meaning:
         return hidden / hidden.norm(dim=-1, keepdim=True) * mask.unsqueeze(-1), mask.sum(1)
 
     def _similarities(self, pairs: list[tuple[str, str]]) -> list[float]:
-        references = self._encode([reference for reference, _ in pairs])
-        replies = self._encode([reply for _, reply in pairs])
-        return [float(value) for value in (references * replies).sum(axis=1)]
+        vectors = self._vectors(text for pair in pairs for text in pair)
+        return [float(vectors[reference] @ vectors[reply]) for reference, reply in pairs]
 
-    def _claims(self, item: Item, reply: str) -> dict[str, float | None]:
-        claims = {name: claims_of(item.columns, kind) for kind, name in CLAIM_NAMES.items()}
-        sentences = [sentence.strip() for sentence in SENTENCE_END.split(reply) if sentence.strip()]
-        if not any(claims.values()):
-            return {}
-        if not sentences:
-            return {name: 0.0 for name, said in claims.items() if said}
-        said_in_reply = self._encode(sentences)
-        return {
-            name: float(((self._encode([_clean(c) for c in said]) @ said_in_reply.T).max(axis=1) >= SAME_CLAIM).mean())
-            for name, said in claims.items()
-            if said
-        }
+    def _claims(self, items: Sequence[Item], replies: Sequence[str]) -> list[dict[str, float | None]]:
+        """Return the share of each item's claims that some sentence of its reply resembles; nothing without claims."""
+        asked = [_claims_by_name(item) if item.reply is not None else {} for item in items]
+        said = [_sentences_of(reply) if claims else [] for claims, reply in zip(asked, replies, strict=True)]
+        vectors = self._vectors(
+            text
+            for claims, sentences in zip(asked, said, strict=True)
+            if sentences
+            for text in chain(sentences, *claims.values())
+        )
+        return [
+            {name: _share_met(wanted, sentences, vectors) for name, wanted in claims.items()}
+            for claims, sentences in zip(asked, said, strict=True)
+        ]
+
+    def _vectors(self, texts: Iterable[str]) -> dict[str, Any]:
+        """Return the unit vector of each text; what recurs, as references and claims do, is encoded once."""
+        unique = list(dict.fromkeys(texts))
+        return dict(zip(unique, self._encode(unique), strict=True)) if unique else {}
 
     def _encode(self, texts: list[str]) -> Any:
         return self._sentences.encode(texts, batch_size=BATCH, normalize_embeddings=True, show_progress_bar=False)
@@ -137,6 +142,20 @@ class Meaning:
     @property
     def _longest(self) -> int:
         return min(LONGEST, getattr(self._bert.config, "max_position_embeddings", LONGEST))
+
+
+def _claims_by_name(item: Item) -> dict[str, list[str]]:
+    claims = {name: [_clean(claim) for claim in claims_of(item.columns, kind)] for kind, name in CLAIM_NAMES.items()}
+    return {name: wanted for name, wanted in claims.items() if wanted}
+
+
+def _sentences_of(reply: str) -> list[str]:
+    return [sentence.strip() for sentence in SENTENCE_END.split(reply) if sentence.strip()]
+
+
+def _share_met(claims: list[str], sentences: list[str], vectors: dict[str, Any]) -> float:
+    met = [any(float(vectors[claim] @ vectors[one]) >= SAME_CLAIM for one in sentences) for claim in claims]
+    return sum(met) / len(met)
 
 
 def meaning_specs(identity: str) -> tuple[MetricSpec, ...]:

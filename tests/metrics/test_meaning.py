@@ -9,6 +9,7 @@ import pytest
 from harness.config import MetricOptions
 from harness.errors import InputError
 from harness.metrics.loading import all_specs, load_metrics
+from harness.metrics.meaning import Meaning
 from harness.metrics.registry import Item
 
 PAIRS = [
@@ -72,3 +73,20 @@ def test_meaning_is_measured_reply_by_reply(encoder: str, monkeypatch: pytest.Mo
     assert set(together[-1].values.values()) == {None}
     assert "encoder:sha256:" in metrics.specs["quality.bertscore_f1"].signature
     assert encoder not in metrics.specs["quality.bertscore_f1"].signature
+
+
+def test_claims_that_recur_under_every_variant_are_encoded_once(encoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy as np
+
+    encoded: list[str] = []
+
+    def encode(self: Meaning, texts: list[str]) -> np.ndarray:
+        encoded.extend(texts)
+        return np.array([[1.0, 0.0] if "pain" in text else [0.0, 1.0] for text in texts])
+
+    monkeypatch.setattr(Meaning, "_encode", encode)
+    claims = {"must_have": ["Ibuprofen relieves pain", "Drink water"]}
+    asked = [Item(name, "", "", reply, claims) for name, reply in (("a", "It stops pain."), ("b", "Rest."), ("c", ""))]
+    found = [scores.values["quality.must_have_similarity"] for scores in Meaning(encoder).score(asked)]
+    assert found == [0.5, 0.5, 0.0]
+    assert sorted(encoded) == ["Drink water", "Ibuprofen relieves pain", "It stops pain", "Rest"]

@@ -25,7 +25,7 @@ from harness.progress import duration
 from harness.store import DialogueRow, FidelityRecord, GenerationRecord, LatencyRecord, ScoringRecord
 from harness.tokenization import encode_prompt, encode_scored
 
-TRIAL_DIALOGUES = 8
+TRIAL_DIALOGUES = 16
 TRIAL_TOKENS = 8
 
 

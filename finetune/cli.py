@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from finetune.terminal import draw_progress
-from harness.errors import HarnessError, InputError
+from harness.errors import HarnessError, InputError, file_error
 from harness.quiet import quiet_libraries, quiet_transformers
 
 INTERRUPTED = 130
@@ -152,6 +152,10 @@ def _guarded(work: Callable[[], None], debug: bool) -> None:
     except Exception as error:
         if debug:
             raise
+        said = file_error(error)
+        if said is not None:
+            typer.echo(f"Error: {said}", err=True)
+            raise typer.Exit(said.exit_code) from None
         reason = (str(error).strip().splitlines() or [""])[0][:200]
         typer.echo(f"Error: {type(error).__name__}: {reason}. Run it again with --debug for the traceback.", err=True)
         raise typer.Exit(HarnessError.exit_code) from None

@@ -6,7 +6,6 @@ Heavy modules are imported inside the commands, so that ``--help`` answers at on
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.errors import HarnessError, InputError
+from harness.errors import HarnessError, InputError, file_error
 from harness.gate_cli import baseline_app, gate, thresholds_app
 
 app = typer.Typer(
@@ -29,8 +28,6 @@ app.add_typer(baseline_app, name="baseline")
 app.add_typer(thresholds_app, name="thresholds")
 
 INTERRUPTED = 130
-# The disk and not the path is at fault: a run that stops so is incomplete (exit code 4), not wrongly asked for.
-_DISK_FAILED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key of the config")]
@@ -226,19 +223,13 @@ def _unexpected(error: Exception, debug: bool) -> int:
         return INTERRUPTED if type(error).__name__ == "Abort" else int(code or 0)
     if debug:
         raise error
-    if isinstance(error, OSError) and (error.filename or error.errno in _DISK_FAILED):
-        return _no_file(error)
+    said = file_error(error)
+    if said is not None:
+        typer.echo(f"Error: {said}", err=True)
+        return said.exit_code
     detail = (str(error).strip().splitlines() or ["no reason given"])[0][:300].rstrip(".")
     typer.echo(
         f"Error: {type(error).__name__}: {detail}. This should not happen; run it again with --debug to see where.",
         err=True,
     )
     return 4
-
-
-def _no_file(error: OSError) -> int:
-    """Say which file could not be read or written, for those places that have no better words for it."""
-    failed = error.errno in _DISK_FAILED
-    advice = "Make room and run the same command again." if failed else "Check the path and your rights there."
-    typer.echo(f"Error: {error.filename or 'A file'}: {error.strerror}. {advice}", err=True)
-    return 4 if failed else 2

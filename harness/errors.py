@@ -7,6 +7,7 @@ other module just raises.
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -20,6 +21,23 @@ class InputError(HarnessError):
     """Wrong usage, or a file that cannot be used (exit code 2)."""
 
     exit_code = 2
+
+
+# The disk and not the path is at fault: work that stops so is incomplete (exit code 4), not wrongly asked for.
+_DISK_FAILED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+
+
+def file_error(error: Exception) -> HarnessError | None:
+    """Return the sentence for a file that could not be read or written, where no place has better words for it.
+
+    None for an error that is of no file.
+    """
+    if not isinstance(error, OSError) or not (error.filename or error.errno in _DISK_FAILED):
+        return None
+    what = f"{error.filename or 'A file'}: {error.strerror}."
+    if error.errno in _DISK_FAILED:
+        return HarnessError(f"{what} Make room and run the same command again.")
+    return InputError(f"{what} Check the path and your rights there.")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -77,3 +77,10 @@ def test_merge_prints_what_was_kept(base: Path, adapter: Path, tmp_path: Path) -
     assert "was kept" in result.stdout
     assert "nf4 was assumed" in result.stdout  # this adapter was made with plain peft
     assert (tmp_path / "out" / "tokenizer.json").read_bytes() == (base / "tokenizer.json").read_bytes()
+
+
+def test_a_folder_that_cannot_be_made_is_an_input_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = runner.invoke(app, ["run", "quickstart", "--out", str(tmp_path / "file" / "made")])
+    assert done.exit_code == 2
+    assert "Check the path" in done.output

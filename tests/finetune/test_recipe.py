@@ -42,8 +42,8 @@ def test_llama2_7b_has_the_original_figures() -> None:
 def test_every_shipped_recipe_but_for_its_base_is_complete() -> None:
     for name in shipped_recipes():
         recipe = load_recipe(name, ["base=tiny"])
-        lora_config(recipe)
-        configured(recipe)
+        assert lora_config(recipe).target_modules
+        assert configured(recipe).learning_rate > 0
 
 
 def test_best_checkpoint_is_kept_where_there_is_held_out_loss() -> None:

@@ -94,7 +94,7 @@ def test_hostile_text_stays_text(hostile_page: str) -> None:
 
 def test_hostile_page_can_be_written_as_utf8(hostile: RunFolder, tmp_path: Path) -> None:
     written = write_report(hostile, tmp_path / "report.html")
-    written.read_text(encoding="utf-8")
+    assert written.read_text(encoding="utf-8") == render(hostile)
 
 
 def test_rendering_twice_gives_the_same_page(sample: RunFolder, page: str) -> None:

@@ -111,8 +111,9 @@ class SlotDecoder:
         self.device = loaded.device
         self._loaded = loaded
         self._forward = CausalForward(loaded.model)
-        self._attention = SlotAttention(loaded.model, rows, columns, loaded.device, by_lengths=by_lengths)
-        self._cache = SlotCache(text_config(loaded.model).num_hidden_layers, rows, columns)
+        self._attention = SlotAttention(loaded.model, columns, loaded.device, by_lengths=by_lengths)
+        masked = not self._attention.reads_own_lengths
+        self._cache = SlotCache(text_config(loaded.model).num_hidden_layers, rows, columns, masked=masked)
         self._tokens = torch.zeros(rows, dtype=torch.long, device=self.device)
         self._positions = torch.zeros(rows, dtype=torch.long, device=self.device)
         self._offsets = torch.arange(rows, device=self.device) * columns
@@ -128,8 +129,8 @@ class SlotDecoder:
     @torch.inference_mode()
     def run(self, waiting: deque[Request]) -> Iterator[Reply]:
         """Yield replies as they finish. Requests leave ``waiting`` when they get a slot; see ``unfinished``."""
-        submitted = time.perf_counter_ns()
         with self._attention.installed():
+            submitted = time.perf_counter_ns()
             while waiting or self._live:
                 if self._wants_more(waiting):
                     yield from self._fill(waiting, submitted)

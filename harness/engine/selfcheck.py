@@ -44,9 +44,9 @@ def _stated_obstacle(model: Any, columns: int) -> str | None:
 @torch.inference_mode()
 def _measured_obstacle(model: Any, device: str, by_lengths: bool) -> str | None:
     forward = CausalForward(model)
-    rows, texts = len(PROMPT_LENGTHS), _texts(model)
+    texts = _texts(model)
     try:
-        attention = SlotAttention(model, rows, COLUMNS, device, by_lengths=by_lengths)
+        attention = SlotAttention(model, COLUMNS, device, by_lengths=by_lengths)
         with attention.installed():
             got = _decode_two(forward, attention, texts, device)
     except (TypeError, ValueError, AttributeError, IndexError, NotImplementedError, RuntimeError) as error:

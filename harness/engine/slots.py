@@ -41,8 +41,9 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
             tokens = key_states.shape[2]
             for store, states in ((self.keys, key_states), (self.values, value_states)):
                 store[cache.filling, :tokens] = states.transpose(1, 2)
-                # A mask hides the earlier row's numbers from attention, but not NaN: zero times NaN is NaN.
-                store[cache.filling, tokens:] = 0
+                if cache.masked:
+                    # A mask hides the earlier row's numbers from attention, but not NaN: zero times NaN is NaN.
+                    store[cache.filling, tokens:] = 0
             return key_states, value_states  # a prompt attends to itself alone
         for store, states in ((self.keys, key_states), (self.values, value_states)):
             flat = store.view(cache.slots * cache.columns, -1)
@@ -61,11 +62,15 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
 
 
 class SlotCache(Cache):
-    """The slots of all layers, in one of two states: filling (whole prompts) or decoding (one token a row)."""
+    """The slots of all layers, in one of two states: filling (whole prompts) or decoding (one token a row).
 
-    def __init__(self, layers: int, slots: int, columns: int) -> None:
+    ``masked``: attention reads a row's later columns too and leaves them out by a mask.
+    """
+
+    def __init__(self, layers: int, slots: int, columns: int, *, masked: bool = True) -> None:
         self.slots = slots
         self.columns = columns
+        self.masked = masked
         self.filling: torch.Tensor | None = None  # slots that the next forward's prompts go to
         self.writing = torch.empty(0, dtype=torch.long)  # flat column of each row's next token
         self.window = columns  # how many columns attention looks at

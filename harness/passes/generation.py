@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.config import GenerationConfig
 from harness.engine.decoding import DecodingSettings, Reply, Request
+from harness.engine.fused_layers import fused
 from harness.engine.plain import NEUTRAL
 from harness.engine.pool import LoadedModel
 from harness.engine.replies import generate_replies
@@ -44,7 +45,11 @@ def _reply_as(context: PassContext, variant: Variant, encode: EncodedOnce) -> No
     context.progress.start(task, len(context.dialogues))
     context.progress.advance(task, len(context.dialogues) - len(keys))
     if keys:
-        with context.pool.use(variant) as loaded, RecordWriter(context.folder.records_path(NAME, variant.name)) as out:
+        with (
+            context.pool.use(variant) as loaded,
+            fused(loaded.model, loaded.device),
+            RecordWriter(context.folder.records_path(NAME, variant.name)) as out,
+        ):
             plan = _plan(context, loaded, keys, encode)
             out.append(plan.without_work)
             context.progress.advance(task, len(plan.without_work))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from harness.engine.device import NO_MEMORY
 from harness.engine.forward import CausalForward
+from harness.engine.fused_layers import fused
 from harness.engine.likelihood import ScoringRequest, negative_log_likelihoods
 from harness.passes.base import PassContext
 from harness.passes.references import encode_reference, in_batches, plan_references
@@ -35,7 +36,11 @@ def _score_variant(context: PassContext, variant: Variant, scored: Sequence[Dial
     context.progress.start(task, len(scored))
     context.progress.advance(task, len(scored) - len(keys))
     if keys:
-        with context.pool.use(variant) as loaded, RecordWriter(context.folder.records_path(NAME, variant.name)) as out:
+        with (
+            context.pool.use(variant) as loaded,
+            fused(loaded.model, loaded.device),
+            RecordWriter(context.folder.records_path(NAME, variant.name)) as out,
+        ):
             plan = plan_references(context, loaded, scored, encode)
             refused = [ScoringRecord(id=i, key=keys[i], **why) for i, why in plan.refusals.items() if i in keys]
             out.append(refused)

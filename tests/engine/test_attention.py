@@ -1,4 +1,4 @@
-"""Attention by row lengths, as on CUDA, with a plain stand-in for FlashAttention's kernel."""
+"""Attention by row lengths, as on CUDA, with a plain stand-in for the kernel."""
 
 from __future__ import annotations
 
@@ -15,25 +15,22 @@ from tests.engine.small_models import small_llama
 from tests.engine.test_decoding import SETTINGS, lent, plain, requests
 
 
-def kernel(query: Any, keys: Any, values: Any, starts: Any, lengths: Any, longest: int, scaling: Any) -> torch.Tensor:
+def kernel(query: Any, keys: Any, values: Any, lengths: Any, scale: float) -> torch.Tensor:
     """One query a row, looking at exactly its own keys."""
     rows, heads, _ = query.shape
     out = torch.empty_like(query)
     for row in range(rows):
-        start, length = int(starts[1][row]), int(lengths[row])
-        assert length <= longest
-        k, v = (
-            x[start : start + length].repeat_interleave(heads // keys.shape[1], 1).transpose(0, 1)
-            for x in (keys, values)
-        )
-        out[row] = (((query[row][:, None] @ k.transpose(1, 2)) * scaling).softmax(-1) @ v)[:, 0]
+        length = int(lengths[row])
+        assert 1 <= length <= keys.shape[2]
+        k, v = (x[row, :, :length].repeat_interleave(heads // keys.shape[1], 0) for x in (keys, values))
+        out[row] = (((query[row][:, None] @ k.transpose(1, 2)) * scale).softmax(-1) @ v)[:, 0]
     return out
 
 
 @pytest.fixture
 def by_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SlotAttention, "_flash_can", lambda self: True)
-    monkeypatch.setattr(attention, "flash_attention", kernel)
+    monkeypatch.setattr(attention, "available", lambda device: True)
+    monkeypatch.setattr(attention, "attend", kernel)
 
 
 @pytest.mark.usefixtures("by_lengths")
@@ -53,7 +50,7 @@ def test_replies_by_row_lengths_equal_generate(rows: int) -> None:
 def test_the_models_own_attention_is_back_afterwards() -> None:
     model = small_llama()
     before = model.config._attn_implementation
-    with SlotAttention(model, 2, 64, "cpu", by_lengths=True).installed():
+    with SlotAttention(model, 64, "cpu", by_lengths=True).installed():
         assert model.config._attn_implementation == attention.NAME
     assert model.config._attn_implementation == before
 
@@ -64,10 +61,10 @@ def test_a_model_that_decodes_right_in_slots_has_no_obstacle() -> None:
 
 @pytest.mark.usefixtures("by_lengths")
 def test_a_kernel_that_reads_one_key_too_few_is_found_before_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    def off_by_one(q: Any, k: Any, v: Any, starts: Any, lengths: Any, longest: int, scaling: Any) -> torch.Tensor:
-        return kernel(q, k, v, starts, lengths - 1, longest, scaling)
+    def off_by_one(q: Any, k: Any, v: Any, lengths: Any, scale: float) -> torch.Tensor:
+        return kernel(q, k, v, lengths - 1, scale)
 
-    monkeypatch.setattr(attention, "flash_attention", off_by_one)
+    monkeypatch.setattr(attention, "attend", off_by_one)
     assert "moves its logits" in str(why_not(small_llama(), "cpu", 128, by_lengths=True))
 
 

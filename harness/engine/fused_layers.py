@@ -40,30 +40,37 @@ def triton_kernels() -> Kernels:
     return found  # type: ignore[no-any-return]
 
 
-@contextlib.contextmanager
-def fused(model: Any, device: str, kernels: Kernels | None = None) -> Iterator[None]:
-    """Let ``model`` run through fused layers within the block, where its device has them and they are the same.
+class FusedLayers:
+    """The fused forwards that were found to be the same for ``model`` as it is now; none without CUDA and Triton.
 
-    Enter it when the adapter to be run is switched on: what is replaced depends on it. Not for training.
+    Make it when the adapter to be run is attached. Not for training.
     """
-    if kernels is None and not available(device):
-        yield
-        return
-    chosen = kernels or triton_kernels()
-    like = model.get_input_embeddings().weight
-    with contextlib.ExitStack() as replaced:
-        for kind, candidates in _by_class(model).items():
-            make = _maker(candidates[0], chosen)
-            if make is not None and _same(candidates[0], make(candidates[0]), like):
-                for module in candidates:
-                    replaced.enter_context(_attribute(module, "forward", make(module)))
-            namespace = sys.modules.get(kind.__module__)
-            plain = getattr(namespace, "apply_rotary_pos_emb", None)
-            if plain is not None and not isinstance(plain, _Rotary):
-                turned = _Rotary(plain, chosen)
-                if turned.same(model):
-                    replaced.enter_context(_attribute(namespace, "apply_rotary_pos_emb", turned))
-        yield
+
+    def __init__(self, model: Any, device: str, kernels: Kernels | None = None) -> None:
+        self._replacements: list[tuple[Any, str, Any]] = []  # owner, attribute, what it becomes
+        if kernels is not None or available(device):
+            self._find(model, kernels or triton_kernels())
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[None]:
+        """Let the model run through the fused layers within the block."""
+        with contextlib.ExitStack() as replaced:
+            for owner, name, value in self._replacements:
+                replaced.enter_context(_attribute(owner, name, value))
+            yield
+
+    def _find(self, model: Any, kernels: Kernels) -> None:
+        like = model.get_input_embeddings().weight
+        namespaces = set()
+        for kind, modules in _by_class(model).items():
+            make = _maker(modules[0], kernels)
+            if make is not None and _same(modules[0], make(modules[0]), like):
+                self._replacements += [(module, "forward", make(module)) for module in modules]
+            namespaces.add(kind.__module__)
+        for namespace in sorted(namespaces):
+            plain = getattr(sys.modules.get(namespace), "apply_rotary_pos_emb", None)
+            if plain is not None and (turned := _Rotary(plain, kernels)).same(model):
+                self._replacements.append((sys.modules[namespace], "apply_rotary_pos_emb", turned))
 
 
 def _by_class(model: Any) -> dict[type, list[Any]]:

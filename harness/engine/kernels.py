@@ -16,6 +16,9 @@ import triton.language as tl
 COLUMNS_AT_ONCE = 32
 WARPS = 2
 FEWEST_QUERIES = 16  # rows of the smallest matrix product
+ENOUGH_PROGRAMS = 256  # about two for each processor of an H100
+COLUMNS_A_PART = 128  # fewer are not worth joining
+LOWEST = tl.constexpr(-1e30)  # stands for -∞, whose difference from itself is no number
 
 
 @triton.jit
@@ -105,23 +108,28 @@ def rotate(x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch
 
 @triton.jit
 def _attend(
-    query, keys, values, out, lengths, scale, true_width,
+    query, keys, values, out, peaks, totals, lengths, scale, true_width,
     query_row, query_head, key_row, key_head, key_column, value_row, value_head, value_column,
-    GROUP: tl.constexpr, QUERIES: tl.constexpr, WIDTH: tl.constexpr, COLUMNS: tl.constexpr,
+    GROUP: tl.constexpr, QUERIES: tl.constexpr, WIDTH: tl.constexpr, COLUMNS: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
-    """One row's queries over one head of keys, column block by column block with a running maximum."""
+    """One row's queries over one part of one head of keys, column block by column block with a running maximum.
+
+    With several parts what is stored is unnormalised, beside each part's maximum and sum of exponentials.
+    """
     row = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1)
+    part = tl.program_id(2)
     length = tl.load(lengths + row)
+    each = tl.cdiv(length, PARTS * COLUMNS) * COLUMNS
     members = tl.arange(0, QUERIES)[:, None]
     width = tl.arange(0, WIDTH)[None, :]
     wide = width < true_width
     mine = query + row * query_row + (head * GROUP + members) * query_head + width
     asked = tl.load(mine, mask=(members < GROUP) & wide, other=0.0)
-    highest = tl.full([QUERIES, 1], float("-inf"), tl.float32)
+    highest = tl.full([QUERIES, 1], LOWEST, tl.float32)
     total = tl.zeros([QUERIES, 1], tl.float32)
     found = tl.zeros([QUERIES, WIDTH], tl.float32)
-    for start in range(0, length, COLUMNS):
+    for start in range(part * each, tl.minimum(length, (part + 1) * each), COLUMNS):
         column = start + tl.arange(0, COLUMNS)
         inside = column < length
         key_at = keys + row * key_row + head * key_head + column[:, None] * key_column + width
@@ -143,8 +151,28 @@ def _attend(
             weighted = tl.dot(shares.to(value.dtype), value, input_precision="ieee")
         found = found * kept + weighted
         highest = peak
-    target = out + ((row * tl.num_programs(1) + head) * GROUP + members) * true_width + width
-    tl.store(target, (found / total).to(asked.dtype), mask=(members < GROUP) & wide)
+    place = ((row * tl.num_programs(1) + head) * GROUP + members) * PARTS + part
+    if PARTS == 1:
+        tl.store(out + place * true_width + width, (found / total).to(asked.dtype), mask=(members < GROUP) & wide)
+    else:
+        tl.store(out + place * true_width + width, found, mask=(members < GROUP) & wide)
+        tl.store(peaks + place, highest, mask=members < GROUP)
+        tl.store(totals + place, total, mask=members < GROUP)
+
+
+@triton.jit
+def _join(parts, peaks, totals, out, true_width, PARTS: tl.constexpr, WIDTH: tl.constexpr):
+    """Put one head's parts together. A part that had no columns has a sum of nought and weighs nothing."""
+    head = tl.program_id(0).to(tl.int64)
+    part = tl.arange(0, PARTS)
+    width = tl.arange(0, WIDTH)
+    highest = tl.load(peaks + head * PARTS + part)
+    weight = tl.exp(highest - tl.max(highest, axis=0))
+    total = tl.sum(tl.load(totals + head * PARTS + part) * weight, axis=0)
+    at = parts + (head * PARTS + part)[:, None] * true_width + width[None, :]
+    found = tl.load(at, mask=width[None, :] < true_width, other=0.0)
+    joined = tl.sum(found * weight[:, None], axis=0) / total
+    tl.store(out + head * true_width + width, joined.to(out.dtype.element_ty), mask=width < true_width)
 
 
 @torch.library.custom_op("harness::attend", mutates_args=())
@@ -157,16 +185,32 @@ def attend(
     numbers lie side by side. Nothing beyond a row's length is read.
     """
     rows, heads, width = query.shape
-    groups = keys.shape[1]
+    groups, columns = keys.shape[1:3]
     together = heads // groups
+    parts = _parts(rows * groups, columns)
     out = torch.empty((rows, heads, width), dtype=query.dtype, device=query.device)
-    _attend[(rows, groups)](
-        query, keys, values, out, lengths, scale, width,
+    found, peaks, totals = out, out, out
+    if parts > 1:
+        found = torch.empty((rows, heads, parts, width), dtype=torch.float32, device=query.device)
+        peaks, totals = torch.empty((2, rows, heads, parts), dtype=torch.float32, device=query.device)
+    _attend[(rows, groups, parts)](
+        query, keys, values, found, peaks, totals, lengths, scale, width,
         query.stride(0), query.stride(1), *keys.stride()[:3], *values.stride()[:3],
         GROUP=together, QUERIES=1 if together == 1 else max(FEWEST_QUERIES, triton.next_power_of_2(together)),
-        WIDTH=triton.next_power_of_2(width), COLUMNS=COLUMNS_AT_ONCE, num_warps=WARPS,
+        WIDTH=triton.next_power_of_2(width), COLUMNS=COLUMNS_AT_ONCE, PARTS=parts, num_warps=WARPS,
     )  # fmt: skip
+    if parts > 1:
+        _join[(rows * heads,)](
+            found, peaks, totals, out, width, PARTS=parts, WIDTH=triton.next_power_of_2(width), num_warps=WARPS
+        )
     return out
+
+
+def _parts(programs: int, columns: int) -> int:
+    """Return into how many parts a head's columns are cut: few rows alone would leave most of the device idle."""
+    wanted: int = triton.next_power_of_2(triton.cdiv(ENOUGH_PROGRAMS, programs))
+    most = max(1, columns // COLUMNS_A_PART)
+    return min(wanted, 1 << (most.bit_length() - 1))
 
 
 @attend.register_fake

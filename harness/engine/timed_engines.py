@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -57,6 +56,7 @@ class CompiledEngine:
 
     def __init__(self, loaded: LoadedModel, *, room: int, compile: Compile = "auto") -> None:
         from harness.engine.compiled_layers import CompiledLayers, decoder_layers
+        from harness.engine.fused_layers import FusedLayers
         from harness.engine.graphs import why_no_graphs
         from harness.engine.selfcheck import why_not
 
@@ -75,6 +75,7 @@ class CompiledEngine:
             self.notes.append(f"without CUDA graphs: {reason}")
         quantised = getattr(loaded.model, "is_quantized", False)
         wanted = compile == "inductor" or (compile == "auto" and self._graphs and not quantised)
+        self._fused = FusedLayers(loaded.model, loaded.device)
         self._layers = CompiledLayers(loaded.model) if wanted and decoder_layers(loaded.model) else None
         if wanted and self._layers is None:
             self.notes.append("layers not compiled: they are not all of one kind")
@@ -93,7 +94,7 @@ class CompiledEngine:
             return self._request(prompts, reply_tokens, natural, room)
 
     def use_layers(self, layers: CompiledLayers | None) -> None:
-        """Run decoding steps through these compiled layers from now on (None: through the model's own)."""
+        """Run decoding steps through these compiled layers from now on (None: through the fused ones)."""
         self._layers = layers
         self._decoders.clear()
 
@@ -105,7 +106,7 @@ class CompiledEngine:
         waiting = deque(Request(str(row), tuple(prompt)) for row, prompt in enumerate(prompts))
         before = decoder.graphs.capture_seconds if decoder.graphs else 0.0
         synchronize(self._loaded.device)
-        with self._faster_layers():
+        with (self._layers or self._fused).installed():
             replies = sorted(decoder.run(waiting), key=lambda reply: int(reply.id))
         wrong = next((reply.error for reply in replies if reply.error), None)
         if wrong:
@@ -115,14 +116,6 @@ class CompiledEngine:
         stamps = tuple(max(row) for row in zip(*(reply.stamps_ns for reply in replies), strict=True))
         tokens = tuple(reply.tokens for reply in replies)
         return Timed(max(map(len, prompts)), replies[0].submitted_ns, stamps, tokens, spent)
-
-    def _faster_layers(self) -> contextlib.AbstractContextManager[None]:
-        """Return the compiled layers, or where there are none the fused ones."""
-        from harness.engine.fused_layers import fused
-
-        if self._layers is not None:
-            return self._layers.installed()
-        return fused(self._loaded.model, self._loaded.device)
 
     def _decoder(self, rows: int, reply_tokens: int, natural: bool, room: int) -> Any:
         """Return the decoder of this shape, made (and its graph captured) once."""

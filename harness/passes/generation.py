@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.config import GenerationConfig
 from harness.engine.decoding import DecodingSettings, Reply, Request
-from harness.engine.fused_layers import fused
+from harness.engine.fused_layers import FusedLayers
 from harness.engine.plain import NEUTRAL
 from harness.engine.pool import LoadedModel
 from harness.engine.replies import generate_replies
@@ -47,7 +47,7 @@ def _reply_as(context: PassContext, variant: Variant, encode: EncodedOnce) -> No
     if keys:
         with (
             context.pool.use(variant) as loaded,
-            fused(loaded.model, loaded.device),
+            FusedLayers(loaded.model, loaded.device).installed(),
             RecordWriter(context.folder.records_path(NAME, variant.name)) as out,
         ):
             plan = _plan(context, loaded, keys, encode)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from harness.engine.device import NO_MEMORY
 from harness.engine.forward import CausalForward
-from harness.engine.fused_layers import fused
+from harness.engine.fused_layers import FusedLayers
 from harness.engine.likelihood import ScoringRequest, negative_log_likelihoods
 from harness.passes.base import PassContext
 from harness.passes.references import encode_reference, in_batches, plan_references
@@ -38,7 +38,7 @@ def _score_variant(context: PassContext, variant: Variant, scored: Sequence[Dial
     if keys:
         with (
             context.pool.use(variant) as loaded,
-            fused(loaded.model, loaded.device),
+            FusedLayers(loaded.model, loaded.device).installed(),
             RecordWriter(context.folder.records_path(NAME, variant.name)) as out,
         ):
             plan = plan_references(context, loaded, scored, encode)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers.models.llama import modeling_llama
 
-from harness.engine.fused_layers import fused
+from harness.engine.fused_layers import FusedLayers
 from harness.engine.pool import SharedPool
 from harness.variants import Variant
 from tests.engine.small_models import save_adapter, save_base, small_llama
@@ -47,7 +47,7 @@ def logits(model: Any) -> torch.Tensor:
 def test_a_fused_model_computes_the_same_through_the_kernels() -> None:
     model, kernels = small_llama(), Plain()
     want = logits(model)
-    with fused(model, "cpu", kernels):
+    with FusedLayers(model, "cpu", kernels).installed():
         kernels.calls.clear()
         got = logits(model)
     assert dict(kernels.calls) == {"rms_norm": 5, "silu_times": 2, "rotate": 4}
@@ -56,7 +56,7 @@ def test_a_fused_model_computes_the_same_through_the_kernels() -> None:
 
 def test_the_models_own_layers_are_back_afterwards() -> None:
     model, before = small_llama(), modeling_llama.apply_rotary_pos_emb
-    with pytest.raises(KeyError), fused(model, "cpu", Plain()):
+    with pytest.raises(KeyError), FusedLayers(model, "cpu", Plain()).installed():
         raise KeyError
     assert modeling_llama.apply_rotary_pos_emb is before
     assert not [name for name, module in model.named_modules() if "forward" in vars(module)]
@@ -68,14 +68,14 @@ def test_a_kernel_that_computes_something_else_is_not_used(wrong: str, monkeypat
     right = getattr(kernels, wrong)
     monkeypatch.setattr(kernels, wrong, lambda *given: right(*given) * 1.001)
     want = logits(model)
-    with fused(model, "cpu", kernels):
+    with FusedLayers(model, "cpu", kernels).installed():
         torch.testing.assert_close(logits(model), want, rtol=1e-5, atol=1e-5)
 
 
 def test_another_activation_stays_as_it_is() -> None:
     model, kernels = small_llama(hidden_act="gelu"), Plain()
     want = logits(model)
-    with fused(model, "cpu", kernels):
+    with FusedLayers(model, "cpu", kernels).installed():
         kernels.calls.clear()
         torch.testing.assert_close(logits(model), want, rtol=1e-5, atol=1e-5)
     assert kernels.calls["silu_times"] == 0
@@ -83,7 +83,7 @@ def test_another_activation_stays_as_it_is() -> None:
 
 def test_without_cuda_nothing_is_replaced() -> None:
     model = small_llama()
-    with fused(model, "cpu"):
+    with FusedLayers(model, "cpu").installed():
         assert not [name for name, module in model.named_modules() if "forward" in vars(module)]
 
 
@@ -103,7 +103,7 @@ def test_an_unmerged_adapter_computes_the_same(lent: tuple[SharedPool, Variant, 
     pool, _, adapter = lent
     with pool.use(adapter) as loaded:
         want = logits(loaded.model)
-        with fused(loaded.model, "cpu", Plain()):
+        with FusedLayers(loaded.model, "cpu", Plain()).installed():
             torch.testing.assert_close(logits(loaded.model), want, rtol=1e-5, atol=1e-5)
 
 
@@ -111,7 +111,7 @@ def test_an_adapter_switched_within_the_block_is_obeyed(lent: tuple[SharedPool, 
     pool, base, adapter = lent
     with pool.use(base) as loaded:
         want = logits(loaded.model)
-    with pool.use(adapter) as outer, fused(outer.model, "cpu", Plain()):
+    with pool.use(adapter) as outer, FusedLayers(outer.model, "cpu", Plain()).installed():
         corrected = logits(outer.model)
         with pool.use(base) as inner:
             torch.testing.assert_close(logits(inner.model), want, rtol=1e-5, atol=1e-5)

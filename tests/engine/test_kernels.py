@@ -27,6 +27,13 @@ def random(*shape: int, dtype: torch.dtype) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape))).to(DEVICE, dtype)
 
 
+def test_few_rows_over_many_columns_are_cut_into_parts(kernels: Any) -> None:
+    assert kernels._parts(256 * 32, 4096) == 1
+    assert kernels._parts(32, 4096) == 8
+    assert kernels._parts(8, 300) == 2
+    assert kernels._parts(1, 64) == 1
+
+
 def close(got: torch.Tensor, want: torch.Tensor) -> None:
     """Equal up to two units in the last place of the largest number."""
     assert got.dtype == want.dtype
@@ -62,11 +69,12 @@ def test_rotate(kernels: Any, dtype: torch.dtype, angle_rows: int, width: int) -
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("heads", "groups"), [(4, 4), (6, 2), (32, 1)])
 @pytest.mark.parametrize("width", [32, 96])
+@pytest.mark.parametrize("columns", [200, 600])  # in one part, and in several that are joined
 def test_attention_over_each_rows_own_length(
-    kernels: Any, dtype: torch.dtype, heads: int, groups: int, width: int
+    kernels: Any, dtype: torch.dtype, heads: int, groups: int, width: int, columns: int
 ) -> None:
-    lengths = torch.tensor([1, 64, 150], dtype=torch.int32, device=DEVICE)
-    query, store = random(3, heads, width, dtype=dtype), random(2, 3, 200, groups, width, dtype=dtype)
+    lengths = torch.tensor([1, 64, columns - 50], dtype=torch.int32, device=DEVICE)
+    query, store = random(3, heads, width, dtype=dtype), random(2, 3, columns, groups, width, dtype=dtype)
     for row, length in enumerate(lengths.tolist()):
         store[:, row, length:] = float("nan")  # what lies beyond must not even be multiplied by zero
     keys, values = store.transpose(2, 3)

@@ -12,18 +12,22 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from harness.config import RunConfig
+from harness.engine.device import is_out_of_memory
 from harness.engine.pool import SharedPool
 from harness.passes import generation, scoring
 from harness.passes.base import PassContext
 from harness.store import DialogueRow, GenerationRecord, RunFolder, ScoringRecord
 from harness.variants import Variant
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -111,30 +115,17 @@ def by_lm_eval(job: Job, batch: int, *, deadline: float | None = None) -> Done:
 
     Past ``deadline`` (of ``time.perf_counter``) no further variant is begun; the parts then say which were done.
     """
-    from lm_eval.api.instance import Instance
-    from lm_eval.models.huggingface import HFLM
-
     done = Done()
-    settings = {"until": [], "max_gen_toks": job.max_new_tokens, "do_sample": False}
+    rows = [row.id for row in job.dialogues]
     for variant in job.variants:
         if deadline is not None and time.perf_counter() > deadline:
             break
-        times = [time.perf_counter()]
-        options = {"peft": variant.adapter} if variant.adapter else {}
-        model: Any = HFLM(pretrained=variant.model, dtype=variant.dtype, device=job.device, batch_size=batch, **options)
-        times.append(time.perf_counter())
-        score = [
-            Instance("loglikelihood", {}, (row.prompt, row.reference), index) for index, row in enumerate(job.dialogues)
-        ]
-        likelihoods = model.loglikelihood(score, disable_tqdm=True)
-        times.append(time.perf_counter())
-        make = [Instance("generate_until", {}, (row.prompt, settings), i) for i, row in enumerate(job.dialogues)]
-        replies = model.generate_until(make, disable_tqdm=True)
-        times.append(time.perf_counter())
-        names = ("load", "scoring", "generation")
-        done.parts[variant.name] = dict(zip(names, (b - a for a, b in pairwise(times)), strict=True))
-        done.seconds += times[-1] - times[0]
-        rows = [row.id for row in job.dialogues]
+        started = time.perf_counter()
+        model = lm_eval_model(variant, batch, job.device)
+        load = time.perf_counter() - started
+        likelihoods, replies, parts = lm_eval_work(model, job)
+        done.parts[variant.name] = {"load": load, **parts}
+        done.seconds += time.perf_counter() - started
         done.nll[variant.name] = {i: -value for i, (value, _) in zip(rows, likelihoods, strict=True)}
         done.reply[variant.name] = dict(zip(rows, replies, strict=True))
         del model
@@ -142,14 +133,83 @@ def by_lm_eval(job: Job, batch: int, *, deadline: float | None = None) -> Done:
     return done
 
 
-def seconds_by_batch(job: Job, batches: Iterable[int]) -> Iterator[dict[int, float]]:
-    """Yield, after each, how long lm-eval works on the first variant at each batch size so far, loading apart."""
-    first = replace(job, variants=job.variants[:1])
-    seconds: dict[int, float] = {}
-    for batch in batches:
-        parts = by_lm_eval(first, batch).parts[job.variants[0].name]
-        seconds[batch] = parts["scoring"] + parts["generation"]
-        yield seconds
+def lm_eval_model(variant: Variant, batch: int, device: str) -> Any:
+    """Load a variant into lm-eval's model class, as its ``--model hf`` does."""
+    from lm_eval.models.huggingface import HFLM
+
+    options = {"peft": variant.adapter} if variant.adapter else {}
+    return HFLM(pretrained=variant.model, dtype=variant.dtype, device=device, batch_size=batch, **options)
+
+
+def lm_eval_work(model: Any, job: Job) -> tuple[list[Any], list[str], dict[str, float]]:
+    """Score and reply to every dialogue with a loaded model; return likelihoods, replies and the seconds of each."""
+    from lm_eval.api.instance import Instance
+
+    settings = {"until": [], "max_gen_toks": job.max_new_tokens, "do_sample": False}
+    times = [time.perf_counter()]
+    score = [Instance("loglikelihood", {}, (row.prompt, row.reference), i) for i, row in enumerate(job.dialogues)]
+    likelihoods = model.loglikelihood(score, disable_tqdm=True)
+    times.append(time.perf_counter())
+    make = [Instance("generate_until", {}, (row.prompt, settings), i) for i, row in enumerate(job.dialogues)]
+    replies = model.generate_until(make, disable_tqdm=True)
+    times.append(time.perf_counter())
+    seconds = [after - before for before, after in pairwise(times)]
+    return likelihoods, replies, dict(zip(("scoring", "generation"), seconds, strict=True))
+
+
+@dataclass(frozen=True)
+class Tried:
+    """lm-eval's whole work on some dialogues at one batch size; ``seconds`` is None where memory ran out."""
+
+    dialogues: int
+    seconds: float | None
+
+    @property
+    def seconds_per_dialogue(self) -> float | None:
+        return None if self.seconds is None else self.seconds / self.dialogues
+
+    def summary(self) -> dict[str, Any]:
+        """What goes into the result file."""
+        found = {"dialogues": self.dialogues, "seconds": self.seconds, "per_dialogue": self.seconds_per_dialogue}
+        return found if self.seconds is not None else {**found, "why": "out of memory"}
+
+
+def tried_batches(job: Job, batches: Iterable[int]) -> Iterator[dict[int, Tried]]:
+    """Yield, after each, how lm-eval fared on the first variant at each batch size so far, loading apart.
+
+    Each size works on two full batches, for with fewer dialogues than that the larger sizes would all do the same. The
+    largest comes first, so that too little memory shows at once.
+    """
+    model = lm_eval_model(job.variants[0], 1, job.device)
+    # Whichever size came first would otherwise bear the start of the libraries.
+    lm_eval_work(model, replace(job, dialogues=job.dialogues[:2], max_new_tokens=4))
+    tried: dict[int, Tried] = {}
+    for batch in sorted(batches, reverse=True):
+        model.batch_size_per_gpu = batch
+        some = replace(job, dialogues=job.dialogues[: 2 * batch])
+        worked = unless_out_of_memory(partial(lm_eval_work, model, some), job.device)
+        tried[batch] = Tried(len(some.dialogues), None if worked is None else sum(worked[2].values()))
+        yield tried
+    del model
+    release(job.device)
+
+
+def fastest_first(tried: Mapping[int, Tried]) -> list[int]:
+    """Return the batch sizes that fitted, by rising seconds a dialogue."""
+    fitted = {batch: one.seconds_per_dialogue for batch, one in tried.items() if one.seconds_per_dialogue is not None}
+    return sorted(fitted, key=lambda batch: fitted[batch])
+
+
+def unless_out_of_memory(work: Callable[[], Result], device: str) -> Result | None:
+    """Return what ``work`` gives, or None, with its memory free again, where memory ran out."""
+    try:
+        return work()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    # Outside the handler, whose error still holds the tensors that did not fit.
+    release(device)
+    return None
 
 
 def release(device: str) -> None:

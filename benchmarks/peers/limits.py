@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.peers.kernel_times import decoding_kernels, scoring_kernels
 from harness.engine.batching import batches, longest_first
 from harness.engine.decoding import DecodingSettings, Reply, Request, SlotDecoder, columns_for
 from harness.engine.device import synchronize
@@ -55,7 +56,7 @@ def decode_against_roofline(
 
     Steps are taken from the middle of replies of fixed length; embeddings are looked up and not streamed.
     """
-    requests = longest_first([_request(loaded, row) for row in dialogues[:rows]])
+    requests = longest_first(prompts(loaded, dialogues[:rows]))
     settings = DecodingSettings(128, fixed_length=True)
     columns = columns_for(requests, settings)
     requests = requests[: decoding_rows(loaded.model, loaded.device, columns)]
@@ -82,7 +83,7 @@ def decode_against_roofline(
 
 def generation_profile(loaded: LoadedModel, dialogues: tuple[DialogueRow, ...], graphs: bool) -> dict[str, Any]:
     """Return where the time of replies of natural length goes: prompts, captures, steps, and rows that idle."""
-    requests = longest_first([_request(loaded, row) for row in dialogues])
+    requests = longest_first(prompts(loaded, dialogues))
     settings = DecodingSettings(128)
     columns = columns_for(requests, settings)
     rows = min(len(requests), decoding_rows(loaded.model, loaded.device, columns))
@@ -112,10 +113,7 @@ def scoring_utilisation(
     loaded: LoadedModel, dialogues: tuple[DialogueRow, ...], limits: dict[str, float]
 ) -> dict[str, Any]:
     """Return model FLOPs (of real tokens: no padding, no logits but the reference's) over the measured product."""
-    requests = []
-    for row in dialogues:
-        ids, n_context = encode_scored(loaded.tokenizer, row.prompt, str(row.reference))
-        requests.append(ScoringRequest(row.id, tuple(ids), n_context))
+    requests = references(loaded, dialogues)
     model = loaded.model
     forward = CausalForward(model)
     work = list(batches(longest_first(requests), scoring_tokens(model, loaded.device)))
@@ -148,7 +146,7 @@ def agreement_with_eager(loaded: LoadedModel, dialogues: tuple[DialogueRow, ...]
     At the first token that differs both candidates' logits are read off one forward over the common beginning; two
     logits within a few units in the last place of the dtype are a tie that rounding decides.
     """
-    requests = [_request(loaded, row) for row in dialogues]
+    requests = prompts(loaded, dialogues)
     fast: dict[str, Reply] = {}
     for reply in generate_replies(loaded, requests, DecodingSettings(length)):
         fast[reply.id] = reply
@@ -179,5 +177,20 @@ def agreement_with_eager(loaded: LoadedModel, dialogues: tuple[DialogueRow, ...]
     }
 
 
-def _request(loaded: LoadedModel, row: DialogueRow) -> Request:
-    return Request(row.id, tuple(encode_prompt(loaded.tokenizer, row.prompt)))
+def kernel_profile(loaded: LoadedModel, dialogues: tuple[DialogueRow, ...], graphs: bool) -> dict[str, Any]:
+    """Return which kernels a decoding step and a scoring batch spend their time in."""
+    return {
+        "decoding_step": decoding_kernels(loaded, prompts(loaded, dialogues), graphs),
+        "scoring_batch": scoring_kernels(loaded, references(loaded, dialogues)),
+    }
+
+
+def prompts(loaded: LoadedModel, dialogues: tuple[DialogueRow, ...]) -> list[Request]:
+    """Return the dialogues' prompts as the generation pass gives them to the engine."""
+    return [Request(row.id, tuple(encode_prompt(loaded.tokenizer, row.prompt))) for row in dialogues]
+
+
+def references(loaded: LoadedModel, dialogues: tuple[DialogueRow, ...]) -> list[ScoringRequest]:
+    """Return prompts and references as the scoring pass gives them to the engine."""
+    encoded = [encode_scored(loaded.tokenizer, row.prompt, str(row.reference)) for row in dialogues]
+    return [ScoringRequest(row.id, tuple(ids), start) for row, (ids, start) in zip(dialogues, encoded, strict=True)]

@@ -15,7 +15,17 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.jobs import Done, Job, agreement, by_harness, by_lm_eval, quiet_libraries, seconds_by_batch
+from benchmarks.peers.jobs import (
+    Done,
+    Job,
+    Tried,
+    agreement,
+    by_harness,
+    by_lm_eval,
+    fastest_first,
+    quiet_libraries,
+    tried_batches,
+)
 from benchmarks.peers.machine import provenance, write_result
 from harness.store import DialogueRow
 from harness.variants import Variant
@@ -39,11 +49,11 @@ def main() -> None:
             "harness": [],
             "lm_eval": [],
         }
-        seconds: dict[int, float] = {}
-        for seconds in seconds_by_batch(job, arguments.batches):
-            result["lm_eval_probe"] = seconds
+        tried: dict[int, Tried] = {}
+        for tried in tried_batches(job, arguments.batches):
+            result["lm_eval_probe"] = {batch: one.summary() for batch, one in tried.items()}
             write_result(arguments.out, result)
-        best = min(seconds, key=lambda batch: seconds[batch])
+        best = fastest_first(tried)[0]
         result["lm_eval_batch"] = best
         ours, theirs = Done(), Done()
         for _ in range(arguments.repeats):

@@ -25,7 +25,7 @@ from harness.engine.pool import LoadedModel
 
 # The first that a name fits counts: FlashAttention's kernels name CUTLASS's types, fused ones name what they replace.
 KINDS = (
-    ("attention", "flash|fmha|attention|attend"),
+    ("attention", "flash|fmha|attention|attend|_join"),
     ("matrix products", "gemm|gemv|nvjet|cutlass|cublas|splitk|triton_tem|aten::(mm|bmm|addmm|linear|matmul)$"),
     ("norms, rotary and elementwise", "triton_|norm|silu|rotat"),
     ("copies and cache", "memcpy|memset|copy|cat|index|gather|scatter|fill"),

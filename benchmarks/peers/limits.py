@@ -15,6 +15,7 @@ from harness.engine.batching import batches, longest_first
 from harness.engine.decoding import DecodingSettings, Reply, Request, SlotDecoder, columns_for
 from harness.engine.device import synchronize
 from harness.engine.forward import CausalForward
+from harness.engine.fused_layers import FusedLayers
 from harness.engine.likelihood import ScoringRequest, negative_log_likelihoods
 from harness.engine.memory_budget import decoding_rows, kv_bytes_per_token, scoring_tokens
 from harness.engine.pool import LoadedModel
@@ -148,8 +149,9 @@ def agreement_with_eager(loaded: LoadedModel, dialogues: tuple[DialogueRow, ...]
     """
     requests = prompts(loaded, dialogues)
     fast: dict[str, Reply] = {}
-    for reply in generate_replies(loaded, requests, DecodingSettings(length)):
-        fast[reply.id] = reply
+    with FusedLayers(loaded.model, loaded.device).installed():
+        for reply in generate_replies(loaded, requests, DecodingSettings(length)):
+            fast[reply.id] = reply
     equal, same_tokens, tokens, gaps = 0, 0, 0, []
     for request in requests:
         prompt = torch.tensor([request.ids], device=loaded.device)

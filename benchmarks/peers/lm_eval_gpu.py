@@ -55,6 +55,7 @@ from benchmarks.peers.limits import (
 )
 from benchmarks.peers.machine import provenance, write_result
 from benchmarks.peers.random_models import SHAPES, make_variants, random_dialogues
+from harness.engine.fused_layers import FusedLayers
 from harness.engine.pool import SharedPool
 
 PARTS = ("harness", "lm-eval", "limits", "eager")
@@ -191,14 +192,14 @@ class Bench:
         some = job.dialogues[:PROFILED]
         with contextlib.closing(SharedPool(job.variants, self.device)) as pool:
             for variant in job.variants[:2]:
-                with pool.use(variant) as loaded:
+                with pool.use(variant) as loaded, FusedLayers(loaded.model, self.device).installed():
                     for rows in DECODE_ROWS:
                         work = partial(decode_against_roofline, loaded, job.dialogues, rows, limits, graphs)
                         self.measure("decode", f"{variant.name} at {rows}", work)
                     self.measure("profile", variant.name, partial(generation_profile, loaded, some, graphs))
                     self.measure("scoring", variant.name, partial(scoring_utilisation, loaded, some, limits))
             for variant in job.variants[:2]:
-                with pool.use(variant) as loaded:
+                with pool.use(variant) as loaded, FusedLayers(loaded.model, self.device).installed():
                     self.measure("kernels", variant.name, partial(kernel_profile, loaded, some, graphs))
 
     def eager(self, job: Job) -> None:

@@ -22,7 +22,7 @@ from harness.inputs import HeldOut, held_out
 from harness.keys import Key, config_digest, record_key
 from harness.manifest import ResolvedVariants, reference_variant, resolve_variants
 from harness.measurements.units import LENGTH_BUCKET
-from harness.passes.base import FIXED_WORKLOAD, PassContext, Progress
+from harness.passes.base import FIXED_WORKLOAD, PassContext, Progress, in_order
 from harness.progress import SilentProgress
 from harness.provenance import hardware, now, provenance
 from harness.store import DialogueRow, RunFolder, RunManifest, prune_records, write_json, write_model, write_rows
@@ -134,7 +134,7 @@ def measure(folder: RunFolder, prepared: Prepared, progress: Progress) -> None:
             fact=notes.facts.__setitem__,
         )
         say_forecast(context)
-        for name in config.passes:
+        for name in in_order(config.passes):
             importlib.import_module(f"harness.passes.{name}").run(context)
             notes.write()
     except HarnessError as error:

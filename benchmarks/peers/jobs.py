@@ -23,7 +23,7 @@ from harness.config import RunConfig
 from harness.engine.device import is_out_of_memory
 from harness.engine.pool import SharedPool
 from harness.passes import generation, scoring
-from harness.passes.base import PassContext
+from harness.passes.base import PassContext, in_order
 from harness.store import DialogueRow, GenerationRecord, RunFolder, ScoringRecord
 from harness.variants import Variant
 
@@ -59,6 +59,20 @@ class Done:
         return {"seconds": self.seconds, "parts": self.parts, "replies": tokens, "events": self.events}
 
 
+@dataclass(frozen=True)
+class Part:
+    """A pass, and what it does in a run that asks for both."""
+
+    says: str
+    run: Callable[[PassContext], None]
+
+
+PARTS = {
+    "generation": Part("generation, with scoring", generation.run),
+    "scoring": Part("scoring, what was left", scoring.run),
+}
+
+
 class Silent:
     """A progress that says nothing."""
 
@@ -80,7 +94,9 @@ def by_harness(job: Job) -> Done:
         context = PassContext(
             folder=RunFolder(folder),
             config=RunConfig(
-                variants=job.variants, generation=generation.GenerationConfig(max_new_tokens=job.max_new_tokens)
+                variants=job.variants,
+                generation=generation.GenerationConfig(max_new_tokens=job.max_new_tokens),
+                passes=("scoring", "generation"),
             ),
             variants=job.variants,
             dialogues=job.dialogues,
@@ -89,10 +105,10 @@ def by_harness(job: Job) -> Done:
             key=lambda name, variant, row: hashlib.sha256(f"{name}{variant.name}{row.id}".encode()).hexdigest(),
             event=lambda kind, detail: done.events.append([kind, detail]),
         )
-        for name, run in (("scoring", scoring.run), ("generation", generation.run)):
+        for name in in_order(context.config.passes):
             before = time.perf_counter()
-            run(context)
-            done.parts[name] = {"seconds": time.perf_counter() - before}
+            PARTS[name].run(context)
+            done.parts[PARTS[name].says] = {"seconds": time.perf_counter() - before}
         done.seconds = time.perf_counter() - started
         done.peak_rss_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         for variant in job.variants:

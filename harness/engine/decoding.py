@@ -6,19 +6,23 @@ differs, so what is tested on the CPU is what runs on the GPU.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 
 from harness.engine.attention import SlotAttention
-from harness.engine.batching import batches, bucket
+from harness.engine.batching import Sized, batches, bucket
 from harness.engine.choosing import Chooser
+from harness.engine.device import is_out_of_memory, release_cached_memory
 from harness.engine.forward import CausalForward, right_padded
 from harness.engine.graphs import GraphedStep
+from harness.engine.joint import JointRequest, JointWork
+from harness.engine.likelihood import reference_positions, summed_losses
 from harness.engine.memory_budget import prefill_tokens, text_config
 from harness.engine.pool import LoadedModel
 from harness.engine.slots import SlotCache
@@ -127,14 +131,22 @@ class SlotDecoder:
         self.graphs = GraphedStep(self._step) if graphs else None
 
     @torch.inference_mode()
-    def run(self, waiting: deque[Request]) -> Iterator[Reply]:
-        """Yield replies as they finish. Requests leave ``waiting`` when they get a slot; see ``unfinished``."""
+    def run(self, waiting: deque[Request], joint: JointWork | None = None) -> Iterator[Reply]:
+        """Yield replies as they finish. Requests leave ``waiting`` when they get a slot; see ``unfinished``.
+
+        Those of ``joint`` are scored on the way: a group leaves it, and is told of, when its forward is done.
+        """
+        joint = joint or JointWork()
         with self._attention.installed():
+            if joint.groups:
+                self._allocate()
             submitted = time.perf_counter_ns()
-            while waiting or self._live:
+            while waiting or joint.groups or self._live:
                 if self._wants_more(waiting):
                     yield from self._fill(waiting, submitted)
-                if not waiting:
+                while joint.groups and self._has_room_for(joint):
+                    yield from self._fill_together(joint, waiting, submitted)
+                if not waiting and not joint.groups:
                     self._narrow()
                 if self._live:
                     yield from self._advance()
@@ -148,37 +160,112 @@ class SlotDecoder:
         idle = self.rows - len(self._live)
         return bool(waiting) and (not self._live or idle >= max(1, self.rows // 8))
 
+    def _has_room_for(self, joint: JointWork) -> bool:
+        """Tell whether the next group can go in whole (or where it never can, as much of it as there are slots)."""
+        return self.rows - len(self._live) >= min(joint.slots_needed(), self.rows)
+
     def _fill(self, waiting: deque[Request], submitted: int) -> Iterator[Reply]:
         """Give free slots to waiting requests: put their prompts in and take their first tokens."""
-        self._width = self.rows
-        free = [slot for slot in range(self.rows) if slot not in self._live]
+        free = self._free()
         taken = [waiting.popleft() for _ in range(min(len(free), len(waiting)))]
-        for slot, request in zip(free, taken, strict=False):
-            self._chooser.forget(request.id)
-            self._live[slot] = _Row(request, submitted)
+        self._occupy(free, taken, submitted)
         slot_of = dict(zip((request.id for request in taken), free, strict=False))
         started = time.perf_counter()
         for batch in batches(taken, self._prefill_tokens):
             slots = [slot_of[request.id] for request in batch]
             chosen = self._prefill(slots, batch)
-            now = time.perf_counter_ns()
-            self.profile.prompt_tokens += sum(len(request) for request in batch)
-            self.profile.prefill_seconds += time.perf_counter() - started
-            replies = [self._take(slot, token, now) for slot, token in zip(slots, chosen, strict=True)]
-            yield from (reply for reply in replies if reply is not None)
+            self._note_prefill(batch, started)
+            yield from self._take_all(slots, chosen)
             started = time.perf_counter()
 
-    def _prefill(self, slots: list[int], batch: list[Request]) -> list[int]:
-        lengths = torch.tensor([len(request) for request in batch], device=self.device)
-        where = torch.tensor(slots, device=self.device)
-        ids = right_padded([list(request.ids) for request in batch], self.device)
-        self._cache.fill(where)
+    def _fill_together(self, joint: JointWork, waiting: deque[Request], submitted: int) -> Iterator[Reply]:
+        """Put the first group's prompts and references in by one forward: score them and begin the replies."""
+        started = time.perf_counter()
+        group, free = joint.groups[0], self._free()
+        rows = [row for row, request in enumerate(group) if not request.answered]
+        # Only where memory holds fewer rows than a group: those prompts go in by themselves later.
+        rows, without_slot = rows[: len(free)], rows[len(free) :]
+        slots = free[: len(rows)]
+        found: tuple[torch.Tensor, list[float]] | None = None
+        try:
+            found = self._score(group, slots, rows)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        if found is None:
+            # Outside the handler, whose error still holds the tensors that did not fit.
+            release_cached_memory(self.device)
+            waiting.extend(joint.shrink())
+            return
+        last, nlls = found
+        joint.groups.popleft()
+        waiting.extend(group[row].prompt for row in without_slot)
+        taken = [group[row].prompt for row in rows]
+        self._occupy(slots, taken, submitted)
+        joint.tell([request.scored for request in group], nlls)
+        if not taken:
+            chosen = []
+        elif all(map(math.isfinite, nlls)):
+            chosen = self._begin(slots, taken, last)
+        else:
+            # Zero times NaN is NaN: what a reference left behind its prompt would spoil the reply, masked or not.
+            chosen = self._prefill(slots, taken)
+        self._note_prefill(group, started)
+        yield from self._take_all(slots, chosen)
+
+    def _score(self, group: list[JointRequest], slots: list[int], rows: list[int]) -> tuple[torch.Tensor, list[float]]:
+        """Put a group through the model, these rows' prompts into slots.
+
+        Return the states [rows, width] at the ends of those prompts, and the likelihoods of the whole group.
+        """
+        where = reference_positions([request.scored for request in group], self.device)
+        kept = torch.tensor(rows, dtype=torch.long, device=self.device)
+        ends = torch.tensor([len(group[row].prompt) - 1 for row in rows], dtype=torch.long, device=self.device)
+        ids = right_padded([list(request.ids) for request in group], self.device)
+        self._cache.fill(torch.tensor(slots, dtype=torch.long, device=self.device), kept)
         states = self._forward.states(ids, past_key_values=self._cache, use_cache=True)
-        last = states[torch.arange(len(batch), device=self.device), lengths - 1]
+        return states[kept, ends], summed_losses(self._forward, states[where.rows, where.columns], where)
+
+    def _prefill(self, slots: list[int], batch: list[Request]) -> list[int]:
+        """Put prompts into slots; return their first tokens."""
+        ends = torch.tensor([len(request) - 1 for request in batch], device=self.device)
+        ids = right_padded([list(request.ids) for request in batch], self.device)
+        self._cache.fill(torch.tensor(slots, device=self.device))
+        states = self._forward.states(ids, past_key_values=self._cache, use_cache=True)
+        return self._begin(slots, batch, states[torch.arange(len(batch), device=self.device), ends])
+
+    def _begin(self, slots: list[int], batch: list[Request], last: torch.Tensor) -> list[int]:
+        """Choose the first tokens from the states at the prompts' ends."""
+        where = torch.tensor(slots, device=self.device)
         chosen, seen = self._choose(self._forward.logits(last), [request.id for request in batch])
         self._tokens[where] = chosen
-        self._positions[where] = lengths
+        self._positions[where] = torch.tensor([len(request) for request in batch], device=self.device)
         return seen.tolist()
+
+    def _allocate(self) -> None:
+        """Take the slots' memory before a reference goes in: if it is short, fewer slots help, not smaller groups."""
+        first = torch.zeros(1, dtype=torch.long, device=self.device)
+        self._cache.fill(first)
+        self._forward.states(first[None], past_key_values=self._cache, use_cache=True)
+
+    def _free(self) -> list[int]:
+        return [slot for slot in range(self.rows) if slot not in self._live]
+
+    def _occupy(self, slots: list[int], requests: list[Request], submitted: int) -> None:
+        """Let requests have slots, of which there may be more."""
+        self._width = self.rows
+        for slot, request in zip(slots, requests, strict=False):
+            self._chooser.forget(request.id)
+            self._live[slot] = _Row(request, submitted)
+
+    def _note_prefill(self, batch: Sequence[Sized], started: float) -> None:
+        self.profile.prompt_tokens += sum(len(request) for request in batch)
+        self.profile.prefill_seconds += time.perf_counter() - started
+
+    def _take_all(self, slots: list[int], tokens: list[int]) -> Iterator[Reply]:
+        now = time.perf_counter_ns()
+        replies = [self._take(slot, token, now) for slot, token in zip(slots, tokens, strict=True)]
+        yield from (reply for reply in replies if reply is not None)
 
     def _advance(self) -> Iterator[Reply]:
         """Make one more token for every live row."""
@@ -290,6 +377,7 @@ class SlotDecoder:
         return max(self.settings.max_new_tokens - len(row.tokens) for row in self._live.values())
 
 
-def columns_for(requests: list[Request], settings: DecodingSettings) -> int:
+def columns_for(requests: Sequence[Request], settings: DecodingSettings) -> int:
     """Return how many columns the longest of these requests may need."""
-    return bucket(max(len(request) for request in requests) + settings.max_new_tokens, COLUMN_STEP)
+    longest = max((len(request) for request in requests), default=0)
+    return bucket(longest + settings.max_new_tokens, COLUMN_STEP)

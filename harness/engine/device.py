@@ -44,6 +44,17 @@ def free_bytes(device: str) -> int:
     return int(psutil.virtual_memory().available * CPU_SHARE)
 
 
+def total_bytes(device: str) -> int:
+    """Return how much memory ``device`` has, whatever is in it now."""
+    import torch
+
+    if device.startswith("cuda"):
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    import psutil
+
+    return int(psutil.virtual_memory().total)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error means that memory ran out; torch says so in several ways.
 

@@ -59,7 +59,11 @@ def reference_states(forward: CausalForward, batch: Sequence[ScoringRequest], wh
 def negative_log_likelihoods(forward: CausalForward, batch: Sequence[ScoringRequest], device: str) -> list[float]:
     """Return each request's −log p(reference | prompt) in nats, summed in double precision."""
     where = reference_positions(batch, device)
-    states = reference_states(forward, batch, where)
+    return summed_losses(forward, reference_states(forward, batch, where), where)
+
+
+def summed_losses(forward: CausalForward, states: torch.Tensor, where: ReferencePositions) -> list[float]:
+    """Return each request's −log p in nats from the states [reference tokens, width] that predict its reference."""
     losses = [
         torch.nn.functional.cross_entropy(forward.logits(states[chunk]).float(), where.targets[chunk], reduction="none")
         for chunk in chunks(len(states), vocabulary(forward))

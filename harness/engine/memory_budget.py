@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.engine.device import free_bytes
+from harness.engine.device import free_bytes, total_bytes
 
 # More brings nothing: the matrix products are as large as they need be (on an H100 they are a tenth slower with 16384).
 SCORING_TOKENS = {"cpu": 2048, "cuda": 8192}
@@ -56,3 +56,21 @@ def decoding_rows(model: Any, device: str, length: int, *, limit: int | None = N
     if limit is not None:
         affordable = min(affordable, limit // length)
     return int(max(1, min(DECODING_ROWS[device.partition(":")[0]], affordable)))
+
+
+def joint_rows(model: Any, device: str, length: int, *, limit: int | None = None) -> int:
+    """Return how many prompts go in together with their references: an eighth of the rows that half of the machine
+    holds, so that few slots wait for the others.
+
+    What is free now does not matter, here and for ``joint_tokens``: a run that goes on must form the same groups.
+    """
+    affordable = total_bytes(device) // 2 // (kv_bytes_per_token(model) * length)
+    if limit is not None:
+        affordable = min(affordable, limit // length)
+    return int(max(1, min(DECODING_ROWS[device.partition(":")[0]], affordable) // 8))
+
+
+def joint_tokens(model: Any, device: str, *, limit: int | None = None) -> int:
+    """Return how many tokens of prompts and references, padding included, go in together."""
+    affordable = total_bytes(device) // 16 // activation_bytes_per_token(model)
+    return int(max(1, min(limit or PREFILL_TOKENS[device.partition(":")[0]], affordable)))

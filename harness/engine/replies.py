@@ -11,6 +11,7 @@ from harness.engine.decoding import DecodingSettings, Reply, Request, SlotDecode
 from harness.engine.device import NO_MEMORY, is_out_of_memory, release_cached_memory
 from harness.engine.forward import batch_depends_on_length
 from harness.engine.graphs import why_no_graphs
+from harness.engine.joint import JointWork
 from harness.engine.memory_budget import decoding_rows
 from harness.engine.plain import generate_batch
 from harness.engine.pool import LoadedModel
@@ -26,30 +27,48 @@ def generate_replies(
     *,
     batch_tokens: int | None = None,
     event: Event = lambda kind, detail: None,
+    joint: JointWork | None = None,
 ) -> Iterator[Reply]:
     """Yield a reply for every request, in the order they finish; greedy replies do not depend on that order.
 
     ``batch_tokens`` bounds rows × columns; absent, free memory does. ``event`` is told of what the report must say:
-    ``out-of-memory`` and ``slow-path``.
+    ``out-of-memory`` and ``slow-path``. Those of ``joint`` get replies too, and their references are scored on the way
+    as far as this model's prompts go into slots, several at once; the rest of it is never told of.
     """
-    if not requests:
+    joint = joint or JointWork()
+    if not requests and not joint.groups:
         return
+    columns = columns_for([*requests, *joint.prompts()], settings)
+    by_lengths, obstacle = _way(loaded, columns)
+    if obstacle is not None or batch_depends_on_length(loaded.model):
+        requests = [*requests, *joint.give_up()]
     waiting = deque(longest_first(requests))
-    columns = columns_for(list(waiting), settings)
-    on_cuda = loaded.device.startswith("cuda")
-    by_lengths = on_cuda and why_not(loaded.model, loaded.device, columns, by_lengths=True) is None
-    obstacle = None if by_lengths else why_not(loaded.model, loaded.device, columns, by_lengths=False)
     if obstacle is None:
-        yield from _in_slots(loaded, waiting, settings, batch_tokens, event, by_lengths)
+        yield from _in_slots(loaded, waiting, joint, settings, columns, batch_tokens, event, by_lengths)
     else:
         event("slow-path", {"variant": loaded.variant.name, "reason": obstacle, "engine": "transformers' generate"})
-        yield from _plainly(loaded, waiting, settings, batch_tokens, event)
+        yield from _plainly(loaded, waiting, settings, columns, batch_tokens, event)
+
+
+def scores_on_the_way(loaded: LoadedModel, columns: int) -> bool:
+    """Tell whether ``generate_replies`` scores references on its way with this model, in slots of so many columns."""
+    return _way(loaded, columns)[1] is None and not batch_depends_on_length(loaded.model)
+
+
+def _way(loaded: LoadedModel, columns: int) -> tuple[bool, str | None]:
+    """Return whether slots can be read by their lengths, and why there can be no slots at all, if so."""
+    on_cuda = loaded.device.startswith("cuda")
+    if on_cuda and why_not(loaded.model, loaded.device, columns, by_lengths=True) is None:
+        return True, None
+    return False, why_not(loaded.model, loaded.device, columns, by_lengths=False)
 
 
 def _in_slots(
     loaded: LoadedModel,
     waiting: deque[Request],
+    joint: JointWork,
     settings: DecodingSettings,
+    columns: int,
     batch_tokens: int | None,
     event: Event,
     by_lengths: bool,
@@ -58,16 +77,20 @@ def _in_slots(
     reason = why_no_graphs(loaded.model) if graphs else None
     if reason is not None:
         event("slow-path", {"variant": loaded.variant.name, "reason": reason, "engine": "slots without CUDA graphs"})
-    columns = columns_for(list(waiting), settings)
-    rows = min(decoding_rows(loaded.model, loaded.device, columns, limit=batch_tokens), len(waiting))
+    wanted = len(waiting) + len(joint.prompts())
+    rows = max(1, min(decoding_rows(loaded.model, loaded.device, columns, limit=batch_tokens), wanted))
     if batch_depends_on_length(loaded.model):
         rows = 1
-    while waiting:
+    while waiting or joint.groups:
         decoder: SlotDecoder | None = None
         try:
             graphed = graphs and reason is None
             decoder = SlotDecoder(loaded, settings, rows=rows, columns=columns, graphs=graphed, by_lengths=by_lengths)
-            yield from decoder.run(waiting)
+            yield from decoder.run(waiting, joint)
+            decoder = None
+            # Slots and their layers refer to each other: without this they would still be there beside the next
+            # variant's, which would get what little is left.
+            release_cached_memory(loaded.device)
             return
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -77,17 +100,23 @@ def _in_slots(
         waiting.extendleft(reversed(longest_first(again)))
         decoder = None
         release_cached_memory(loaded.device)
-        if rows == 1:
-            yield _no_memory(waiting.popleft())
-        else:
+        if rows > 1:
             _tell_halved(event, loaded, rows)
             rows //= 2
+        elif joint.groups:
+            waiting.extend(joint.give_up())
+        else:
+            yield _no_memory(waiting.popleft())
 
 
 def _plainly(
-    loaded: LoadedModel, waiting: deque[Request], settings: DecodingSettings, batch_tokens: int | None, event: Event
+    loaded: LoadedModel,
+    waiting: deque[Request],
+    settings: DecodingSettings,
+    columns: int,
+    batch_tokens: int | None,
+    event: Event,
 ) -> Iterator[Reply]:
-    columns = columns_for(list(waiting), settings)
     rows = decoding_rows(loaded.model, loaded.device, columns, limit=batch_tokens)
     if settings.temperature > 0 or batch_depends_on_length(loaded.model):
         rows = 1

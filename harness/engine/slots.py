@@ -38,9 +38,10 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         assert self.values is not None
         cache = self.cache
         if cache.filling is not None:
-            tokens = key_states.shape[2]
+            tokens = min(key_states.shape[2], cache.columns)  # of a long reference, what does not fit is left out
             for store, states in ((self.keys, key_states), (self.values, value_states)):
-                store[cache.filling, :tokens] = states.transpose(1, 2)
+                kept = states if cache.rows is None else states[cache.rows]
+                store[cache.filling, :tokens] = kept[:, :, :tokens].transpose(1, 2)
                 if cache.masked:
                     # A mask hides the earlier row's numbers from attention, but not NaN: zero times NaN is NaN.
                     store[cache.filling, tokens:] = 0
@@ -72,13 +73,15 @@ class SlotCache(Cache):
         self.columns = columns
         self.masked = masked
         self.filling: torch.Tensor | None = None  # slots that the next forward's prompts go to
+        self.rows: torch.Tensor | None = None  # which of its rows those are; None: all of them
         self.writing = torch.empty(0, dtype=torch.long)  # flat column of each row's next token
         self.window = columns  # how many columns attention looks at
         super().__init__(layers=[SlotLayer(self) for _ in range(layers)])
 
-    def fill(self, slots: torch.Tensor) -> None:
-        """Let the next forward write whole prompts into these slots."""
+    def fill(self, slots: torch.Tensor, rows: torch.Tensor | None = None) -> None:
+        """Let the next forward write whole prompts into these slots; ``rows``: those of its rows that get one."""
         self.filling = slots
+        self.rows = rows
 
     def decode(self, writing: torch.Tensor, window: int) -> None:
         """Let the next forward write one token a row (rows are slots 0, 1, …) and attend to ``window`` columns."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,6 +25,17 @@ class Progress(Protocol):
     def advance(self, task: str, done: int = 1, tokens: int = 0) -> None: ...
     def finish(self, task: str) -> None: ...
     def note(self, message: str) -> None: ...
+
+
+def in_order(passes: Sequence[str]) -> tuple[str, ...]:
+    """Return the passes in the order in which they run.
+
+    Generation puts every prompt through the model and scores what references it can on its way; scoring then does what
+    is left.
+    """
+    if "scoring" not in passes or "generation" not in passes:
+        return tuple(passes)
+    return ("generation", "scoring", *(name for name in passes if name not in ("generation", "scoring")))
 
 
 def _forget(name: str, value: Any) -> None:

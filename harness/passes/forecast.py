@@ -12,14 +12,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from harness.engine.batching import longest_first
-from harness.engine.decoding import DecodingSettings, Request
+from harness.engine.decoding import DecodingSettings, Request, columns_for
 from harness.engine.device import is_out_of_memory, synchronize
 from harness.engine.forward import CausalForward
+from harness.engine.fused_layers import FusedLayers
 from harness.engine.likelihood import ScoringRequest, negative_log_likelihoods
 from harness.engine.pool import LoadedModel
-from harness.engine.replies import generate_replies
+from harness.engine.replies import generate_replies, scores_on_the_way
 from harness.passes import fidelity, latency
 from harness.passes.base import PassContext
+from harness.passes.joint import rides
 from harness.passes.requests import context_length, unfinished
 from harness.progress import duration
 from harness.store import DialogueRow, FidelityRecord, GenerationRecord, LatencyRecord, ScoringRecord
@@ -31,19 +33,22 @@ TRIAL_TOKENS = 8
 
 @dataclass(frozen=True)
 class Trial:
-    """Seconds to score one dialogue, and seconds a reply token: of replies made together, and of one by itself."""
+    """Seconds to score one dialogue by itself, and on generation's way; and seconds a reply token: of replies made
+    together, and of one by itself."""
 
     scoring: float
+    riding: float
     together: float
     alone: float
 
 
 @dataclass(frozen=True)
 class Left:
-    """What is still to be done: dialogues to score (for all variants), tokens to generate, dialogues to hold against
-    another variant's, and tokens to time."""
+    """What is still to be done: dialogues to score (for all variants), dialogues to score while they are replied to,
+    tokens to generate, dialogues to hold against another variant's, and tokens to time."""
 
     scoring: int
+    riding: int
     generation: int
     fidelity: int
     latency: int
@@ -51,7 +56,7 @@ class Left:
     def seconds(self, trial: Trial) -> dict[str, float]:
         """Return the seconds of each pass that has something to do. Fidelity is two forwards for each dialogue."""
         found = {
-            "scoring": self.scoring * trial.scoring,
+            "scoring": self.scoring * trial.scoring + self.riding * trial.riding,
             "generation": self.generation * trial.together,
             "fidelity": 2 * self.fidelity * trial.scoring,
             "latency": self.latency * trial.alone,
@@ -62,11 +67,11 @@ class Left:
 def say_forecast(context: PassContext) -> None:
     """Say about how long what is left will take; say nothing where nothing is left or no trial can be made."""
     left = what_is_left(context)
-    if left == Left(0, 0, 0, 0):
+    if left == Left(0, 0, 0, 0, 0):
         return
     variant = next((one for one in context.variants if one.kind == "adapter"), context.variants[0])
     try:
-        with context.pool.use(variant) as loaded:
+        with context.pool.use(variant) as loaded, FusedLayers(loaded.model, loaded.device).installed():
             trial = try_out(loaded, context.dialogues)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
@@ -87,13 +92,16 @@ def what_is_left(context: PassContext) -> Left:
     """Return what no record is on disk for yet, of the passes that the run asks for."""
     passes, rows = set(context.config.passes), context.dialogues
     scored = [row for row in rows if row.reference]
-    scoring = generation = compared = timed = 0
+    scoring = riding = generation = compared = timed = 0
     for variant in context.variants:
-        if "scoring" in passes:
-            scoring += len(unfinished(context, "scoring", variant, ScoringRecord, scored))
+        replies: dict[str, str] = {}
         if "generation" in passes:
             replies = unfinished(context, "generation", variant, GenerationRecord, rows)
             generation += len(replies) * context.config.generation.max_new_tokens
+        if "scoring" in passes:
+            scores = unfinished(context, "scoring", variant, ScoringRecord, scored)
+            riding += len(scores.keys() & replies.keys())
+            scoring += len(scores.keys() - replies.keys())
     if "fidelity" in passes:
         for pair in fidelity.pairs(context.variants, context.config.fidelity):
             done = context.folder.records(FidelityRecord, "fidelity", pair.variant)
@@ -105,7 +113,7 @@ def what_is_left(context: PassContext) -> Left:
             for record in context.folder.records(LatencyRecord, "latency", variant.name)
         )
         timed = max(0, latency.planned_tokens(context) - done_tokens)
-    return Left(scoring, generation, compared, timed)
+    return Left(scoring, riding, generation, compared, timed)
 
 
 def try_out(loaded: LoadedModel, dialogues: Sequence[DialogueRow]) -> Trial | None:
@@ -116,29 +124,49 @@ def try_out(loaded: LoadedModel, dialogues: Sequence[DialogueRow]) -> Trial | No
     prompts = [request for request in prompts if 0 < len(request) <= room]
     if not prompts:
         return None
-    scoring = _seconds_to_score(loaded, picked)
+    references = _references(loaded, picked)
+    scoring = _seconds_to_score(loaded, references)
     settings = DecodingSettings(TRIAL_TOKENS, fixed_length=True)
+    riding = scoring * _share_of_its_own(loaded, prompts, references, settings)
 
     def answer(requests: list[Request]) -> Callable[[], object]:
         return lambda: list(generate_replies(loaded, requests, settings))
 
     together = _seconds(answer(prompts), loaded.device) / (TRIAL_TOKENS * len(prompts))
-    return Trial(scoring, together, _seconds(answer(prompts[:1]), loaded.device) / TRIAL_TOKENS)
+    return Trial(scoring, riding, together, _seconds(answer(prompts[:1]), loaded.device) / TRIAL_TOKENS)
 
 
-def _seconds_to_score(loaded: LoadedModel, rows: Sequence[DialogueRow]) -> float:
-    """Return the seconds a dialogue, 0 where none has a reference that fits."""
+def _references(loaded: LoadedModel, rows: Sequence[DialogueRow]) -> list[ScoringRequest]:
+    """Return the references that fit the context, as they are scored."""
     requests = []
     for row in rows:
         if row.reference:
             ids, n_context = encode_scored(loaded.tokenizer, row.prompt, row.reference)
             if n_context < len(ids) <= context_length(loaded.model):
                 requests.append(ScoringRequest(row.id, tuple(ids), n_context))
+    return requests
+
+
+def _seconds_to_score(loaded: LoadedModel, requests: list[ScoringRequest]) -> float:
+    """Return the seconds a dialogue, 0 where there is none."""
     if not requests:
         return 0.0
     forward = CausalForward(loaded.model)
     batch = longest_first(requests)
     return _seconds(lambda: negative_log_likelihoods(forward, batch, loaded.device), loaded.device) / len(batch)
+
+
+def _share_of_its_own(
+    loaded: LoadedModel, prompts: list[Request], references: list[ScoringRequest], settings: DecodingSettings
+) -> float:
+    """Return the share of scoring's tokens that generation does not put through the model anyway."""
+    if not references or not scores_on_the_way(loaded, columns_for(prompts, settings)):
+        return 1.0
+    known = {request.id: request for request in prompts}
+    shared = sum(
+        len(known[scored.id]) for scored in references if scored.id in known and rides(known[scored.id], scored)
+    )
+    return 1 - shared / sum(map(len, references))
 
 
 def _seconds(work: Callable[[], object], device: str) -> float:

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from harness.config import GenerationConfig
-from harness.engine.decoding import DecodingSettings, Reply, Request
+from harness.engine.decoding import DecodingSettings, Reply
 from harness.engine.fused_layers import FusedLayers
+from harness.engine.joint import JointWork
 from harness.engine.plain import NEUTRAL
 from harness.engine.pool import LoadedModel
 from harness.engine.replies import generate_replies
-from harness.errors import HarnessError
 from harness.passes.base import PassContext
-from harness.passes.requests import EncodedOnce, context_length, cut_left, refuse_too_long, unfinished
+from harness.passes.joint import ScoringOnTheWay, asked_for_both
+from harness.passes.references import encode_reference
+from harness.passes.requests import EncodedOnce, encode_dialogue_prompt, plan_prompts, unfinished
 from harness.store import GenerationRecord, RecordWriter
-from harness.tokenization import encode_prompt
 from harness.variants import Variant
 
 NAME = "generation"
 
 
 def run(context: PassContext) -> None:
-    """Let every variant reply to every dialogue; records on disk are not made again."""
-    encode = EncodedOnce(lambda tokenizer, dialogue: encode_prompt(tokenizer, dialogue.prompt))
+    """Let every variant reply to every dialogue; records on disk are not made again.
+
+    Where the run asks for scores too, most references are scored on the way, and their records made here.
+    """
+    encode, references = EncodedOnce(encode_dialogue_prompt), EncodedOnce(encode_reference)
     for variant in context.variants:
-        _reply_as(context, variant, encode)
+        _reply_as(context, variant, encode, references)
 
 
 def decoding_settings(generation: GenerationConfig, seed: int) -> DecodingSettings:
@@ -39,71 +42,40 @@ def decoding_settings(generation: GenerationConfig, seed: int) -> DecodingSettin
     )
 
 
-def _reply_as(context: PassContext, variant: Variant, encode: EncodedOnce) -> None:
+def _reply_as(context: PassContext, variant: Variant, encode: EncodedOnce, references: EncodedOnce) -> None:
     task = f"{NAME} {variant.name}"
     keys = unfinished(context, NAME, variant, GenerationRecord, context.dialogues)
     context.progress.start(task, len(context.dialogues))
     context.progress.advance(task, len(context.dialogues) - len(keys))
-    if keys:
+    scoring = ScoringOnTheWay.start(context, variant) if asked_for_both(context) else None
+    if keys or (scoring and scoring.missing):
         with (
             context.pool.use(variant) as loaded,
             FusedLayers(loaded.model, loaded.device).installed(),
             RecordWriter(context.folder.records_path(NAME, variant.name)) as out,
         ):
-            plan = _plan(context, loaded, keys, encode)
-            out.append(plan.without_work)
-            context.progress.advance(task, len(plan.without_work))
+            plan = plan_prompts(context, loaded, encode)
+            refused = [GenerationRecord(id=i, key=keys[i], **why) for i, why in plan.refusals.items() if i in keys]
+            out.append(refused)
+            context.progress.advance(task, len(refused))
             settings = decoding_settings(context.config.generation, context.config.seed)
             _tell_ignored_settings(context, loaded)
+            joint = scoring.work(loaded, plan, set(keys), settings, references) if scoring else JointWork()
+            riding = {prompt.id for prompt in joint.prompts()}
+            alone = [request for request in plan.requests if request.id in keys and request.id not in riding]
+            lengths = {request.id: len(request) for request in plan.requests}
             for reply in generate_replies(
-                loaded, plan.requests, settings, batch_tokens=context.config.batch_tokens, event=context.event
+                loaded, alone, settings, batch_tokens=context.config.batch_tokens, event=context.event, joint=joint
             ):
-                out.append([_record(reply, plan)])
+                out.append([_record(reply, keys[reply.id], lengths[reply.id])])
                 context.progress.advance(task, 1, len(reply.tokens))
+    if scoring:
+        scoring.finish()
     context.progress.finish(task)
 
 
-@dataclass(frozen=True)
-class _Plan:
-    requests: list[Request]
-    keys: dict[str, str]
-    prompt_tokens: dict[str, int]
-    without_work: list[GenerationRecord]
-
-
-def _plan(context: PassContext, loaded: LoadedModel, keys: dict[str, str], encode: EncodedOnce) -> _Plan:
-    """Tokenise, and deal with what the context cannot hold as ``dialogues.too_long`` says."""
-    most = context_length(loaded.model)
-    room = most - context.config.generation.max_new_tokens
-    policy = context.config.dialogues.too_long if context.config.dialogues else "skip"
-    special = frozenset(loaded.tokenizer.all_special_ids)
-    requests: list[Request] = []
-    without: list[GenerationRecord] = []
-    refused: list[str] = []
-    for dialogue in context.dialogues:
-        if dialogue.id not in keys:
-            continue
-        key = keys[dialogue.id]
-        try:
-            ids = encode(loaded.tokenizer, dialogue)
-        except HarnessError as error:
-            without.append(GenerationRecord(id=dialogue.id, key=key, error=str(error)))
-            continue
-        if len(ids) > room:
-            refused.append(dialogue.id)
-            ids = cut_left(ids, room, special) if policy == "cut-left" else []
-        if ids:
-            requests.append(Request(dialogue.id, tuple(ids)))
-        else:
-            without.append(GenerationRecord(id=dialogue.id, key=key, skipped="too long"))
-    if policy == "error":
-        refuse_too_long(refused, most, "the prompt with max_new_tokens")
-    counts = {request.id: len(request) for request in requests}
-    return _Plan(requests, keys, counts, without)
-
-
-def _record(reply: Reply, plan: _Plan) -> GenerationRecord:
-    head: dict[str, Any] = {"id": reply.id, "key": plan.keys[reply.id], "prompt_tokens": plan.prompt_tokens[reply.id]}
+def _record(reply: Reply, key: str, prompt_tokens: int) -> GenerationRecord:
+    head: dict[str, Any] = {"id": reply.id, "key": key, "prompt_tokens": prompt_tokens}
     if reply.error is not None:
         return GenerationRecord(**head, error=reply.error)
     return GenerationRecord(

@@ -3,12 +3,13 @@ was interrupted, halved where memory runs out."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from harness.engine.batching import batches, longest_first
-from harness.engine.device import is_out_of_memory, release_cached_memory
+from harness.engine.device import NO_MEMORY, is_out_of_memory, release_cached_memory
 from harness.engine.forward import batch_depends_on_length
 from harness.engine.likelihood import ScoringRequest
 from harness.engine.memory_budget import scoring_tokens
@@ -16,7 +17,7 @@ from harness.engine.pool import LoadedModel
 from harness.errors import HarnessError
 from harness.passes.base import PassContext
 from harness.passes.requests import EncodedOnce, context_length, cut_left, refuse_too_long
-from harness.store import DialogueRow
+from harness.store import DialogueRow, ScoringRecord
 from harness.tokenization import encode_scored
 
 Found = TypeVar("Found")
@@ -109,3 +110,13 @@ def in_batches(
             budget = rows * len(batch[0])
             detail = {"pass": pass_name, "variant": loaded.variant.name, "rows": len(batch), "rows_now": rows}
             context.event("out-of-memory", detail)
+
+
+def scoring_record(request: ScoringRequest, nll: float | None, key: str) -> ScoringRecord:
+    """Return what the scoring pass keeps of a reference; ``nll`` is None for one that memory did not hold."""
+    counts = {"reference_tokens": len(request.reference), "prompt_tokens": request.context}
+    if nll is None:
+        return ScoringRecord(id=request.id, key=key, error=NO_MEMORY, **counts)
+    if not math.isfinite(nll):
+        return ScoringRecord(id=request.id, key=key, error=f"the log-likelihood is {nll}", **counts)
+    return ScoringRecord(id=request.id, key=key, nll=nll, **counts)

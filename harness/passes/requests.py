@@ -6,9 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from harness.errors import InputError
+from harness.engine.decoding import Request
+from harness.engine.pool import LoadedModel
+from harness.errors import HarnessError, InputError
 from harness.passes.base import PassContext
 from harness.store import DialogueRow, Record
+from harness.tokenization import encode_prompt
 from harness.variants import Variant
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
@@ -42,6 +45,47 @@ def unfinished(
     done = {(record.id, record.key) for record in context.folder.records(model, pass_name, variant.name)}
     keyed = ((dialogue.id, context.key(pass_name, variant, dialogue)) for dialogue in dialogues)
     return {name: key for name, key in keyed if (name, key) not in done}
+
+
+@dataclass(frozen=True)
+class PromptPlan:
+    """The prompts that can be replied to, in the run's order, and for the rest why not (the record's ``error`` or
+    ``skipped``)."""
+
+    requests: list[Request]
+    refusals: dict[str, dict[str, str]]
+
+
+def encode_dialogue_prompt(tokenizer: Any, dialogue: DialogueRow) -> list[int]:
+    """Return the ids that a dialogue's reply starts from."""
+    return encode_prompt(tokenizer, dialogue.prompt)
+
+
+def plan_prompts(context: PassContext, loaded: LoadedModel, encode: EncodedOnce) -> PromptPlan:
+    """Tokenise, and deal with what the context cannot hold as ``dialogues.too_long`` says."""
+    most = context_length(loaded.model)
+    room = most - context.config.generation.max_new_tokens
+    policy = context.config.dialogues.too_long if context.config.dialogues else "skip"
+    special = frozenset(loaded.tokenizer.all_special_ids)
+    requests: list[Request] = []
+    refusals: dict[str, dict[str, str]] = {}
+    too_long: list[str] = []
+    for dialogue in context.dialogues:
+        try:
+            ids = encode(loaded.tokenizer, dialogue)
+        except HarnessError as error:
+            refusals[dialogue.id] = {"error": str(error)}
+            continue
+        if len(ids) > room:
+            too_long.append(dialogue.id)
+            ids = cut_left(ids, room, special) if policy == "cut-left" else []
+        if ids:
+            requests.append(Request(dialogue.id, tuple(ids)))
+        else:
+            refusals[dialogue.id] = {"skipped": "too long"}
+    if policy == "error":
+        refuse_too_long(too_long, most, "the prompt with max_new_tokens")
+    return PromptPlan(requests, refusals)
 
 
 def context_length(model: Any) -> int:

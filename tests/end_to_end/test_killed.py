@@ -20,7 +20,7 @@ KILLS = 25
 
 @pytest.mark.slow
 def test_killed_at_random_points_it_ends_with_the_same_summary(variants: Path, tmp_path: Path) -> None:
-    config = small_config(variants, passes=["scoring", "generation"], batch_tokens=512)
+    config = small_config(variants, passes=["scoring", "generation"], batch_tokens=4096)
     undisturbed = jobs.run(config, tmp_path / "undisturbed")
     settings = tmp_path / "config.json"
     settings.write_text(json.dumps(config))

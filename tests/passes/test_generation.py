@@ -11,7 +11,7 @@ import torch
 
 from harness.engine import replies as engine_replies
 from harness.engine.decoding import SlotDecoder
-from harness.passes import generation
+from harness.passes import generation, requests
 from harness.store import DialogueRow, GenerationRecord
 from harness.variants import Variant
 from tests.engine.small_models import END, context, dialogues
@@ -114,7 +114,7 @@ def test_no_memory_for_one_row_is_recorded_and_does_not_hang(
         raise torch.OutOfMemoryError("no")
 
     monkeypatch.setattr(SlotDecoder, "_prefill", never)
-    ctx = context(tmp_path, trio[:1], dialogues(3), generation=SHORT)
+    ctx = context(tmp_path, trio[:1], dialogues(3), generation=SHORT, passes=["generation"])
     generation.run(ctx)
     assert [record.error for record in found(ctx, "base").values()] == ["out of memory, even alone in its batch"] * 3
 
@@ -163,13 +163,13 @@ def test_prompts_are_tokenised_once_for_all_variants(
     tmp_path: Path, trio: Trio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
-    real = generation.encode_prompt
+    real = requests.encode_prompt
 
     def counted(tokenizer: Any, prompt: str) -> list[int]:
         calls.append(prompt)
         return real(tokenizer, prompt)
 
-    monkeypatch.setattr(generation, "encode_prompt", counted)
+    monkeypatch.setattr(requests, "encode_prompt", counted)
     generation.run(context(tmp_path, trio, dialogues(5), generation=SHORT))
     assert len(calls) == 5
 

@@ -31,6 +31,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ from harness.engine.device import resolve_device
 from harness.engine.machine_state import machine_state
 from harness.engine.pool import SharedPool
 from harness.engine.timed_engines import CompiledEngine
+from harness.errors import HarnessError
 from harness.latency_math import Condition, tpot_ms, ttft_ms
 from harness.memory_fits import memory_table
 from harness.metrics.loading import all_specs
@@ -167,7 +169,8 @@ class Benchmark:
             prompts = [loaded.tokenizer(row.prompt)["input_ids"] for row in self.rows]
             times = [time_plainly(loaded.model, prompt, self.options.eager_tokens) for prompt in prompts]
         plain = [statistics.median(column) for column in zip(*times, strict=True)]
-        found = [statistics.median(of(record) or 0.0 for record in fixed) for of in (ttft_ms, tpot_ms)]
+        measured = ([of(record) for record in fixed] for of in (ttft_ms, tpot_ms))
+        found = [statistics.median(value for value in values if value is not None) for values in measured]
         return {
             name: {"plain_loop": one, "latency_pass": other, "apart": other / one - 1}
             for name, one, other in zip(("ttft_ms", "tpot_ms"), plain, found, strict=True)
@@ -182,7 +185,11 @@ class Benchmark:
             begun = self.elapsed()
             settings = {"device": self.device, "memory": {"repeats": number}}
             context, found, _ = self.context("memory", settings, keep=number > 1)
-            memory.run(context)
+            for variant in self.variants:
+                try:
+                    memory.run(replace(context, variants=(variant,)))
+                except HarnessError as error:  # its process died: what the others and the first round gave stands
+                    found.append({"kind": "memory.failed", "detail": str(error)})
             events += found
             table = memory_table(context.folder, [variant.name for variant in self.variants])
             if 2 * self.elapsed() - begun > self.options.deadline + 100:
@@ -231,7 +238,10 @@ class Benchmark:
             "warmup": 2,
         }
         context, events, facts = self.context(name, {"device": self.device, "latency": settings})
-        latency.run(context)
+        try:
+            latency.run(context)
+        finally:  # what was timed before something failed is worth keeping too
+            digest = keep_records(context.folder, self.options.out, name)
         context.folder.write_manifest(
             RunManifest(
                 state="complete",
@@ -249,7 +259,7 @@ class Benchmark:
             "ratios": ratios(analysis, engine, batches),
             "events": events,
             "facts": {key: facts[key] for key in ("machine_state", "latency_warm_up", "roofline")},
-            "records_sha256": keep_records(context.folder, self.options.out, name),
+            "records_sha256": digest,
         }
 
     def context(

@@ -11,11 +11,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, field_validator, model_validator
 
 from harness.config import ColumnMap, Strict
 from harness.errors import InputError, did_you_mean
+from harness.overrides import apply_overrides
 from harness.variants import MergeStrategy
 from harness.yamlfile import read_yaml, validate
 
@@ -97,40 +97,10 @@ def load_recipe(name_or_path: str | Path = DEFAULT_RECIPE, overrides: Sequence[s
     if value is None:
         value = {}
     if overrides and isinstance(value, dict):
-        for override in overrides:
-            set_by_path(value, override)
+        value = apply_overrides(value, overrides)
         lines = {}  # a line number would point at what the file says, not at what the override made of it
     recipe = validate(Recipe, value, source=str(path), lines=lines)
     return _beside(recipe, path.parent)
-
-
-def set_by_path(value: dict[str, Any], override: str) -> None:
-    """Set ``a.b=value`` in nested dicts, reading the value as YAML; raise InputError where it cannot be read."""
-    key, equals, text = override.partition("=")
-    parts = key.strip().split(".")
-    if not equals or not all(parts):
-        raise InputError(f"--set {override}: expected key=value, for example training.max_steps=10.")
-    try:
-        new = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"--set {override}: the value is not valid YAML.") from error
-    if isinstance(new, str):
-        new = _number(new)
-    at = value
-    for part in parts[:-1]:
-        inner = at.setdefault(part, {})
-        if not isinstance(inner, dict):
-            raise InputError(f"--set {override}: '{part}' is a value and has no keys.")
-        at = inner
-    at[parts[-1]] = new
-
-
-def _number(text: str) -> str | float:
-    """YAML 1.1 reads ``1e-4`` as text; whoever writes it means the number."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def _recipe_path(name_or_path: str | Path) -> Path:

@@ -21,7 +21,7 @@ from harness.metrics.registry import MetricSpec
 from harness.stats.bootstrap import RESAMPLES, SEED, Resamples
 from harness.stats.intervals import ValueEvidence, weigh
 from harness.stats.paired import FEW, PairedEvidence, few, weigh_difference
-from harness.stats.samples import align, by_cluster
+from harness.stats.samples import align, by_cluster, counted
 from harness.stats.timing import RatioEvidence, estimate_quantile, log_ratios, weigh_ratio
 from harness.stats.types import Difference, Estimate, FloatArray, Samples, TimingSamples
 from harness.store import RunFolder
@@ -91,10 +91,10 @@ class Analysis:
         key = (metric, variant, slice)
         samples = self.measured.samples(key)
         if isinstance(samples, TimingSamples):
-            return self._compared(metric, self._quantile(metric, variant, samples, confidence))
+            return self._compared(metric, self._quantile(metric, variant, samples, confidence), "dialogues")
         if key not in self._values:
             self._values[key] = weigh(samples, sums=lambda: self._sums_of(key))
-        return self._compared(metric, self._values[key].estimate(confidence))
+        return self._compared(metric, self._values[key].estimate(confidence), counted(samples, "dialogues"))
 
     def difference(
         self,
@@ -169,15 +169,16 @@ class Analysis:
         self._values = {key: value for key, value in self._values.items() if key[2] != slice}
         self._pairs = {key: value for key, value in self._pairs.items() if key[4] != slice}
 
-    def _compared(self, metric: str, made: Estimate) -> Estimate:
+    def _compared(self, metric: str, made: Estimate, unit: str) -> Estimate:
         """Return the estimate, of fidelity with the warning of any comparison: its value compares two variants."""
         if self.spec(metric).family != "fidelity" or made.value is None or made.n >= FEW:
             return made
-        return replace(made, warnings=(*made.warnings, few(made.n)))
+        return replace(made, warnings=(*made.warnings, few(made.n, unit)))
 
     def _quantile(self, metric: str, variant: str, samples: TimingSamples, confidence: float) -> Estimate:
-        unit = "requests" if metric.startswith("latency.") else "dialogues"
-        made = estimate_quantile(samples, confidence=confidence, resamples=self.resamples, seed=self.seed, unit=unit)
+        made = estimate_quantile(
+            samples, confidence=confidence, resamples=self.resamples, seed=self.seed, unit=_unit(metric)
+        )
         if base_of(metric) not in UTILISATIONS:
             return made
         # The roofline's floor over the median time: the slower, the less.
@@ -203,7 +204,7 @@ class Analysis:
             together = self._resamples(first.shape[0]).sums(np.hstack([first, second]))
             return together[:, : first.shape[1]], together[:, first.shape[1] :]
 
-        return weigh_difference(one, two, sums=sums, factor=factor)
+        return weigh_difference(one, two, sums=sums, factor=factor, unit=_unit(metric))
 
     def _ratio(self, metric: str, variant: str, theirs: Analysis, against: str, slice: Slice | None) -> RatioEvidence:
         mine, reference = self.measured.latency, theirs.measured.latency
@@ -229,6 +230,11 @@ class Analysis:
             while len(kept) > 1 and sum(one.size for one in kept.values()) > _KEEP_BYTES:
                 del kept[next(iter(kept))]
         return kept[units]
+
+
+def _unit(metric: str) -> str:
+    """Return what one value of the metric belongs to."""
+    return "requests" if metric.startswith("latency.") else "dialogues"
 
 
 def _refuse_slice(metric: str, slice: Slice | None) -> None:

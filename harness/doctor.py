@@ -9,7 +9,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from harness.provenance import gpu_facts
 
@@ -84,7 +84,15 @@ def _gpus() -> list[Finding]:
     if not gpus:
         detail = "none found: everything runs on the CPU, and GPU memory is not measured"
         return [Finding("GPU", "warning", detail, "For a CUDA GPU, install NVIDIA's driver and a CUDA build of torch.")]
-    return [Finding("GPU", "ok", f"{gpu['name']}, {gpu['memory_gib']} GiB, driver {gpu['driver']}") for gpu in gpus]
+    return [Finding("GPU", "ok", _told(gpu)) for gpu in gpus]
+
+
+def _told(gpu: dict[str, Any]) -> str:
+    """Return a GPU's name, and its memory and driver where they are known."""
+    parts = [gpu["name"]]
+    parts += [f"{gpu['memory_gib']} GiB"] if "memory_gib" in gpu else []
+    parts += [f"driver {gpu['driver']}"] if "driver" in gpu else []
+    return ", ".join(parts)
 
 
 def _network() -> Finding:

@@ -169,17 +169,31 @@ def _trained_on(resolved: ResolvedVariants) -> list[Path]:
     return list({file.resolve(): file for file in files}.values())
 
 
+def _untold(chosen: DialogueConfig, resolved: ResolvedVariants) -> list[str]:
+    """Return the adapters of which nothing says what they were trained on: files that the config names tell of all."""
+    if chosen.fingerprints or (resolved.manifest and resolved.manifest.fingerprints):
+        return []
+    adapters = ((variant.name, variant.adapter) for variant in resolved.variants if variant.adapter)
+    return [name for name, adapter in adapters if not (Path(adapter) / FILE_NAME).is_file()]
+
+
 def _without_leaks(
     dialogues: tuple[Dialogue, ...], chosen: DialogueConfig, resolved: ResolvedVariants, beside: Path | None
 ) -> tuple[tuple[Dialogue, ...], dict[str, Any], list[str]]:
     files = [*_trained_on(resolved), *(find(name, beside) for name in chosen.fingerprints)]
     if not files:
-        counts = {"checked": False, "exact": 0, "near": 0, "dropped": 0}
+        counts: dict[str, Any] = {"checked": False, "exact": 0, "near": 0, "dropped": 0}
         return dialogues, counts, ["Nothing says what the variants were trained on: leakage was not checked."]
     leaks = find_leaks(dialogues, combine([load_fingerprints(file) for file in files]))
     counts = {"checked": True, "exact": len(leaks.exact), "near": len(leaks.near or {}), "dropped": 0}
+    warnings = []
+    untold = _untold(chosen, resolved)
+    if untold:
+        counts["not_checked"] = untold
+        names = ", ".join(f"'{name}'" for name in untold)
+        warnings.append(f"Leakage was not checked for {names}: nothing says which dialogues were trained on.")
     if not leaks.ids:
-        return dialogues, counts, []
+        return dialogues, counts, warnings
     said = (
         f"Of {len(dialogues)} held-out dialogues {counts['exact']} were trained on, "
         f"and {counts['near']} nearly (Jaccard ≥ 0.8)"
@@ -187,7 +201,7 @@ def _without_leaks(
     if chosen.leakage == "error":
         raise InputError(f"{chosen.source}: {said}. Set dialogues.leakage to drop to measure without them.")
     if chosen.leakage == "warn":
-        return dialogues, counts, [f"{said}; they were measured all the same (leakage: warn)."]
+        return dialogues, counts, [*warnings, f"{said}; they were measured all the same (leakage: warn)."]
     counts["dropped"] = len(leaks.ids)
     kept = tuple(dialogue for dialogue in dialogues if dialogue.id not in leaks.ids)
-    return kept, counts, [f"{said}; they were dropped."]
+    return kept, counts, [*warnings, f"{said}; they were dropped."]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 import yaml
 
 from harness.errors import InputError
+
+_PLAIN_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
 def apply_overrides(value: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
@@ -18,15 +21,13 @@ def apply_overrides(value: dict[str, Any], overrides: Iterable[str]) -> dict[str
     result: dict[str, Any] = _copy(value)
     for override in overrides:
         key, separator, text = override.partition("=")
-        if not separator or not key.strip():
-            raise InputError(
-                f"--set {override}: write it as key=value, for example --set generation.max_new_tokens=64."
-            )
+        *path, last = key.strip().split(".")
+        if not separator or not all((*path, last)):
+            raise InputError(f"--set {override}: write it as key=value, or section.key=value, for example seed=7.")
         try:
             parsed = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise InputError(f"--set {override}: the value is not valid YAML.") from error
-        *path, last = key.strip().split(".")
         place = result
         for part in path:
             if place.get(part) is None:  # "dialogues:" with nothing after it is an empty section
@@ -35,7 +36,8 @@ def apply_overrides(value: dict[str, Any], overrides: Iterable[str]) -> dict[str
             if not isinstance(inner, dict):
                 raise InputError(f"--set {override}: '{part}' holds a value, not keys.")
             place = inner
-        place[last] = parsed
+        # YAML 1.1 reads 1e-4 as text; whoever writes it means the number.
+        place[last] = float(parsed) if isinstance(parsed, str) and _PLAIN_EXPONENT.fullmatch(parsed) else parsed
     return result
 
 

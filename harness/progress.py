@@ -25,12 +25,21 @@ class SilentProgress:
 
 @dataclass
 class _Task:
+    """``worked``: of what is done, what took time in this process; see ``advance``."""
+
     total: int
     unit: str
     started: float
     done: int = 0
     tokens: int = 0
+    worked: int = 0
     said: float = 0.0
+
+    def advance(self, done: int, tokens: int) -> None:
+        """Count what is done. In a task that counts tokens, what brings none was done earlier, or refused unread."""
+        self.done += done
+        self.tokens += tokens
+        self.worked += done if tokens else 0
 
     def rate(self) -> str:
         seconds = max(time.monotonic() - self.started, 1e-9)
@@ -38,9 +47,10 @@ class _Task:
 
     def left(self) -> str:
         seconds = max(time.monotonic() - self.started, 1e-9)
-        if not self.done:
+        worked = self.worked if self.tokens else self.done
+        if not worked:
             return "?"
-        return duration(seconds / self.done * (self.total - self.done))
+        return duration(seconds / worked * (self.total - self.done))
 
 
 def duration(seconds: float) -> str:
@@ -66,8 +76,7 @@ class PlainProgress:
 
     def advance(self, task: str, done: int = 1, tokens: int = 0) -> None:
         state = self._tasks[task]
-        state.done += done
-        state.tokens += tokens
+        state.advance(done, tokens)
         if time.monotonic() - state.said >= PLAIN_INTERVAL:
             state.said = time.monotonic()
             parts = [f"{state.done}/{state.total} {state.unit}", state.rate(), f"{state.left()} left"]
@@ -115,7 +124,7 @@ class TerminalProgress:
 
     def advance(self, task: str, done: int = 1, tokens: int = 0) -> None:
         identity, state = self._tasks[task]
-        state.tokens += tokens
+        state.advance(done, tokens)
         self._progress.update(identity, advance=done, rate=state.rate())  # type: ignore[arg-type]
 
     def finish(self, task: str) -> None:

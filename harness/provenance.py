@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from harness.engine.machine_state import ask
+
 PACKAGES = (
     "torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "trl", "evaluate", "tokenizers",
     "safetensors", "numpy", "scipy", "pandas", "sacrebleu", "rouge-score", "matplotlib", "jinja2", "pydantic",
@@ -53,7 +55,7 @@ def hardware() -> dict[str, Any]:
 
 
 def gpu_facts() -> list[dict[str, Any]]:
-    """Return name, memory and driver of each NVIDIA GPU; empty where there is none."""
+    """Return name, memory and driver of each NVIDIA GPU, without what its driver does not tell; empty without a GPU."""
     try:
         import pynvml
 
@@ -64,21 +66,24 @@ def gpu_facts() -> list[dict[str, Any]]:
     except pynvml.NVMLError:
         return []
     try:
-        driver = _text(pynvml.nvmlSystemGetDriverVersion())
-        found = []
-        for index in range(pynvml.nvmlDeviceGetCount()):
-            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-            memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-            found.append(
-                {
-                    "name": _text(pynvml.nvmlDeviceGetName(handle)),
-                    "memory_gib": round(int(memory.total) / 2**30, 1),
-                    "driver": driver,
-                }
-            )
-        return found
+        driver = ask(pynvml.nvmlSystemGetDriverVersion)
+        count = ask(pynvml.nvmlDeviceGetCount) or 0
+        return [_gpu(ask(pynvml.nvmlDeviceGetHandleByIndex, index), driver) for index in range(count)]
     finally:
         pynvml.nvmlShutdown()
+
+
+def _gpu(handle: Any, driver: Any) -> dict[str, Any]:
+    import pynvml
+
+    name = None if handle is None else ask(pynvml.nvmlDeviceGetName, handle)
+    memory = None if handle is None else ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
+    facts = {
+        "name": "NVIDIA GPU" if name is None else _text(name),
+        "memory_gib": None if memory is None else round(int(memory.total) / 2**30, 1),
+        "driver": None if driver is None else _text(driver),
+    }
+    return {key: fact for key, fact in facts.items() if fact is not None}
 
 
 def git_state() -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def machine_state(device: str) -> dict[str, Any]:
 def gpu_state(index: int) -> dict[str, Any]:
     """Return clocks (MHz), temperature (°C), power (W), throttle reasons and other processes of one GPU.
 
-    Empty where the driver's management library does not answer.
+    Empty where the driver's management library does not answer or does not know the card.
     """
     import pynvml
 
@@ -38,7 +39,10 @@ def gpu_state(index: int) -> dict[str, Any]:
     except pynvml.NVMLError:
         return {}
     try:
-        handle = pynvml.nvmlDeviceGetHandleByIndex(physical_index(index))
+        card = physical_index(index)
+        handle = None if card is None else ask(pynvml.nvmlDeviceGetHandleByIndex, card)
+        if handle is None:
+            return {}
         reasons = ask(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle) or 0
         power = ask(pynvml.nvmlDeviceGetPowerUsage, handle)
         limit = ask(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle)
@@ -94,13 +98,41 @@ def ask(function: Any, *arguments: Any) -> Any:
         return None
 
 
-def physical_index(index: int) -> int:
-    """Map torch's device index to NVML's, which does not heed CUDA_VISIBLE_DEVICES."""
+def physical_index(index: int) -> int | None:
+    """Map torch's device index to NVML's, which does not heed CUDA_VISIBLE_DEVICES; None for a card NVML does not know.
+
+    Cards may be named there by number, by UUID or by a UUID's beginning; a MIG instance stands for the card that it is
+    a part of. NVML must be initialised.
+    """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     entries = [entry.strip() for entry in visible.split(",") if entry.strip()]
-    if index < len(entries) and entries[index].isdigit():
+    if index >= len(entries):
+        return index
+    if entries[index].isdigit():
         return int(entries[index])
-    return index
+    return _card_of_instance(entries[index]) if entries[index].startswith("MIG-") else _card_called(entries[index])
+
+
+def _card_called(beginning: str) -> int | None:
+    import pynvml
+
+    for index in range(ask(pynvml.nvmlDeviceGetCount) or 0):
+        uuid = ask(pynvml.nvmlDeviceGetUUID, ask(pynvml.nvmlDeviceGetHandleByIndex, index)) or ""
+        if (uuid.decode() if isinstance(uuid, bytes) else uuid).startswith(beginning):
+            return index
+    return None
+
+
+def _card_of_instance(name: str) -> int | None:
+    import pynvml
+
+    old = re.match(r"MIG-(GPU-[^/]+)/", name)  # how drivers before 470 named instances: by the card's UUID
+    if old:
+        return _card_called(old[1])
+    instance = ask(pynvml.nvmlDeviceGetHandleByUUID, name)
+    card = None if instance is None else ask(pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle, instance)
+    index = None if card is None else ask(pynvml.nvmlDeviceGetIndex, card)
+    return None if index is None else int(index)
 
 
 def _torch_threads() -> int:

@@ -111,18 +111,32 @@ def _check(old: Policy, new: Policy, a: Check, b: Check) -> Iterator[Change]:
 
 def _rules(a: Check, b: Check) -> Iterator[Change]:
     if a.rule != b.rule or a.is_relative != b.is_relative:
-        same_unit = a.is_relative == b.is_relative
-        softer = a.rule == "non_inferiority" and b.rule == "no_regression"
-        harder = a.rule == "no_regression" and b.rule == "non_inferiority" and same_unit and b.margin <= a.margin
-        effect: Effect = "loosened" if softer else "tightened" if harder else "changed"
-        why = " (it fails only where a loss is proven)" if softer else ""
-        yield Change(effect, a.id, f"the rule is {_rule(b)}, not {_rule(a)}{why}")
+        yield Change(_effect_of_rules(a, b), a.id, f"the rule is {_rule(b)}, not {_rule(a)}{_why(a, b)}")
         return
     if a.margin == b.margin:
         return
     larger = b.margin > a.margin
     loose = not larger if a.rule == "min" else larger
     yield Change("loosened" if loose else "tightened", a.id, f"{_rule(b)} is asked for, not {_rule(a)}")
+
+
+def _effect_of_rules(a: Check, b: Check) -> Effect:
+    """Rules ask for more from left to right: no proven loss, proof of no loss, and proof of no gain besides."""
+    order = ("no_regression", "non_inferiority", "equivalence")
+    if a.rule not in order or b.rule not in order or a.rule == b.rule:
+        return "changed"
+    same_unit = a.is_relative == b.is_relative
+    if order.index(b.rule) > order.index(a.rule):
+        return "tightened" if same_unit and b.margin <= a.margin else "changed"
+    if b.rule == "no_regression":
+        return "loosened"
+    return "loosened" if same_unit and b.margin >= a.margin else "changed"
+
+
+def _why(a: Check, b: Check) -> str:
+    if _effect_of_rules(a, b) != "loosened":
+        return ""
+    return " (it fails only where a loss is proven)" if b.rule == "no_regression" else " (a gain no longer fails it)"
 
 
 def _rule(check: Check) -> str:

@@ -210,11 +210,14 @@ def _request(session: _Session, stage: Stage, unit: Unit, variant: Variant, repe
     for attempt in range(2):
         if unit.batch >= session.ended.get(who, unit.batch + 1):
             break
+        fits = True
         try:
             timed = _timed(session, stage, unit, variant)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
+            fits = False
+        if not fits:  # outside the handler, whose error still holds the tensors that did not fit
             _release(session)
             if attempt:
                 session.ended[who] = unit.batch

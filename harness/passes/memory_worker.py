@@ -157,7 +157,10 @@ class Card:
         except pynvml.NVMLError:
             return {"device": None, "process": None}
         try:
-            handle = pynvml.nvmlDeviceGetHandleByIndex(physical_index(int(self.device.partition(":")[2] or 0)))
+            card = physical_index(int(self.device.partition(":")[2] or 0))
+            if card is None:
+                return {"device": None, "process": None}
+            handle = pynvml.nvmlDeviceGetHandleByIndex(card)
             whole = ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
             processes = ask(pynvml.nvmlDeviceGetComputeRunningProcesses, handle) or []
             own = [process.usedGpuMemory for process in processes if process.pid == os.getpid()]

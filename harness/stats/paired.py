@@ -15,7 +15,7 @@ from harness.stats.bootstrap import RESAMPLES, SEED, Bootstrap, Resamples, bca
 from harness.stats.intervals import is_binary, not_finite, too_few
 from harness.stats.power import fewest_units, minimum_detectable_effect, needed_n
 from harness.stats.proportions import PairedRates, mcnemar_exact
-from harness.stats.samples import align, by_cluster, count, defined_units, is_clustered, unit_values
+from harness.stats.samples import align, by_cluster, count, counted, defined_units, is_clustered, unit_values
 from harness.stats.types import Difference, FloatArray, Outcome, Samples
 
 FEW = 50
@@ -26,7 +26,7 @@ class PairedEvidence:
     """All that paired samples say of one difference, ready to be asked at any confidence and margin.
 
     ``identical``: no unit differs at all. ``above``/``ties``/``below`` count units by the candidate's value against
-    the reference's.
+    the reference's. ``unit`` is what n counts, for a reader.
     """
 
     value: float | None
@@ -39,6 +39,7 @@ class PairedEvidence:
     ties: int | None = None
     below: int | None = None
     warnings: tuple[str, ...] = ()
+    unit: str = "dialogues"
 
     @property
     def standard_error(self) -> float | None:
@@ -81,7 +82,7 @@ class PairedEvidence:
         if ends is None and self.bootstrap is not None:
             warnings = (*warnings, too_few(self.n, confidence))
         if self.value is not None and self.n < FEW:
-            warnings = (*warnings, few(self.n))
+            warnings = (*warnings, few(self.n, self.unit))
         outcome = self._outcome(ends, higher_is_better)
         error = self.standard_error if ends is not None else None
         wins, losses = (self.below, self.above) if higher_is_better is False else (self.above, self.below)
@@ -136,9 +137,9 @@ def outcome_of(ends: tuple[float, float] | None, higher_is_better: bool | None, 
     return "better" if (ends[0] > nothing) == higher_is_better else "worse"
 
 
-def few(n: int) -> str:
+def few(n: int, unit: str) -> str:
     """Return the warning that every comparison of fewer than 50 units carries."""
-    return f"Only {n} units were compared: below {FEW}, intervals of skewed differences are too short."
+    return f"Only {n} {unit} were compared: below {FEW}, intervals of skewed differences are too short."
 
 
 def difference(
@@ -163,27 +164,29 @@ def weigh_difference(
     seed: int = SEED,
     sums: Callable[[], tuple[FloatArray, FloatArray]] | None = None,
     factor: float = 1.0,
+    unit: str = "dialogues",
 ) -> PairedEvidence:
     """Return what the pairs say of candidate - ``factor``·reference (1 but for limits that are a share of a value).
 
     ``sums`` gives candidate's and reference's over shared resamples, for samples as ``align`` returns them; it may
-    not be asked.
+    not be asked. ``unit``: what a value belongs to; where units share conversations, it is these that are counted.
     """
     if candidate.kind != reference.kind or candidate.statistics.shape[1:] != reference.statistics.shape[1:]:
         raise ValueError("only samples of the same metric can be compared")
     candidate, reference = align(candidate, reference)
     n = count(candidate)
+    unit = counted(candidate, unit)
     if n == 0:
-        return PairedEvidence(None, 0, "none", warnings=("No unit has a value in both.",))
+        return PairedEvidence(None, 0, "none", warnings=(f"None of the {unit} has a value in both.",), unit=unit)
     broken = not_finite(candidate) or not_finite(reference)
     if broken:
-        return PairedEvidence(None, n, "none", warnings=(broken,))
-    counted = _count_wins(candidate, reference, n)
+        return PairedEvidence(None, n, "none", warnings=(broken,), unit=unit)
+    wins = replace(_count_wins(candidate, reference, n), unit=unit)
     if candidate.kind == "rate" and is_binary(candidate) and is_binary(reference) and not is_clustered(candidate):
-        return _rates(candidate, reference, counted, factor)
+        return _rates(candidate, reference, wins, factor)
     if factor == 1.0 and np.array_equal(candidate.statistics, reference.statistics):
-        return replace(counted, value=0.0, identical=True, method="no unit differs", warnings=(_identical(n),))
-    return _means(candidate, reference, counted, factor, resamples, seed, sums)
+        return replace(wins, value=0.0, identical=True, method="no unit differs", warnings=(_identical(n, unit),))
+    return _means(candidate, reference, wins, factor, resamples, seed, sums)
 
 
 def _count_wins(candidate: Samples, reference: Samples, n: int) -> PairedEvidence:
@@ -195,7 +198,7 @@ def _count_wins(candidate: Samples, reference: Samples, n: int) -> PairedEvidenc
     return PairedEvidence(None, n, "none", above=above, ties=int(known.sum()) - above - below, below=below)
 
 
-def _rates(candidate: Samples, reference: Samples, counted: PairedEvidence, factor: float) -> PairedEvidence:
+def _rates(candidate: Samples, reference: Samples, wins: PairedEvidence, factor: float) -> PairedEvidence:
     pairs = defined_units(candidate)
     mine, theirs = candidate.statistics[pairs, 0], reference.statistics[pairs, 0]
     rates = PairedRates(
@@ -207,19 +210,19 @@ def _rates(candidate: Samples, reference: Samples, counted: PairedEvidence, fact
     )
     identical = factor == 1.0 and rates.gained == rates.lost == 0
     return replace(
-        counted,
+        wins,
         value=rates.value,
         method="Agresti–Min; exact McNemar p" if factor == 1.0 else "Agresti–Min",
         rates=rates,
         identical=identical,
-        warnings=(_identical(rates.n),) if identical else (),
+        warnings=(_identical(rates.n, wins.unit),) if identical else (),
     )
 
 
 def _means(
     candidate: Samples,
     reference: Samples,
-    counted: PairedEvidence,
+    wins: PairedEvidence,
     factor: float,
     resamples: int,
     seed: int,
@@ -239,19 +242,19 @@ def _means(
         # Of two near values the difference is small and its rounding is not: that goes by the values.
         magnitude = abs(float(reference.aggregate(total[columns:]))) * max(1.0, abs(factor)) + abs(value)
     if not np.isfinite(value):
-        return replace(counted, warnings=("The difference is not a finite number.",))
-    if counted.n == 1:
-        return replace(counted, value=value, warnings=(too_few(1, 0.95),))
+        return replace(wins, warnings=("The difference is not a finite number.",))
+    if wins.n == 1:
+        return replace(wins, value=value, warnings=(too_few(1, 0.95),))
     shared = Resamples(both.shape[0], resamples=resamples, seed=seed).sums(both) if sums is None else np.hstack(sums())
     bootstrap = bca(both, subtract, shared, magnitude=magnitude)
     if bootstrap is None:
-        alike = f"All {counted.n} differences are alike: they carry no interval."
-        return replace(counted, value=value, warnings=(alike,))
+        alike = f"All {wins.n} differences are alike: they carry no interval."
+        return replace(wins, value=value, warnings=(alike,))
     clustered = ", clustered by conversation (n counts conversations)" if is_clustered(candidate) else ""
-    return replace(counted, value=value, bootstrap=bootstrap, method=f"paired {bootstrap.method}{clustered}")
+    return replace(wins, value=value, bootstrap=bootstrap, method=f"paired {bootstrap.method}{clustered}")
 
 
-def _identical(n: int) -> str:
+def _identical(n: int, unit: str) -> str:
     """Return what n units without any difference say of others: Clopper–Pearson's upper bound for 0 of n."""
     share = 1.0 - 0.025 ** (1.0 / n)
-    return f"None of {n} units differs. Of units not seen, up to {share:.2g} (95 % bound) may."
+    return f"None of {n} {unit} differs. Of {unit} not seen, up to {share:.2g} (95 % bound) may."

@@ -117,6 +117,11 @@ def by_cluster(samples: Samples) -> FloatArray:
     return sums
 
 
+def counted(samples: Samples, unit: str) -> str:
+    """Return what ``count`` counts, in words: the units, or what several of them share."""
+    return {"dialogues": "conversations", "requests": "batches"}.get(unit, unit) if is_clustered(samples) else unit
+
+
 def is_clustered(samples: Samples) -> bool:
     """Return whether some conversation has several units."""
     return samples.clusters is not None and len(set(samples.clusters)) < len(samples.clusters)

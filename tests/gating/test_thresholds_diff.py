@@ -117,5 +117,23 @@ def test_a_stricter_rule_with_a_wider_margin_is_not_called_tighter() -> None:
     assert [change.effect for change in changes(proof, {**CHECK, "non_inferiority": {"margin": 5.0}})] == ["changed"]
 
 
+def test_a_rule_that_looks_at_one_side_only_is_looser() -> None:
+    both_sides = without("non_inferiority", equivalence={"margin": 0.02})
+    (change,) = changes(both_sides, CHECK)
+    assert change.effect == "loosened"
+    assert change.sentence.endswith("(a gain no longer fails it)")
+    assert [change.effect for change in changes(CHECK, both_sides)] == ["tightened"]
+    narrower = {**CHECK, "non_inferiority": {"margin": 0.01}}
+    assert [change.effect for change in changes(both_sides, narrower)] == ["changed"]
+    assert [change.effect for change in changes(narrower, both_sides)] == ["changed"]
+
+
+def test_a_rule_that_asks_for_no_proof_is_looser_than_equivalence() -> None:
+    both_sides = without("non_inferiority", equivalence={"margin": 0.02})
+    proof = without("non_inferiority", no_regression={"max_drop": 0.02})
+    assert [change.effect for change in changes(both_sides, proof)] == ["loosened"]
+    assert [change.effect for change in changes(proof, both_sides)] == ["tightened"]
+
+
 def test_saying_the_file_s_own_candidate_changes_nothing() -> None:
     assert changes(CHECK, {**CHECK, "candidate": "adapter"}) == ()

@@ -198,7 +198,7 @@ class TestFidelity:
         records = [compared(name, kl=(0.1 * index, 0.3)) for index, name in enumerate(ids(n))]
         write_records(folder, "fidelity", "merged", records)
         warnings = analysis(folder).estimate(metric, "merged").warnings
-        assert any("Only 49 units" in warning for warning in warnings) == warned
+        assert any("Only 49 dialogues" in warning for warning in warnings) == warned
 
     def test_only_the_variant_held_against_another_has_it_and_says_against_which(self, folder: RunFolder) -> None:
         made = analysis(folder)

@@ -127,6 +127,17 @@ def test_unchecked_leakage_is_said(data: Path) -> None:
     )
 
 
+def test_an_adapter_of_which_nothing_is_known_is_named_where_others_are_checked(tmp_path: Path, data: Path) -> None:
+    dialogues = select(load_dialogues(data).dialogues, "test", SALT)
+    fingerprint(dialogues[:2]).save(tmp_path / "a" / FILE_NAME)
+    (tmp_path / "b").mkdir()
+    both = tuple(Variant(name=name, kind="adapter", model="m", adapter=str(tmp_path / name)) for name in "ab")
+    found = held_out(config(data), ResolvedVariants((BASE, *both), None, None), no_tokenizer)
+    leakage = {"checked": True, "not_checked": ["b"], "exact": 2, "near": 0, "dropped": 2}
+    assert found.counts["leakage"] == leakage
+    assert "Leakage was not checked for 'b': nothing says which dialogues were trained on." in found.warnings
+
+
 def test_another_template_than_the_trained_one_is_said_loudly(data: Path) -> None:
     variant = BASE.model_copy(update={"template": "know-medical-verbatim", "template_digest": "0" * 64})
     found = held_out(config(data), ResolvedVariants((variant,), None, None), no_tokenizer)

@@ -14,6 +14,11 @@ def test_nested_key_is_set_and_typed() -> None:
     }
 
 
+@pytest.mark.parametrize(("text", "value"), [("1e-4", 1e-4), ("-2.5E3", -2500.0), ("nan", "nan"), ("e4", "e4")])
+def test_plain_exponents_are_numbers_and_words_are_not(text: str, value: float | str) -> None:
+    assert apply_overrides({}, [f"a={text}"]) == {"a": value}
+
+
 def test_list_value_is_read_as_yaml() -> None:
     assert apply_overrides({}, ["passes=[latency,memory]"]) == {"passes": ["latency", "memory"]}
 
@@ -24,7 +29,7 @@ def test_input_is_not_changed() -> None:
     assert before == {"generation": {"max_new_tokens": 1}}
 
 
-@pytest.mark.parametrize("override", ["limit", "=3", ""])
+@pytest.mark.parametrize("override", ["limit", "=3", "", "a..b=1", ".a=1"])
 def test_override_without_key_and_value_is_refused(override: str) -> None:
     with pytest.raises(InputError, match="key=value"):
         apply_overrides({}, [override])

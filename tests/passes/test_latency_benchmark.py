@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import tarfile
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,10 @@ from typing import Any
 import pytest
 
 from benchmarks.latency_gpu import Benchmark, agreement, parts_of
+from harness.errors import HarnessError
+from harness.passes.base import PassContext
+from harness.store import DialogueRow, LatencyRecord, MemoryRecord, write_rows
+from harness.variants import Variant
 
 
 def cell(variant: str, ttft: float | None, tpot: float | None) -> dict[str, Any]:
@@ -63,3 +68,45 @@ def test_a_part_is_refused_without_the_one_it_is_held_against() -> None:
     for wrong in ("again", "memory,peer", "quick"):
         with pytest.raises(argparse.ArgumentTypeError):
             parts_of(wrong)
+
+
+def sitting(work: Path) -> Benchmark:
+    """A benchmark whose models were never made."""
+    made = Benchmark.__new__(Benchmark)
+    made.options = argparse.Namespace(
+        deadline=60.0, out=work / "made" / "out.json", compile="auto", prompts=1, batches=1, repeats=1
+    )
+    made.work, made.device, made.started, made.pool = work, "cpu", time.monotonic(), None
+    made.rows = (DialogueRow(id="one", prompt="w3"),)
+    made.variants = tuple(Variant(name=name, kind="base", model="-") for name in ("base", "other"))
+    return made
+
+
+def test_what_was_timed_before_a_pass_failed_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(context: PassContext) -> None:
+        record = {"id": "one", "key": "-", "workload": "fixed", "engine": "eager", "batch": 1, "repeat": 0, "order": 1}
+        write_rows(context.folder.records_path("latency", "base"), [LatencyRecord(**record)])
+        raise RuntimeError("CUDA error")
+
+    monkeypatch.setattr("harness.passes.latency.run", fail)
+    with pytest.raises(RuntimeError, match="CUDA error"):
+        sitting(tmp_path).time("eager", "eager", 4)
+    with tarfile.open(tmp_path / "made" / "out-eager.tar.gz") as archive:
+        assert archive.getnames() == ["records/latency/base.jsonl"]
+
+
+def test_a_process_that_dies_costs_no_other_variant_its_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(context: PassContext) -> None:
+        (variant,) = context.variants
+        if variant.name == "base":
+            raise HarnessError("The memory of 'base' could not be measured")
+        record = MemoryRecord(id="repeat-0", key="-", device="cpu", peak_rss_mib=7.0)
+        write_rows(context.folder.records_path("memory", variant.name), [record])
+
+    monkeypatch.setattr("harness.passes.memory.run", measure)
+    made = sitting(tmp_path)
+    made.options.deadline = 0.0
+    made.started -= 200.0  # no second round
+    found = made.part_memory()
+    assert found["variants"]["other"]["peak_rss_mib"] == 7.0
+    assert [event["kind"] for event in found["events"]] == ["memory.failed"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -117,6 +118,22 @@ def test_memory_that_ends_one_variants_sweep_leaves_the_others(
     failed = {row.batch for row in records(tmp_path, "adapter") if row.error == "out of memory"}
     assert failed == {2, 3}
     assert all(row.error is None for name in ("base", "merged") for row in records(tmp_path, name))
+
+
+def test_memory_is_freed_only_when_the_error_that_holds_it_is_gone(
+    trio: Trio, tmp_path: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.engine.timed_engines import EagerEngine
+
+    def request(self: Any, prompts: list[list[int]], *rest: Any, **named: Any) -> Any:
+        raise RuntimeError("CUDA out of memory")
+
+    handled: list[Any] = []
+    monkeypatch.setattr(EagerEngine, "request", request)
+    monkeypatch.setattr("harness.engine.device.release_cached_memory", lambda device: handled.append(sys.exc_info()[0]))
+    latency.run(context(tmp_path, trio[:1], dialogues(2), **settings))
+    assert handled
+    assert set(handled) == {None}
 
 
 def test_a_variant_that_an_engine_refuses_keeps_the_conditions_it_was_asked_under(

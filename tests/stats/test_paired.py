@@ -53,8 +53,19 @@ def test_a_variant_against_itself_differs_by_zero_and_is_equal() -> None:
     made = difference(mean_of(values), mean_of(values))
     assert (made.value, made.low, made.high, made.outcome) == (0.0, 0.0, 0.0, "equal")
     assert (made.wins, made.ties, made.losses) == (0, 200, 0)
-    assert "None of 200 units differs" in made.warnings[0]
+    assert "None of 200 dialogues differs" in made.warnings[0]
     assert made.p_value == 1.0
+
+
+def test_what_was_compared_is_called_by_its_name() -> None:
+    candidate, reference = pair(n=48)
+    alone = difference(mean_of(candidate), mean_of(reference))
+    assert alone.warnings[0].startswith("Only 48 dialogues were compared")
+    pairs = [f"c{index // 2}" for index in range(48)]
+    one, other = (from_values(ids(48), list(values), clusters=pairs) for values in (candidate, reference))
+    assert difference(one, other).warnings[0].startswith("Only 24 conversations were compared")
+    kept = weigh_difference(one, other, unit="requests").difference()
+    assert kept.warnings[0].startswith("Only 24 batches were compared")
 
 
 def test_a_few_units_without_any_difference_are_not_called_equal() -> None:
@@ -144,7 +155,7 @@ def test_tiny_comparisons_decide_nothing(n: int) -> None:
 def test_fewer_than_fifty_units_carry_a_warning(n: int, warned: bool) -> None:
     candidate, reference = pair(n=n)
     made = difference(mean_of(candidate), mean_of(reference))
-    assert any("Only 49 units" in warning for warning in made.warnings) == warned
+    assert any("Only 49 dialogues" in warning for warning in made.warnings) == warned
     assert made.low is not None
 
 

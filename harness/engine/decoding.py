@@ -151,6 +151,12 @@ class SlotDecoder:
                 if self._live:
                     yield from self._advance()
 
+    def free(self) -> None:
+        """Let go of the memory, of which what comes next would get only the rest; the decoder is of no use afterwards."""
+        self._cache.free()
+        if self.graphs is not None:
+            self.graphs.free()
+
     def unfinished(self) -> list[Request]:
         """Return the requests that have a slot but no reply yet; they begin again elsewhere."""
         return [row.request for row in self._live.values()]

@@ -37,6 +37,10 @@ class GraphedStep:
         graph.replay()
         return logits
 
+    def free(self) -> None:
+        """Let go of all graphs and of the memory they use."""
+        self._graphs.clear()
+
     def steps_worth_a_capture(self, width: int) -> int:
         """Return how many steps must be ahead before narrowing to ``width`` rows pays for its capture."""
         known = any(captured == width for captured, _ in self._graphs)

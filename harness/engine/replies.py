@@ -87,10 +87,7 @@ def _in_slots(
             graphed = graphs and reason is None
             decoder = SlotDecoder(loaded, settings, rows=rows, columns=columns, graphs=graphed, by_lengths=by_lengths)
             yield from decoder.run(waiting, joint)
-            decoder = None
-            # Slots and their layers refer to each other: without this they would still be there beside the next
-            # variant's, which would get what little is left.
-            release_cached_memory(loaded.device)
+            decoder.free()
             return
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):

@@ -89,6 +89,13 @@ class SlotCache(Cache):
         self.writing = writing
         self.window = window
 
+    def free(self) -> None:
+        """Let go of the slots' memory: cache and layers refer to each other, and the collector is in no hurry."""
+        layers: list[Any] = self.layers
+        for layer in layers:
+            layer.keys = layer.values = None
+            layer.is_initialized = False
+
     def move(self, source: torch.Tensor, target: torch.Tensor) -> None:
         """Copy whole slots, so that the rows still alive lie side by side."""
         layers: list[Any] = self.layers

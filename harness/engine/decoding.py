@@ -152,7 +152,7 @@ class SlotDecoder:
                     yield from self._advance()
 
     def free(self) -> None:
-        """Let go of the memory, of which what comes next would get only the rest; the decoder is of no use afterwards."""
+        """Let go of the memory, of which the next decoder would get only the rest; this one is of no use afterwards."""
         self._cache.free()
         if self.graphs is not None:
             self.graphs.free()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -61,6 +63,24 @@ def test_one_layer_is_compiled_for_all_and_another_for_an_adapter(trio: tuple[Va
             graphs.append(counters["stats"]["unique_graphs"])
             assert "forward" not in decoder_layers(lent.model)[0].__dict__
     assert graphs == [1, 2]
+
+
+def test_layers_are_compiled_for_batch_1_alone_unless_asked_for(loaded: LoadedModel) -> None:
+    used = []
+
+    class Layers:
+        @contextlib.contextmanager
+        def installed(self) -> Iterator[None]:
+            used.append(rows)
+            yield
+
+    for setting, wanted in (("auto", [1]), ("inductor", [1, 2])):
+        used.clear()
+        engine = CompiledEngine(loaded, room=20, compile=setting)  # type: ignore[arg-type]
+        engine._layers = Layers()  # type: ignore[assignment]
+        for rows in (1, 2):
+            engine.request(PROMPTS[:rows], 4, natural=False, room=20)
+        assert used == wanted
 
 
 def test_traced_layers_write_their_slots(loaded: LoadedModel) -> None:

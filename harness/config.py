@@ -62,7 +62,7 @@ class LatencyConfig(Strict):
     engine: Literal["auto", "eager", "compiled", "both"] = Field("auto", description="auto: both on CUDA, else eager")
     compile: Literal["auto", "graph", "inductor"] = Field(
         "auto",
-        description="compiled engine: CUDA graphs of fused layers, or of layers that inductor compiled (auto: at batch 1)",
+        description="compiled engine: CUDA graphs of fused layers, or of layers compiled by inductor (auto: batch 1)",
     )
     batch_sizes: tuple[int, ...] | None = Field(None, description="sweep; absent: 1, 4, 16, 64 on CUDA, 1, 4 on CPU")
     batches: int = Field(6, ge=1, description="batches of each size, and prompts of each length; six give an interval")

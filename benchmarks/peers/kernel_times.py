@@ -16,12 +16,13 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from harness.engine.batching import batches, longest_first
-from harness.engine.decoding import DecodingSettings, Reply, Request, SlotDecoder, columns_for
+from harness.engine.decoding import SlotDecoder
 from harness.engine.device import synchronize
 from harness.engine.forward import CausalForward
 from harness.engine.likelihood import ScoringRequest, negative_log_likelihoods
 from harness.engine.memory_budget import decoding_rows, scoring_tokens
 from harness.engine.pool import LoadedModel
+from harness.engine.requests import DecodingSettings, Reply, Request, columns_for
 
 # The first that a name fits counts: FlashAttention's kernels name CUTLASS's types, fused ones name what they replace.
 KINDS = (

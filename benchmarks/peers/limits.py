@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.peers.kernel_times import decoding_kernels, scoring_kernels
 from harness.engine.batching import batches, longest_first
-from harness.engine.decoding import DecodingSettings, Reply, Request, SlotDecoder, columns_for
+from harness.engine.decoding import SlotDecoder
 from harness.engine.device import synchronize
 from harness.engine.forward import CausalForward
 from harness.engine.fused_layers import FusedLayers
@@ -20,6 +20,7 @@ from harness.engine.likelihood import ScoringRequest, negative_log_likelihoods
 from harness.engine.memory_budget import decoding_rows, kv_bytes_per_token, scoring_tokens
 from harness.engine.pool import LoadedModel
 from harness.engine.replies import generate_replies
+from harness.engine.requests import DecodingSettings, Reply, Request, columns_for
 from harness.store import DialogueRow
 from harness.tokenization import encode_prompt, encode_scored
 

@@ -15,8 +15,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from harness.engine.decoding import DecodingSettings, Request, SlotDecoder, columns_for
+from harness.engine.decoding import SlotDecoder
 from harness.engine.pool import LoadedModel
+from harness.engine.requests import DecodingSettings, Request, columns_for
 from harness.store import DialogueRow
 from harness.variants import Variant
 

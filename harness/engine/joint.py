@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.engine.batching import batches, longest_first
 from harness.engine.likelihood import ScoringRequest
 from harness.engine.memory_budget import joint_rows, joint_tokens
-
-if TYPE_CHECKING:
-    from harness.engine.decoding import Request
+from harness.engine.requests import Request
 
 Tell = Callable[[list[ScoringRequest], list[float]], None]
 

@@ -10,8 +10,8 @@ import torch
 from harness.engine.stops import StopStrings, end_tokens
 
 if TYPE_CHECKING:
-    from harness.engine.decoding import DecodingSettings, Reply, Request
     from harness.engine.pool import LoadedModel
+    from harness.engine.requests import DecodingSettings, Reply, Request
 
 
 # Settings of a model's generation config that change its replies; every engine here decodes as if they were these.
@@ -65,7 +65,7 @@ def hash_seed(seed: int, request: str) -> int:
 def _reply(
     loaded: LoadedModel, request: Request, made: list[int], settings: DecodingSettings, submitted: int, now: int
 ) -> Reply:
-    from harness.engine.decoding import Reply
+    from harness.engine.requests import Reply
 
     ends = frozenset() if settings.fixed_length else end_tokens(loaded.model, loaded.tokenizer)
     stops = StopStrings(() if settings.fixed_length else settings.stop, loaded.tokenizer)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from harness.engine.batching import batches, longest_first
-from harness.engine.decoding import DecodingSettings, Reply, Request, SlotDecoder, columns_for
+from harness.engine.decoding import SlotDecoder
 from harness.engine.device import NO_MEMORY, is_out_of_memory, release_cached_memory
 from harness.engine.forward import batch_depends_on_length
 from harness.engine.graphs import why_no_graphs
@@ -15,6 +15,7 @@ from harness.engine.joint import JointWork
 from harness.engine.memory_budget import decoding_rows
 from harness.engine.plain import generate_batch
 from harness.engine.pool import LoadedModel
+from harness.engine.requests import DecodingSettings, Reply, Request, columns_for
 from harness.engine.selfcheck import why_not
 
 Event = Callable[[str, dict[str, Any]], None]

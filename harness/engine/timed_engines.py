@@ -102,8 +102,8 @@ class CompiledEngine:
         self._decoders.clear()
 
     def _request(self, prompts: list[list[int]], reply_tokens: int, natural: bool, room: int) -> Timed:
-        from harness.engine.decoding import Request
         from harness.engine.device import synchronize
+        from harness.engine.requests import Request
 
         decoder = self._decoder(len(prompts), reply_tokens, natural, room)
         waiting = deque(Request(str(row), tuple(prompt)) for row, prompt in enumerate(prompts))
@@ -132,7 +132,8 @@ class CompiledEngine:
     def _decoder(self, rows: int, reply_tokens: int, natural: bool, room: int) -> Any:
         """Return the decoder of this shape, made (and its graph captured) once."""
         from harness.engine.batching import bucket
-        from harness.engine.decoding import COLUMN_STEP, DecodingSettings, SlotDecoder
+        from harness.engine.decoding import SlotDecoder
+        from harness.engine.requests import COLUMN_STEP, DecodingSettings
 
         shape = (rows, bucket(room, COLUMN_STEP), reply_tokens, natural)
         if shape not in self._decoders:

@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from harness.engine.batching import longest_first
-from harness.engine.decoding import DecodingSettings, Request, columns_for
 from harness.engine.device import is_out_of_memory, synchronize
 from harness.engine.forward import CausalForward
 from harness.engine.fused_layers import FusedLayers
 from harness.engine.likelihood import ScoringRequest, negative_log_likelihoods
 from harness.engine.pool import LoadedModel
 from harness.engine.replies import generate_replies, scores_on_the_way
+from harness.engine.requests import DecodingSettings, Request, columns_for
 from harness.passes import fidelity, latency
 from harness.passes.base import PassContext
 from harness.passes.joint import rides

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from harness.config import GenerationConfig
-from harness.engine.decoding import DecodingSettings, Reply
 from harness.engine.fused_layers import FusedLayers
 from harness.engine.joint import JointWork
 from harness.engine.plain import NEUTRAL
 from harness.engine.pool import LoadedModel
 from harness.engine.replies import generate_replies
+from harness.engine.requests import DecodingSettings, Reply
 from harness.passes.base import PassContext
 from harness.passes.joint import ScoringOnTheWay, asked_for_both
 from harness.passes.references import encode_reference

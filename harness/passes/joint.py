@@ -11,10 +11,10 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.engine.decoding import DecodingSettings, Request, columns_for
 from harness.engine.joint import JointRequest, JointWork, joint_groups
 from harness.engine.likelihood import ScoringRequest
 from harness.engine.pool import LoadedModel
+from harness.engine.requests import DecodingSettings, Request, columns_for
 from harness.passes.base import PassContext
 from harness.passes.references import ReferencePlan, plan_references, scoring_record
 from harness.passes.requests import EncodedOnce, PromptPlan, unfinished

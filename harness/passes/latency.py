@@ -178,7 +178,7 @@ def _shapes(stage: Stage) -> Iterable[Unit]:
     Prompts of another length are multiplied by other kernels, which libraries choose and load at their first use. A
     graph may be captured for each window of columns, so the compiled engine warms up with whole replies.
     """
-    from harness.engine.decoding import COLUMN_STEP
+    from harness.engine.requests import COLUMN_STEP
 
     most = EAGER_WARM_UP_TOKENS if stage.engine == "eager" else stage.units[0].reply_tokens
     by_length = {unit.longest // COLUMN_STEP: unit for unit in sorted(stage.units, key=lambda unit: unit.longest)}

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from harness.engine.decoding import Request
 from harness.engine.pool import LoadedModel
+from harness.engine.requests import Request
 from harness.errors import HarnessError, InputError
 from harness.passes.base import PassContext
 from harness.store import DialogueRow, Record

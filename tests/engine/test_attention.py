@@ -9,7 +9,8 @@ import torch
 
 from harness.engine import attention, selfcheck
 from harness.engine.attention import SlotAttention
-from harness.engine.decoding import SlotDecoder, columns_for
+from harness.engine.decoding import SlotDecoder
+from harness.engine.requests import columns_for
 from harness.engine.selfcheck import why_not
 from tests.engine.small_models import small_llama
 from tests.engine.test_decoding import SETTINGS, lent, plain, requests

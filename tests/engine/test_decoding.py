@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from harness.engine.decoding import DecodingSettings, Request, SlotDecoder, columns_for
+from harness.engine.decoding import SlotDecoder
 from harness.engine.pool import LoadedModel, SharedPool
 from harness.engine.replies import generate_replies
+from harness.engine.requests import DecodingSettings, Request, columns_for
 from harness.engine.slots import SlotLayer
 from harness.variants import Variant
 from tests.engine.small_models import END, WORDS, small_llama, small_tokenizer

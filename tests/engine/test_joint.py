@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from harness.engine.decoding import DecodingSettings, Reply, Request, SlotDecoder, columns_for
+from harness.engine.decoding import SlotDecoder
 from harness.engine.forward import CausalForward
 from harness.engine.joint import JointRequest, JointWork, joint_groups
 from harness.engine.likelihood import ScoringRequest, negative_log_likelihoods
 from harness.engine.pool import LoadedModel
+from harness.engine.requests import DecodingSettings, Reply, Request, columns_for
 from tests.engine.small_models import WORDS
 from tests.engine.test_decoding import lent, plain
 

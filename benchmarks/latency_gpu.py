@@ -10,9 +10,9 @@ analysis themselves, over run folders under ``--work``. Parts, in this order (ea
 - ``memory``: each variant in fresh processes, and once more where time is left;
 - ``probe``: milliseconds a token at batch 1 under several settings of the compiler, by the engine alone.
 
-The settings fill two commands of at most ten minutes on an H100 or H200. Reckoned from what its parts took on an H200:
-making the models 45 s (once, with ``--work``), compiled 310 s (100 of them compilation), again 65 s; eager 235 s, peer
-30 s, memory 110 s a round. Six batches of each size are the fewest that give a median an interval.
+The settings fill two commands of at most ten minutes on an H100 or H200. On an H100, with ``--prompts 8``, making the
+models took 33 s (once, with ``--work``), compiled 360 s (100 of them compilation, now for batch 1 alone), again 63 s;
+eager 184 s, peer 11 s, memory 77 s a round. Six batches of each size are the fewest that give a median an interval.
 
     python -m benchmarks.latency_gpu --parts compiled,again --out benchmarks/results/latency_compiled.json
     python -m benchmarks.latency_gpu --parts eager,peer,memory --out benchmarks/results/latency_eager.json

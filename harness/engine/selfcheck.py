@@ -16,7 +16,7 @@ from harness.engine.memory_budget import text_config
 from harness.engine.slots import SlotCache
 
 PROMPT_LENGTHS = (3, 6)
-COLUMNS = 64
+COLUMNS = 256  # at most: enough for a kernel that cuts long rows into parts to do so
 # The root mean square error, as a share of the logits' standard deviation. In bfloat16 rounding alone gives 0.03 over
 # 32 random layers (more where prompts in 4 bits are multiplied by another kernel), a wrong position or mask 0.6.
 TOLERANCE = {torch.float32: 2.5e-4, torch.float16: 0.03, torch.bfloat16: 0.12}
@@ -24,7 +24,7 @@ TOLERANCE = {torch.float32: 2.5e-4, torch.float16: 0.03, torch.bfloat16: 0.12}
 
 def why_not(model: Any, device: str, columns: int, *, by_lengths: bool) -> str | None:
     """Return why ``model`` cannot be decoded in slots of ``columns`` tokens, or None where it can."""
-    return _stated_obstacle(model, columns) or _measured_obstacle(model, device, by_lengths)
+    return _stated_obstacle(model, columns) or _measured_obstacle(model, device, min(columns, COLUMNS), by_lengths)
 
 
 def _stated_obstacle(model: Any, columns: int) -> str | None:
@@ -42,13 +42,13 @@ def _stated_obstacle(model: Any, columns: int) -> str | None:
 
 
 @torch.inference_mode()
-def _measured_obstacle(model: Any, device: str, by_lengths: bool) -> str | None:
+def _measured_obstacle(model: Any, device: str, columns: int, by_lengths: bool) -> str | None:
     forward = CausalForward(model)
     texts = _texts(model)
     try:
-        attention = SlotAttention(model, COLUMNS, device, by_lengths=by_lengths)
+        attention = SlotAttention(model, columns, device, by_lengths=by_lengths)
         with attention.installed():
-            got = _decode_two(forward, attention, texts, device)
+            got = _decode_two(forward, attention, texts, columns, device)
     except (TypeError, ValueError, AttributeError, IndexError, NotImplementedError, RuntimeError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
@@ -69,22 +69,24 @@ def distance(got: torch.Tensor, want: torch.Tensor) -> float:
     return float((got - want).square().mean().sqrt() / want.std())
 
 
-def _decode_two(forward: CausalForward, attention: SlotAttention, texts: list[list[int]], device: str) -> torch.Tensor:
+def _decode_two(
+    forward: CausalForward, attention: SlotAttention, texts: list[list[int]], columns: int, device: str
+) -> torch.Tensor:
     """Return the logits [rows, 2, vocabulary] after each of the last two tokens, made one at a time."""
-    cache = SlotCache(text_config(forward.model).num_hidden_layers, len(texts), COLUMNS)
+    cache = SlotCache(text_config(forward.model).num_hidden_layers, len(texts), columns)
     cache.fill(torch.arange(len(texts), device=device))
     forward.states(right_padded([text[:-2] for text in texts], device), past_key_values=cache, use_cache=True)
-    offsets = torch.arange(len(texts), device=device) * COLUMNS
+    offsets = torch.arange(len(texts), device=device) * columns
     logits = []
     for back in (-2, -1):
         positions = torch.tensor([len(text) + back for text in texts], device=device)
-        cache.decode(offsets + positions, COLUMNS)
+        cache.decode(offsets + positions, columns)
         states = forward.states(
             torch.tensor([[text[back]] for text in texts], device=device),
             position_ids=positions[:, None],
             past_key_values=cache,
             use_cache=True,
-            **attention.arguments(positions, COLUMNS),
+            **attention.arguments(positions, columns),
         )
         logits.append(forward.logits(states[:, -1]).float())
     return torch.stack(logits, dim=1)

@@ -33,11 +33,12 @@ TRIAL_TOKENS = 8
 
 @dataclass(frozen=True)
 class Trial:
-    """Seconds to score one dialogue by itself, and on generation's way; and seconds a reply token: of replies made
-    together, and of one by itself."""
+    """Seconds to score one dialogue by itself, and on generation's way; to begin a reply; and for a further token of
+    replies made together, and of one by itself (its prompt's share included)."""
 
     scoring: float
     riding: float
+    begun: float
     together: float
     alone: float
 
@@ -45,10 +46,11 @@ class Trial:
 @dataclass(frozen=True)
 class Left:
     """What is still to be done: dialogues to score (for all variants), dialogues to score while they are replied to,
-    tokens to generate, dialogues to hold against another variant's, and tokens to time."""
+    replies to begin and their tokens, dialogues to hold against another variant's, and tokens to time."""
 
     scoring: int
     riding: int
+    replies: int
     generation: int
     fidelity: int
     latency: int
@@ -57,7 +59,7 @@ class Left:
         """Return the seconds of each pass that has something to do. Fidelity is two forwards for each dialogue."""
         found = {
             "scoring": self.scoring * trial.scoring + self.riding * trial.riding,
-            "generation": self.generation * trial.together,
+            "generation": self.replies * trial.begun + self.generation * trial.together,
             "fidelity": 2 * self.fidelity * trial.scoring,
             "latency": self.latency * trial.alone,
         }
@@ -67,7 +69,7 @@ class Left:
 def say_forecast(context: PassContext) -> None:
     """Say about how long what is left will take; say nothing where nothing is left or no trial can be made."""
     left = what_is_left(context)
-    if left == Left(0, 0, 0, 0, 0):
+    if left == Left(0, 0, 0, 0, 0, 0):
         return
     variant = next((one for one in context.variants if one.kind == "adapter"), context.variants[0])
     try:
@@ -92,11 +94,12 @@ def what_is_left(context: PassContext) -> Left:
     """Return what no record is on disk for yet, of the passes that the run asks for."""
     passes, rows = set(context.config.passes), context.dialogues
     scored = [row for row in rows if row.reference]
-    scoring = riding = generation = compared = timed = 0
+    scoring = riding = begun = generation = compared = timed = 0
     for variant in context.variants:
         replies: dict[str, str] = {}
         if "generation" in passes:
             replies = unfinished(context, "generation", variant, GenerationRecord, rows)
+            begun += len(replies)
             generation += len(replies) * context.config.generation.max_new_tokens
         if "scoring" in passes:
             scores = unfinished(context, "scoring", variant, ScoringRecord, scored)
@@ -113,27 +116,36 @@ def what_is_left(context: PassContext) -> Left:
             for record in context.folder.records(LatencyRecord, "latency", variant.name)
         )
         timed = max(0, latency.planned_tokens(context) - done_tokens)
-    return Left(scoring, riding, generation, compared, timed)
+    return Left(scoring, riding, begun, generation, compared, timed)
 
 
 def try_out(loaded: LoadedModel, dialogues: Sequence[DialogueRow]) -> Trial | None:
     """Score and answer a few dialogues spread over the run; None where none of them fits the context."""
     picked = dialogues[:: max(1, len(dialogues) // TRIAL_DIALOGUES)][:TRIAL_DIALOGUES]
-    room = context_length(loaded.model) - TRIAL_TOKENS
+    room = context_length(loaded.model) - TRIAL_TOKENS - 1
     prompts = [Request(row.id, tuple(encode_prompt(loaded.tokenizer, row.prompt))) for row in picked]
     prompts = [request for request in prompts if 0 < len(request) <= room]
     if not prompts:
         return None
     references = _references(loaded, picked)
     scoring = _seconds_to_score(loaded, references)
-    settings = DecodingSettings(TRIAL_TOKENS, fixed_length=True)
+    settings = DecodingSettings(1 + TRIAL_TOKENS, fixed_length=True)
     riding = scoring * _share_of_its_own(loaded, prompts, references, settings)
 
-    def answer(requests: list[Request]) -> Callable[[], object]:
-        return lambda: list(generate_replies(loaded, requests, settings))
+    def seconds(requests: list[Request], tokens: int) -> float:
+        """Return what replies of so many tokens take."""
+        made = DecodingSettings(tokens, fixed_length=True)
+        return _seconds(lambda: list(generate_replies(loaded, requests, made)), loaded.device)
 
-    together = _seconds(answer(prompts), loaded.device) / (TRIAL_TOKENS * len(prompts))
-    return Trial(scoring, riding, together, _seconds(answer(prompts[:1]), loaded.device) / TRIAL_TOKENS)
+    first = seconds(prompts, 1)
+    further = max(0.0, seconds(prompts, 1 + TRIAL_TOKENS) - first)
+    return Trial(
+        scoring=scoring,
+        riding=riding,
+        begun=first / len(prompts),
+        together=further / (TRIAL_TOKENS * len(prompts)),
+        alone=seconds(prompts[:1], TRIAL_TOKENS) / TRIAL_TOKENS,
+    )
 
 
 def _references(loaded: LoadedModel, rows: Sequence[DialogueRow]) -> list[ScoringRequest]:

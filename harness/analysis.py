@@ -215,7 +215,13 @@ class Analysis:
         if base_of(metric) in UTILISATIONS:
             shift = math.log((mine.floor(metric, variant) or math.nan) / (reference.floor(metric, against) or math.nan))
             ratios = {name: shift - value for name, value in ratios.items()}
-        return weigh_ratio(ratios, resamples=self.resamples, seed=self.seed)
+        evidence = weigh_ratio(ratios, resamples=self.resamples, seed=self.seed)
+        quantile = mine.quantile(metric)
+        if quantile is None or quantile <= 0.5 or base_of(metric).startswith("latency.itl_ms."):
+            return evidence
+        tail = f"p{100 * quantile:.0f}"
+        typical = f"The ratio is the typical request's (the median over requests), not that of the two {tail}."
+        return replace(evidence, warnings=(*evidence.warnings, typical))
 
     def _sums_of(self, key: Key) -> FloatArray:
         """Return resampled sums; those of the metric's other variants, wanted next, cost hardly more."""

@@ -16,7 +16,8 @@ from harness.engine.memory_budget import text_config
 from harness.engine.slots import SlotCache
 
 PROMPT_LENGTHS = (3, 6)
-COLUMNS = 256  # at most: enough for a kernel that cuts long rows into parts to do so
+COLUMNS = 64
+MOST_COLUMNS = 256  # enough for a kernel that cuts long rows into parts to do so
 # The root mean square error, as a share of the logits' standard deviation. In bfloat16 rounding alone gives 0.03 over
 # 32 random layers (more where prompts in 4 bits are multiplied by another kernel), a wrong position or mask 0.6.
 TOLERANCE = {torch.float32: 2.5e-4, torch.float16: 0.03, torch.bfloat16: 0.12}
@@ -24,7 +25,9 @@ TOLERANCE = {torch.float32: 2.5e-4, torch.float16: 0.03, torch.bfloat16: 0.12}
 
 def why_not(model: Any, device: str, columns: int, *, by_lengths: bool) -> str | None:
     """Return why ``model`` cannot be decoded in slots of ``columns`` tokens, or None where it can."""
-    return _stated_obstacle(model, columns) or _measured_obstacle(model, device, min(columns, COLUMNS), by_lengths)
+    return _stated_obstacle(model, columns) or _measured_obstacle(
+        model, device, max(COLUMNS, min(columns, MOST_COLUMNS)), by_lengths
+    )
 
 
 def _stated_obstacle(model: Any, columns: int) -> str | None:

@@ -312,6 +312,12 @@ class TestLatency:
         made = analysis(self.run(tmp_path, base=[*timed_runs(20), *timed_runs(20, workload="natural")]))
         assert "latency.e2e_ms.p95[engine=eager,batch=1,workload=natural]" in made.metric_names()
 
+    def test_a_tails_ratio_says_that_it_is_the_typical_requests(self, tmp_path: Path) -> None:
+        made = analysis(self.run(tmp_path, base=timed_runs(80), adapter=timed_runs(80, factor=1.2)))
+        tail = made.difference("latency.e2e_ms.p95", "adapter", "base")
+        assert any("typical request's" in warning and "p95" in warning for warning in tail.warnings)
+        assert not made.difference("latency.tpot_ms.p50", "adapter", "base").warnings
+
     def test_goodput_needs_a_budget_and_is_a_rate(self, tmp_path: Path) -> None:
         records = [timed(name, ttft_ms=10.0 * index) for index, name in enumerate(ids(20))]
         folder = self.run(tmp_path, base=records)

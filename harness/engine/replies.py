@@ -10,6 +10,7 @@ from harness.engine.batching import batches, longest_first
 from harness.engine.decoding import SlotDecoder
 from harness.engine.device import NO_MEMORY, is_out_of_memory, release_cached_memory
 from harness.engine.forward import batch_depends_on_length
+from harness.engine.fused_layers import why_unavailable
 from harness.engine.graphs import why_no_graphs
 from harness.engine.joint import JointWork
 from harness.engine.memory_budget import decoding_rows
@@ -78,6 +79,10 @@ def _in_slots(
     reason = why_no_graphs(loaded.model) if graphs else None
     if reason is not None:
         event("slow-path", {"variant": loaded.variant.name, "reason": reason, "engine": "slots without CUDA graphs"})
+    without_kernels = why_unavailable(loaded.device) if graphs else None
+    if without_kernels is not None:
+        detail = {"variant": loaded.variant.name, "reason": without_kernels, "engine": "slots without fused kernels"}
+        event("slow-path", detail)
     wanted = len(waiting) + len(joint.prompts())
     rows = max(1, min(decoding_rows(loaded.model, loaded.device, columns, limit=batch_tokens), wanted))
     if batch_depends_on_length(loaded.model):

@@ -57,7 +57,7 @@ class CompiledEngine:
 
     def __init__(self, loaded: LoadedModel, *, room: int, compile: Compile = "auto") -> None:
         from harness.engine.compiled_layers import CompiledLayers, decoder_layers
-        from harness.engine.fused_layers import FusedLayers
+        from harness.engine.fused_layers import FusedLayers, why_unavailable
         from harness.engine.graphs import why_no_graphs
         from harness.engine.selfcheck import why_not
 
@@ -75,6 +75,8 @@ class CompiledEngine:
         self._graphs = reason is None
         if cuda and reason is not None:
             self.notes.append(f"without CUDA graphs: {reason}")
+        if cuda and (missing := why_unavailable(loaded.device)) is not None:
+            self.notes.append(f"without fused kernels: {missing}")
         quantised = getattr(loaded.model, "is_quantized", False)
         wanted = compile == "inductor" or (compile == "auto" and self._graphs and not quantised)
         self._fused = FusedLayers(loaded.model, loaded.device)

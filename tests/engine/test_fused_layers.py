@@ -10,7 +10,8 @@ import pytest
 import torch
 from transformers.models.llama import modeling_llama
 
-from harness.engine.fused_layers import FusedLayers
+from harness.engine import fused_layers
+from harness.engine.fused_layers import FusedLayers, why_unavailable
 from harness.engine.pool import SharedPool
 from harness.variants import Variant
 from tests.engine.small_models import save_adapter, save_base, small_llama
@@ -116,3 +117,23 @@ def test_an_adapter_switched_within_the_block_is_obeyed(lent: tuple[SharedPool, 
         with pool.use(base) as inner:
             torch.testing.assert_close(logits(inner.model), want, rtol=1e-5, atol=1e-5)
         assert (corrected - want).abs().max() > 1e-3
+
+
+def test_kernels_that_do_not_run_are_done_without_and_it_is_said_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def rms_norm(self, *given: Any) -> torch.Tensor:
+            raise FileNotFoundError("no C compiler\nsecond line")
+
+    monkeypatch.setattr(fused_layers.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(fused_layers, "triton_kernels", Broken)
+    monkeypatch.setattr(fused_layers.torch, "ones", lambda *given, **named: torch.zeros(1, 2))
+    why_unavailable.cache_clear()
+    assert why_unavailable("cuda:9") == "Triton does not run here (FileNotFoundError: no C compiler)"
+    why_unavailable.cache_clear()
+
+
+def test_without_triton_there_are_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused_layers.importlib.util, "find_spec", lambda name: None)
+    why_unavailable.cache_clear()
+    assert why_unavailable("cuda:9") == "Triton is not installed"
+    why_unavailable.cache_clear()

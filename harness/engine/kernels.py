@@ -17,7 +17,7 @@ COLUMNS_AT_ONCE = 32
 WARPS = 2
 FEWEST_QUERIES = 16  # rows of the smallest matrix product
 ENOUGH_PROGRAMS = 256  # about two for each processor of an H100
-COLUMNS_A_PART = 128  # fewer are not worth joining
+COLUMNS_A_PART = 128  # at least; like the line above chosen by reckoning, not by trial
 LOWEST = tl.constexpr(-1e30)  # stands for -∞, whose difference from itself is no number
 
 

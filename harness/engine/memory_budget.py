@@ -6,8 +6,7 @@ from typing import Any
 
 from harness.engine.device import free_bytes, total_bytes
 
-# Between batches the device waits, so they are as large as brings anything: on H100s scoring reached 71 % of the speed
-# of the matrix products with 16384 tokens, 61 % with 8192.
+# On one H100 scoring reached 71 % of the speed of the matrix products with 16384 tokens, on another 61 % with 8192.
 SCORING_TOKENS = {"cpu": 2048, "cuda": 16384}
 PREFILL_TOKENS = {"cpu": 2048, "cuda": 8192}
 DECODING_ROWS = {"cpu": 64, "cuda": 256}

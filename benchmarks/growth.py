@@ -52,8 +52,8 @@ def _measure(model: Path, count: int, max_new_tokens: int) -> dict[str, Any]:
     import random
 
     from benchmarks.peers.jobs import Job, by_harness, quiet_libraries
-    from harness.store import DialogueRow
-    from harness.variants import Variant
+    from harness.store.schema import DialogueRow
+    from harness.variants.model import Variant
 
     quiet_libraries()
     pick = random.Random(0)

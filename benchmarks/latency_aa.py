@@ -21,19 +21,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.analysis import Analysis
+from harness.backends.local.pool import LoadedModel, SharedPool
 from harness.config import RunConfig
-from harness.digests import digest_value
-from harness.engine.machine_state import busy_warnings, machine_state
-from harness.engine.pool import LoadedModel, SharedPool
+from harness.machine import busy_warnings, machine_state
 from harness.metrics.loading import all_specs
-from harness.passes import latency
 from harness.passes.base import PassContext
+from harness.passes.latency import run as latency
 from harness.progress import SilentProgress
-from harness.provenance import provenance
+from harness.results.analysis import Analysis
 from harness.stats.types import Difference
-from harness.store import DialogueRow, RunFolder, RunManifest
-from harness.variants import Variant
+from harness.store.provenance import provenance
+from harness.store.schema import DialogueRow, RunFolder, RunManifest
+from harness.variants.digests import digest_value
+from harness.variants.model import Variant
 
 METRICS = ("latency.tpot_ms.p50", "latency.ttft_ms.p50", "latency.e2e_ms.p50")
 

@@ -37,24 +37,25 @@ from typing import Any
 
 from benchmarks.peers.plain_loop import time_plainly
 from benchmarks.random_variants import SHAPES, make_variants, random_prompts
-from harness.analysis import Analysis
+from harness.backends.local.compiled_layers import CompiledLayers
+from harness.backends.local.device import resolve_device
+from harness.backends.local.pool import SharedPool
+from harness.backends.local.timed import CompiledEngine
 from harness.config import RunConfig
-from harness.digests import digest_value
-from harness.engine.compiled_layers import CompiledLayers
-from harness.engine.device import resolve_device
-from harness.engine.machine_state import machine_state
-from harness.engine.pool import SharedPool
-from harness.engine.timed_engines import CompiledEngine
 from harness.errors import HarnessError
-from harness.latency_math import Condition, tpot_ms, ttft_ms
-from harness.memory_fits import memory_table
+from harness.machine import machine_state
 from harness.metrics.loading import all_specs
-from harness.passes import latency, memory
+from harness.passes import memory
 from harness.passes.base import PassContext
+from harness.passes.latency import run as latency
 from harness.progress import SilentProgress
-from harness.provenance import provenance
-from harness.store import DialogueRow, LatencyRecord, RunFolder, RunManifest, write_rows
-from harness.variants import Variant
+from harness.results.analysis import Analysis
+from harness.results.memory_fits import memory_table
+from harness.results.timings import Condition, tpot_ms, ttft_ms
+from harness.store.provenance import provenance
+from harness.store.schema import DialogueRow, LatencyRecord, RunFolder, RunManifest, write_rows
+from harness.variants.digests import digest_value
+from harness.variants.model import Variant
 
 PARTS = ("compiled", "again", "eager", "peer", "memory", "probe")
 NEEDS = {"again": "compiled", "peer": "eager"}  # is held against it, in one sitting

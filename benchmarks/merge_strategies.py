@@ -62,8 +62,8 @@ def main() -> None:
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Train, merge in every way, run the harness; return the table's rows with their provenance."""
     from finetune import pipeline
-    from harness import jobs
-    from harness.provenance import provenance
+    from harness.jobs import run as jobs
+    from harness.store.provenance import provenance
 
     overrides = [f"base={options.base}", f"dialogues.source={options.dialogues}", f"device={options.device}"]
     made = options.work / "made"
@@ -106,8 +106,8 @@ def shrunk(options: argparse.Namespace, made: Path, factor: float) -> list[dict[
 def merged(options: argparse.Namespace, made: Path, strategy: str) -> Any:
     """Merge with one strategy, or take the merge that is there already."""
     from finetune.merging import MergeOptions, merge_adapter
-    from harness.digests import digest_adapter_folder
-    from harness.merge_report import read_merge_report
+    from harness.variants.digests import digest_adapter_folder
+    from harness.variants.merge_report import read_merge_report
 
     folder = options.work / f"merged-{strategy}"
     report = read_merge_report(folder)

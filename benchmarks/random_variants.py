@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.random_models import SHAPES, change_of_a_hundredth, tokenizer_of
-from harness.store import DialogueRow
-from harness.variants import Variant
+from harness.store.schema import DialogueRow
+from harness.variants.model import Variant
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
 

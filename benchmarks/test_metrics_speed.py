@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from harness.config import RunConfig
+from harness.jobs.runner import compute
 from harness.metrics.loading import load_metrics
 from harness.metrics.registry import Item
 from harness.progress import SilentProgress
-from harness.runner import compute
-from harness.store import DialogueRow, ReplyRow, RunFolder, RunManifest, write_rows
-from harness.variants import Variant
+from harness.store.schema import DialogueRow, ReplyRow, RunFolder, RunManifest, write_rows
+from harness.variants.model import Variant
 
 DIALOGUES = int(os.environ.get("HARNESS_BENCH_DIALOGUES", "10000"))
 SYSTEMS = ("base", "adapter", "merged")

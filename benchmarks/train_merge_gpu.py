@@ -59,7 +59,7 @@ def main() -> None:
 def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Make the model, train in both ways, merge; return everything measured with where it comes from."""
     from finetune.training import pick_device
-    from harness.provenance import provenance
+    from harness.store.provenance import provenance
 
     device = pick_device(options.device)
     started = time.monotonic()
@@ -124,7 +124,7 @@ def train(base: Path, out: Path, quantization: str, device: str, options: argpar
     """Train at the recipe's settings; return tokens/s after the first update, and peak memory beside its estimate."""
     from finetune.dataset import TrainingSet
     from finetune.training import TrainingJob, train_adapter
-    from harness.artifacts import read_json
+    from harness.variants.artifacts import read_json
 
     recipe = recipe_for(quantization, device, options)
     batch = int(recipe.training["per_device_train_batch_size"])
@@ -171,7 +171,7 @@ def full_length(length: int, count: int, vocabulary: int) -> Any:
     import random
 
     from finetune.dataset import TrainingExample, TrainingSet
-    from harness.dialogues import Dialogue
+    from harness.dialogues.load import Dialogue
 
     draw = random.Random(0)
     half = length // 2
@@ -191,7 +191,7 @@ def estimate(base: Path, recipe: Recipe, batch: int) -> dict[str, float]:
     """Return what the dry run would say of this very step."""
     from finetune.dry_run import count_parameters
     from finetune.estimate import Architecture, Workload, estimate_memory
-    from harness.artifacts import read_json
+    from harness.variants.artifacts import read_json
 
     architecture = Architecture.of(read_json(base / "config.json"))
     workload = Workload(
@@ -207,7 +207,7 @@ def estimate(base: Path, recipe: Recipe, batch: int) -> dict[str, float]:
 
 def merge(base: Path, adapter: Path, out: Path, strategy: str, device: str) -> dict[str, Any]:
     """Merge in a process of its own, so that its peaks are the merge's; return what its report says."""
-    from harness.artifacts import read_json
+    from harness.variants.artifacts import read_json
 
     shutil.rmtree(out, ignore_errors=True)
     command = [sys.executable, "-m", "finetune", "merge", "--base", str(base), "--adapter", str(adapter)]

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from finetune.recipe import Recipe
-    from harness.merge_report import MergeReport
-    from harness.variants import MergeStrategy, VariantsManifest
+    from harness.variants.merge_report import MergeReport
+    from harness.variants.model import MergeStrategy, VariantsManifest
 
 __all__ = ["merge", "run", "train"]
 

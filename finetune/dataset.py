@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.dialogues import Dialogue
+from harness.dialogues.load import Dialogue
+from harness.dialogues.prompts import Template
+from harness.dialogues.tokens import encode_training
 from harness.errors import InputError
-from harness.prompts import Template
-from harness.tokenization import encode_training
 
 TOO_LONG = "too long"
 

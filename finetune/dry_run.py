@@ -12,8 +12,8 @@ from typing import Any
 from finetune.dataset import TOO_LONG, TrainingSet, refuse_nothing
 from finetune.estimate import MIB, Architecture, LoraModule, MemoryEstimate, Parameters, Workload, estimate_memory
 from finetune.recipe import TINY, Recipe, load_recipe
-from harness.artifacts import read_json
 from harness.errors import InputError
+from harness.variants.artifacts import read_json
 
 # Pretraining is work, and a dry run does none: the embedded base has the same sizes after a single step.
 _UNTRAINED = {"steps": 1}

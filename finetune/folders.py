@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from harness.artifacts import ADAPTER_FACTS, read_json
 from harness.errors import HarnessError, InputError
+from harness.variants.artifacts import ADAPTER_FACTS, read_json
 
 CURVES = "curves.jsonl"
 TOKENIZER_FILES = (

@@ -14,14 +14,15 @@ from typing import Any
 from finetune.dataset import TrainingSet, encode_dialogues
 from finetune.folders import CURVES, locked, read_adapter_facts
 from finetune.recipe import DEFAULT_RECIPE, SYNTHETIC, TINY, Recipe, load_recipe
-from harness.artifacts import check_adapter_folder, check_model_folder, resolve_model
-from harness.dialogues import LoadedDialogues, dialogue_hash, load_dialogues, select
-from harness.digests import digest_adapter_folder, digest_model_folder, digest_value
+from harness.dialogues.leakage import FILE_NAME
+from harness.dialogues.load import LoadedDialogues, load_dialogues
+from harness.dialogues.prompts import Template, load_template
+from harness.dialogues.split import dialogue_hash, select
 from harness.errors import HarnessError, InputError, did_you_mean
-from harness.leakage import FILE_NAME
-from harness.merge_report import MergeReport, read_merge_report
-from harness.prompts import Template, load_template
-from harness.variants import SplitFacts, Variant, VariantsManifest, write_manifest
+from harness.variants.artifacts import check_adapter_folder, check_model_folder, resolve_model
+from harness.variants.digests import digest_adapter_folder, digest_model_folder, digest_value
+from harness.variants.merge_report import MergeReport, read_merge_report
+from harness.variants.model import SplitFacts, Variant, VariantsManifest, write_manifest
 
 Say = Callable[[str], None]
 DrawProgress = Callable[[], AbstractContextManager[Callable[[int, int, dict[str, float]], None]]]

@@ -16,7 +16,7 @@ from pydantic import Field, field_validator, model_validator
 from harness.config import ColumnMap, Strict
 from harness.errors import InputError, did_you_mean
 from harness.overrides import apply_overrides
-from harness.variants import MergeStrategy
+from harness.variants.model import MergeStrategy
 from harness.yamlfile import read_yaml, validate
 
 TINY = "tiny"

@@ -16,10 +16,10 @@ from finetune.dataset import TrainingSet, refuse_nothing, to_columns
 from finetune.folders import CURVES, copy_tokenizer, publish, refuse_strangers
 from finetune.options import lora_config, training_config
 from finetune.recipe import Recipe
-from harness.artifacts import ADAPTER_FACTS, check_adapter_folder, safetensors_header
-from harness.digests import digest_adapter_folder
 from harness.errors import HarnessError, InputError
-from harness.store import write_text_atomically
+from harness.store.schema import write_text_atomically
+from harness.variants.artifacts import ADAPTER_FACTS, check_adapter_folder, safetensors_header
+from harness.variants.digests import digest_adapter_folder
 
 Say = Callable[[str], None]
 Progress = Callable[[int, int, dict[str, float]], None]
@@ -221,7 +221,7 @@ def _found(trainer: Any, result: Any, seconds: float, device: str, *, resumed: b
 
 def _save(model: Any, job: TrainingJob, work: Path, out: Path, found: dict[str, Any]) -> dict[str, Any]:
     """Write the adapter with all that belongs to it into the work folder, check it, and move it into place."""
-    from harness.leakage import FILE_NAME, fingerprint
+    from harness.dialogues.leakage import FILE_NAME, fingerprint
 
     folder = work / "adapter"
     shutil.rmtree(folder, ignore_errors=True)

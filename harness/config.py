@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from harness.variants import Variant
+from harness.variants.model import Variant
 
 PassName = Literal["scoring", "generation", "fidelity", "latency", "memory"]
 ALL_PASSES: tuple[PassName, ...] = ("scoring", "generation", "fidelity", "latency", "memory")
@@ -53,7 +53,7 @@ class GenerationConfig(Strict):
 
 
 class LatencyConfig(Strict):
-    """Workloads of the latency pass; see ``passes/latency.py``."""
+    """Workloads of the latency pass; see ``passes/latency``."""
 
     prompts: int = Field(16, ge=1, description="how many held-out prompts are timed at batch 1")
     reply_tokens: int = Field(128, ge=2, description="fixed reply length (min = max)")

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from harness import integrity
-from harness.analysis import Analysis
 from harness.gating.statistics import known_metrics
 from harness.metrics.registry import MetricSpec
+from harness.results.analysis import Analysis
 from harness.stats.types import Difference
+from harness.store import seals
 from reports.cells import Earlier
 from reports.numbers import amount, ratio
 from reports.view import RunView
@@ -72,10 +72,10 @@ class _Pairs:
     def other_data(self) -> str:
         """Why the dialogues of the two runs cannot be paired; empty where they can."""
         now, then = self.view.manifest, self.baseline.manifest
-        for key in (integrity.REFERENCES, integrity.PROMPTS):
+        for key in (seals.REFERENCES, seals.PROMPTS):
             ours, theirs = now.digests.get(key), then.digests.get(key)
             if ours and theirs and ours != theirs:
-                return "other dialogues" if key == integrity.REFERENCES else "other prompts"
+                return "other dialogues" if key == seals.REFERENCES else "other prompts"
         shared = {row.id for row in self.view.dialogues} & {row.id for row in self.baseline.dialogues}
         if not shared:
             return "no dialogue in common"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.store import ComparisonRow, EstimateRow
+from harness.store.schema import ComparisonRow, EstimateRow
 from reports.gate_view import CheckView
 from reports.numbers import amount, is_share, near, plain, ratio, rounded, shared_decimals, significant, unit_word
 from reports.view import RunView

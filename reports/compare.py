@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import InputError
-from harness.integrity import is_measured
-from harness.store import RunFolder
+from harness.store.schema import RunFolder
+from harness.store.seals import is_measured
 from reports.baseline import earlier_cells
 from reports.cells import Earlier
 from reports.escape import shorten, visible

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.store import Coverage
+from harness.store.schema import Coverage
 from reports.numbers import plain
 from reports.view import RunView
 

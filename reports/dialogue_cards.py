@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.store import DialogueRow, ReplyRow
+from harness.store.schema import DialogueRow, ReplyRow
 from reports.diff import Segment, words_unlike
 from reports.escape import cut, shorten, visible
 from reports.numbers import brief, is_share, plain, size

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.store import LatencyRecord
+from harness.store.schema import LatencyRecord
 from reports.view import RunView
 
 

@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from harness.errors import InputError
-from harness.store import MemoryRecord
+from harness.store.schema import MemoryRecord
 from reports.numbers import amount
 from reports.view import RunView
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-from harness.store import SliceRow
+from harness.store.schema import SliceRow
 from reports.cells import difference_text
 from reports.numbers import plain
 from reports.view import RunView

@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.store import RunFolder, write_text_atomically
+from harness.store.schema import RunFolder, write_text_atomically
 from reports.escape import shorten, visible
 from reports.view import RunView, read_view
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.store import ComparisonRow
+from harness.store.schema import ComparisonRow
 from reports.numbers import brief, is_share, plain, significant, spelled
 from reports.view import LIKELIHOOD, OVERLAP, TIME, RunView
 from reports.words import listed, possessive, sentence_case, the

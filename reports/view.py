@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from harness.store import (
+from harness.store.schema import (
     ComparisonRow,
     DialogueRow,
     EstimateRow,

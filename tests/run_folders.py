@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from harness import integrity
 from harness.metrics.loading import all_specs
-from harness.store import (
+from harness.results.summarize import summarize
+from harness.store import seals
+from harness.store.schema import (
     DialogueRow,
     FidelityRecord,
     LatencyRecord,
@@ -21,7 +22,6 @@ from harness.store import (
     write_model,
     write_rows,
 )
-from harness.summarize import summarize
 
 Values = Mapping[str, Mapping[str, Sequence[float | None]]]  # variant -> metric -> one value a dialogue
 REFERENCE_TOKENS = 20
@@ -119,8 +119,8 @@ def reseal(folder: RunFolder, *, summarized: bool = False) -> RunFolder:
     if summarized:
         write_model(folder.summary_path, summarize(folder, registry=all_specs()))
     manifest = folder.read_manifest()
-    inputs = {key: digest for key, digest in manifest.digests.items() if not integrity.is_measured(key)}
-    folder.write_manifest(manifest.model_copy(update={"digests": {**inputs, **integrity.seal(folder)}}))
+    inputs = {key: digest for key, digest in manifest.digests.items() if not seals.is_measured(key)}
+    folder.write_manifest(manifest.model_copy(update={"digests": {**inputs, **seals.seal(folder)}}))
     return folder
 
 

@@ -19,13 +19,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
+from harness.backends.local.device import is_out_of_memory
+from harness.backends.local.pool import SharedPool
 from harness.config import RunConfig
-from harness.engine.device import is_out_of_memory
-from harness.engine.pool import SharedPool
 from harness.passes import generation, scoring
 from harness.passes.base import PassContext, in_order
-from harness.store import DialogueRow, GenerationRecord, RunFolder, ScoringRecord
-from harness.variants import Variant
+from harness.store.schema import DialogueRow, GenerationRecord, RunFolder, ScoringRecord
+from harness.variants.model import Variant
 
 Result = TypeVar("Result")
 

@@ -11,18 +11,18 @@ from typing import Any
 import torch
 
 from benchmarks.peers.kernel_times import decoding_kernels, scoring_kernels
-from harness.engine.batching import batches, longest_first
-from harness.engine.decoding import SlotDecoder
-from harness.engine.device import synchronize
-from harness.engine.forward import CausalForward
-from harness.engine.fused_layers import FusedLayers
-from harness.engine.likelihood import ScoringRequest, negative_log_likelihoods
-from harness.engine.memory_budget import decoding_rows, kv_bytes_per_token, scoring_tokens
-from harness.engine.pool import LoadedModel
-from harness.engine.replies import generate_replies
-from harness.engine.requests import DecodingSettings, Reply, Request, columns_for
-from harness.store import DialogueRow
-from harness.tokenization import encode_prompt, encode_scored
+from harness.backends.base import DecodingSettings, Reply, Request, columns_for
+from harness.backends.local.batches import decoding_rows, kv_bytes_per_token, scoring_tokens
+from harness.backends.local.batching import batches, longest_first
+from harness.backends.local.decoding import SlotDecoder
+from harness.backends.local.device import synchronize
+from harness.backends.local.forward import CausalForward
+from harness.backends.local.fused_layers import FusedLayers
+from harness.backends.local.pool import LoadedModel
+from harness.backends.local.replies import generate_replies
+from harness.backends.local.scoring import ScoringRequest, negative_log_likelihoods
+from harness.dialogues.tokens import encode_prompt, encode_scored
+from harness.store.schema import DialogueRow
 
 
 def measured_limits(device: str) -> dict[str, float]:

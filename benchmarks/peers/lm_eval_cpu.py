@@ -27,8 +27,8 @@ from benchmarks.peers.jobs import (
     tried_batches,
 )
 from benchmarks.peers.machine import provenance, write_result
-from harness.store import DialogueRow
-from harness.variants import Variant
+from harness.store.schema import DialogueRow
+from harness.variants.model import Variant
 
 
 def main() -> None:

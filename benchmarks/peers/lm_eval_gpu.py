@@ -55,8 +55,8 @@ from benchmarks.peers.limits import (
 )
 from benchmarks.peers.machine import provenance, write_result
 from benchmarks.peers.random_models import SHAPES, make_variants, random_dialogues
-from harness.engine.fused_layers import FusedLayers
-from harness.engine.pool import SharedPool
+from harness.backends.local.fused_layers import FusedLayers
+from harness.backends.local.pool import SharedPool
 
 PARTS = ("harness", "lm-eval", "limits", "eager")
 DECODE_ROWS = (1, 64, 256)

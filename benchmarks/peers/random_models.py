@@ -15,11 +15,11 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from harness.engine.decoding import SlotDecoder
-from harness.engine.pool import LoadedModel
-from harness.engine.requests import DecodingSettings, Request, columns_for
-from harness.store import DialogueRow
-from harness.variants import Variant
+from harness.backends.base import DecodingSettings, Request, columns_for
+from harness.backends.local.decoding import SlotDecoder
+from harness.backends.local.pool import LoadedModel
+from harness.store.schema import DialogueRow
+from harness.variants.model import Variant
 
 END = 2
 STEPS_TO_END = 64

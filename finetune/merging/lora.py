@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.artifacts import AdapterArtifact, ModelArtifact, check_adapter_folder
 from harness.errors import InputError
+from harness.variants.artifacts import AdapterArtifact, ModelArtifact, check_adapter_folder
 
 if TYPE_CHECKING:
     import torch

@@ -14,12 +14,12 @@ from finetune.merging.lora import AdapterPlan, plan_adapter
 from finetune.merging.quantize import LinearModules, dequantize, linear_modules, quantization_error, quantize
 from finetune.merging.shards import DEFAULT_SHARD_BYTES, ShardWriter, stream_tensors
 from finetune.merging.strategies import Merged, StrategyFunction, Weight, strategy_function
-from harness.artifacts import ModelArtifact, check_model_folder, resolve_model
-from harness.digests import digest_adapter_folder, digest_model_folder
 from harness.errors import HarnessError, InputError
-from harness.merge_report import MERGE_REPORT, LayerError, MergeReport
-from harness.store import write_model, write_text_atomically
-from harness.variants import MergeStrategy
+from harness.store.schema import write_model, write_text_atomically
+from harness.variants.artifacts import ModelArtifact, check_model_folder, resolve_model
+from harness.variants.digests import digest_adapter_folder, digest_model_folder
+from harness.variants.merge_report import MERGE_REPORT, LayerError, MergeReport
+from harness.variants.model import MergeStrategy
 
 if TYPE_CHECKING:
     import torch

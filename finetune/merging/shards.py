@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.artifacts import INDEX_NAME, ModelArtifact, safetensors_header
 from harness.errors import HarnessError, InputError
+from harness.variants.artifacts import INDEX_NAME, ModelArtifact, safetensors_header
 
 if TYPE_CHECKING:
     import torch

@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from harness import baselines as named
-from harness import integrity
 from harness.gating import outputs
 from harness.gating.gather import Question, candidate_of, gather
 from harness.gating.judge import judge
@@ -15,7 +13,9 @@ from harness.gating.sentences import listed
 from harness.gating.sides import Side, facts_of
 from harness.gating.statistics import RunStatistics, known_metrics
 from harness.gating.verdict import EXIT_CODES, CheckResult, GateResult, RunFacts, VerdictName, overall
-from harness.store import RunFolder, RunManifest
+from harness.store import baselines as named
+from harness.store import seals
+from harness.store.schema import RunFolder, RunManifest
 
 
 def gate(
@@ -77,7 +77,7 @@ def unusable(folder: RunFolder, manifest: RunManifest) -> list[str]:
     if manifest.state != "complete":
         why = f" ({manifest.error})" if manifest.error else ""
         return [f"The run in {folder.root} is not complete but {manifest.state}{why}. Run it to its end first."]
-    return integrity.check(folder, manifest)
+    return seals.check(folder, manifest)
 
 
 def _side(folder: RunFolder, manifest: RunManifest, name: str = "") -> Side:

@@ -8,7 +8,7 @@ from harness.errors import HarnessError
 from harness.gating.junit import junit
 from harness.gating.markdown import markdown
 from harness.gating.verdict import GateResult
-from harness.store import RunFolder, write_model, write_text_atomically
+from harness.store.schema import RunFolder, write_model, write_text_atomically
 
 FILES = ("gate.json", "gate.junit.xml", "gate.md")
 

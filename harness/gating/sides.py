@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
-from harness import integrity
 from harness.gating.evidence import Share
 from harness.gating.sentences import listed
 from harness.gating.verdict import RunFacts
 from harness.metrics.registry import MetricSpec
 from harness.stats.types import Difference, Estimate
-from harness.store import RunFolder, RunManifest, Summary
+from harness.store import seals
+from harness.store.schema import RunFolder, RunManifest, Summary
 
 Slice = tuple[str, str]
 
@@ -104,7 +104,7 @@ def facts_of(folder: RunFolder, manifest: RunManifest) -> RunFacts:
     commit = git.get("commit") if isinstance(git, dict) else None
     return RunFacts(
         name=folder.root.resolve().name,
-        digest=integrity.file_digest(folder.manifest_path),
+        digest=seals.file_digest(folder.manifest_path),
         config_digest=manifest.config_digest,
         started=manifest.started,
         git_commit=commit if isinstance(commit, str) else None,
@@ -126,7 +126,7 @@ def incomparable(run: Side, variant: str, baseline: Side, against: str, metric: 
             return f"The run has another {what} {of}: {_shown(mine)}, not {_shown(theirs)}."
     if run.statistics.dialogue_ids != baseline.statistics.dialogue_ids:
         return _other_dialogues(run, baseline)
-    for key, what in ((integrity.REFERENCES, "references"), (integrity.PROMPTS, "rendered prompts")):
+    for key, what in ((seals.REFERENCES, "references"), (seals.PROMPTS, "rendered prompts")):
         mine, theirs = run.manifest.digests.get(key), baseline.manifest.digests.get(key)
         if mine is None or mine != theirs:
             return f"The dialogues' {what} are not those of baseline {baseline.name}: another dataset or template."

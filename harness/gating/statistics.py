@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
 
-from harness.analysis import Analysis
 from harness.gating.sides import Slice
 from harness.metrics.loading import all_specs
 from harness.metrics.registry import MetricSpec
+from harness.results.analysis import Analysis
 from harness.stats.power import fewest_units
 from harness.stats.samples import unit_values
 from harness.stats.types import Difference, Estimate, TimingSamples
-from harness.store import RunFolder, Summary
+from harness.store.schema import RunFolder, Summary
 
 
 class RunStatistics:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from harness.errors import HarnessError, InputError, did_you_mean
 from harness.gating.sentences import number, without_controls
-from harness.store import ComparisonRow, EstimateRow, MetricSummary, RunFolder, Summary, write_text_atomically
+from harness.store.schema import ComparisonRow, EstimateRow, MetricSummary, RunFolder, Summary, write_text_atomically
 
 COMPARED = ("quality.nll", "quality.rouge_l", "quality.chrf", "quality.bertscore", "quality.similarity")
 RATES = ("quality.truncated", "quality.empty", "quality.prompt_leak")

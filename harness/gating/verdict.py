@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from harness.store import Row
+from harness.store.schema import Row
 
 VerdictName = Literal["pass", "fail", "error", "inconclusive"]
 

@@ -7,21 +7,22 @@ from dataclasses import dataclass, field, replace
 
 from harness.config import MetricOptions
 from harness.errors import InputError, did_you_mean
-from harness.metrics import fidelity, latency, memory
-from harness.metrics.bleu import Bleu
-from harness.metrics.chrf import Chrf
-from harness.metrics.claims import Claims
-from harness.metrics.doses import Doses
-from harness.metrics.form import Form
+from harness.metrics import fidelity, memory
+from harness.metrics import measured as latency
 from harness.metrics.likelihood import Likelihood
-from harness.metrics.meaning import Meaning, meaning_specs, missing_note
-from harness.metrics.medications import Medications
-from harness.metrics.missed_emergency import MissedEmergency
-from harness.metrics.negation import NegationFlips
-from harness.metrics.over_alarm import OverAlarm
-from harness.metrics.refusal import Refusal
+from harness.metrics.medical.claims import Claims
+from harness.metrics.medical.doses import Doses
+from harness.metrics.medical.medications import Medications
+from harness.metrics.medical.missed_emergency import MissedEmergency
+from harness.metrics.medical.negation import NegationFlips
+from harness.metrics.medical.over_alarm import OverAlarm
 from harness.metrics.registry import Item, Metric, MetricSpec, Scores
-from harness.metrics.rouge import Rouge
+from harness.metrics.text.bleu import Bleu
+from harness.metrics.text.chrf import Chrf
+from harness.metrics.text.form import Form
+from harness.metrics.text.meaning import Meaning, meaning_specs, missing_note
+from harness.metrics.text.refusal import Refusal
+from harness.metrics.text.rouge import Rouge
 from harness.metrics.user import user_metrics
 from harness.metrics.workers import score_in_workers
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.config import RunConfig
-from harness.store import DialogueRow, RunFolder
-from harness.variants import Variant
+from harness.store.schema import DialogueRow, RunFolder
+from harness.variants.model import Variant
 
 if TYPE_CHECKING:
-    from harness.engine.pool import ModelPool
+    from harness.backends.local.pool import ModelPool
 
 
 # The memory pass puts no dialogue to a variant: its records are keyed by this row.

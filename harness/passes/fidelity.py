@@ -10,18 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from harness.backends.local.device import NO_MEMORY
+from harness.backends.local.divergence import Comparison, Divergence
+from harness.backends.local.merge_errors import write_weight_errors
+from harness.backends.local.pool import DoesNotFitError, LoadedModel
+from harness.backends.local.scoring import ScoringRequest
 from harness.config import FidelityPair
-from harness.engine.device import NO_MEMORY
-from harness.engine.divergence import Comparison, Divergence
-from harness.engine.likelihood import ScoringRequest
-from harness.engine.pool import DoesNotFitError, LoadedModel
-from harness.manifest import refuse_unknown_pairs
 from harness.passes.base import PassContext
-from harness.passes.fidelity_weights import write_weight_errors
-from harness.passes.references import encode_reference, in_batches, plan_references
+from harness.passes.plans import encode_reference, in_batches, plan_references
 from harness.passes.requests import EncodedOnce
-from harness.store import DialogueRow, FidelityRecord, RecordWriter
-from harness.variants import Variant
+from harness.store.schema import DialogueRow, FidelityRecord, RecordWriter
+from harness.variants.model import Variant
+from harness.variants.resolve import refuse_unknown_pairs
 
 NAME = "fidelity"
 

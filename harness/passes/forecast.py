@@ -11,21 +11,22 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from harness.engine.batching import longest_first
-from harness.engine.device import is_out_of_memory, synchronize
-from harness.engine.forward import CausalForward
-from harness.engine.fused_layers import FusedLayers
-from harness.engine.likelihood import ScoringRequest, negative_log_likelihoods
-from harness.engine.pool import LoadedModel
-from harness.engine.replies import generate_replies, scores_on_the_way
-from harness.engine.requests import DecodingSettings, Request, columns_for
-from harness.passes import fidelity, latency
+from harness.backends.base import DecodingSettings, Request, columns_for
+from harness.backends.local.batching import longest_first
+from harness.backends.local.device import is_out_of_memory, synchronize
+from harness.backends.local.forward import CausalForward
+from harness.backends.local.fused_layers import FusedLayers
+from harness.backends.local.pool import LoadedModel
+from harness.backends.local.replies import generate_replies, scores_on_the_way
+from harness.backends.local.scoring import ScoringRequest, negative_log_likelihoods
+from harness.dialogues.tokens import encode_prompt, encode_scored
+from harness.passes import fidelity
 from harness.passes.base import PassContext
 from harness.passes.joint import rides
+from harness.passes.latency import run as latency
 from harness.passes.requests import context_length, unfinished
 from harness.progress import duration
-from harness.store import DialogueRow, FidelityRecord, GenerationRecord, LatencyRecord, ScoringRecord
-from harness.tokenization import encode_prompt, encode_scored
+from harness.store.schema import DialogueRow, FidelityRecord, GenerationRecord, LatencyRecord, ScoringRecord
 
 TRIAL_DIALOGUES = 16
 TRIAL_TOKENS = 8

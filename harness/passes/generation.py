@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.backends.base import DecodingSettings, Reply
+from harness.backends.local.fused_layers import FusedLayers
+from harness.backends.local.generate import NEUTRAL
+from harness.backends.local.joint import JointWork
+from harness.backends.local.pool import LoadedModel
+from harness.backends.local.replies import generate_replies
 from harness.config import GenerationConfig
-from harness.engine.fused_layers import FusedLayers
-from harness.engine.joint import JointWork
-from harness.engine.plain import NEUTRAL
-from harness.engine.pool import LoadedModel
-from harness.engine.replies import generate_replies
-from harness.engine.requests import DecodingSettings, Reply
 from harness.passes.base import PassContext
 from harness.passes.joint import ScoringOnTheWay, asked_for_both
-from harness.passes.references import encode_reference
+from harness.passes.plans import encode_reference
 from harness.passes.requests import EncodedOnce, encode_dialogue_prompt, plan_prompts, unfinished
-from harness.store import GenerationRecord, RecordWriter
-from harness.variants import Variant
+from harness.store.schema import GenerationRecord, RecordWriter
+from harness.variants.model import Variant
 
 NAME = "generation"
 

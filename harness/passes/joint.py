@@ -11,15 +11,15 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.engine.joint import JointRequest, JointWork, joint_groups
-from harness.engine.likelihood import ScoringRequest
-from harness.engine.pool import LoadedModel
-from harness.engine.requests import DecodingSettings, Request, columns_for
+from harness.backends.base import DecodingSettings, Request, columns_for
+from harness.backends.local.joint import JointRequest, JointWork, joint_groups
+from harness.backends.local.pool import LoadedModel
+from harness.backends.local.scoring import ScoringRequest
 from harness.passes.base import PassContext
-from harness.passes.references import ReferencePlan, plan_references, scoring_record
+from harness.passes.plans import ReferencePlan, plan_references, scoring_record
 from harness.passes.requests import EncodedOnce, PromptPlan, unfinished
-from harness.store import DialogueRow, RecordWriter, ScoringRecord
-from harness.variants import Variant
+from harness.store.schema import DialogueRow, RecordWriter, ScoringRecord
+from harness.variants.model import Variant
 
 NAME = "scoring"  # whose records these are
 

@@ -15,16 +15,16 @@ from typing import Any
 import harness
 from harness.errors import HarnessError
 from harness.passes.base import FIXED_WORKLOAD, PassContext
-from harness.store import MemoryRecord, RecordWriter
-from harness.variants import Variant
+from harness.store.schema import MemoryRecord, RecordWriter
+from harness.variants.model import Variant
 
 TASK = "memory"
-WORKER = ["-m", "harness.passes.memory_worker"]
+WORKER = ["-m", "harness.backends.local.memory_worker"]
 
 
 def run(context: PassContext) -> None:
     """Measure every variant as often as the config says; what an earlier run measured is kept."""
-    from harness.engine.device import resolve_device
+    from harness.backends.local.device import resolve_device
 
     device = resolve_device(context.config.device)
     repeats = context.config.memory.repeats

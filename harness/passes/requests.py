@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from harness.engine.pool import LoadedModel
-from harness.engine.requests import Request
+from harness.backends.base import Request
+from harness.backends.local.pool import LoadedModel
+from harness.dialogues.tokens import encode_prompt
 from harness.errors import HarnessError, InputError
 from harness.passes.base import PassContext
-from harness.store import DialogueRow, Record
-from harness.tokenization import encode_prompt
-from harness.variants import Variant
+from harness.store.schema import DialogueRow, Record
+from harness.variants.model import Variant
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from harness.engine.forward import CausalForward
-from harness.engine.fused_layers import FusedLayers
-from harness.engine.likelihood import ScoringRequest, negative_log_likelihoods
-from harness.engine.pool import LoadedModel
+from harness.backends.local.forward import CausalForward
+from harness.backends.local.fused_layers import FusedLayers
+from harness.backends.local.pool import LoadedModel
+from harness.backends.local.scoring import ScoringRequest, negative_log_likelihoods
 from harness.passes.base import PassContext
 from harness.passes.joint import asked_for_both, riders
-from harness.passes.references import ReferencePlan, encode_reference, in_batches, plan_references, scoring_record
+from harness.passes.plans import ReferencePlan, encode_reference, in_batches, plan_references, scoring_record
 from harness.passes.requests import EncodedOnce, encode_dialogue_prompt, plan_prompts, unfinished
-from harness.store import DialogueRow, RecordWriter, ScoringRecord
-from harness.variants import Variant
+from harness.store.schema import DialogueRow, RecordWriter, ScoringRecord
+from harness.variants.model import Variant
 
 NAME = "scoring"
 

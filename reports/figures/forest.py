@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.store import ComparisonRow
+from harness.store.schema import ComparisonRow
 from reports.cells import difference_text
 from reports.figures.chart import Chart, canvas, finish, label, style, variants_legend, wrapped
 from reports.figures.svg import INK, MUTED, UNDECIDED, drawing

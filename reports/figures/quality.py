@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.store import FidelityRecord
+from harness.store.schema import FidelityRecord
 from reports.figures.chart import (
     Chart,
     canvas,

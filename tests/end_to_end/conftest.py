@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from finetune.pipeline import run as finetune_run
-from harness import jobs
-from harness.store import RunFolder
+from harness.jobs.run import run
+from harness.store.schema import RunFolder
 from tests.finetune.conftest import make_base, write_recipe
 
 SMALL: dict[str, Any] = {
@@ -42,4 +42,4 @@ def small_config(variants: Path, **changes: Any) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def small_run(variants: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """Return a finished run of every pass."""
-    return jobs.run(small_config(variants), tmp_path_factory.mktemp("run") / "run")
+    return run(small_config(variants), tmp_path_factory.mktemp("run") / "run")

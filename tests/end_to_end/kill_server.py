@@ -16,7 +16,8 @@ from pathlib import Path
 
 IMPORTED = (
     "torch", "transformers.models.llama.modeling_llama", "peft", "bitsandbytes", "harness.passes.scoring",
-    "harness.passes.generation", "harness.sanity", "harness.engine.pool", "harness.summarize", "harness.rescoring",
+    "harness.passes.generation", "harness.backends.local.sanity", "harness.backends.local.pool",
+    "harness.results.summarize", "harness.results.replies_scored",
     "reports.render",
 )  # fmt: skip
 
@@ -44,10 +45,10 @@ def main() -> int:
 
 def job(settings: dict[str, object], out: str) -> None:
     """Do the whole job in this child and leave without running the parent's exit handlers."""
-    from harness import jobs
+    from harness.jobs.run import run
 
     try:
-        jobs.run(settings, out)
+        run(settings, out)
     except BaseException as error:
         print(repr(error), file=sys.stderr)
         os._exit(1)

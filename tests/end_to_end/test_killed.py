@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import jobs
-from harness.store import GenerationRecord, RunFolder, ScoringRecord
+from harness.jobs.run import run
+from harness.store.schema import GenerationRecord, RunFolder, ScoringRecord
 from tests.end_to_end.conftest import small_config
 
 KILLS = 25
@@ -21,7 +21,7 @@ KILLS = 25
 @pytest.mark.slow
 def test_killed_at_random_points_it_ends_with_the_same_summary(variants: Path, tmp_path: Path) -> None:
     config = small_config(variants, passes=["scoring", "generation"], batch_tokens=4096)
-    undisturbed = jobs.run(config, tmp_path / "undisturbed")
+    undisturbed = run(config, tmp_path / "undisturbed")
     settings = tmp_path / "config.json"
     settings.write_text(json.dumps(config))
     chance = random.Random(7)

@@ -12,11 +12,11 @@ import pytest
 
 from finetune.merging import MergeOptions, merge_adapter
 from finetune.pipeline import run as finetune_run
-from harness import jobs
 from harness.errors import InputError
 from harness.gating.gate import gate
 from harness.gating.verdict import GateResult
-from harness.store import RunFolder, read_rows, write_rows
+from harness.jobs import run as jobs
+from harness.store.schema import RunFolder, read_rows, write_rows
 from tests.run_folders import reseal
 
 pytestmark = pytest.mark.slow
@@ -161,7 +161,7 @@ def test_adapter_thirty_percent_slower_is_stopped(good: RunFolder, tmp_path: Pat
 
 
 def test_run_with_half_its_dialogues_missing_is_stopped(good: RunFolder, tmp_path: Path) -> None:
-    from harness.store import GenerationRecord, ReplyRow
+    from harness.store.schema import GenerationRecord, ReplyRow
 
     run = copied(good, tmp_path / "run")
     records = run.records_path("generation", "adapter")
@@ -180,7 +180,7 @@ def test_run_with_half_its_dialogues_missing_is_stopped(good: RunFolder, tmp_pat
 def test_removed_metric_is_stopped(good: RunFolder, tmp_path: Path) -> None:
     run = copied(good, tmp_path / "run")
     jobs_metrics = ["likelihood", "form", "missed_emergency"]
-    from harness.scoring_jobs import score
+    from harness.jobs.score import score
 
     score([], None, run=run.root, overrides=[f"metrics=[{', '.join(jobs_metrics)}]"])
     result = gate(run.root, "quickstart", write=False)

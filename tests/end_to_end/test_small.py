@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 import harness
-from harness import jobs
-from harness.cli import main
+from harness.cli.app import main
 from harness.errors import InputError
-from harness.runner import locked
-from harness.store import GenerationRecord, RunFolder
+from harness.jobs.run import run
+from harness.jobs.runner import locked
+from harness.store.schema import GenerationRecord, RunFolder
 from tests.end_to_end.conftest import small_config
 
 
@@ -59,18 +59,18 @@ def test_sanity_checks_are_recorded(small_run: RunFolder) -> None:
 
 def test_same_command_again_measures_nothing_again(variants: Path, small_run: RunFolder) -> None:
     before = {path: path.stat().st_mtime_ns for path in small_run.root.glob("records/*/*.jsonl")}
-    jobs.run(small_config(variants), small_run.root)
+    run(small_config(variants), small_run.root)
     assert {path: path.stat().st_mtime_ns for path in small_run.root.glob("records/*/*.jsonl")} == before
 
 
 def test_other_config_on_the_same_folder_is_refused(variants: Path, small_run: RunFolder) -> None:
     with pytest.raises(InputError, match="another config"):
-        jobs.run(small_config(variants, limit=7), small_run.root)
+        run(small_config(variants, limit=7), small_run.root)
 
 
 def test_second_process_on_the_folder_is_refused(variants: Path, small_run: RunFolder) -> None:
     with locked(small_run), pytest.raises(InputError, match="in use by another process"):
-        jobs.run(small_config(variants), small_run.root)
+        run(small_config(variants), small_run.root)
 
 
 def test_frames_hold_what_the_folder_holds(small_run: RunFolder) -> None:
@@ -118,5 +118,5 @@ def test_timing_and_memory_alone_need_no_references(variants: Path, tmp_path: Pa
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text("".join(json.dumps({"instruction": f"Cough number {n}?"}) + "\n" for n in range(4)))
     config = small_config(variants, dialogues={"source": str(prompts), "split": "all"}, passes=["latency", "memory"])
-    folder = jobs.run(config, tmp_path / "run")
+    folder = run(config, tmp_path / "run")
     assert folder.read_summary().metrics["latency.tpot_ms.p50"].variants["adapter"].n > 0

@@ -9,10 +9,10 @@ import pytest
 from transformers import AutoTokenizer
 
 from finetune.dataset import encode_dialogues, to_columns
-from harness.dialogues import Dialogue
+from harness.dialogues.load import Dialogue
+from harness.dialogues.prompts import load_template
+from harness.dialogues.tokens import encode_scored
 from harness.errors import InputError
-from harness.prompts import load_template
-from harness.tokenization import encode_scored
 
 
 @pytest.fixture(scope="module")

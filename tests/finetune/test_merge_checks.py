@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from finetune.merging import MergeOptions, merge_adapter, quantize, shards
-from harness.artifacts import ADAPTER_FACTS
 from harness.errors import HarnessError, InputError
+from harness.variants.artifacts import ADAPTER_FACTS
 from tests.finetune.conftest import make_adapter, make_base
 
 Edit = Callable[[dict[str, torch.Tensor]], None]

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from finetune.merging import MergeOptions, merge_adapter
 from finetune.merging.merge import nf4_config
 from finetune.merging.quantize import dequantize
-from harness.merge_report import read_merge_report
+from harness.variants.merge_report import read_merge_report
 from tests.finetune.conftest import make_adapter
 
 TARGET = "model.layers.1.self_attn.q_proj.weight"

@@ -16,10 +16,10 @@ import finetune
 from finetune import pipeline, training
 from finetune.curves import read_curves
 from finetune.merging.merge import nf4_config
-from harness.artifacts import check_adapter_folder, check_model_folder
+from harness.dialogues.leakage import FILE_NAME
 from harness.errors import HarnessError, InputError
-from harness.leakage import FILE_NAME
-from harness.variants import VariantsManifest, locate
+from harness.variants.artifacts import check_adapter_folder, check_model_folder
+from harness.variants.model import VariantsManifest, locate
 from tests.finetune.conftest import write_recipe
 
 

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 import yaml
 
-from harness.baselines import Baselines
 from harness.errors import InputError
 from harness.gating import outputs
 from harness.gating.gate import gate
 from harness.gating.verdict import GateResult
 from harness.metrics.loading import all_specs
 from harness.metrics.registry import MetricSpec
-from harness.store import RunFolder, write_model, write_rows
-from harness.summarize import summarize
+from harness.results.summarize import summarize
+from harness.store.baselines import Baselines
+from harness.store.schema import RunFolder, write_model, write_rows
 from tests.run_folders import change_manifest, make_run, random_values, reseal
 
 NOON = datetime(2025, 1, 2, 12, tzinfo=UTC)

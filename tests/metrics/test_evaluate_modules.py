@@ -6,7 +6,7 @@ import pytest
 import sacrebleu
 
 from harness.errors import InputError
-from harness.evaluate_modules import load
+from harness.metrics.evaluate_modules import load
 
 REPLIES = ["Rest and drink water.", "Take ibuprofen, 400 mg, with food."]
 REFERENCES = ["Rest in bed and drink water.", "Take 400 mg of ibuprofen with food."]

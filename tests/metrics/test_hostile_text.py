@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from harness.metrics.loading import MetricSet, load_metrics
 from harness.metrics.registry import Item, Scores
-from harness.store import FindingRow, ReplyRow, dump_row
+from harness.store.schema import FindingRow, ReplyRow, dump_row
 
 PIECES = st.sampled_from(
     [

@@ -1,5 +1,5 @@
 """The passes run over the same tiny variants as the engine's tests."""
 
-from tests.engine.conftest import _few_threads, trio
+from tests.backends.local.conftest import _few_threads, trio
 
 __all__ = ["_few_threads", "trio"]

@@ -10,16 +10,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from harness.backends.local import divergence
+from harness.backends.local.divergence import Comparison, differences
+from harness.backends.local.merge_errors import write_weight_errors
 from harness.config import FidelityPair
-from harness.engine import divergence
-from harness.engine.divergence import Comparison, differences
+from harness.dialogues.tokens import encode_scored
 from harness.errors import InputError
 from harness.passes import fidelity
-from harness.passes.fidelity_weights import write_weight_errors
-from harness.store import FidelityRecord, prune_records
-from harness.tokenization import encode_scored
-from harness.variants import Variant
-from tests.engine.small_models import context, dialogues, save_base, small_tokenizer
+from harness.store.schema import FidelityRecord, prune_records
+from harness.variants.model import Variant
+from tests.backends.local.small_models import context, dialogues, save_base, small_tokenizer
 
 Trio = tuple[Variant, Variant, Variant]
 
@@ -84,7 +84,7 @@ def test_a_good_merge_is_close_to_its_adapter_by_default(tmp_path: Path, trio: T
 
 def test_scoring_and_fidelity_agree_on_the_nll(tmp_path: Path, trio: Trio) -> None:
     from harness.passes import scoring
-    from harness.store import ScoringRecord
+    from harness.store.schema import ScoringRecord
 
     ctx = context(tmp_path, trio, dialogues(5))
     scoring.run(ctx)
@@ -139,7 +139,7 @@ def test_no_more_logits_than_a_chunk_are_held(tmp_path: Path, trio: Trio, monkey
         seen.append(len(log_p))
         return differences(log_p, log_q, targets)
 
-    monkeypatch.setattr("harness.engine.likelihood.LOGIT_CHUNK_BYTES", 4 * 124 * 3 * 7)
+    monkeypatch.setattr("harness.backends.local.scoring.LOGIT_CHUNK_BYTES", 4 * 124 * 3 * 7)
     monkeypatch.setattr(divergence, "differences", watched)
     ctx = context(tmp_path / "chunked", trio, dialogues(6))
     fidelity.run(ctx)

@@ -9,8 +9,8 @@ import pytest
 from harness.config import GenerationConfig
 from harness.passes import forecast, generation, scoring
 from harness.passes.forecast import Left, Trial
-from harness.variants import Variant
-from tests.engine.small_models import context, dialogues
+from harness.variants.model import Variant
+from tests.backends.local.small_models import context, dialogues
 
 Trio = tuple[Variant, Variant, Variant]
 TEXT = ("scoring", "generation")

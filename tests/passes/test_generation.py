@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from harness.engine import replies as engine_replies
-from harness.engine.decoding import SlotDecoder
+from harness.backends.local import replies as engine_replies
+from harness.backends.local.decoding import SlotDecoder
 from harness.passes import generation, requests
-from harness.store import DialogueRow, GenerationRecord
-from harness.variants import Variant
-from tests.engine.small_models import END, context, dialogues
+from harness.store.schema import DialogueRow, GenerationRecord
+from harness.variants.model import Variant
+from tests.backends.local.small_models import END, context, dialogues
 from tests.shared_data import shared
 
 Trio = tuple[Variant, Variant, Variant]

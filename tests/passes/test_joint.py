@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from harness.engine import replies as engine_replies
-from harness.engine.decoding import SlotDecoder
-from harness.engine.joint import JointRequest
+from harness.backends.local import replies as engine_replies
+from harness.backends.local.decoding import SlotDecoder
+from harness.backends.local.joint import JointRequest
 from harness.errors import InputError
 from harness.passes import generation, scoring
 from harness.passes.base import in_order
 from harness.passes.joint import ScoringOnTheWay
-from harness.store import DialogueRow, GenerationRecord, ScoringRecord
-from harness.variants import Variant
-from tests.engine.small_models import context, dialogues
+from harness.store.schema import DialogueRow, GenerationRecord, ScoringRecord
+from harness.variants.model import Variant
+from tests.backends.local.small_models import context, dialogues
 
 Trio = tuple[Variant, Variant, Variant]
 SHORT = {"max_new_tokens": 12}

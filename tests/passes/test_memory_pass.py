@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.backends.local import memory_worker
+from harness.backends.local.memory_worker import peak_rss_bytes
 from harness.errors import HarnessError
-from harness.memory_fits import memory_table
-from harness.passes import memory, memory_worker
-from harness.passes.memory_worker import peak_rss_bytes
-from harness.store import MemoryRecord, RecordWriter, RunFolder
-from harness.variants import Variant
-from tests.engine.small_models import context
+from harness.passes import memory
+from harness.results.memory_fits import memory_table
+from harness.store.schema import MemoryRecord, RecordWriter, RunFolder
+from harness.variants.model import Variant
+from tests.backends.local.small_models import context
 
 Trio = tuple[Variant, Variant, Variant]
 SETTINGS: dict[str, Any] = {

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 import torch
 
-from harness.engine import likelihood
-from harness.engine.forward import CausalForward
-from harness.engine.likelihood import ScoringRequest
-from harness.engine.pool import SharedPool
+from harness.backends.local import scoring as likelihood
+from harness.backends.local.forward import CausalForward
+from harness.backends.local.pool import SharedPool
+from harness.backends.local.scoring import ScoringRequest
+from harness.dialogues.tokens import encode_scored
 from harness.errors import InputError
 from harness.passes import scoring
-from harness.store import DialogueRow, ScoringRecord
-from harness.tokenization import encode_scored
-from harness.variants import Variant
-from tests.engine.small_models import context, dialogues, small_llama, small_tokenizer
+from harness.store.schema import DialogueRow, ScoringRecord
+from harness.variants.model import Variant
+from tests.backends.local.small_models import context, dialogues, small_llama, small_tokenizer
 from tests.shared_data import shared
 
 Trio = tuple[Variant, Variant, Variant]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.store import (
+from harness.store.schema import (
     DialogueRow,
     FidelityRecord,
     LatencyRecord,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.store import ComparisonRow, Coverage, DialogueRow, EstimateRow, MetricSummary, SliceRow, Summary
+from harness.store.schema import ComparisonRow, Coverage, DialogueRow, EstimateRow, MetricSummary, SliceRow, Summary
 from tests.reports.sample_facts import METRICS, TPOT_MS, Poison, Sample
 from tests.reports.sample_records import MEMORY
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.store import DialogueRow, FindingRow, ReplyRow
+from harness.store.schema import DialogueRow, FindingRow, ReplyRow
 from tests.reports.sample_facts import METRICS, SKILL, Poison, Sample
 
 CONDITIONS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.gating.verdict import CheckResult, VerdictName
-from harness.store import (
+from harness.store.schema import (
     ComparisonRow,
     Coverage,
     EstimateRow,

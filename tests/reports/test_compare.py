@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import integrity
 from harness.errors import InputError
-from harness.store import EstimateRow, MetricSummary, RunFolder
+from harness.store import seals
+from harness.store.schema import EstimateRow, MetricSummary, RunFolder
 from reports.baseline import earlier_cells
 from reports.compare import comparison_groups, comparison_text, differing_settings, render_comparison
 from reports.render import render
@@ -48,7 +48,7 @@ def test_swapping_the_runs_turns_the_outcome(pair: tuple[RunFolder, RunFolder]) 
 
 def test_runs_over_other_dialogues_are_not_paired(pair: tuple[RunFolder, RunFolder]) -> None:
     first, second = views(pair)
-    digests = {**first.manifest.digests, integrity.REFERENCES: "another"}
+    digests = {**first.manifest.digests, seals.REFERENCES: "another"}
     other = RunView(
         first.folder, first.manifest.model_copy(update={"digests": digests}), first.summary, first.dialogues, {}, None
     )

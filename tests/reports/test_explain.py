@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from harness.store import MetricSummary
+from harness.store.schema import MetricSummary
 from reports.explain import sights, terms
 from reports.view import RunView
 from tests.reports.small_view import compared, make_view

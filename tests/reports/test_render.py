@@ -15,7 +15,7 @@ from lxml import html as lxml_html
 
 import reports
 from harness.errors import InputError
-from harness.store import RunFolder
+from harness.store.schema import RunFolder
 from reports.charts import draw
 from reports.dialogue_cards import Shown
 from reports.escape import visible
@@ -187,8 +187,8 @@ def test_a_damaged_gate_file_is_one_clear_error(tmp_path: Path) -> None:
 def test_three_variants_and_a_thousand_dialogues_take_five_seconds_and_a_gigabyte(tmp_path: Path) -> None:
     build_sample_run(tmp_path / "run", Sample(dialogues=1000, variants=("base", "adapter", "merged"), words=120))
     script = (
-        "import sys, time; from pathlib import Path; from harness.store import RunFolder\n"
-        "from harness.passes.memory_worker import peak_rss_bytes\n"
+        "import sys, time; from pathlib import Path; from harness.store.schema import RunFolder\n"
+        "from harness.backends.local.memory_worker import peak_rss_bytes\n"
         "from reports.render import write_report\n"
         f"write_report(RunFolder({str(tmp_path / 'run')!r}))\n"
         "print(time.process_time(), peak_rss_bytes() / 2**30, 'torch' in sys.modules)"

@@ -10,7 +10,7 @@ import pytest
 
 from harness.gating.verdict import VerdictName
 from harness.stats.types import Outcome
-from harness.store import SanityCheck
+from harness.store.schema import SanityCheck
 from reports.next_step import key_figures, next_step
 from reports.verdict_sentence import verdict_sentence
 from tests.reports.small_view import checked, compared, gated, make_view

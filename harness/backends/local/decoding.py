@@ -1,0 +1,332 @@
+"""Many replies at once: one token for every row a step, and a finished row's place goes to the next dialogue.
+
+The loop is the same on every device. On CUDA a step may be one replayed graph (``graphs``); nothing else
+differs, so what is tested on the CPU is what runs on the GPU.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+
+from harness.backends.base import COLUMN_STEP, DecodingProfile, DecodingSettings, Reply, Request
+from harness.backends.local.attention import SlotAttention
+from harness.backends.local.batches import prefill_tokens, text_config
+from harness.backends.local.batching import Sized, batches, bucket
+from harness.backends.local.device import is_out_of_memory, release_cached_memory
+from harness.backends.local.forward import CausalForward, right_padded
+from harness.backends.local.graphs import GraphedStep
+from harness.backends.local.joint import JointRequest, JointWork
+from harness.backends.local.pool import LoadedModel
+from harness.backends.local.sampling import Chooser
+from harness.backends.local.scoring import reference_positions, summed_losses
+from harness.backends.local.slots import SlotCache
+from harness.backends.local.stops import StopStrings, end_tokens
+
+NOT_FINITE = -1  # stands for a token where the logits were NaN or infinite
+
+
+@dataclass
+class _Row:
+    request: Request
+    submitted_ns: int
+    tokens: list[int] = field(default_factory=list)
+    stamps: list[int] = field(default_factory=list)
+
+    @property
+    def position(self) -> int:
+        """Where the newest token goes when it is put in."""
+        return len(self.request) + len(self.tokens) - 1
+
+
+class SlotDecoder:
+    """Decodes requests in ``rows`` slots of ``columns`` tokens each, for one variant while it is lent by the pool."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        settings: DecodingSettings,
+        *,
+        rows: int,
+        columns: int,
+        graphs: bool = False,
+        by_lengths: bool = False,
+    ) -> None:
+        self.settings = settings
+        self.rows = rows
+        self.columns = columns
+        self.device = loaded.device
+        self._loaded = loaded
+        self._forward = CausalForward(loaded.model)
+        self._attention = SlotAttention(loaded.model, columns, loaded.device, by_lengths=by_lengths)
+        masked = not self._attention.reads_own_lengths
+        self._cache = SlotCache(text_config(loaded.model).num_hidden_layers, rows, columns, masked=masked)
+        self._tokens = torch.zeros(rows, dtype=torch.long, device=self.device)
+        self._positions = torch.zeros(rows, dtype=torch.long, device=self.device)
+        self._offsets = torch.arange(rows, device=self.device) * columns
+        self._chooser = Chooser(settings.temperature, settings.top_p, settings.seed)
+        self._ends = frozenset() if settings.fixed_length else end_tokens(loaded.model, loaded.tokenizer)
+        self._stops = StopStrings(() if settings.fixed_length else settings.stop, loaded.tokenizer)
+        self._prefill_tokens = prefill_tokens(loaded.model, loaded.device)
+        self._live: dict[int, _Row] = {}  # by slot
+        self._width = rows  # how many slots a step computes
+        self.profile = DecodingProfile()
+        self.graphs = GraphedStep(self._step) if graphs else None
+
+    @torch.inference_mode()
+    def run(self, waiting: deque[Request], joint: JointWork | None = None) -> Iterator[Reply]:
+        """Yield replies as they finish. Requests leave ``waiting`` when they get a slot; see ``unfinished``.
+
+        Those of ``joint`` are scored on the way: a group leaves it, and is told of, when its forward is done.
+        """
+        joint = joint or JointWork()
+        with self._attention.installed():
+            if joint.groups:
+                self._allocate()
+            submitted = time.perf_counter_ns()
+            while waiting or joint.groups or self._live:
+                if self._wants_more(waiting):
+                    yield from self._fill(waiting, submitted)
+                while joint.groups and self._has_room_for(joint):
+                    yield from self._fill_together(joint, waiting, submitted)
+                if not waiting and not joint.groups:
+                    self._narrow()
+                if self._live:
+                    yield from self._advance()
+
+    def free(self) -> None:
+        """Let go of the memory, of which the next decoder would get only the rest; this one is of no use afterwards."""
+        self._cache.free()
+        if self.graphs is not None:
+            self.graphs.free()
+
+    def unfinished(self) -> list[Request]:
+        """Return the requests that have a slot but no reply yet; they begin again elsewhere."""
+        return [row.request for row in self._live.values()]
+
+    def _wants_more(self, waiting: deque[Request]) -> bool:
+        """Fill several free slots together: a prompt alone costs almost as much as a batch of them."""
+        idle = self.rows - len(self._live)
+        return bool(waiting) and (not self._live or idle >= max(1, self.rows // 8))
+
+    def _has_room_for(self, joint: JointWork) -> bool:
+        """Tell whether the next group can go in whole (or where it never can, as much of it as there are slots)."""
+        return self.rows - len(self._live) >= min(joint.slots_needed(), self.rows)
+
+    def _fill(self, waiting: deque[Request], submitted: int) -> Iterator[Reply]:
+        """Give free slots to waiting requests: put their prompts in and take their first tokens."""
+        free = self._free()
+        taken = [waiting.popleft() for _ in range(min(len(free), len(waiting)))]
+        self._occupy(free, taken, submitted)
+        slot_of = dict(zip((request.id for request in taken), free, strict=False))
+        started = time.perf_counter()
+        for batch in batches(taken, self._prefill_tokens):
+            slots = [slot_of[request.id] for request in batch]
+            chosen = self._prefill(slots, batch)
+            self._note_prefill(batch, started)
+            yield from self._take_all(slots, chosen)
+            started = time.perf_counter()
+
+    def _fill_together(self, joint: JointWork, waiting: deque[Request], submitted: int) -> Iterator[Reply]:
+        """Put the first group's prompts and references in by one forward: score them and begin the replies."""
+        started = time.perf_counter()
+        group, free = joint.groups[0], self._free()
+        rows = [row for row, request in enumerate(group) if not request.answered]
+        # Only where memory holds fewer rows than a group: those prompts go in by themselves later.
+        rows, without_slot = rows[: len(free)], rows[len(free) :]
+        slots = free[: len(rows)]
+        found: tuple[torch.Tensor, list[float]] | None = None
+        try:
+            found = self._score(group, slots, rows)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        if found is None:
+            # Outside the handler, whose error still holds the tensors that did not fit.
+            release_cached_memory(self.device)
+            waiting.extend(joint.shrink())
+            return
+        last, nlls = found
+        joint.groups.popleft()
+        waiting.extend(group[row].prompt for row in without_slot)
+        taken = [group[row].prompt for row in rows]
+        self._occupy(slots, taken, submitted)
+        joint.tell([request.scored for request in group], nlls)
+        if not taken:
+            chosen = []
+        elif all(map(math.isfinite, nlls)):
+            chosen = self._begin(slots, taken, last)
+        else:
+            # Zero times NaN is NaN: what a reference left behind its prompt would spoil the reply, masked or not.
+            chosen = self._prefill(slots, taken)
+        self._note_prefill(group, started)
+        yield from self._take_all(slots, chosen)
+
+    def _score(self, group: list[JointRequest], slots: list[int], rows: list[int]) -> tuple[torch.Tensor, list[float]]:
+        """Put a group through the model, these rows' prompts into slots.
+
+        Return the states [rows, width] at the ends of those prompts, and the likelihoods of the whole group.
+        """
+        where = reference_positions([request.scored for request in group], self.device)
+        kept = torch.tensor(rows, dtype=torch.long, device=self.device)
+        ends = torch.tensor([len(group[row].prompt) - 1 for row in rows], dtype=torch.long, device=self.device)
+        ids = right_padded([list(request.ids) for request in group], self.device)
+        self._cache.fill(torch.tensor(slots, dtype=torch.long, device=self.device), kept)
+        states = self._forward.states(ids, past_key_values=self._cache, use_cache=True)
+        return states[kept, ends], summed_losses(self._forward, states[where.rows, where.columns], where)
+
+    def _prefill(self, slots: list[int], batch: list[Request]) -> list[int]:
+        """Put prompts into slots; return their first tokens."""
+        ends = torch.tensor([len(request) - 1 for request in batch], device=self.device)
+        ids = right_padded([list(request.ids) for request in batch], self.device)
+        self._cache.fill(torch.tensor(slots, device=self.device))
+        states = self._forward.states(ids, past_key_values=self._cache, use_cache=True)
+        return self._begin(slots, batch, states[torch.arange(len(batch), device=self.device), ends])
+
+    def _begin(self, slots: list[int], batch: list[Request], last: torch.Tensor) -> list[int]:
+        """Choose the first tokens from the states at the prompts' ends."""
+        where = torch.tensor(slots, device=self.device)
+        chosen, seen = self._choose(self._forward.logits(last), [request.id for request in batch])
+        self._tokens[where] = chosen
+        self._positions[where] = torch.tensor([len(request) for request in batch], device=self.device)
+        return seen.tolist()
+
+    def _allocate(self) -> None:
+        """Take the slots' memory before a reference goes in: if it is short, fewer slots help, not smaller groups."""
+        first = torch.zeros(1, dtype=torch.long, device=self.device)
+        self._cache.fill(first)
+        self._forward.states(first[None], past_key_values=self._cache, use_cache=True)
+
+    def _free(self) -> list[int]:
+        return [slot for slot in range(self.rows) if slot not in self._live]
+
+    def _occupy(self, slots: list[int], requests: list[Request], submitted: int) -> None:
+        """Let requests have slots, of which there may be more."""
+        self._width = self.rows
+        for slot, request in zip(slots, requests, strict=False):
+            self._chooser.forget(request.id)
+            self._live[slot] = _Row(request, submitted)
+
+    def _note_prefill(self, batch: Sequence[Sized], started: float) -> None:
+        self.profile.prompt_tokens += sum(len(request) for request in batch)
+        self.profile.prefill_seconds += time.perf_counter() - started
+
+    def _take_all(self, slots: list[int], tokens: list[int]) -> Iterator[Reply]:
+        now = time.perf_counter_ns()
+        replies = [self._take(slot, token, now) for slot, token in zip(slots, tokens, strict=True)]
+        yield from (reply for reply in replies if reply is not None)
+
+    def _advance(self) -> Iterator[Reply]:
+        """Make one more token for every live row."""
+        started = time.perf_counter()
+        width, live = self._width, len(self._live)
+        logits = (self.graphs or self._step)(width, self._window())
+        names = [] if self._chooser.greedy else self._names(width)
+        chosen, seen = self._choose(logits, names)
+        self._tokens[:width] = chosen
+        # An idle row would walk out of its slot: it stays at the last column.
+        self._positions[:width] = (self._positions[:width] + 1).clamp_(max=self.columns - 1)
+        tokens = seen.tolist()  # waits for the device
+        now = time.perf_counter_ns()
+        replies = {slot: self._take(slot, tokens[slot], now) for slot in list(self._live)}
+        ended = [slot for slot, reply in replies.items() if reply is not None]
+        if ended:
+            self._positions[torch.tensor(ended, device=self.device)] = 0
+        self.profile.steps += 1
+        self.profile.rows_computed += width
+        self.profile.tokens += live
+        self.profile.step_seconds += time.perf_counter() - started
+        yield from (reply for reply in replies.values() if reply is not None)
+
+    def _names(self, width: int) -> list[str | None]:
+        """Return whose token each row makes (None: an idle row)."""
+        return [self._live[slot].request.id if slot in self._live else None for slot in range(width)]
+
+    def _step(self, width: int, window: int) -> torch.Tensor:
+        """Put the first ``width`` rows' newest tokens in and return the logits of the next; what a graph captures."""
+        positions = self._positions[:width]
+        self._cache.decode(self._offsets[:width] + positions, window)
+        states = self._forward.states(
+            self._tokens[:width, None],
+            position_ids=positions[:, None],
+            past_key_values=self._cache,
+            use_cache=True,
+            **self._attention.arguments(positions, window),
+        )
+        return self._forward.logits(states[:, -1])
+
+    def _choose(self, logits: torch.Tensor, names: list[str | None]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the next tokens, and the same with ``NOT_FINITE`` where the logits are no numbers."""
+        best, chosen = logits.max(dim=-1)
+        if not self._chooser.greedy:
+            chosen = self._chooser.choose(torch.nan_to_num(logits), names)
+        return chosen, torch.where(best.isfinite(), chosen, NOT_FINITE)
+
+    def _take(self, slot: int, token: int, now: int) -> Reply | None:
+        """Note a row's token; return its reply, and free its slot, if that was the last."""
+        row = self._live[slot]
+        row.stamps.append(now)
+        if token == NOT_FINITE:
+            return self._finish(slot, None, error="the logits are not finite")
+        if token in self._ends:
+            return self._finish(slot, "eos")
+        row.tokens.append(token)
+        text = self._stops.cut(row.tokens)
+        if text is not None:
+            row.tokens.pop()
+            return self._finish(slot, "stop", text=text)
+        if len(row.tokens) >= self.settings.max_new_tokens:
+            return self._finish(slot, "length")
+        return None
+
+    def _finish(
+        self,
+        slot: int,
+        finish: Literal["eos", "stop", "length"] | None,
+        *,
+        text: str | None = None,
+        error: str | None = None,
+    ) -> Reply:
+        row = self._live.pop(slot)
+        self._chooser.forget(row.request.id)
+        if text is None:
+            text = self._loaded.tokenizer.decode(row.tokens, skip_special_tokens=True)
+        stamps = tuple(row.stamps)
+        return Reply(row.request.id, tuple(row.tokens), text, finish, row.submitted_ns, stamps, error)
+
+    def _window(self) -> int:
+        """Return how many columns a step must look at, rounded so that few distinct shapes occur."""
+        if self._attention.reads_own_lengths:
+            return self.columns
+        furthest = max(row.position for row in self._live.values()) + 1
+        return min(self.columns, bucket(furthest, COLUMN_STEP))
+
+    def _narrow(self) -> None:
+        """Move the rows that are left side by side when they need no more than half of the width."""
+        if not self._live or len(self._live) > self._width // 2:
+            return
+        width = self._width
+        while width // 2 >= len(self._live):
+            width //= 2
+        if self.graphs is not None and self._most_remaining() < self.graphs.steps_worth_a_capture(width):
+            return
+        outside = [slot for slot in self._live if slot >= width]
+        free = [slot for slot in range(width) if slot not in self._live][: len(outside)]
+        if outside:
+            source = torch.tensor(outside, device=self.device)
+            target = torch.tensor(free, device=self.device)
+            self._cache.move(source, target)
+            self._tokens[target] = self._tokens[source]
+            self._positions[target] = self._positions[source]
+            for old, new in zip(outside, free, strict=True):
+                self._live[new] = self._live.pop(old)
+        self._width = width
+
+    def _most_remaining(self) -> int:
+        return max(self.settings.max_new_tokens - len(row.tokens) for row in self._live.values())

@@ -1,0 +1,87 @@
+"""How far two models' next-token distributions are apart, at every position of given references."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from harness.backends.local.forward import CausalForward
+from harness.backends.local.pool import LoadedModel, ModelPool
+from harness.backends.local.scoring import ScoringRequest, chunks, reference_positions, reference_states, vocabulary
+from harness.variants.model import Variant
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Two models over one reference. ``kl`` is KL(against ‖ variant) in nats at each of its tokens.
+
+    ``agree`` counts the positions with the same most likely token; ``max_abs_dlogp`` is the largest |Δ log p| of a
+    reference token; the nlls are sums over the reference.
+    """
+
+    kl: tuple[float, ...]
+    agree: int
+    max_abs_dlogp: float
+    nll: float
+    nll_against: float
+
+
+class Comparison:
+    """Measures batches under two variants that a pool holds at once."""
+
+    def __init__(self, pool: ModelPool, variant: Variant, against: Variant) -> None:
+        self._pool = pool
+        self._variant = variant
+        self._against = against
+        self._forwards: dict[str, CausalForward] = {}
+
+    @torch.inference_mode()
+    def measure(self, batch: list[ScoringRequest]) -> list[Divergence]:
+        """Return the divergence of each request, in one transfer to the host."""
+        with self._pool.use(self._variant) as loaded:
+            where = reference_positions(batch, loaded.device)
+            ours = reference_states(self._forward(loaded), batch, where)
+        with self._pool.use(self._against) as loaded:
+            theirs = reference_states(self._forward(loaded), batch, where)
+        parts = []
+        for chunk in chunks(len(where.targets), 3 * vocabulary(self._forwards[self._variant.name])):
+            log_p = self._log_softmax(self._variant, ours[chunk])
+            log_q = self._log_softmax(self._against, theirs[chunk])
+            parts.append(differences(log_p, log_q, where.targets[chunk]))
+        table = torch.cat(parts, dim=1).to("cpu", torch.float64)
+        return [_divergence(columns) for columns in torch.split(table, list(where.counts), dim=1)]
+
+    def _forward(self, loaded: LoadedModel) -> CausalForward:
+        name = loaded.variant.name
+        if name not in self._forwards:
+            self._forwards[name] = CausalForward(loaded.model)
+        return self._forwards[name]
+
+    def _log_softmax(self, variant: Variant, states: torch.Tensor) -> torch.Tensor:
+        with self._pool.use(variant):  # a head may carry an adapter too
+            return self._forwards[variant.name].logits(states).float().log_softmax(dim=-1)
+
+
+def differences(log_p: torch.Tensor, log_q: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return [5, positions] for log-probabilities of the variant (p) and of what it is held against (q).
+
+    The rows: KL(q ‖ p), whether the argmax is the same, |Δ log p| of the target, and both models' −log p of it.
+    """
+    # Where q is zero its term is zero, however little p makes of it.
+    kl = torch.where(log_q == float("-inf"), 0.0, log_q.exp() * (log_q - log_p)).sum(dim=-1)
+    agree = log_p.argmax(dim=-1) == log_q.argmax(dim=-1)
+    ours = log_p.gather(1, targets[:, None])[:, 0]
+    theirs = log_q.gather(1, targets[:, None])[:, 0]
+    # Rounding may take the KL of two equal distributions below zero, where it cannot be.
+    return torch.stack([kl.clamp(min=0.0), agree.float(), (ours - theirs).abs(), -ours, -theirs])
+
+
+def _divergence(columns: torch.Tensor) -> Divergence:
+    return Divergence(
+        kl=tuple(columns[0].tolist()),
+        agree=int(columns[1].sum().item()),
+        max_abs_dlogp=float(columns[2].max()),
+        nll=float(columns[3].sum()),
+        nll_against=float(columns[4].sum()),
+    )

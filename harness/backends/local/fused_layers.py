@@ -1,0 +1,249 @@
+"""A model's layers with fewer passes over memory: norms, gates, rotary angles and LoRA corrections, fused.
+
+Between its matrix products a decoder reads and writes every activation a dozen times. Each kind of module is replaced
+only after the replacement was tried on the model at hand against the module's own forward; what differs stays as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import torch
+
+TRIED_TOKENS = 3
+# Largest difference from the plain module, as a share of its largest value: four units in the last place of half
+# precision, and in single precision what sums in another order may give.
+TOLERANCE = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
+
+
+class Kernels(Protocol):
+    """What the fused layers are built from (``kernels`` on CUDA)."""
+
+    def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor: ...
+    def silu_times(self, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor: ...
+    def rotate(self, x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor: ...
+
+
+def available(device: str) -> bool:
+    """Tell whether Triton's kernels run on ``device``."""
+    return why_unavailable(device) is None
+
+
+@functools.cache
+def why_unavailable(device: str) -> str | None:
+    """Return why Triton's kernels cannot run on ``device``, or None where they can: the smallest one is run to see."""
+    if not device.startswith("cuda"):
+        return "Triton's kernels are for CUDA"
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed"
+    try:
+        ones = torch.ones((1, 2), device=device)
+        triton_kernels().rms_norm(ones, ones[0], 0.0)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # no C compiler, an old card, a cache folder that cannot be written: all kinds of errors
+        said = (str(error).strip().splitlines() or [""])[0]
+        return f"Triton does not run here ({type(error).__name__}: {said[:200]})"
+    return None
+
+
+def triton_kernels() -> Kernels:
+    """Return the kernels; only where ``available``."""
+    from harness.backends.local import kernels
+
+    found: Any = kernels
+    return found  # type: ignore[no-any-return]
+
+
+class FusedLayers:
+    """The fused forwards that were found to be the same for ``model`` as it is now; none without CUDA and Triton.
+
+    Make it when the adapter to be run is attached. Not for training.
+    """
+
+    def __init__(self, model: Any, device: str, kernels: Kernels | None = None) -> None:
+        self._replacements: list[tuple[Any, str, Any]] = []  # owner, attribute, what it becomes
+        if kernels is not None or available(device):
+            self._find(model, kernels or triton_kernels())
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[None]:
+        """Let the model run through the fused layers within the block."""
+        with contextlib.ExitStack() as replaced:
+            for owner, name, value in self._replacements:
+                replaced.enter_context(_attribute(owner, name, value))
+            yield
+
+    def _find(self, model: Any, kernels: Kernels) -> None:
+        like = model.get_input_embeddings().weight
+        namespaces = set()
+        for kind, modules in _by_class(model).items():
+            make = _maker(modules[0], kernels)
+            if make is not None and _same(modules[0], make(modules[0]), like):
+                self._replacements += [(module, "forward", make(module)) for module in modules]
+            namespaces.add(kind.__module__)
+        for namespace in sorted(namespaces):
+            plain = getattr(sys.modules.get(namespace), "apply_rotary_pos_emb", None)
+            if plain is not None and (turned := _Rotary(plain, kernels)).same(model):
+                self._replacements.append((sys.modules[namespace], "apply_rotary_pos_emb", turned))
+
+
+def _by_class(model: Any) -> dict[type, list[Any]]:
+    found: dict[type, list[Any]] = {}
+    for module in model.modules():
+        found.setdefault(type(module), []).append(module)
+    return found
+
+
+Forward = Callable[..., torch.Tensor]
+
+
+def _maker(module: Any, kernels: Kernels) -> Callable[[Any], Forward] | None:
+    """Return what makes a fused forward for modules of this one's class, or None for a class that has none."""
+    if type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
+        return lambda norm: _rms_norm(norm, kernels)
+    if all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj", "act_fn")):
+        return lambda mlp: _gated(mlp, kernels)
+    if all(hasattr(module, name) for name in ("lora_A", "lora_B", "base_layer", "active_adapters")):
+        return _corrected
+    return None
+
+
+def _rms_norm(norm: Any, kernels: Kernels) -> Forward:
+    plain = norm.forward
+
+    def forward(hidden: torch.Tensor) -> torch.Tensor:
+        if not hidden.is_contiguous() or hidden.dtype != norm.weight.dtype:
+            return plain(hidden)  # type: ignore[no-any-return]
+        return kernels.rms_norm(hidden, norm.weight, norm.variance_epsilon)
+
+    return forward
+
+
+def _gated(mlp: Any, kernels: Kernels) -> Forward:
+    def forward(hidden: torch.Tensor) -> torch.Tensor:
+        opened = kernels.silu_times(mlp.gate_proj(hidden), mlp.up_proj(hidden))
+        return mlp.down_proj(opened)  # type: ignore[no-any-return]
+
+    return forward
+
+
+def _corrected(layer: Any) -> Forward:
+    """A LoRA layer whose product with B is added where the base's product lies, rounded once.
+
+    Which adapter is on is asked at every call: it may be switched while this is in place.
+    """
+    plain = layer.forward
+
+    def forward(hidden: torch.Tensor) -> torch.Tensor:
+        if layer.disable_adapters and not layer.merged:
+            return layer.base_layer(hidden)  # type: ignore[no-any-return]
+        name = _only_adapter(layer)
+        if name is None or layer.lora_A[name].weight.dtype != hidden.dtype:
+            return plain(hidden)  # type: ignore[no-any-return]
+        result = layer.base_layer(hidden)
+        narrow = torch.nn.functional.linear(hidden, layer.lora_A[name].weight)
+        rows = result.view(-1, result.shape[-1])
+        rows.addmm_(narrow.view(-1, narrow.shape[-1]), layer.lora_B[name].weight.t(), alpha=layer.scaling[name])
+        return result  # type: ignore[no-any-return]
+
+    return forward
+
+
+def _only_adapter(layer: Any) -> str | None:
+    """Return the one adapter that is on, where it is plain LoRA without bias and the weights hold none; else None."""
+    names = [name for name in layer.active_adapters if name in layer.lora_A]
+    if layer.merged or len(names) != 1 or names[0] in layer.lora_variant or layer.lora_B[names[0]].bias is not None:
+        return None
+    return str(names[0])
+
+
+class _Rotary:
+    """``apply_rotary_pos_emb`` of a modelling module, in its calling convention."""
+
+    def __init__(self, plain: Any, kernels: Kernels) -> None:
+        self._plain = plain
+        self._kernels = kernels
+
+    def __call__(
+        self, q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, *others: Any, **named: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Turn queries and keys [rows, heads, tokens, width] by their positions' angles."""
+        width = q.shape[-1]
+        usual = not others and not named and cos.dim() == 3 and cos.shape[-1] == width and cos.dtype == q.dtype
+        laid = usual and all(part.stride(-1) == 1 for part in (q, k)) and cos.is_contiguous() and sin.is_contiguous()
+        if not laid:
+            turned: tuple[torch.Tensor, torch.Tensor] = self._plain(q, k, cos, sin, *others, **named)
+            return turned
+        return self._kernels.rotate(q, cos, sin), self._kernels.rotate(k, cos, sin)
+
+    @torch.inference_mode()
+    def same(self, model: Any) -> bool:
+        """Tell whether it does what the plain one does, on random states of this model's shapes."""
+        config = model.config.get_text_config()
+        heads = config.num_attention_heads
+        width = getattr(config, "head_dim", None) or config.hidden_size // heads
+        few = getattr(config, "num_key_value_heads", None) or heads
+        weight = model.get_input_embeddings().weight
+        generator = torch.Generator(weight.device).manual_seed(0)
+
+        def random(*shape: int) -> torch.Tensor:
+            return torch.randn(shape, generator=generator, device=weight.device, dtype=weight.dtype)
+
+        q, k = random(2, TRIED_TOKENS, heads, width), random(2, TRIED_TOKENS, few, width)
+        cos, sin = random(2, TRIED_TOKENS, width), random(2, TRIED_TOKENS, width)
+        try:
+            want = self._plain(q.transpose(1, 2), k.transpose(1, 2), cos, sin)
+        except (TypeError, RuntimeError, ValueError):
+            return False
+        got = self(q.transpose(1, 2), k.transpose(1, 2), cos, sin)
+        return all(_close(one, other) for one, other in zip(got, want, strict=True))
+
+
+@torch.inference_mode()
+def _same(module: Any, forward: Forward, like: torch.Tensor) -> bool:
+    """Tell whether ``forward`` gives what the module gives for random states of its width, of ``like``'s dtype."""
+    width = _input_width(module)
+    if width is None:
+        return False
+    generator = torch.Generator(like.device).manual_seed(0)
+    states = torch.randn((1, TRIED_TOKENS, width), generator=generator, device=like.device, dtype=like.dtype)
+    try:
+        return _close(forward(states.clone()), module(states))
+    except (TypeError, ValueError, AttributeError):  # a module that takes or holds something else than was thought
+        return False
+
+
+def _input_width(module: Any) -> int | None:
+    for inner in (getattr(module, "gate_proj", None), getattr(module, "base_layer", None)):
+        if inner is not None:
+            return getattr(inner, "in_features", None)
+    weight = getattr(module, "weight", None)
+    return None if weight is None else int(weight.shape[-1])
+
+
+def _close(got: torch.Tensor, want: torch.Tensor) -> bool:
+    if got.shape != want.shape or got.dtype != want.dtype:
+        return False
+    off = (got.float() - want.float()).abs().max()
+    return bool(off <= TOLERANCE.get(want.dtype, 0.0) * want.float().abs().max())
+
+
+@contextlib.contextmanager
+def _attribute(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Set an attribute of an object for the block; what it had of its own before is back afterwards."""
+    own = vars(owner)
+    before = own.get(name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        if before is None:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, before)

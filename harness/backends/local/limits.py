@@ -1,0 +1,183 @@
+"""What rooflines are made of, measured: a machine's limits, and the bytes of a loaded variant as they lie in memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from harness.results.roofline import Footprint, Limits
+
+
+def measure_limits(device: str, *, cache: Path | None = None) -> Limits:
+    """Measure bandwidth and matrix throughput in a few seconds; a device's result is kept in ``cache``.
+
+    The copy is several times any cache; the matrices are random, because zeros run faster than real data.
+    """
+    import torch
+
+    name = _device_name(device)
+    path = cache or default_cache()
+    dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
+    identity = f"{name} | torch {torch.__version__} | {torch.get_num_threads()} threads | {dtype}"
+    known = _read_cache(path)
+    if identity in known:
+        return Limits(**known[identity])
+    limits = Limits(name, str(dtype).removeprefix("torch."), _bandwidth(device), _matmul(device, dtype))
+    known[identity] = asdict(limits)
+    _write_cache(path, known)
+    return limits
+
+
+def default_cache() -> Path:
+    """Return where limits are kept between runs."""
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return root / "medical-dialogue-harness" / "limits.json"
+
+
+def footprint(model: Any) -> Footprint:
+    """Count the bytes of a loaded model as they lie in memory: packed 4-bit weights, their scales, LoRA factors.
+
+    Of adapters only those that are switched on now are counted: the others cost no reads.
+    """
+    from harness.backends.local.batches import kv_bytes_per_token, text_config
+
+    text = text_config(model)
+    table = model.get_input_embeddings().weight
+    head = model.get_output_embeddings()
+    output = None if head is None else getattr(head, "base_layer", head).weight
+    tied = output is not None and output.data_ptr() == table.data_ptr()
+    weights = streamed = parameters = 0
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            continue
+        size = int(parameter.numel() * parameter.element_size())
+        weights += size
+        if parameter is not table or tied:
+            streamed += size
+        if parameter is not table and parameter is not output:
+            parameters += _logical_count(parameter)
+    scales = sum(int(scale.numel() * scale.element_size()) for module in model.modules() for scale in _scales(module))
+    buffers = sum(int(buffer.numel() * buffer.element_size()) for buffer in model.buffers())
+    heads = text.num_attention_heads
+    return Footprint(
+        weights=weights + scales + buffers,
+        streamed=streamed + scales,
+        adapter=sum(int(one.numel() * one.element_size()) for one in _active_adapter(model)),
+        kv_per_token=kv_bytes_per_token(model),
+        parameters=parameters,
+        layers=text.num_hidden_layers,
+        hidden=heads * (getattr(text, "head_dim", None) or text.hidden_size // heads),
+    )
+
+
+def _active_adapter(model: Any) -> Iterator[Any]:
+    """Yield the LoRA factors that a forward reads now."""
+    for module in model.modules():
+        if hasattr(module, "lora_A") and not module.disable_adapters:
+            for name in module.active_adapters:
+                for factors in (module.lora_A, module.lora_B):
+                    if name in factors:
+                        yield factors[name].weight
+
+
+def _scales(module: Any) -> Iterator[Any]:
+    """Yield the scales of a quantised layer: absmax (and its own scales) of 4 bits, row scales of int8."""
+    weight = module._parameters.get("weight") if hasattr(module, "_parameters") else None
+    state = getattr(weight, "quant_state", None)
+    if state is not None:
+        yield state.absmax
+        if getattr(state, "state2", None) is not None:
+            yield state.state2.absmax
+    # bitsandbytes moves int8's scales from the weight to the layer's state at the first forward.
+    for holder in (weight, getattr(module, "state", None)):
+        scales = getattr(holder, "SCB", None)
+        if scales is not None:
+            yield scales
+            return
+
+
+def _logical_count(parameter: Any) -> int:
+    """Return the weights that a parameter stands for: two to a byte in a packed 4-bit one."""
+    state = getattr(parameter, "quant_state", None)
+    if state is None:
+        return int(parameter.numel())
+    count = 1
+    for size in state.shape:
+        count *= int(size)
+    return count
+
+
+def _bandwidth(device: str) -> float:
+    import torch
+
+    elements = 2**29 if device.startswith("cuda") else 2**26  # 2 GiB and 256 MiB of float32
+    source = torch.empty(elements, dtype=torch.float32, device=device).normal_()
+    target = torch.empty_like(source)
+    seconds = _seconds(lambda: target.copy_(source), device)
+    return 2 * source.numel() * 4 / seconds
+
+
+def _matmul(device: str, dtype: Any) -> float:
+    import torch
+
+    side = 8192 if device.startswith("cuda") else 1024
+    left = torch.randn(side, side, device=device).to(dtype)
+    right = torch.randn(side, side, device=device).to(dtype)
+    out = torch.empty(side, side, device=device, dtype=dtype)
+    seconds = _seconds(lambda: torch.mm(left, right, out=out), device)
+    return 2 * side**3 / seconds
+
+
+def _seconds(work: Callable[[], Any], device: str, repeats: int = 10) -> float:
+    """Return the median seconds of ``work``, after warm-up, with the device drained around each."""
+    import statistics
+
+    import torch
+
+    def drain() -> None:
+        if device.startswith("cuda"):
+            torch.cuda.synchronize(device)
+
+    for _ in range(3):
+        work()
+    drain()
+    taken = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        drain()
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken)
+
+
+def _device_name(device: str) -> str:
+    import torch
+
+    if device.startswith("cuda"):
+        return str(torch.cuda.get_device_name(device))
+    from harness.store.provenance import hardware
+
+    return str(hardware()["cpu"])
+
+
+def _read_cache(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _write_cache(path: Path, known: dict[str, Any]) -> None:
+    from harness.errors import HarnessError
+    from harness.store.schema import write_text_atomically
+
+    try:
+        write_text_atomically(path, json.dumps(known, indent=1))
+    except (HarnessError, OSError):
+        return  # a read-only home costs the next run a few seconds, nothing else

@@ -1,0 +1,176 @@
+"""From a variant's folders to a model in memory: safetensors only, no network where a folder is named."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.backends.local.device import torch_dtype
+from harness.errors import InputError
+from harness.variants.artifacts import resolve_model
+from harness.variants.model import Variant
+
+
+def load_weights(variant: Variant, device: str) -> Any:
+    """Return the variant's base (or merged) model on ``device`` in eval mode, without any adapter.
+
+    A folder that states its own quantisation (a merge kept in 4 bits) is loaded as it says.
+    Raises InputError where the files cannot be loaded.
+    """
+    from transformers import AutoModelForCausalLM
+
+    options: dict[str, Any] = {"dtype": torch_dtype(variant.dtype), "use_safetensors": True, "local_files_only": True}
+    path = str(resolve_model(variant.model))
+    quantization = None if own_quantization(path) else _quantization(variant)
+    if quantization is not None:
+        options["quantization_config"] = quantization
+    # Quantised weights are placed while loading; on the CPU plain loading maps the file and is fastest.
+    if quantization is not None or device.startswith("cuda"):
+        options["device_map"] = {"": device}
+    with _quiet(), _as_input_error(variant, "model", variant.model):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(path, output_loading_info=True, **options)
+    model, report = loaded
+    _refuse_incomplete(variant, report)
+    return model.eval().requires_grad_(False)
+
+
+def skeleton(model: str) -> Any:
+    """Return the model's modules without weights (all on torch's meta device), to ask for names and shapes."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with _quiet(), torch.device("meta"):
+        config = AutoConfig.from_pretrained(resolve_model(model), local_files_only=True)
+        auto: Any = AutoModelForCausalLM
+        return auto.from_config(config)
+
+
+def load_tokenizer(path: str) -> Any:
+    """Return the tokenizer beside a model; raise InputError where there is none."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(resolve_model(path), local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} has no tokenizer that can be loaded: {_first_line(error)}") from error
+
+
+def attach_adapter(model: Any, variant: Variant, adapter_name: str) -> Any:
+    """Put a LoRA adapter on ``model`` (a plain model, or one that already carries adapters); return the PEFT model.
+
+    The adapter's weights take the base's compute dtype, as serving does: beside bf16 activations the rounding of A and
+    B is far below what they are multiplied with. Raises InputError for anything but LoRA.
+    """
+    import torch
+    from peft import PeftConfig, PeftModel
+
+    path = str(variant.adapter)
+    with _quiet(), _as_input_error(variant, "adapter", path):
+        kind = PeftConfig.from_pretrained(path).peft_type
+        if kind != "LORA":
+            raise InputError(f"Variant '{variant.name}': {path} is a {kind} adapter; only LoRA adapters are measured.")
+        if isinstance(model, PeftModel):
+            model.load_adapter(path, adapter_name=adapter_name, autocast_adapter_dtype=False)
+        else:
+            model = PeftModel.from_pretrained(
+                model, path, adapter_name=adapter_name, autocast_adapter_dtype=False, is_trainable=False
+            )
+    dtype = compute_dtype(model.get_base_model())
+    for name, parameter in model.named_parameters():
+        if f".{adapter_name}." in name and parameter.dtype in (torch.float32, torch.bfloat16, torch.float16):
+            parameter.data = parameter.data.to(dtype)
+    return model.eval().requires_grad_(False)
+
+
+def compute_dtype(model: Any) -> Any:
+    """Return the dtype that activations have (for a quantised model the one its norms and embeddings are in)."""
+    return model.get_input_embeddings().weight.dtype
+
+
+def own_quantization(model: str) -> str | None:
+    """Return how the saved model itself is quantised ("nf4", "int8", another method's name), or None."""
+    import json
+
+    path = Path(model) / "config.json"
+    if not path.is_file():
+        return None
+    stated = json.loads(path.read_text(encoding="utf-8")).get("quantization_config")
+    if not stated:
+        return None
+    if stated.get("load_in_4bit"):
+        return str(stated.get("bnb_4bit_quant_type", "nf4"))
+    return "int8" if stated.get("load_in_8bit") else str(stated.get("quant_method", "quantised"))
+
+
+def _quantization(variant: Variant) -> Any:
+    if variant.quantization == "none":
+        return None
+    import torch
+    import transformers
+
+    bits_and_bytes: Any = transformers.BitsAndBytesConfig
+    if variant.quantization == "int8":
+        return bits_and_bytes(load_in_8bit=True)
+    compute = torch.bfloat16 if variant.dtype == "auto" else torch_dtype(variant.dtype)
+    return bits_and_bytes(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute,
+    )
+
+
+def _refuse_incomplete(variant: Variant, report: Any) -> None:
+    """transformers fills missing weights with random numbers and goes on; a measurement must not."""
+    missing = sorted(_field(report, "missing_keys"))
+    mismatched = sorted(str(key) for key in _field(report, "mismatched_keys"))
+    if missing or mismatched:
+        what = f"lacks the weights {missing[0]}" if missing else f"has weights of another shape: {mismatched[0]}"
+        more = len(missing) + len(mismatched) - 1
+        raise InputError(
+            f"Variant '{variant.name}': {variant.model} {what}{f' and {more} more' if more else ''}. Save it again."
+        )
+
+
+def _field(report: Any, name: str) -> Any:
+    return report.get(name, ()) if isinstance(report, dict) else getattr(report, name, ())
+
+
+@contextlib.contextmanager
+def _as_input_error(variant: Variant, key: str, path: str) -> Iterator[None]:
+    from huggingface_hub.errors import HfHubHTTPError
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, KeyError, SafetensorError, HfHubHTTPError) as error:
+        raise InputError(
+            f"Variant '{variant.name}': its {key} {path} cannot be loaded: {_first_line(error)}"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep progress bars and advice of the libraries out of the terminal; what matters is checked and raised."""
+    from transformers.utils import logging
+
+    transformers_logging: Any = logging
+    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    try:
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()

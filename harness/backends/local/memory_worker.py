@@ -1,0 +1,231 @@
+"""One fresh process that loads one variant, runs the fixed workload and prints what it took, as one JSON line.
+
+Run by the memory pass as ``python -m harness.backends.local.memory_worker``, with the question as JSON on standard
+input.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+MIB = 2**20
+
+
+def peak_rss_bytes() -> int:
+    """Return the most memory this process ever held.
+
+    On Linux from VmHWM, which starts anew with each program; ``ru_maxrss`` there carries over what the parent held
+    when it started this process, and would show a large harness as a large model.
+    """
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def measure(question: dict[str, Any]) -> dict[str, Any]:
+    """Load the variant, run prompt + reply of the asked lengths, and return sizes in MiB and seconds."""
+    import torch
+
+    from harness.backends.local.limits import footprint
+    from harness.backends.local.pool import SharedPool
+    from harness.variants.model import Variant
+
+    device = question["device"]
+    variant = Variant.model_validate(question["variant"])
+    if question.get("threads"):
+        torch.set_num_threads(question["threads"])
+    # First of all: a library may open the card on import, and what that takes is this process's, too.
+    card = Card(device) if device.startswith("cuda") else None
+    _import_libraries(variant)
+    before = peak_rss_bytes()
+    start = time.perf_counter()
+    pool = SharedPool((variant,), device)
+    with pool.use(variant) as loaded, torch.inference_mode():
+        if card:
+            torch.cuda.synchronize(device)
+        load_seconds = time.perf_counter() - start
+        sizes = footprint(loaded.model)
+        weights = torch.cuda.memory_allocated(device) if card else sizes.weights + sizes.adapter
+        asked = (question["batch"], question["prompt_tokens"], question["reply_tokens"])
+        growth = card.try_prompts(loaded.model, weights, *asked) if card else {}
+        cache_bytes = run_workload(loaded.model, *asked)
+    found: dict[str, Any] = {
+        "device": device,
+        "weights_mib": weights / MIB,
+        "kv_cache_mib": cache_bytes / MIB,
+        "kv_bytes_per_token": sizes.kv_per_token,
+        "load_seconds": load_seconds,
+        "rss_before_load_mib": before / MIB,
+        "peak_rss_mib": peak_rss_bytes() / MIB,
+    }
+    return {**found, **card.peaks(weights, cache_bytes), **growth} if card else found
+
+
+def _import_libraries(variant: Any) -> None:
+    """Import what loading will need: that takes longer than a small model, and is none of its time."""
+    import importlib
+
+    importlib.import_module("transformers").GenerationMixin  # noqa: B018 — transformers imports what is named
+    importlib.import_module("transformers").PreTrainedModel  # noqa: B018
+    if variant.adapter:
+        importlib.import_module("peft")
+    if variant.quantization != "none":
+        importlib.import_module("bitsandbytes")
+
+
+class Card:
+    """What a fresh process takes of a GPU. Its context is the driver's, not the model's: it is made here, before."""
+
+    def __init__(self, device: str) -> None:
+        import torch
+
+        self.device = device
+        self._used_before = self._nvml()["device"]
+        self._loading_peak = 0
+        torch.zeros(1, device=device)
+        torch.cuda.reset_peak_memory_stats(device)
+
+    def try_prompts(self, model: Any, weights: int, batch: int, prompt: int, reply: int) -> dict[str, Any]:
+        """Return what activations take at the prompt and at a quarter of it, so that their growth is known.
+
+        Each with a single token of reply: a whole reply's cache would be taken off the peak of a prompt that had none.
+        The peak of loading is noted before the peaks begin anew.
+        """
+        import torch
+
+        torch.cuda.synchronize(self.device)
+        self._loading_peak = torch.cuda.max_memory_allocated(self.device)
+        prompt = prompt_that_fits(model, prompt, reply)
+        lengths = (max(1, prompt // 4), prompt)
+        taken = []
+        for tokens in lengths:
+            torch.cuda.reset_peak_memory_stats(self.device)
+            cache_bytes = run_workload(model, batch, tokens, 1)
+            torch.cuda.synchronize(self.device)
+            taken.append(max(0.0, (torch.cuda.max_memory_allocated(self.device) - weights - cache_bytes) / MIB))
+        torch.cuda.reset_peak_memory_stats(self.device)
+        workload = {"batch": batch, "prompt_tokens": prompt, "reply_tokens": reply}
+        return {
+            "workload": {**workload, "shorter_prompt_tokens": lengths[0]},
+            "activations_shorter_mib": taken[0],
+            "activations_prompt_mib": taken[1],
+        }
+
+    def peaks(self, weights: int, cache_bytes: int) -> dict[str, Any]:
+        """Return the allocator's peaks and what NVML counts for this process, in MiB.
+
+        The peak allocated is the workload's; loading's stands apart, because it depends on how many tensors happen to
+        be on their way. Where the driver cannot tell processes apart (in most containers), NVML's figure is what the
+        card's use grew by.
+        """
+        import torch
+
+        torch.cuda.synchronize(self.device)
+        peak = torch.cuda.max_memory_allocated(self.device)
+        now = self._nvml()
+        grown = None if self._used_before is None or now["device"] is None else now["device"] - self._used_before
+        used = now["process"] or grown
+        return {
+            "peak_allocated_mib": peak / MIB,
+            "peak_loading_mib": self._loading_peak / MIB,
+            "peak_reserved_mib": torch.cuda.max_memory_reserved(self.device) / MIB,
+            "activations_mib": max(0.0, (peak - weights - cache_bytes) / MIB),
+            "nvml_used_mib": None if used is None else used / MIB,
+            "nvml_counts": "process" if now["process"] else "growth of the card's use",
+        }
+
+    def _nvml(self) -> dict[str, int | None]:
+        """Return the bytes in use on the card by all, and by this process; None where NVML does not know."""
+        import os
+
+        import pynvml
+
+        from harness.machine import ask, physical_index
+
+        try:
+            pynvml.nvmlInit()
+        except pynvml.NVMLError:
+            return {"device": None, "process": None}
+        try:
+            card = physical_index(int(self.device.partition(":")[2] or 0))
+            if card is None:
+                return {"device": None, "process": None}
+            handle = pynvml.nvmlDeviceGetHandleByIndex(card)
+            whole = ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
+            processes = ask(pynvml.nvmlDeviceGetComputeRunningProcesses, handle) or []
+            own = [process.usedGpuMemory for process in processes if process.pid == os.getpid()]
+            return {
+                "device": None if whole is None else int(whole.used),
+                "process": int(own[0]) if own and own[0] else None,
+            }
+        except pynvml.NVMLError:
+            return {"device": None, "process": None}
+        finally:
+            pynvml.nvmlShutdown()
+
+
+def run_workload(model: Any, batch: int, prompt_tokens: int, reply_tokens: int) -> int:
+    """Prefill a random prompt and decode step by step with the model's cache; return the cache's bytes at the end.
+
+    Only the last position's logits are asked for, as in generation. Peak memory does not depend on which tokens.
+    """
+    import torch
+
+    text = model.config.get_text_config()
+    prompt_tokens = prompt_that_fits(model, prompt_tokens, reply_tokens)
+    device = model.get_input_embeddings().weight.device
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(0, int(text.vocab_size), (batch, prompt_tokens), generator=generator).to(device)
+    cache = None
+    for _ in range(reply_tokens):
+        output = model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        cache = output.past_key_values
+        tokens = output.logits[:, -1:].argmax(-1)
+    return _cache_bytes(cache)
+
+
+def prompt_that_fits(model: Any, prompt_tokens: int, reply_tokens: int) -> int:
+    """Return the prompt's length, cut so that the reply fits the context behind it."""
+    text = model.config.get_text_config()
+    limit = int(getattr(text, "max_position_embeddings", prompt_tokens + reply_tokens))
+    return max(1, min(prompt_tokens, limit - reply_tokens))
+
+
+def _cache_bytes(cache: Any) -> int:
+    total = 0
+    for layer in getattr(cache, "layers", ()):
+        for name in ("keys", "values"):
+            tensor = getattr(layer, name, None)
+            if tensor is not None:
+                total += int(tensor.numel() * tensor.element_size())
+    return total
+
+
+def main() -> int:
+    """Answer one question; what goes wrong is said in the answer, so that the parent can report it."""
+    from harness.errors import HarnessError
+
+    question = json.load(sys.stdin)
+    try:
+        answer = measure(question)
+    except HarnessError as error:
+        answer = {"error": str(error)}
+    except (RuntimeError, MemoryError) as error:
+        answer = {"error": f"{type(error).__name__}: {str(error).strip()[:300].partition(chr(10))[0]}"}
+    print("\n" + json.dumps(answer))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

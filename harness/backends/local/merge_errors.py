@@ -1,0 +1,112 @@
+"""How well a merge kept the weights themselves: ‖W_merged − (W_train + ΔW)‖ / ‖ΔW‖, layer by layer.
+
+``finetune merge`` writes this down when it merges (``merge.json``); for merges made elsewhere it is computed here, one
+weight at a time. The result is ``fidelity_weights.json`` in the run folder: each merge's ten worst layers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from harness.backends.local.loading import compute_dtype, own_quantization
+from harness.backends.local.pool import LoadedModel
+from harness.passes.base import PassContext
+from harness.store.schema import write_text_atomically
+from harness.variants.artifacts import ModelArtifact, check_adapter_folder, check_model_folder, resolve_model
+from harness.variants.merge_report import LayerError, read_merge_report
+from harness.variants.model import Variant
+
+FILE = "fidelity_weights.json"
+WORST = 10
+
+
+def write_weight_errors(context: PassContext) -> None:
+    """Write ``fidelity_weights.json`` where the run has merged variants; one that cannot be asked says why."""
+    found: dict[str, Any] = {}
+    for variant in context.variants:
+        if variant.kind == "merged":
+            found[variant.name] = _of_merge_report(variant) or _computed(context, variant)
+    if found:
+        text = json.dumps({"schema": 1, "variants": found}, indent=1, allow_nan=False)
+        write_text_atomically(context.folder.root / FILE, text + "\n")
+
+
+def _of_merge_report(variant: Variant) -> dict[str, Any] | None:
+    report = read_merge_report(resolve_model(variant.model))
+    if report is None or variant.model_digest not in (None, report.model_digest):
+        return None
+    return {
+        "source": "merge.json",
+        "strategy": report.strategy,
+        "mean_relative_error": report.mean_relative_error,
+        "mean_kept": report.mean_kept,
+        "worst_layers": [layer.model_dump() for layer in report.worst_layers[:WORST]],
+    }
+
+
+def _computed(context: PassContext, merged: Variant) -> dict[str, Any]:
+    from harness.passes.fidelity import adapter_of
+
+    adapter = adapter_of(merged, context.variants)
+    if adapter is None:
+        return {"source": "none", "reason": "the run does not know which adapter it was merged from"}
+    if own_quantization(merged.model) is not None:
+        return {"source": "none", "reason": "its weights are kept quantised"}
+    if check_adapter_folder(str(adapter.adapter)).config.get("use_dora"):
+        return {"source": "none", "reason": "its adapter is a DoRA, whose change of the weights is no sum"}
+    with context.pool.use(adapter) as loaded:
+        layers = sorted(_layers(loaded, adapter, merged), key=lambda layer: -layer.relative_error)
+    if not layers:
+        return {"source": "none", "reason": "its tensors have other names than its base's"}
+    return {
+        "source": "computed",
+        "mean_relative_error": sum(layer.relative_error for layer in layers) / len(layers),
+        "mean_kept": sum(layer.kept for layer in layers) / len(layers),
+        "worst_layers": [layer.model_dump() for layer in layers[:WORST]],
+    }
+
+
+@torch.inference_mode()
+def _layers(loaded: LoadedModel, adapter: Variant, merged: Variant) -> Iterator[LayerError]:
+    base, made = check_model_folder(resolve_model(adapter.model)), check_model_folder(resolve_model(merged.model))
+    for name, module in loaded.model.named_modules():
+        tensor = f"{name}.weight"
+        if not hasattr(module, "get_delta_weight") or tensor not in base.tensors or tensor not in made.tensors:
+            continue
+        before = _trained_over(_read(base, tensor), adapter, compute_dtype(loaded.model))
+        delta = module.get_delta_weight(module.active_adapters[0]).float().cpu()
+        change = _read(made, tensor).float() - before
+        size = delta.norm().item()
+        yield LayerError(
+            name=name,
+            relative_error=(change - delta).norm().item() / size if size else 0.0,
+            kept=(change * delta).sum().item() / size**2 if size else 1.0,
+            delta_norm=size,
+            weight_norm=before.norm().item(),
+        )
+
+
+def _read(model: ModelArtifact, tensor: str) -> torch.Tensor:
+    from safetensors import safe_open
+
+    with safe_open(model.file_of[tensor], framework="pt") as file:
+        value: torch.Tensor = file.get_tensor(tensor)
+        return value
+
+
+def _trained_over(weight: torch.Tensor, adapter: Variant, dtype: torch.dtype) -> torch.Tensor:
+    """Return the weight that the adapter was trained over, in fp32: dequantised where the training was 4-bit.
+
+    Quantised afresh from the file: on some CPUs bitsandbytes repacks a loaded layer, and dequantising that is garbage.
+    """
+    if adapter.quantization != "nf4":
+        return weight.float()
+    from bitsandbytes import functional
+
+    packed, state = functional.quantize_4bit(weight.to(dtype), quant_type="nf4", compress_statistics=True)
+    unpacked: torch.Tensor = functional.dequantize_4bit(packed, state)
+    return unpacked.float()

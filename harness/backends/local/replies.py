@@ -1,0 +1,152 @@
+"""Replies to many requests by whatever is fast and right for this model; running out of memory halves the batch."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from harness.backends.base import DecodingSettings, Reply, Request, columns_for
+from harness.backends.local.batches import decoding_rows
+from harness.backends.local.batching import batches, longest_first
+from harness.backends.local.decoding import SlotDecoder
+from harness.backends.local.device import NO_MEMORY, is_out_of_memory, release_cached_memory
+from harness.backends.local.forward import batch_depends_on_length
+from harness.backends.local.fused_layers import why_unavailable
+from harness.backends.local.generate import generate_batch
+from harness.backends.local.graphs import why_no_graphs
+from harness.backends.local.joint import JointWork
+from harness.backends.local.pool import LoadedModel
+from harness.backends.local.selfcheck import why_not
+
+Event = Callable[[str, dict[str, Any]], None]
+
+
+def generate_replies(
+    loaded: LoadedModel,
+    requests: list[Request],
+    settings: DecodingSettings,
+    *,
+    batch_tokens: int | None = None,
+    event: Event = lambda kind, detail: None,
+    joint: JointWork | None = None,
+) -> Iterator[Reply]:
+    """Yield a reply for every request, in the order they finish; greedy replies do not depend on that order.
+
+    ``batch_tokens`` bounds rows × columns; absent, free memory does. ``event`` is told of what the report must say:
+    ``out-of-memory`` and ``slow-path``. Those of ``joint`` get replies too, and their references are scored on the way
+    as far as this model's prompts go into slots, several at once; the rest of it is never told of.
+    """
+    joint = joint or JointWork()
+    if not requests and not joint.groups:
+        return
+    columns = columns_for([*requests, *joint.prompts()], settings)
+    by_lengths, obstacle = _way(loaded, columns)
+    if obstacle is not None or batch_depends_on_length(loaded.model):
+        requests = [*requests, *joint.give_up()]
+    waiting = deque(longest_first(requests))
+    if obstacle is None:
+        yield from _in_slots(loaded, waiting, joint, settings, columns, batch_tokens, event, by_lengths)
+    else:
+        event("slow-path", {"variant": loaded.variant.name, "reason": obstacle, "engine": "transformers' generate"})
+        yield from _plainly(loaded, waiting, settings, columns, batch_tokens, event)
+
+
+def scores_on_the_way(loaded: LoadedModel, columns: int) -> bool:
+    """Tell whether ``generate_replies`` scores references on its way with this model, in slots of so many columns."""
+    return _way(loaded, columns)[1] is None and not batch_depends_on_length(loaded.model)
+
+
+def _way(loaded: LoadedModel, columns: int) -> tuple[bool, str | None]:
+    """Return whether slots can be read by their lengths, and why there can be no slots at all, if so."""
+    on_cuda = loaded.device.startswith("cuda")
+    if on_cuda and why_not(loaded.model, loaded.device, columns, by_lengths=True) is None:
+        return True, None
+    return False, why_not(loaded.model, loaded.device, columns, by_lengths=False)
+
+
+def _in_slots(
+    loaded: LoadedModel,
+    waiting: deque[Request],
+    joint: JointWork,
+    settings: DecodingSettings,
+    columns: int,
+    batch_tokens: int | None,
+    event: Event,
+    by_lengths: bool,
+) -> Iterator[Reply]:
+    graphs = loaded.device.startswith("cuda")
+    reason = why_no_graphs(loaded.model) if graphs else None
+    if reason is not None:
+        event("slow-path", {"variant": loaded.variant.name, "reason": reason, "engine": "slots without CUDA graphs"})
+    without_kernels = why_unavailable(loaded.device) if graphs else None
+    if without_kernels is not None:
+        detail = {"variant": loaded.variant.name, "reason": without_kernels, "engine": "slots without fused kernels"}
+        event("slow-path", detail)
+    wanted = len(waiting) + len(joint.prompts())
+    rows = max(1, min(decoding_rows(loaded.model, loaded.device, columns, limit=batch_tokens), wanted))
+    if batch_depends_on_length(loaded.model):
+        rows = 1
+    while waiting or joint.groups:
+        decoder: SlotDecoder | None = None
+        try:
+            graphed = graphs and reason is None
+            decoder = SlotDecoder(loaded, settings, rows=rows, columns=columns, graphs=graphed, by_lengths=by_lengths)
+            yield from decoder.run(waiting, joint)
+            decoder.free()
+            return
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # Outside the handler, whose error still holds the tensors that did not fit.
+        again = decoder.unfinished() if decoder is not None else []
+        waiting.extendleft(reversed(longest_first(again)))
+        decoder = None
+        release_cached_memory(loaded.device)
+        if rows > 1:
+            _tell_halved(event, loaded, rows)
+            rows //= 2
+        elif joint.groups:
+            waiting.extend(joint.give_up())
+        else:
+            yield _no_memory(waiting.popleft())
+
+
+def _plainly(
+    loaded: LoadedModel,
+    waiting: deque[Request],
+    settings: DecodingSettings,
+    columns: int,
+    batch_tokens: int | None,
+    event: Event,
+) -> Iterator[Reply]:
+    rows = decoding_rows(loaded.model, loaded.device, columns, limit=batch_tokens)
+    if settings.temperature > 0 or batch_depends_on_length(loaded.model):
+        rows = 1
+    while waiting:
+        batch = next(batches(list(waiting)[:rows], rows * columns))
+        try:
+            replies = generate_batch(loaded, batch, settings)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        else:
+            for _ in batch:
+                waiting.popleft()
+            yield from replies
+            continue
+        release_cached_memory(loaded.device)
+        if len(batch) == 1:
+            yield _no_memory(waiting.popleft())
+        else:
+            _tell_halved(event, loaded, len(batch))
+            rows = len(batch) // 2
+
+
+def _tell_halved(event: Event, loaded: LoadedModel, rows: int) -> None:
+    detail = {"pass": "generation", "variant": loaded.variant.name, "rows": rows, "rows_now": rows // 2}
+    event("out-of-memory", detail)
+
+
+def _no_memory(request: Request) -> Reply:
+    return Reply(request.id, (), "", None, 0, (), error=NO_MEMORY)

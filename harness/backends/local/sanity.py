@@ -1,0 +1,210 @@
+"""Checks that cannot be forgotten: made before any long pass, within seconds, each with its row on the report.
+
+What they catch has spoilt real evaluations without anyone noticing: an adapter that was never applied, one laid over
+another base than it was trained on, a merge that kept its LoRA tensors, weights with NaN, a file cut short.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import InputError
+from harness.store.schema import SanityCheck
+from harness.variants.artifacts import (
+    AdapterArtifact,
+    ModelArtifact,
+    check_adapter_folder,
+    check_model_folder,
+    resolve_model,
+)
+from harness.variants.digests import digest_adapter_folder, digest_model_folder
+from harness.variants.model import Variant
+from harness.variants.weights import first_changed_weight, first_not_finite
+
+if TYPE_CHECKING:
+    from harness.backends.local.pool import ModelPool
+
+
+@dataclass
+class _Rows:
+    """The checks made so far. Whatever fails raises, unless a mismatch of bases was allowed."""
+
+    allow_base_mismatch: bool
+    rows: list[SanityCheck] = field(default_factory=list)
+
+    def passed(self, name: str, variant: Variant, detail: str) -> None:
+        self.rows.append(SanityCheck(name=name, variant=variant.name, ok=True, detail=detail))
+
+    def mismatch(self, name: str, variant: Variant, detail: str) -> None:
+        if not self.allow_base_mismatch:
+            raise InputError(
+                f"Variant '{variant.name}': {detail} Use the base it was made from, or --allow-base-mismatch."
+            )
+        self.rows.append(SanityCheck(name=name, variant=variant.name, ok=False, detail=f"{detail} Allowed."))
+
+
+def check_variants(
+    variants: Sequence[Variant],
+    pool: ModelPool | None = None,
+    *,
+    allow_base_mismatch: bool = False,
+    digest_model: Callable[[Path], str] = digest_model_folder,
+) -> tuple[SanityCheck, ...]:
+    """Return a row for every check, all passed; raise InputError at the first that is not.
+
+    With ``allow_base_mismatch`` a base, tokenizer or digest that differs from the recorded one is a row that is not
+    ok. Without a ``pool`` no model is loaded and the adapters' effect on the logits is not tried. ``digest_model`` may
+    be given so that digests computed elsewhere are not computed again.
+    """
+    made = _Rows(allow_base_mismatch)
+    digest = cache(digest_model)
+    artifacts: dict[str, ModelArtifact] = {}
+    for variant in variants:
+        if variant.model not in artifacts:
+            artifacts[variant.model] = check_model_folder(resolve_model(variant.model))
+            _finite(made, variant, artifacts[variant.model].files, variant.model)
+        model = artifacts[variant.model]
+        made.passed("files", variant, f"{len(model.tensors)} tensors, {model.nbytes / 2**20:.0f} MiB")
+        _leftover_lora(made, variant, model)
+        _recorded_weights(made, variant, model, digest)
+        _tokenizer_fits(made, variant, model)
+        if variant.kind == "adapter":
+            _adapter(made, variant, pool)
+    _tokenizers_agree(made, variants)
+    _merges_differ_from_their_base(made, variants, artifacts)
+    return tuple(made.rows)
+
+
+def _finite(made: _Rows, variant: Variant, files: tuple[Path, ...], what: str) -> None:
+    found = first_not_finite(files)
+    if found is not None:
+        raise InputError(f"{found[0]} holds NaN or Inf in tensor '{found[1]}', so nothing of {what} can be measured.")
+    made.passed("finite weights", variant, f"{len(files)} file{'s' if len(files) != 1 else ''}")
+
+
+def _leftover_lora(made: _Rows, variant: Variant, model: ModelArtifact) -> None:
+    left = [name for name in model.tensors if ".lora_" in name or ".base_layer." in name]
+    if left:
+        raise InputError(
+            f"Variant '{variant.name}': {variant.model} still holds LoRA tensors, first '{left[0]}', which loading "
+            "would drop. Merge the adapter before saving."
+        )
+    if variant.kind == "merged":
+        made.passed("no LoRA tensors left", variant, f"{len(model.tensors)} tensors")
+
+
+def _recorded_weights(made: _Rows, variant: Variant, model: ModelArtifact, digest: Callable[[Path], str]) -> None:
+    """The weights are those that were recorded when the variants were made."""
+    recorded = variant.model_digest if variant.kind == "merged" else variant.base_digest or variant.model_digest
+    if recorded is None:
+        return
+    if digest(model.path) == recorded:
+        made.passed("recorded weights", variant, f"digest {recorded[:12]}")
+    elif variant.kind == "adapter":
+        made.mismatch(
+            "recorded weights", variant, f"{variant.model} is not the base its adapter was trained over (digest)."
+        )
+    else:
+        made.mismatch("recorded weights", variant, f"{variant.model} is not what was recorded (digest).")
+
+
+def _adapter(made: _Rows, variant: Variant, pool: ModelPool | None) -> None:
+    from harness.backends.local.adapter_checks import refuse_other_modules, refuse_silent_adapter, refuse_zero_adapter
+
+    adapter = check_adapter_folder(str(variant.adapter))
+    _finite(made, variant, (adapter.weights,), str(variant.adapter))
+    made.passed("adapter is not zero", variant, refuse_zero_adapter(variant, adapter))
+    made.passed("adapter fits its base", variant, refuse_other_modules(variant, adapter))
+    _recorded_adapter(made, variant, adapter)
+    if pool is not None:
+        made.passed("adapter changes the logits", variant, refuse_silent_adapter(variant, adapter, pool))
+
+
+def _recorded_adapter(made: _Rows, variant: Variant, adapter: AdapterArtifact) -> None:
+    if variant.adapter_digest is None:
+        return
+    if digest_adapter_folder(adapter.path) != variant.adapter_digest:
+        made.mismatch("recorded adapter", variant, f"{variant.adapter} is not what was recorded (digest).")
+    else:
+        made.passed("recorded adapter", variant, f"digest {variant.adapter_digest[:12]}")
+
+
+def _tokenizer_fits(made: _Rows, variant: Variant, model: ModelArtifact) -> None:
+    """Every token has a row in the embedding."""
+    tokenizer = _tokenizer(str(model.path))
+    highest = max(tokenizer.get_vocab().values())
+    config = model.config.get("text_config", model.config)
+    rows = config.get("vocab_size")
+    if rows is not None and highest >= rows:
+        raise InputError(
+            f"Variant '{variant.name}': the tokenizer of {variant.model} has token {highest}, and the model only "
+            f"{rows} embeddings. It belongs to another model."
+        )
+    made.passed("tokenizer fits the model", variant, f"{highest + 1} tokens, {rows} embeddings")
+
+
+def _tokenizers_agree(made: _Rows, variants: Sequence[Variant]) -> None:
+    """An adapter's own tokenizer (where it was saved with one) and a merged model's equal the base's."""
+    from harness.backends.local.pool import same_tokenizer
+
+    for variant, base in ((variant, _base_among(variant, variants)) for variant in variants):
+        if base is None:
+            continue
+        own = str(variant.adapter) if variant.kind == "adapter" else variant.model
+        if own == base.model or not _has_tokenizer(own):
+            continue
+        mine, theirs = _tokenizer(own), _tokenizer(base.model)
+        if same_tokenizer(mine, theirs):
+            made.passed("tokenizers agree", variant, f"with that of '{base.name}'")
+        else:
+            made.mismatch(
+                "tokenizers agree",
+                variant,
+                f"its tokenizer in {own} ({len(mine)} tokens) is not that of '{base.name}' ({len(theirs)} tokens).",
+            )
+
+
+def _merges_differ_from_their_base(
+    made: _Rows, variants: Sequence[Variant], artifacts: Mapping[str, ModelArtifact]
+) -> None:
+    """Weight by weight: a base that was only saved again, in other shards or another dtype, is no merge."""
+    for variant in variants:
+        base = _base_among(variant, variants)
+        if variant.kind != "merged" or base is None:
+            continue
+        changed = first_changed_weight(artifacts[variant.model], artifacts[base.model])
+        if changed is None:
+            raise InputError(
+                f"Variant '{variant.name}': every weight of {variant.model} is that of the base '{base.name}'. "
+                "The adapter was not merged."
+            )
+        made.passed("merge changed the weights", variant, f"first '{changed}' differs from '{base.name}'")
+
+
+def _base_among(variant: Variant, variants: Sequence[Variant]) -> Variant | None:
+    """Return the base of an adapter or merged variant, where this run knows which one that is."""
+    bases = [other for other in variants if other.kind == "base"]
+    if variant.kind == "adapter":
+        return next((base for base in bases if base.model == variant.model), None) or variant.model_copy(
+            update={"name": "its base", "kind": "base", "adapter": None}
+        )
+    if variant.kind == "base":
+        return None
+    if variant.base_digest is not None:
+        same = (base for base in bases if variant.base_digest in (base.base_digest, base.model_digest))
+        return next(same, None)
+    return bases[0] if len({base.model for base in bases}) == 1 else None
+
+
+def _has_tokenizer(folder: str) -> bool:
+    return any((Path(folder) / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json"))
+
+
+def _tokenizer(path: str) -> Any:
+    from harness.backends.local.loading import load_tokenizer
+
+    return load_tokenizer(path)

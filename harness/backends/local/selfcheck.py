@@ -1,0 +1,100 @@
+"""Whether the fast decoder computes what the model computes, tried on the model at hand before it is relied upon.
+
+Architectures differ in ways no list keeps up with (sliding windows, recurrent layers, position biases). Two short
+prompts of unequal length are put into slots, decoded two steps, and held against plain forwards of the same tokens.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from harness.backends.local.attention import SlotAttention
+from harness.backends.local.batches import text_config
+from harness.backends.local.forward import CausalForward, right_padded
+from harness.backends.local.slots import SlotCache
+
+PROMPT_LENGTHS = (3, 6)
+COLUMNS = 64
+MOST_COLUMNS = 256  # enough for a kernel that cuts long rows into parts to do so
+# The root mean square error, as a share of the logits' standard deviation. In bfloat16 rounding alone gives 0.03 over
+# 32 random layers (more where prompts in 4 bits are multiplied by another kernel), a wrong position or mask 0.6.
+TOLERANCE = {torch.float32: 2.5e-4, torch.float16: 0.03, torch.bfloat16: 0.12}
+
+
+def why_not(model: Any, device: str, columns: int, *, by_lengths: bool) -> str | None:
+    """Return why ``model`` cannot be decoded in slots of ``columns`` tokens, or None where it can."""
+    return _stated_obstacle(model, columns) or _measured_obstacle(
+        model, device, max(COLUMNS, min(columns, MOST_COLUMNS)), by_lengths
+    )
+
+
+def _stated_obstacle(model: Any, columns: int) -> str | None:
+    config = text_config(model)
+    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
+    window = getattr(config, "sliding_window", None)
+    slides = window is not None and getattr(config, "use_sliding_window", True) and window < columns
+    if kinds - {"sliding_attention"} or (kinds and (window is None or window < columns)):
+        return f"layers of kind {', '.join(sorted(kinds))}"
+    if slides and not getattr(config, "layer_types", None):
+        return f"a sliding window of {window} tokens"
+    if getattr(model.config, "is_encoder_decoder", False):
+        return "an encoder"
+    return None
+
+
+@torch.inference_mode()
+def _measured_obstacle(model: Any, device: str, columns: int, by_lengths: bool) -> str | None:
+    forward = CausalForward(model)
+    texts = _texts(model)
+    try:
+        attention = SlotAttention(model, columns, device, by_lengths=by_lengths)
+        with attention.installed():
+            got = _decode_two(forward, attention, texts, columns, device)
+    except (TypeError, ValueError, AttributeError, IndexError, NotImplementedError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        return f"its forward does not take the slots ({type(error).__name__}: {str(error)[:120]})"
+    want = torch.stack([model(input_ids=torch.tensor([text], device=device)).logits[0, -2:] for text in texts]).float()
+    moved = distance(got, want)
+    dtype = model.get_input_embeddings().weight.dtype
+    if not moved <= TOLERANCE.get(dtype, TOLERANCE[torch.float32]):
+        return f"decoding in slots moves its logits by {moved:.2g} of their standard deviation"
+    return None
+
+
+def distance(got: torch.Tensor, want: torch.Tensor) -> float:
+    """Return the root mean square of ``got - want`` over the standard deviation of ``want``.
+
+    The largest difference would grow with the vocabulary: of 128,000 errors, one is four to five times the usual.
+    """
+    return float((got - want).square().mean().sqrt() / want.std())
+
+
+def _decode_two(
+    forward: CausalForward, attention: SlotAttention, texts: list[list[int]], columns: int, device: str
+) -> torch.Tensor:
+    """Return the logits [rows, 2, vocabulary] after each of the last two tokens, made one at a time."""
+    cache = SlotCache(text_config(forward.model).num_hidden_layers, len(texts), columns)
+    cache.fill(torch.arange(len(texts), device=device))
+    forward.states(right_padded([text[:-2] for text in texts], device), past_key_values=cache, use_cache=True)
+    offsets = torch.arange(len(texts), device=device) * columns
+    logits = []
+    for back in (-2, -1):
+        positions = torch.tensor([len(text) + back for text in texts], device=device)
+        cache.decode(offsets + positions, columns)
+        states = forward.states(
+            torch.tensor([[text[back]] for text in texts], device=device),
+            position_ids=positions[:, None],
+            past_key_values=cache,
+            use_cache=True,
+            **attention.arguments(positions, columns),
+        )
+        logits.append(forward.logits(states[:, -1]).float())
+    return torch.stack(logits, dim=1)
+
+
+def _texts(model: Any) -> list[list[int]]:
+    size = model.get_input_embeddings().weight.shape[0]
+    return [[(7919 * (i + 1) * (row + 1) + 13) % size for i in range(n + 2)] for row, n in enumerate(PROMPT_LENGTHS)]

@@ -1,0 +1,166 @@
+"""The two ways in which a request is driven and timed: plain ``generate``, and static slots with CUDA graphs."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from harness.backends.local.pool import LoadedModel
+from harness.backends.local.timing import Timed, timed_generate
+
+if TYPE_CHECKING:
+    from harness.backends.local.compiled_layers import CompiledLayers
+    from harness.backends.local.fused_layers import FusedLayers
+
+Compile = Literal["auto", "graph", "inductor"]
+
+
+class TimedEngine(Protocol):
+    """Drives one variant while the pool lends it. ``notes`` say what a reader of its timings must know."""
+
+    notes: list[str]
+
+    def request(self, prompts: list[list[int]], reply_tokens: int, *, natural: bool, room: int) -> Timed:
+        """Answer a batch of prompts in step and return the stamps of its steps.
+
+        ``room``: how many tokens a row of any coming request of this shape may hold, prompt and reply.
+        """
+        ...
+
+
+class EagerEngine:
+    """What plain ``generate`` with its dynamic cache gives."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self._loaded = loaded
+        pad = loaded.tokenizer.pad_token_id
+        self._pad = int(pad if pad is not None else loaded.tokenizer.eos_token_id or 0)
+        self.notes: list[str] = []
+
+    def request(self, prompts: list[list[int]], reply_tokens: int, *, natural: bool, room: int) -> Timed:
+        """See TimedEngine."""
+        return timed_generate(
+            self._loaded.model,
+            prompts,
+            reply_tokens=reply_tokens,
+            natural=natural,
+            pad=self._pad,
+            device=self._loaded.device,
+        )
+
+
+class CompiledEngine:
+    """What static slots, one CUDA graph a step and (``inductor``) compiled layers give; without CUDA, slots alone.
+
+    Raises UnsupportedError where the model cannot be driven so.
+    """
+
+    def __init__(self, loaded: LoadedModel, *, room: int, compile: Compile = "auto") -> None:
+        from harness.backends.local.compiled_layers import CompiledLayers, decoder_layers
+        from harness.backends.local.fused_layers import FusedLayers, why_unavailable
+        from harness.backends.local.graphs import why_no_graphs
+        from harness.backends.local.selfcheck import why_not
+
+        self._loaded = loaded
+        self._asked = compile
+        self._at_every_batch = compile == "inductor"
+        self._decoders: dict[tuple[int, int, int, bool], Any] = {}
+        self.notes: list[str] = []
+        cuda = loaded.device.startswith("cuda")
+        self._by_lengths = cuda and why_not(loaded.model, loaded.device, room, by_lengths=True) is None
+        obstacle = None if self._by_lengths else why_not(loaded.model, loaded.device, room, by_lengths=False)
+        if obstacle is not None:
+            raise UnsupportedError(obstacle)
+        reason = why_no_graphs(loaded.model) if cuda else "graphs are CUDA's"
+        self._graphs = reason is None
+        if cuda and reason is not None:
+            self.notes.append(f"without CUDA graphs: {reason}")
+        if cuda and (missing := why_unavailable(loaded.device)) is not None:
+            self.notes.append(f"without fused kernels: {missing}")
+        quantised = getattr(loaded.model, "is_quantized", False)
+        wanted = compile == "inductor" or (compile == "auto" and self._graphs and not quantised)
+        self._fused = FusedLayers(loaded.model, loaded.device)
+        self._layers = CompiledLayers(loaded.model) if wanted and decoder_layers(loaded.model) else None
+        if wanted and self._layers is None:
+            self.notes.append("layers not compiled: they are not all of one kind")
+
+    def request(self, prompts: list[list[int]], reply_tokens: int, *, natural: bool, room: int) -> Timed:
+        """See TimedEngine."""
+        from torch._dynamo.exc import TorchDynamoException
+
+        try:
+            return self._request(prompts, reply_tokens, natural, room)
+        except TorchDynamoException as error:
+            if self._layers is None or self._asked == "inductor":
+                raise
+            self.use_layers(None)
+            self.notes.append(f"layers not compiled: {str(error).strip().splitlines()[0][:200]}")
+            return self._request(prompts, reply_tokens, natural, room)
+
+    def use_layers(self, layers: CompiledLayers | None) -> None:
+        """Run the decoding steps of every batch through these layers from now on (None: through the fused ones)."""
+        self._layers = layers
+        self._at_every_batch = True
+        self._decoders.clear()
+
+    def _request(self, prompts: list[list[int]], reply_tokens: int, natural: bool, room: int) -> Timed:
+        from harness.backends.base import Request
+        from harness.backends.local.device import synchronize
+
+        decoder = self._decoder(len(prompts), reply_tokens, natural, room)
+        waiting = deque(Request(str(row), tuple(prompt)) for row, prompt in enumerate(prompts))
+        before = decoder.graphs.capture_seconds if decoder.graphs else 0.0
+        synchronize(self._loaded.device)
+        with self._layers_for(len(prompts)).installed():
+            replies = sorted(decoder.run(waiting), key=lambda reply: int(reply.id))
+        wrong = next((reply.error for reply in replies if reply.error), None)
+        if wrong:
+            raise UnsupportedError(wrong)
+        spent = decoder.graphs.capture_seconds - before if decoder.graphs else 0.0
+        # A step is over when its last row's token is on the host: prompts may go in by several forwards.
+        stamps = tuple(max(row) for row in zip(*(reply.stamps_ns for reply in replies), strict=True))
+        tokens = tuple(reply.tokens for reply in replies)
+        return Timed(max(map(len, prompts)), replies[0].submitted_ns, stamps, tokens, spent)
+
+    def _layers_for(self, rows: int) -> CompiledLayers | FusedLayers:
+        """Inductor's layers are the faster ones where a step multiplies one row (batch 1), and there alone.
+
+        On an H100 a step of 64 rows took 16.6 ms in them and 9.5 ms in the fused ones, which need no compilation.
+        """
+        if self._layers is not None and (rows == 1 or self._at_every_batch):
+            return self._layers
+        return self._fused
+
+    def _decoder(self, rows: int, reply_tokens: int, natural: bool, room: int) -> Any:
+        """Return the decoder of this shape, made (and its graph captured) once."""
+        from harness.backends.base import COLUMN_STEP, DecodingSettings
+        from harness.backends.local.batching import bucket
+        from harness.backends.local.decoding import SlotDecoder
+
+        shape = (rows, bucket(room, COLUMN_STEP), reply_tokens, natural)
+        if shape not in self._decoders:
+            self._decoders[shape] = SlotDecoder(
+                self._loaded,
+                DecodingSettings(reply_tokens, fixed_length=not natural),
+                rows=rows,
+                columns=shape[1],
+                graphs=self._graphs,
+                by_lengths=self._by_lengths,
+            )
+        return self._decoders[shape]
+
+
+class UnsupportedError(Exception):
+    """A model that an engine cannot drive, and why."""
+
+
+def make_engine(name: str, loaded: LoadedModel, *, room: int, compile: Compile = "auto") -> TimedEngine:
+    """Return the engine of that name for a loaded variant; raise UnsupportedError where it cannot drive the variant.
+
+    ``room``: how many tokens a row of any coming request may hold, prompt and reply.
+    """
+    if name == "eager":
+        return EagerEngine(loaded)
+    if name == "compiled":
+        return CompiledEngine(loaded, room=room, compile=compile)
+    raise ValueError(f"no engine is called {name}")

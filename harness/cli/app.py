@@ -1,0 +1,235 @@
+"""The command line. Only ``cli`` files know of the terminal; everything else returns values or raises ``errors``.
+
+Heavy modules are imported inside the commands, so that ``--help`` answers at once and ``gate``, ``report``,
+``compare`` and ``score`` work on a machine without torch.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from harness.cli.gate import baseline_app, gate, thresholds_app
+from harness.errors import HarnessError, InputError, file_error
+
+app = typer.Typer(
+    name="harness",
+    help="Measure base, adapter and merged variants of a medical-dialogue model, and judge them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("gate")(gate)
+app.add_typer(baseline_app, name="baseline")
+app.add_typer(thresholds_app, name="thresholds")
+
+INTERRUPTED = 130
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key of the config")]
+
+
+@app.command()
+def run(
+    config: Annotated[str, typer.Argument(metavar="[CONFIG]", help="a shipped name or a YAML path")] = "quickstart",
+    out: Annotated[Path | None, typer.Option(help="run folder; an unfinished one is continued")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="measure only the first N held-out dialogues")] = None,
+    overrides: SetOption = None,
+    allow_base_mismatch: Annotated[
+        bool, typer.Option("--allow-base-mismatch", help="measure an adapter over another base than its own")
+    ] = False,
+) -> None:
+    """Measure; write the run folder and its report."""
+    from rich.console import Console
+
+    from harness.jobs import run as jobs
+    from harness.progress import choose_progress
+
+    given = list(overrides or [])
+    if limit is not None:
+        given.append(f"limit={limit}")
+    if allow_base_mismatch:
+        given.append("allow_base_mismatch=true")
+    progress = choose_progress(Console(stderr=True))
+    try:
+        folder = jobs.run(config, out, overrides=given, progress=progress)
+    finally:
+        progress.close()
+    _print_summary(folder.root)
+
+
+@app.command()
+def score(
+    replies: Annotated[
+        list[str] | None, typer.Option("--replies", metavar="NAME=FILE", help="replies made elsewhere; one a system")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="run folder to write")] = None,
+    run_folder: Annotated[
+        Path | None, typer.Option("--run", metavar="RUN", help="score a saved run again, in place")
+    ] = None,
+    reference: Annotated[str | None, typer.Option(help="the system differences are taken against")] = None,
+    overrides: SetOption = None,
+) -> None:
+    """Metrics, statistics and report for replies made elsewhere, or again for a saved run. No model is needed."""
+    from rich.console import Console
+
+    from harness.jobs import score as scoring_jobs
+    from harness.progress import choose_progress
+
+    progress = choose_progress(Console(stderr=True))
+    try:
+        folder = scoring_jobs.score(
+            replies or [], out, run=run_folder, reference=reference, overrides=overrides or [], progress=progress
+        )
+    finally:
+        progress.close()
+    _print_summary(folder.root)
+
+
+@app.command()
+def report(
+    run: RunArgument,
+    baseline: Annotated[str | None, typer.Option(metavar="RUN|NAME", help="an earlier run to show beside it")] = None,
+    out: Annotated[Path | None, typer.Option(help="HTML file; default: report.html in the run folder")] = None,
+    redact_text: Annotated[bool, typer.Option("--redact-text", help="leave out all dialogue and reply text")] = False,
+    csv: Annotated[Path | None, typer.Option(metavar="DIR", help="write the tables as CSV files too")] = None,
+) -> None:
+    """Render the page again."""
+    from harness.store.baselines import Baselines
+    from harness.store.schema import RunFolder
+    from reports.render import write_report
+
+    folder = RunFolder(run)
+    earlier = Baselines().find(baseline) if baseline else None
+    written = write_report(folder, out, baseline=earlier, redact_text=redact_text)
+    typer.echo(f"Report: {written}")
+    if csv is not None:
+        from reports.tables import write_csv
+
+        for path in write_csv(folder, csv):
+            typer.echo(f"Table: {path}")
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN ...", help="two or more run folders")],
+    out: Annotated[Path, typer.Option(help="HTML file")] = Path("comparison.html"),
+) -> None:
+    """Show runs side by side, in the terminal and as HTML."""
+    from harness.store.schema import RunFolder, write_text_atomically
+    from reports.compare import comparison_text, render_comparison
+
+    if len(runs) < 2:
+        raise InputError("compare needs two run folders or more.")
+    folders = [RunFolder(path) for path in runs]
+    typer.echo(comparison_text(folders))
+    write_text_atomically(out, render_comparison(folders))
+    typer.echo(f"Comparison: {out}")
+
+
+@app.command()
+def metrics(
+    modules: Annotated[
+        list[str] | None, typer.Option("--module", help="a Python file or module with further metrics")
+    ] = None,
+) -> None:
+    """List every metric with its unit, scale, direction and what it cannot see."""
+    from rich.console import Console
+    from rich.padding import Padding
+
+    from harness.config import MetricOptions
+    from harness.metrics.loading import all_specs
+
+    console = Console(highlight=False)
+    directions = {True: "higher is better", False: "lower is better", None: "only a range is good"}
+    for spec in all_specs(MetricOptions(modules=tuple(modules or ()))).values():
+        unit = f"{spec.unit}, {spec.scale}" if spec.scale else spec.unit
+        heuristic = " (heuristic)" if spec.heuristic else ""
+        console.print(
+            f"[bold]{spec.name}[/bold]{heuristic}: {unit}; {directions[spec.higher_is_better]}", soft_wrap=True
+        )
+        for what, text in (("sees", spec.sees), ("cannot see", spec.blind_to)):
+            if text:
+                console.print(Padding(f"{what}: {text}", (0, 0, 0, 2)), markup=False)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine has and lacks for the job, and how to mend it."""
+    from harness.cli.doctor import examine
+
+    findings = examine()
+    for finding in findings:
+        mark = {"ok": "ok     ", "warning": "warning", "missing": "missing"}[finding.state]
+        typer.echo(f"{mark}  {finding.what}: {finding.detail}")
+        if finding.mend:
+            typer.echo(f"         {finding.mend}")
+    if any(finding.state == "missing" for finding in findings):
+        raise typer.Exit(4)
+
+
+def _print_summary(root: Path) -> None:
+    from harness.store.schema import RunFolder
+    from reports.text import summary_text
+
+    folder = RunFolder(root)
+    typer.echo("")
+    typer.echo(summary_text(folder))
+    typer.echo("")
+    typer.echo(f"Run folder: {root}")
+    if folder.report_path.exists():
+        typer.echo(f"Report: {folder.report_path.resolve().as_uri()}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code; see ``guarded``."""
+    return guarded(app, sys.argv[1:] if arguments is None else arguments)
+
+
+def guarded(application: typer.Typer, arguments: list[str]) -> int:
+    """Run a command and turn what it raises into one sentence and an exit code; ``--debug`` shows the traceback."""
+    debug = "--debug" in arguments or bool(os.environ.get("HARNESS_DEBUG"))
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    command: Any = typer.main.get_command(application)
+    try:
+        result = command.main(args=arguments, prog_name=f"python -m {application.info.name}", standalone_mode=False)
+    except HarnessError as error:
+        if debug:
+            raise
+        typer.echo(f"Error: {error}", err=True)
+        return error.exit_code
+    except KeyboardInterrupt:
+        result = INTERRUPTED
+    except Exception as error:  # the last line of defence: one sentence, and how to see the rest
+        return _unexpected(error, debug)
+    code = result if isinstance(result, int) else 0
+    if code == INTERRUPTED:  # typer turns Ctrl-C into this code without a word
+        typer.echo("Interrupted. Nothing finished is lost: the same command continues.", err=True)
+    return code
+
+
+def _unexpected(error: Exception, debug: bool) -> int:
+    """Exit code for what is no HarnessError: the parser's own usage errors, and bugs."""
+    code = getattr(error, "exit_code", None)
+    show = getattr(error, "show", None)
+    if callable(show):  # a usage error of the command-line parser
+        show()
+        return int(code or 2)
+    if type(error).__name__ in {"Abort", "Exit"}:
+        return INTERRUPTED if type(error).__name__ == "Abort" else int(code or 0)
+    if debug:
+        raise error
+    said = file_error(error)
+    if said is not None:
+        typer.echo(f"Error: {said}", err=True)
+        return said.exit_code
+    detail = (str(error).strip().splitlines() or ["no reason given"])[0][:300].rstrip(".")
+    typer.echo(
+        f"Error: {type(error).__name__}: {detail}. This should not happen; run it again with --debug to see where.",
+        err=True,
+    )
+    return 4

@@ -1,0 +1,102 @@
+"""What this machine has and lacks for the job, and how to mend it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.store.provenance import gpu_facts
+
+NEEDED = ("torch", "transformers", "peft", "bitsandbytes", "trl", "datasets", "accelerate", "safetensors")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. ``mend`` says what to do where something is amiss."""
+
+    what: str
+    state: Literal["ok", "warning", "missing"]
+    detail: str
+    mend: str = ""
+
+
+def examine() -> list[Finding]:
+    """Look at Python, libraries, processor, memory, disk, GPU and network settings; change nothing."""
+    return [_python(), *_libraries(), _processor(), _memory(), _disk(Path.cwd()), *_gpus(), _network()]
+
+
+def _python() -> Finding:
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    return Finding("Python", "ok", version)
+
+
+def _libraries() -> list[Finding]:
+    findings = []
+    for name in NEEDED:
+        try:
+            findings.append(Finding(name, "ok", importlib.metadata.version(name)))
+        except importlib.metadata.PackageNotFoundError:
+            mend = f"pip install {name} (score, report, compare and gate work without it)."
+            findings.append(Finding(name, "missing", "not installed", mend))
+    if importlib.util.find_spec("sentence_transformers") is None:
+        detail = "not installed: BERTScore and embedding similarity are off"
+        findings.append(Finding("sentence-transformers", "warning", detail, 'pip install ".[meaning]"'))
+    return findings
+
+
+def _processor() -> Finding:
+    threads = os.cpu_count() or 1
+    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if busy > 0.5 * threads:
+        return Finding(
+            "processor",
+            "warning",
+            f"{threads} threads, load {busy:.1f}",
+            "Something else is running: latencies measured now would not be this model's alone.",
+        )
+    return Finding("processor", "ok", f"{threads} threads, load {busy:.1f}")
+
+
+def _memory() -> Finding:
+    import psutil
+
+    free = psutil.virtual_memory().available / 2**30
+    if free < 4:
+        return Finding("memory", "warning", f"{free:.1f} GiB free", "The quickstart needs 4 GiB: close something.")
+    return Finding("memory", "ok", f"{free:.1f} GiB free")
+
+
+def _disk(folder: Path) -> Finding:
+    free = shutil.disk_usage(folder).free / 2**30
+    if free < 1:
+        return Finding("disk", "warning", f"{free:.1f} GiB free in {folder}", "Make room: the quickstart needs 1 GiB.")
+    return Finding("disk", "ok", f"{free:.1f} GiB free in {folder}")
+
+
+def _gpus() -> list[Finding]:
+    gpus = gpu_facts()
+    if not gpus:
+        detail = "none found: everything runs on the CPU, and GPU memory is not measured"
+        return [Finding("GPU", "warning", detail, "For a CUDA GPU, install NVIDIA's driver and a CUDA build of torch.")]
+    return [Finding("GPU", "ok", _told(gpu)) for gpu in gpus]
+
+
+def _told(gpu: dict[str, Any]) -> str:
+    """Return a GPU's name, and its memory and driver where they are known."""
+    parts = [gpu["name"]]
+    parts += [f"{gpu['memory_gib']} GiB"] if "memory_gib" in gpu else []
+    parts += [f"driver {gpu['driver']}"] if "driver" in gpu else []
+    return ", ".join(parts)
+
+
+def _network() -> Finding:
+    offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}
+    if offline:
+        return Finding("model hub", "ok", "offline mode: only local folders and the cache are used")
+    return Finding("model hub", "ok", "used only where a config names a hub id; nothing is ever sent there")

@@ -1,0 +1,214 @@
+"""``gate``, ``baseline`` and ``thresholds`` in the terminal."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.gating.verdict import CheckResult, GateResult
+
+BaselinesFolder = Annotated[
+    Path | None, typer.Option("--baselines", help="Folder of the baselines (else HARNESS_BASELINES or ./baselines)")
+]
+LOG_WIDTH = 160  # of a CI's log, which is no terminal and folds nothing
+COLOURS = {"pass": "green", "fail": "red", "error": "red", "inconclusive": "yellow"}
+
+baseline_app = typer.Typer(no_args_is_help=True, help="Accept a run as a named baseline, and show what was accepted.")
+thresholds_app = typer.Typer(no_args_is_help=True, help="Write a first thresholds file, and say what a change loosens.")
+
+
+def gate(
+    run: Annotated[Path, typer.Argument(help="Run folder")],
+    thresholds: Annotated[str, typer.Option(help="Thresholds file, or a shipped one: adapter-release, quickstart")],
+    baseline: Annotated[str | None, typer.Option(help="Run folder or accepted name to be held against")] = None,
+    candidate: Annotated[str | None, typer.Option(help="Variant to be judged (else the file's)")] = None,
+    explain: Annotated[str | None, typer.Option(metavar="CHECK", help="Print one check's computation")] = None,
+    baselines: BaselinesFolder = None,
+) -> None:
+    """Judge a finished run: exit code 0 passed, 1 failed, 3 inconclusive, 4 could not be judged."""
+    from harness.gating.gate import gate as judge_run
+
+    if explain is not None:
+        _refuse_unknown_check(thresholds, explain)
+    result = judge_run(run, thresholds, baseline=baseline, candidate=candidate, baselines=baselines)
+    console = _console()
+    if explain is None:
+        _print_table(console, result)
+    else:
+        _print_lines(console, _steps(result, explain))
+    _print_end(console, result)
+    raise typer.Exit(result.exit_code)
+
+
+@baseline_app.command("accept")
+def accept(
+    run: Annotated[Path, typer.Argument(help="Run folder")],
+    name: Annotated[str, typer.Option(help="Name of the baseline, e.g. main")],
+    reason: Annotated[str, typer.Option(help="Why this run becomes the baseline; kept in the history")],
+    force: Annotated[bool, typer.Option("--force", help="Accept a run whose gate did not pass")] = False,
+    redact_text: Annotated[
+        bool, typer.Option("--redact-text", help="Keep numbers only, no prompts or replies")
+    ] = False,
+    who: Annotated[str | None, typer.Option(help="Who accepts (else the login name)")] = None,
+    baselines: BaselinesFolder = None,
+) -> None:
+    """Copy a finished run to a name that later runs are held against."""
+    from harness.store.baselines import Baselines
+
+    store = Baselines(baselines)
+    note = store.accept(run, name, reason, who=who, force=force, redact_text=redact_text)
+    gated = "never judged by a gate" if note.gate == "none" else f"gate: {note.gate}"
+    _print_lines(_console(), [f"Accepted {note.run} as baseline '{note.name}' in {store.root} ({gated})."])
+
+
+@baseline_app.command("show")
+def show(
+    name: Annotated[str | None, typer.Argument(help="Only this baseline")] = None,
+    baselines: BaselinesFolder = None,
+) -> None:
+    """Show the accepted baselines and their history, the newest first."""
+    from harness.store.baselines import Baselines
+
+    store = Baselines(baselines)
+    names = store.names()
+    if name is not None and name not in names:
+        store.find(name)  # raises, with the nearest name
+    history = [note for note in reversed(store.history()) if name in (None, note.name)]
+    lines = [f"{store.root}: {', '.join(names)}" if names else f"{store.root} holds no baseline yet."]
+    current: set[str] = set()
+    for note in history:
+        mark = " " if note.name in current else "*"
+        current.add(note.name)
+        extra = "".join(f", {word}" for word, said in (("forced", note.forced), ("redacted", note.redacted)) if said)
+        lines.append(
+            f"{mark} {note.name}  {note.when}  {note.who}  {note.run} {note.run_digest[:12]}  gate: {note.gate}{extra}"
+        )
+        lines.append(f"    {note.reason}")
+    _print_lines(_console(), lines)
+
+
+@thresholds_app.command("init")
+def init(
+    run: Annotated[Path, typer.Argument(help="A finished run folder")],
+    out: Annotated[Path, typer.Option(help="File to write")] = Path("thresholds.yaml"),
+    candidate: Annotated[str | None, typer.Option(help="Variant to be judged (else the first adapter)")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file where there is one")] = False,
+) -> None:
+    """Write a first thresholds file from what a run measured, with a comment for every line to think about."""
+    from harness.gating.thresholds_init import write_thresholds
+
+    checks = write_thresholds(run, out, candidate=candidate, force=force)
+    _print_lines(
+        _console(), [f"Wrote {out} with {checks} checks. Read it and set the limits to what your use can bear."]
+    )
+
+
+@thresholds_app.command("diff")
+def diff(
+    old: Annotated[str, typer.Argument(help="Thresholds file, or a shipped name")],
+    new: Annotated[str, typer.Argument(help="Thresholds file, or a shipped name")],
+    strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 where anything is loosened")] = False,
+) -> None:
+    """Say in words what a change of thresholds loosens, tightens or otherwise changes."""
+    from harness.gating.policy import load_policy
+    from harness.gating.thresholds_diff import compare
+
+    changes = compare(load_policy(old).policy, load_policy(new).policy)
+    lines = [f"{change.effect.upper():9} {change.where}: {change.sentence}." for change in changes]
+    _print_lines(_console(), lines or ["The two ask for the same."])
+    if strict and any(change.effect == "loosened" for change in changes):
+        raise typer.Exit(1)
+
+
+def _refuse_unknown_check(thresholds: str, check_id: str) -> None:
+    """Exit code 2 says that nothing was judged, so a wrong name is refused before anything is."""
+    from harness.gating.policy import load_policy
+
+    ids = [check.id for check in load_policy(thresholds).checks]
+    if ids and check_id not in ids:
+        raise InputError(f"--explain: there is no check '{check_id}'.{did_you_mean(check_id, ids)}")
+
+
+def _steps(result: GateResult, check_id: str) -> list[str]:
+    from harness.gating.explain import explain
+
+    if not result.checks:
+        return ["Nothing was judged, so there is nothing to explain.", *result.problems]
+    return [f"{number}. {step}" for number, step in enumerate(explain(result.check(check_id)), 1)]
+
+
+def _print_table(console: Console, result: GateResult) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from harness.gating.sentences import interval_text
+
+    if not result.checks:
+        return
+    table = Table(title=None, pad_edge=False)
+    for heading in ("verdict", "check", "metric", "of", "measured", "asked for", "n"):
+        table.add_column(heading, overflow="fold", justify="right" if heading == "n" else "left")
+    for check in result.checks:
+        verdict = check.verdict if check.severity == "fail" else f"{check.verdict} (warn)"
+        against = f" / {check.against}" if check.against else ""
+        part = f" [{check.slice}]" if check.slice else ""
+        of = check.candidate + against + part
+        cells = (check.id, check.metric, of, interval_text(check), check.requirement, str(check.n))
+        shown = (Text(_plain(cell)) for cell in cells)
+        table.add_row(Text(verdict, style=COLOURS[check.verdict]), *shown)
+    console.print(table)
+
+
+def _print_end(console: Console, result: GateResult) -> None:
+    from rich.text import Text
+
+    lines = [f"{check.id}: {check.sentence}" for check in result.checks if check.verdict != "pass"]
+    lines += [f"Warning: {warning}" for warning in (*result.warnings, *_check_warnings(result.checks))]
+    lines += result.problems[1:]
+    _print_lines(console, lines)
+    head = f"{result.verdict.upper()} (exit code {result.exit_code}). {result.sentence}"
+    console.print(Text(_plain(head), style=f"bold {COLOURS[result.verdict]}"), soft_wrap=True)
+
+
+def _check_warnings(checks: Iterable[CheckResult]) -> list[str]:
+    """Warnings that several checks share are said once, with all their names."""
+    said: dict[str, list[str]] = {}
+    for check in checks:
+        for warning in check.warnings:
+            said.setdefault(warning, []).append(check.id)
+    return [f"{', '.join(ids)}: {warning}" for warning, ids in said.items()]
+
+
+def _print_lines(console: Console, lines: Iterable[str]) -> None:
+    from rich.text import Text
+
+    for line in lines:
+        console.print(Text(_plain(line)), soft_wrap=True)
+
+
+def _plain(text: str) -> str:
+    from harness.gating.sentences import without_controls
+
+    return without_controls(text)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show "≥" gets "?" and not a traceback
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = LOG_WIDTH
+    return console

@@ -1,0 +1,271 @@
+"""Was a held-out dialogue trained on? Fingerprints of the training dialogues answer it without the training data.
+
+Beside an adapter lie, for each dialogue it was trained on: the hash of its normalised text (for exact repetition),
+the hash of its prompt, the hashes of its 5-word shingles, and their MinHash signature of 128 permutations. Locality-
+sensitive hashing over the signatures proposes candidates; the Jaccard index of each candidate is then computed
+exactly, from the shingles. No text is kept, though who guesses a dialogue's words can test the guess.
+
+The bands (25 of 5 rows) are chosen for recall: a pair at Jaccard 0.8 is missed once in 20,000, a closer one less
+often; what they propose too much costs little, because every candidate is verified.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.dialogues.shingles import Shingler, Shingles, jaccard
+from harness.dialogues.split import dialogue_hash, prompt_hash
+from harness.errors import HarnessError, InputError
+
+if TYPE_CHECKING:
+    from harness.dialogues.load import Dialogue
+
+FILE_NAME = "trained_on.npz"
+PERMUTATIONS = 128
+THRESHOLD = 0.8
+BANDS = (25, 5)
+
+_FORMAT = 1
+_SCHEME = "affine32"
+_HASH_BYTES = 32
+# At the threshold a signature estimates the Jaccard index with a standard error of 0.035: what it puts more than five
+# of them below is not worth an exact comparison.
+_WORTH_VERIFYING = THRESHOLD - 0.2
+# All that numpy and zipfile raise on bytes they did not write.
+_DAMAGE = (
+    OSError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+_ARRAYS = ("dialogues", "prompts", "signatures", "shingles", "offsets")
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """What is kept of n dialogues: hashes as bytes (n × 32), signatures (n × 128), and all shingles end to end.
+
+    Dialogue i has the shingles ``shingles[offsets[i]:offsets[i + 1]]``.
+    """
+
+    dialogues: NDArray[np.uint8]
+    prompts: NDArray[np.uint8]
+    signatures: NDArray[np.uint32]
+    shingles: NDArray[np.uint32]
+    offsets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.dialogues)
+
+    def shingles_of(self, index: int) -> Shingles:
+        return self.shingles[self.offsets[index] : self.offsets[index + 1]]
+
+    def save(self, path: Path) -> None:
+        """Write an ``.npz`` file, so that a reader never meets a half-written one."""
+        buffer = io.BytesIO()
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        np.savez(buffer, format=np.array([_FORMAT]), **arrays)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary: str | None = None
+        try:
+            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+            with os.fdopen(handle, "wb") as file:
+                file.write(buffer.getvalue())
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+        except OSError as error:
+            if temporary is not None:
+                Path(temporary).unlink(missing_ok=True)
+            raise HarnessError(f"Cannot write {path}: {error.strerror}.") from error
+
+
+@dataclass(frozen=True)
+class Near:
+    """A held-out dialogue's closest training dialogue: their Jaccard index, and that dialogue's hash."""
+
+    jaccard: float
+    trained: str
+
+
+@dataclass(frozen=True)
+class Leaks:
+    """Which held-out dialogues were trained on, by id.
+
+    ``exact`` repeat a training dialogue; ``near`` share at least ``THRESHOLD`` of their shingles with one, and
+    are not exact. ``same_prompt`` ask what training asked, with another answer: worth knowing, and no leak.
+    """
+
+    exact: tuple[str, ...] = ()
+    near: Mapping[str, Near] | None = None
+    same_prompt: tuple[str, ...] = ()
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """The ids of all leaked dialogues, exact and near."""
+        return frozenset(self.exact) | frozenset(self.near or {})
+
+
+def fingerprint(dialogues: Iterable[Dialogue]) -> Fingerprints:
+    """Return the fingerprints of dialogues, in their order."""
+    from datasketch import MinHash
+
+    shingler = Shingler()
+    texts, prompts, sets = [], [], []
+    for dialogue in dialogues:
+        texts.append(bytes.fromhex(dialogue_hash(dialogue)))
+        prompts.append(bytes.fromhex(prompt_hash(dialogue)))
+        sets.append(shingler.shingles(dialogue))
+    minhashes = MinHash.generator(
+        (shingles.tolist() for shingles in sets), num_perm=PERMUTATIONS, scheme=_SCHEME, hashfunc=int
+    )
+    signatures = [minhash.hashvalues for minhash in minhashes]
+    count = len(sets)
+    return Fingerprints(
+        dialogues=np.frombuffer(b"".join(texts), dtype=np.uint8).reshape(count, _HASH_BYTES),
+        prompts=np.frombuffer(b"".join(prompts), dtype=np.uint8).reshape(count, _HASH_BYTES),
+        signatures=np.array(signatures, dtype=np.uint32).reshape(count, PERMUTATIONS),
+        shingles=np.concatenate(sets) if sets else np.zeros(0, dtype=np.uint32),
+        offsets=np.cumsum([0, *(shingles.size for shingles in sets)], dtype=np.int64),
+    )
+
+
+def load_fingerprints(path: Path) -> Fingerprints:
+    """Read what ``Fingerprints.save`` wrote; raise InputError where the file is absent, damaged or of another kind."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            arrays = {name: _array(file, name) for name in ("format", *_ARRAYS)}
+    except FileNotFoundError as error:
+        raise InputError(f"There are no training fingerprints at {path}.") from error
+    except _DAMAGE as error:
+        raise InputError(f"The training fingerprints {path} are damaged ({_short(error)}).") from error
+    if arrays["format"].tolist() != [_FORMAT]:
+        raise InputError(f"{path} is of another version of the harness: train again, or leave the file out.")
+    found = Fingerprints(**{name: arrays[name] for name in _ARRAYS})
+    problem = _what_is_wrong(found)
+    if problem:
+        raise InputError(f"The training fingerprints {path} are damaged ({problem}).")
+    return found
+
+
+def _array(file: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    # Read whole, so that the archive's checksum is looked at.
+    array: NDArray[Any] = np.lib.format.read_array(io.BytesIO(file.read(f"{name}.npy")), allow_pickle=False)
+    return array
+
+
+def combine(several: Sequence[Fingerprints]) -> Fingerprints:
+    """Return the fingerprints of everything that several trainings saw."""
+    if len(several) == 1:
+        return several[0]
+    if not several:
+        return fingerprint(())
+    starts = np.cumsum([0, *(each.shingles.size for each in several)])
+    offsets = [each.offsets[:-1] + start for each, start in zip(several, starts[:-1], strict=True)]
+    return Fingerprints(
+        dialogues=np.concatenate([each.dialogues for each in several]),
+        prompts=np.concatenate([each.prompts for each in several]),
+        signatures=np.concatenate([each.signatures for each in several]),
+        shingles=np.concatenate([each.shingles for each in several]),
+        offsets=np.concatenate([*offsets, starts[-1:]]).astype(np.int64),
+    )
+
+
+def find_leaks(dialogues: Sequence[Dialogue], trained: Fingerprints) -> Leaks:
+    """Return which of ``dialogues`` were trained on, exactly or nearly."""
+    held_out = fingerprint(dialogues)
+    known = {row.tobytes() for row in trained.dialogues}
+    known_prompts = {row.tobytes() for row in trained.prompts}
+    exact, same_prompt = [], []
+    rest: list[int] = []
+    for index, dialogue in enumerate(dialogues):
+        if held_out.dialogues[index].tobytes() in known:
+            exact.append(dialogue.id)
+            continue
+        rest.append(index)
+        if held_out.prompts[index].tobytes() in known_prompts:
+            same_prompt.append(dialogue.id)
+    near = {dialogues[index].id: found for index, found in _near(held_out, rest, trained).items()}
+    return Leaks(tuple(exact), near, tuple(name for name in same_prompt if name not in near))
+
+
+def _near(held_out: Fingerprints, indices: Sequence[int], trained: Fingerprints) -> dict[int, Near]:
+    """Return the closest training dialogue at or above the threshold, for those of ``indices`` that have one."""
+    if not indices or not len(trained):
+        return {}
+    index = _index(trained)
+    found = {}
+    for query in indices:
+        signature = held_out.signatures[query]
+        candidates = np.array(sorted(index.query(_minhash(signature))), dtype=np.int64)
+        if not candidates.size:
+            continue
+        shingles = held_out.shingles_of(query)
+        sizes = trained.offsets[candidates + 1] - trained.offsets[candidates]
+        # No two sets are more alike than the smaller is large against the larger.
+        possible = np.minimum(sizes, shingles.size) >= THRESHOLD * np.maximum(sizes, shingles.size)
+        alike = (trained.signatures[candidates] == signature).mean(axis=1) >= _WORTH_VERIFYING
+        best = max(
+            ((jaccard(shingles, trained.shingles_of(each)), -each) for each in candidates[possible & alike].tolist()),
+            default=(0.0, 0),
+        )
+        if best[0] >= THRESHOLD:
+            found[query] = Near(best[0], trained.dialogues[-best[1]].tobytes().hex())
+    return found
+
+
+def _index(trained: Fingerprints) -> Any:
+    from datasketch import MinHashLSH
+
+    index = MinHashLSH(num_perm=PERMUTATIONS, params=BANDS)
+    with index.insertion_session() as session:
+        for number, signature in enumerate(trained.signatures):
+            session.insert(number, _minhash(signature), check_duplication=False)
+    return index
+
+
+def _minhash(signature: NDArray[np.uint32]) -> Any:
+    from datasketch import LeanMinHash
+
+    return LeanMinHash(seed=1, hashvalues=signature, scheme=_SCHEME)
+
+
+def _what_is_wrong(found: Fingerprints) -> str | None:
+    count = len(found.dialogues)
+    expected: dict[str, tuple[tuple[int, ...], Any]] = {
+        "dialogues": ((count, _HASH_BYTES), np.uint8),
+        "prompts": ((count, _HASH_BYTES), np.uint8),
+        "signatures": ((count, PERMUTATIONS), np.uint32),
+        "shingles": (found.shingles.shape[:1], np.uint32),
+        "offsets": ((count + 1,), np.int64),
+    }
+    for name, (shape, dtype) in expected.items():
+        array = getattr(found, name)
+        if array.shape != shape or array.dtype != dtype:
+            return f"'{name}' is {array.shape} {array.dtype}"
+    if found.offsets[0] != 0 or found.offsets[-1] != found.shingles.size or (np.diff(found.offsets) < 1).any():
+        return "'offsets' do not fit 'shingles'"
+    return None
+
+
+def _short(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:120].rstrip(".") if text else type(error).__name__

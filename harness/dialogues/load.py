@@ -1,0 +1,228 @@
+"""Dialogues: what the patient (and doctor) said so far, and the reference, which is the doctor's own next reply.
+
+They come from a file (JSON, JSONL, CSV, TSV, Parquet) or a hub data set, through a map of columns. A row is either
+
+- a prompt (``instruction``, with ``input`` on the next line where there is one) and a reference (``output``), or
+- ``turns``: a list of ``{"role": …, "content": …}``. Turns of one speaker in a row are joined; the doctor's last turn
+  is the reference and whatever stands before it is what was said so far. To measure each of a doctor's turns, give
+  one row for each, with the same value in ``conversation``: they then stand on one side of the split.
+
+What a text becomes: line ends are made ``\\n`` and white space around it is removed. What a text may not be: empty,
+not a text, longer than ``LONGEST`` characters, or with characters that no text holds (NUL, halves of surrogate
+pairs, bytes that are not UTF-8). Such a row is an error that names file, line and column; with
+``on_invalid="skip"`` it is left out and counted by its reason.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.config import ColumnMap
+from harness.dialogues.dialogue_text import NOT_TEXT, InvalidRowError, clean_text
+from harness.dialogues.files import SUFFIXES, SourceRow, read_bytes, read_file
+from harness.dialogues.hub import is_hub_id, read_dataset
+from harness.dialogues.plain import plain
+from harness.dialogues.split import dialogue_hash
+from harness.dialogues.turns import Turn, read_turns, split_turns, transcript
+from harness.errors import InputError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """One dialogue.
+
+    ``prompt`` is what was said so far as one text; of several turns, a transcript with its speakers named.
+    ``turns`` is the same, turn by turn, and empty where the data had no turns. ``columns`` are the data's further
+    columns. ``line`` is where it stands in its file (a row's number in Parquet and hub data).
+    """
+
+    id: str
+    prompt: str
+    reference: str | None = None
+    columns: dict[str, Any] = field(default_factory=dict)
+    turns: tuple[Turn, ...] = ()
+    conversation: str | None = None
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class LoadedDialogues:
+    """Dialogues in the order of their source; ``invalid`` counts by reason the rows that were left out.
+
+    ``digest`` is the SHA-256 of the file (of the rows, for a hub data set). ``repeated_ids`` counts the dialogues
+    whose id stood on several rows and was told apart by a suffix made from their text.
+    """
+
+    dialogues: tuple[Dialogue, ...]
+    invalid: dict[str, int]
+    digest: str
+    source: str = ""
+    repeated_ids: int = 0
+
+
+def load_dialogues(
+    source: str | Path,
+    columns: ColumnMap | None = None,
+    *,
+    on_invalid: Literal["error", "skip"] = "error",
+    hub_split: str = "train",
+    need_reference: bool = True,
+) -> LoadedDialogues:
+    """Load every dialogue of a file or hub data set.
+
+    ``need_reference=False`` accepts dialogues without a reference. Raises InputError for a source that cannot be
+    used, a mapped column that it does not have, and (unless they are skipped) the first row that is no dialogue.
+    """
+    columns = columns or ColumnMap()
+    rows, digest = _read(str(source), hub_split)
+    name = str(source)
+    if not rows:
+        raise InputError(f"{name} holds no dialogues.")
+    _check_columns(rows, columns, name, need_reference)
+    dialogues: list[Dialogue] = []
+    invalid: Counter[str] = Counter()
+    for row in rows:
+        try:
+            dialogues.append(_dialogue(row, columns, need_reference))
+        except InvalidRowError as problem:
+            if on_invalid == "error":
+                raise InputError(_sentence(name, row.line, problem)) from None
+            invalid[problem.reason] += 1
+    if not dialogues:
+        counts = ", ".join(f"{reason}: {count}" for reason, count in invalid.most_common())
+        raise InputError(f"{name} holds no dialogue that can be used ({counts}).")
+    unique, repeated = _with_unique_ids(dialogues)
+    return LoadedDialogues(tuple(unique), dict(sorted(invalid.items())), digest, name, repeated)
+
+
+def _read(source: str, hub_split: str) -> tuple[list[SourceRow], str]:
+    """Return the rows and a digest of where they came from."""
+    path = Path(source)
+    if path.is_file():
+        return list(read_file(path)), hashlib.sha256(read_bytes(path)).hexdigest()
+    if path.is_dir() or (is_hub_id(source) and path.suffix.lower() not in SUFFIXES):
+        rows = list(read_dataset(str(path) if path.is_dir() else source, hub_split))
+        hasher = hashlib.sha256()
+        for row in rows:
+            hasher.update(json.dumps(plain(row.values), sort_keys=True).encode() + b"\n")
+        return rows, hasher.hexdigest()
+    raise InputError(f"There is no file '{source}'.{_nearest_file(path)}")
+
+
+def _nearest_file(path: Path) -> str:
+    try:
+        return did_you_mean(path.name, [entry.name for entry in path.parent.iterdir()])
+    except OSError:
+        return ""
+
+
+def _check_columns(rows: list[SourceRow], columns: ColumnMap, source: str, need_reference: bool) -> None:
+    """Raise InputError where a mapped column is in no row at all: that is the map's fault, not a row's."""
+    known = {name: None for row in rows for name in row.values}  # a dict, to keep the file's own order
+    if not known:
+        return  # no row could be read; each says why
+    asked: set[str] = {name for name in ("input", "id", "turns", "conversation") if name in columns.model_fields_set}
+    if columns.turns not in known:
+        asked |= {"prompt", "reference"} if need_reference else {"prompt"}
+    for role in ("prompt", "reference", "input", "id", "turns", "conversation"):
+        name = getattr(columns, role)
+        if role in asked and name is not None and name not in known:
+            shown = ", ".join(list(known)[:12]) + (", …" if len(known) > 12 else "")
+            raise InputError(
+                f"{source} has no column '{name}', which dialogues.columns.{role} asks for."
+                f"{did_you_mean(name, known)} Its columns are: {shown}."
+            )
+
+
+def _dialogue(row: SourceRow, columns: ColumnMap, need_reference: bool) -> Dialogue:
+    if row.problem is not None:
+        raise InvalidRowError(row.reason or row.problem, None, row.problem)
+    values = row.values
+    turns: tuple[Turn, ...] = ()
+    if _present(values.get(columns.turns)):
+        turns, reference = split_turns(read_turns(values[columns.turns], columns.turns), columns.turns, need_reference)
+        prompt = transcript(turns)
+    else:
+        prompt = _text(values, columns.prompt, "prompt")
+        if columns.input is not None and _present(values.get(columns.input)):
+            prompt = f"{prompt}\n{_text(values, columns.input, 'input')}"
+        wanted = need_reference or _present(values.get(columns.reference))
+        reference = _text(values, columns.reference, "reference") if wanted else None
+    taken = {columns.turns, columns.prompt, columns.input, columns.reference, columns.id}
+    conversation = _conversation(values, columns)
+    if conversation is not None:
+        taken.add(columns.conversation)
+    further = {str(name): plain(value) for name, value in values.items() if name not in taken}
+    return Dialogue(_id(values, columns.id), prompt, reference, further, turns, conversation, row.line)
+
+
+def _present(value: Any) -> bool:
+    return value is not None and not (isinstance(value, str) and not value.strip())
+
+
+def _text(values: dict[str, Any], column: str, what: str) -> str:
+    if column not in values:
+        raise InvalidRowError(f"missing {what}", column, f"the {what} is missing")
+    return clean_text(values[column], column, what)
+
+
+def _id(values: dict[str, Any], column: str) -> str:
+    """Return the row's id, or an empty text where it has none: one is then made from its content."""
+    value = values.get(column)
+    if not _present(value):
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise InvalidRowError("invalid id", column, f"the id is neither a text nor a whole number but {value!r:.60}")
+    text = str(value).strip()
+    if NOT_TEXT.search(text) or len(text) > 500:
+        raise InvalidRowError("invalid id", column, "the id holds characters that are no text, or more than 500")
+    return text
+
+
+def _conversation(values: dict[str, Any], columns: ColumnMap) -> str | None:
+    value = values.get(columns.conversation)
+    if not _present(value):
+        return None
+    if isinstance(value, str | int) and not isinstance(value, bool):
+        return str(value).strip()
+    if "conversation" in columns.model_fields_set:
+        problem = f"the conversation's id is neither a text nor a whole number but {value!r:.60}"
+        raise InvalidRowError("invalid conversation", columns.conversation, problem)
+    return None  # a further column that happens to bear the default name
+
+
+def _with_unique_ids(dialogues: list[Dialogue]) -> tuple[list[Dialogue], int]:
+    """Give every dialogue an id of its own that depends on its content and not on its place.
+
+    A dialogue without an id is named by its hash. Where several bear one id (as some real data sets have it), the
+    hash is appended to each; only dialogues that are equal in both are then numbered.
+    """
+    shared = Counter(dialogue.id for dialogue in dialogues)
+    taken = {name for name, count in shared.items() if name and count == 1}
+    given: Counter[str] = Counter()
+    unique = []
+    repeated = 0
+    for dialogue in dialogues:
+        name = dialogue.id
+        if not name or shared[name] > 1:
+            digest = dialogue_hash(dialogue)
+            repeated += bool(name)
+            stem = f"{name}~{digest[:8]}" if name else digest[:16]
+            name = stem
+            while name in taken:
+                given[stem] += 1
+                name = f"{stem}-{given[stem] + 1}"
+            taken.add(name)
+        unique.append(dataclasses.replace(dialogue, id=name))
+    return unique, repeated
+
+
+def _sentence(source: str, line: int, problem: InvalidRowError) -> str:
+    where = f"{source}, line {line}" + (f", column '{problem.column}'" if problem.column else "")
+    return f"{where}: {problem.problem}. Mend it, or set dialogues.on_invalid to 'skip' to leave such rows out."

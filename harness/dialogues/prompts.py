@@ -1,0 +1,221 @@
+"""How a dialogue is put to a model. Training and measuring render through the same functions here.
+
+A template is a small Jinja file, rendered in a sandbox. It gives everything that stands before the reply, to its
+last character; the reply follows it directly. It may use
+
+``condition``
+    what was said so far, as one text (``Dialogue.prompt``);
+``turns``
+    the same turn by turn (``role``: system, patient or doctor; ``content``), empty where the data had no turns;
+``columns``
+    the data's further columns.
+
+What a dialogue says is data: nothing in it is ever rendered as a template. ``chat`` is no file: it is the
+tokenizer's own chat template.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import jinja2.meta
+import jinja2.sandbox
+
+from harness.dialogues.load import Dialogue
+from harness.dialogues.turns import Role
+from harness.errors import InputError, did_you_mean
+
+CHAT = "chat"
+DEFAULT = "know-medical"
+VARIABLES = ("condition", "turns", "columns")
+
+_FOLDER = Path(__file__).parent / "prompt_templates"
+_CHAT_ROLES: dict[Role, str] = {"system": "system", "patient": "user", "doctor": "assistant"}
+
+
+@dataclass(frozen=True)
+class TrainingText:
+    """A dialogue as it is trained on: ``prompt`` is not learned, ``completion`` and ``ending`` are.
+
+    ``ending`` is what the tokenizer's chat template puts after a reply, and empty otherwise; the end-of-sequence
+    token comes after it (``tokens.encode_training``).
+    """
+
+    prompt: str
+    completion: str
+    ending: str = ""
+
+
+@dataclass(frozen=True)
+class Template:
+    """A template with its name (a shipped one's, ``chat``, or a file's) and its source (empty for ``chat``)."""
+
+    name: str
+    source: str
+
+    @property
+    def is_chat(self) -> bool:
+        return self.name == CHAT
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 (hex) of the source; for ``chat``, of its name: see ``digest_with``."""
+        return hashlib.sha256((self.source or self.name).encode()).hexdigest()
+
+    def digest_with(self, tokenizer: Any) -> str:
+        """Return ``digest``, or for ``chat`` the digest of the template that this tokenizer has."""
+        if not self.is_chat:
+            return self.digest
+        return hashlib.sha256(_chat_template(tokenizer).encode()).hexdigest()
+
+    def render(self, dialogue: Dialogue, tokenizer: Any = None) -> str:
+        """Return the prompt: everything before the reply. ``chat`` needs the tokenizer.
+
+        Raises InputError where the template cannot be rendered with this dialogue.
+        """
+        if self.is_chat:
+            return _apply_chat(tokenizer, _messages(dialogue), dialogue.id, add_generation_prompt=True)
+        values = {
+            "condition": dialogue.prompt,
+            "turns": [{"role": turn.role, "content": turn.content} for turn in dialogue.turns],
+            "columns": dialogue.columns,
+        }
+        try:
+            prompt = self._compiled.render(values)
+        except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(
+                f"The template {self.name} cannot be rendered for dialogue '{dialogue.id}' ({_reason(error)})."
+            ) from error
+        if not prompt.strip():
+            raise InputError(f"The template {self.name} gives an empty prompt for dialogue '{dialogue.id}'.")
+        return prompt
+
+    def render_training(self, dialogue: Dialogue, tokenizer: Any = None) -> TrainingText:
+        """Return the text to train on. Its prompt is ``render``'s, and its completion is what scoring scores.
+
+        Raises InputError where the dialogue has no reference.
+        """
+        if dialogue.reference is None:
+            raise InputError(f"Dialogue '{dialogue.id}' has no reference to train on.")
+        prompt = self.render(dialogue, tokenizer)
+        completion = dialogue.reference.strip()
+        if not self.is_chat:
+            return TrainingText(prompt, completion)
+        messages = [*_messages(dialogue), {"role": "assistant", "content": completion}]
+        whole = _apply_chat(tokenizer, messages, dialogue.id, add_generation_prompt=False)
+        return TrainingText(prompt, completion, _ending(whole, prompt, completion, tokenizer))
+
+    @cached_property
+    def _compiled(self) -> jinja2.Template:
+        environment = _environment()
+        try:
+            used = jinja2.meta.find_undeclared_variables(environment.parse(self.source))
+            compiled = environment.from_string(self.source)
+        except jinja2.TemplateSyntaxError as error:
+            message = (error.message or "syntax error").rstrip(".")
+            raise InputError(f"{self.name}, line {error.lineno}: not a valid Jinja template ({message}).") from error
+        except RecursionError as error:
+            raise InputError(f"{self.name}: not a valid Jinja template (nested too deeply).") from error
+        unknown = sorted(used - set(VARIABLES) - set(environment.globals))
+        if unknown:
+            raise InputError(
+                f"{self.name}: the template uses '{unknown[0]}', which there is none of; "
+                f"it may use {', '.join(VARIABLES)}.{did_you_mean(unknown[0], VARIABLES)}"
+            )
+        if not used & set(VARIABLES):
+            raise InputError(f"{self.name}: the template says nothing of the dialogue; it needs {{{{ condition }}}}.")
+        return compiled
+
+
+def load_template(name_or_path: str | Path) -> Template:
+    """Return a shipped template, ``chat``, or the template in a ``.jinja`` file.
+
+    Raises InputError where there is none of that name, or where it is no valid template.
+    """
+    name = str(name_or_path)
+    if name == CHAT:
+        return Template(CHAT, "")
+    path = Path(name)
+    if name in shipped():
+        path = _FOLDER / f"{name}.jinja"
+    elif path.suffix not in (".jinja", ".jinja2", ".j2"):
+        known = [*shipped(), CHAT]
+        raise InputError(
+            f"There is no prompt template '{name}'; there are {', '.join(known)}, or give the path of a .jinja file."
+            f"{did_you_mean(name, known)}"
+        )
+    try:
+        # Line ends as Jinja itself reads them, so that a checkout's line ends do not change the digest.
+        source = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except OSError as error:
+        raise InputError(f"Cannot read the prompt template {path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"The prompt template {path} is not UTF-8 text.") from error
+    template = Template(name, source)
+    _ = template._compiled  # errors belong to loading, not to the first dialogue
+    return template
+
+
+def shipped() -> tuple[str, ...]:
+    """Return the names of the templates that come with the harness."""
+    return tuple(sorted(file.stem for file in _FOLDER.glob("*.jinja")))
+
+
+def _environment() -> jinja2.Environment:
+    return jinja2.sandbox.ImmutableSandboxedEnvironment(
+        autoescape=False,  # plain text, not HTML
+        keep_trailing_newline=True,  # Jinja drops the last newline otherwise, and the reply would follow the heading
+        undefined=jinja2.StrictUndefined,
+    )
+
+
+def _messages(dialogue: Dialogue) -> list[dict[str, str]]:
+    if not dialogue.turns:
+        return [{"role": "user", "content": dialogue.prompt}]
+    return [{"role": _CHAT_ROLES[turn.role], "content": turn.content} for turn in dialogue.turns]
+
+
+def _chat_template(tokenizer: Any) -> str:
+    template = getattr(tokenizer, "chat_template", None)
+    if isinstance(template, dict):
+        template = template.get("default")
+    if not isinstance(template, str) or not template:
+        raise InputError(
+            f"The prompt 'chat' needs a tokenizer with a chat template, and this one has none; use '{DEFAULT}'."
+            if tokenizer is not None
+            else "The prompt 'chat' is the tokenizer's own template and cannot be rendered without a tokenizer."
+        )
+    return template
+
+
+def _apply_chat(tokenizer: Any, messages: list[dict[str, str]], name: str, *, add_generation_prompt: bool) -> str:
+    _chat_template(tokenizer)
+    try:
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
+    except (jinja2.TemplateError, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"The tokenizer's chat template cannot be rendered for dialogue '{name}' ({_reason(error)})."
+        ) from error
+    return str(text)
+
+
+def _ending(whole: str, prompt: str, completion: str, tokenizer: Any) -> str:
+    """Return what the chat template puts after a reply, up to the token that ends the sequence."""
+    if not whole.startswith(prompt + completion):
+        # Some templates open a reply otherwise when asked to generate; the reply itself is still theirs.
+        return ""
+    ending = whole[len(prompt) + len(completion) :]
+    eos = getattr(tokenizer, "eos_token", None)
+    if eos and eos in ending:
+        return ending[: ending.index(eos) + len(eos)]
+    return ending
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip()
+    return (text.splitlines()[0][:160] if text else type(error).__name__).rstrip(".")

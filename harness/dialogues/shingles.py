@@ -1,0 +1,73 @@
+"""Dialogues as sets of hashed 5-word shingles, and how alike two such sets are.
+
+A set is made from the whole dialogue, prompt and reference together: questions are short and often of one mould,
+so that only the whole tells whether it was seen before. Words are runs of letters and digits of the normalised text;
+punctuation, case and line breaks do not count. A dialogue of fewer than five words is one shingle of all its words.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.dialogues.split import normalise
+
+if TYPE_CHECKING:
+    from harness.dialogues.load import Dialogue
+
+WORDS = 5
+Shingles = NDArray[np.uint32]  # sorted, each once
+
+_WORD = re.compile(r"\w+")
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+
+
+class Shingler:
+    """Turns dialogues into sets of 32-bit shingle hashes, the same on every machine.
+
+    32 bits: between two dialogues of 300 words, one false match in 40,000 comparisons, which moves their Jaccard
+    index by a sixth of a hundredth. Each word is hashed once and kept, because the same words recur.
+    """
+
+    def __init__(self) -> None:
+        self._words: dict[str, int] = {}
+
+    def shingles(self, dialogue: Dialogue) -> Shingles:
+        """Return the sorted distinct shingle hashes; never empty."""
+        text = normalise(f"{dialogue.prompt} {dialogue.reference or ''}")
+        words = self._hashes(_WORD.findall(text) or [text])
+        width = min(WORDS, len(words))
+        count = len(words) - width + 1
+        mixed = np.zeros(count, dtype=np.uint64)
+        for offset in range(width):
+            mixed = _mix(mixed * _MULTIPLIER + words[offset : offset + count])
+        return np.unique((mixed >> np.uint64(32)).astype(np.uint32))
+
+    def _hashes(self, words: Iterable[str]) -> NDArray[np.uint64]:
+        known = self._words
+        hashes = []
+        for word in words:
+            value = known.get(word)
+            if value is None:
+                data = word.encode("utf-8", errors="surrogatepass")
+                value = known[word] = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
+            hashes.append(value)
+        return np.array(hashes, dtype=np.uint64)
+
+
+def jaccard(one: Shingles, other: Shingles) -> float:
+    """Return |one ∩ other| / |one ∪ other| of two sorted sets of distinct hashes."""
+    common = int(np.intersect1d(one, other, assume_unique=True).size)
+    return common / (one.size + other.size - common)
+
+
+def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Spread every bit over all others (the finaliser of SplitMix64), so that the upper half is a hash of its own."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))

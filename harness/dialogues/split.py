@@ -1,0 +1,70 @@
+"""Which dialogues are held out: a salted hash of the question, so that neither order, machine nor later rows matter.
+
+The key is the conversation's id where there is one, else the normalised prompt; never the answer, so that the same
+question asked twice stays on one side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from harness.dialogues.load import Dialogue
+
+Split = Literal["train", "validation", "test"]
+TRAIN_SHARE = 0.8
+VALIDATION_SHARE = 0.1
+
+_WHITESPACE = re.compile(r"\s+")
+
+
+def normalise(text: str) -> str:
+    """Return ``text`` as it counts for "the same question": NFKC, case-folded, runs of whitespace made one space."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return _WHITESPACE.sub(" ", folded).strip()
+
+
+def prompt_hash(dialogue: Dialogue) -> str:
+    """Return the SHA-256 (hex) of the normalised prompt."""
+    return _sha256(normalise(dialogue.prompt)).hexdigest()
+
+
+def dialogue_hash(dialogue: Dialogue) -> str:
+    """Return the SHA-256 (hex) of the normalised prompt and reference: equal for dialogues that say the same."""
+    return _sha256(normalise(dialogue.prompt), normalise(dialogue.reference or "")).hexdigest()
+
+
+def split_of(dialogue: Dialogue, salt: str) -> Split:
+    """Return the side a dialogue stands on: 80 % train, 10 % validation, 10 % test."""
+    if dialogue.conversation is not None:
+        digest = _sha256(salt, "conversation", dialogue.conversation).digest()
+    else:
+        digest = _sha256(salt, "prompt", normalise(dialogue.prompt)).digest()
+    point = int.from_bytes(digest[:8], "big") / 2**64
+    if point < TRAIN_SHARE:
+        return "train"
+    return "validation" if point < TRAIN_SHARE + VALIDATION_SHARE else "test"
+
+
+def select(
+    dialogues: Iterable[Dialogue], split: Literal["train", "validation", "test", "all"], salt: str
+) -> tuple[Dialogue, ...]:
+    """Return the dialogues of one side in their own order; ``all`` returns every one."""
+    if split == "all":
+        return tuple(dialogues)
+    return tuple(dialogue for dialogue in dialogues if split_of(dialogue, salt) == split)
+
+
+def _sha256(*parts: str) -> hashlib._Hash:
+    """Hash several texts so that no two different sequences of texts feed the same bytes."""
+    hasher = hashlib.sha256()
+    for part in parts:
+        # Python callers may hand over a lone surrogate, which files are refused for; it must hash, not crash.
+        data = part.encode("utf-8", errors="surrogatepass")
+        hasher.update(len(data).to_bytes(8, "big"))
+        hasher.update(data)
+    return hasher

@@ -1,0 +1,80 @@
+"""Dialogues of several turns: who spoke, what was said so far, and which turn is the reference."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from harness.dialogues.dialogue_text import InvalidRowError, clean_text
+
+Role = Literal["system", "patient", "doctor"]
+
+_ROLES: dict[str, Role] = {
+    "system": "system",
+    **dict.fromkeys(("patient", "user", "human", "client"), "patient"),
+    **dict.fromkeys(("doctor", "physician", "assistant", "gpt", "bot", "model"), "doctor"),
+}
+_SPEAKERS: dict[Role, str] = {"system": "Note", "patient": "Patient", "doctor": "Doctor"}
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one speaker said."""
+
+    role: Role
+    content: str
+
+
+def read_turns(value: Any, column: str) -> Iterator[Turn]:
+    """Yield the turns of a row; raise InvalidRowError at the first that is none."""
+    if isinstance(value, str):  # as CSV has to hold them
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise InvalidRowError("malformed turns", column, "the turns are a text that is not JSON") from None
+    if isinstance(value, dict) and value and all(isinstance(entry, list) for entry in value.values()):
+        # Columnar storage turns a list of objects into an object of lists.
+        value = [dict(zip(value, entries, strict=False)) for entries in zip(*value.values(), strict=False)]
+    if not isinstance(value, list):
+        raise InvalidRowError("malformed turns", column, "the turns are not a list")
+    for number, turn in enumerate(value, 1):
+        if not isinstance(turn, dict):
+            raise InvalidRowError("malformed turns", column, f"turn {number} is not an object with role and content")
+        role = turn.get("role", turn.get("from"))
+        content = turn.get("content", turn.get("value"))
+        known = _ROLES.get(role.strip().lower()) if isinstance(role, str) else None
+        if known is None:
+            problem = f"turn {number} has the role {role!r:.40}; the roles are patient, doctor and system"
+            raise InvalidRowError("unknown role", column, problem)
+        yield Turn(known, clean_text(content, column, "turn", f"content of turn {number}"))
+
+
+def split_turns(turns: Iterable[Turn], column: str, need_reference: bool) -> tuple[tuple[Turn, ...], str | None]:
+    """Return what was said so far, and the reference: the doctor's last turn.
+
+    Where no reference is needed and the patient has the last word, everything was said so far and there is none.
+    """
+    joined: list[Turn] = []
+    for turn in turns:
+        if joined and joined[-1].role == turn.role:
+            joined[-1] = Turn(turn.role, f"{joined[-1].content}\n{turn.content}")
+        else:
+            joined.append(turn)
+    if not need_reference and joined and joined[-1].role == "patient":
+        return tuple(joined), None
+    last = max((index for index, turn in enumerate(joined) if turn.role == "doctor"), default=None)
+    if last is None:
+        raise InvalidRowError("missing reference", column, "no turn is the doctor's, so there is no reference")
+    so_far = tuple(joined[:last])
+    if not any(turn.role == "patient" for turn in so_far):
+        raise InvalidRowError("missing prompt", column, "the patient says nothing before the doctor's last turn")
+    return so_far, joined[last].content
+
+
+def transcript(turns: tuple[Turn, ...]) -> str:
+    """Return turns as one text, with the speakers named where there is more than one turn."""
+    if len(turns) == 1:
+        return turns[0].content
+    return "\n".join(f"{_SPEAKERS[turn.role]}: {turn.content}" for turn in turns)

@@ -1,0 +1,207 @@
+"""From a config to what a run needs before any model is loaded: the held-out dialogues, rendered once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.config import ColumnMap, DialogueConfig, RunConfig
+from harness.dialogues.leakage import FILE_NAME, combine, find_leaks, load_fingerprints
+from harness.dialogues.load import Dialogue, load_dialogues
+from harness.dialogues.prompts import Template, load_template
+from harness.dialogues.split import select
+from harness.errors import InputError
+from harness.store.schema import DialogueRow
+from harness.variants.artifacts import read_json
+from harness.variants.model import Variant
+from harness.variants.resolve import ResolvedVariants, find
+
+PASSES_WITH_REFERENCES = {"scoring", "generation", "fidelity"}
+ADAPTER_FACTS = "finetune.json"  # what a training records beside its adapter
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The dialogues that every variant is asked, and how they came to be those.
+
+    ``counts`` says how many were loaded, held out, dropped for leakage (exact, near) or for being invalid, and limited.
+    """
+
+    rows: tuple[DialogueRow, ...]
+    template: Template
+    template_digest: str
+    digests: dict[str, str]
+    counts: dict[str, Any]
+    warnings: tuple[str, ...] = field(default=())
+
+
+def held_out(
+    config: RunConfig,
+    resolved: ResolvedVariants,
+    tokenizer: Callable[[], Any],
+    beside: Path | None = None,
+) -> HeldOut:
+    """Load, split, check for leakage and render; ``tokenizer`` is called only by a template that needs one.
+
+    Raises InputError where nothing is left to measure, or where leaks were found and the config calls them an error.
+    """
+    chosen = dialogue_config(config, resolved)
+    template = load_template(template_name(config.prompt, beside))
+    columns = chosen.columns
+    loaded = load_dialogues(
+        str(find(chosen.source, beside)),
+        columns,
+        on_invalid=chosen.on_invalid,
+        hub_split=chosen.hub_split,
+        need_reference=bool(PASSES_WITH_REFERENCES & set(config.passes)),
+    )
+    dialogues = loaded.dialogues if chosen.split == "all" else select(loaded.dialogues, chosen.split, chosen.salt)
+    counts: dict[str, Any] = {
+        "loaded": len(loaded.dialogues),
+        "invalid": dict(loaded.invalid),
+        "split": chosen.split,
+        "held_out": len(dialogues),
+    }
+    helper = tokenizer() if template.is_chat else None
+    template_digest = template.digest_with(helper)
+    warnings = _template_warnings(template.name, template_digest, resolved)
+    dialogues, leak_counts, leak_warnings = _without_leaks(dialogues, chosen, resolved, beside)
+    counts["leakage"] = leak_counts
+    warnings.extend(leak_warnings)
+    if config.limit is not None and len(dialogues) > config.limit:
+        counts["limited_to"] = config.limit
+        dialogues = dialogues[: config.limit]
+    if not dialogues:
+        raise InputError(
+            f"{chosen.source}: no dialogue is left to measure (loaded {counts['loaded']}, split '{chosen.split}' has "
+            f"{counts['held_out']}, dropped as trained on: {leak_counts['dropped']}). Use another split or more data."
+        )
+    counts["measured"] = len(dialogues)
+    return HeldOut(
+        rows=render_rows(dialogues, template, helper),
+        template=template,
+        template_digest=template_digest,
+        digests={"source": loaded.digest, "template": template_digest},
+        counts=counts,
+        warnings=tuple(warnings),
+    )
+
+
+def template_name(prompt: str, beside: Path | None) -> str:
+    """Return a template's name, or the path of a template's file as it is found from here or beside the config."""
+    return str(find(prompt, beside)) if Path(prompt).suffix else prompt
+
+
+def dialogue_config(config: RunConfig, resolved: ResolvedVariants) -> DialogueConfig:
+    """Return the config's dialogues, or else the held-out part of what the variants were trained on."""
+    if config.dialogues is not None:
+        return config.dialogues
+    split = resolved.manifest.split if resolved.manifest else None
+    if split is None:
+        raise InputError("The config names no 'dialogues', and the variants do not say what they were trained on.")
+    source = split.source
+    if resolved.folder is not None and (resolved.folder / source).exists():
+        source = str(resolved.folder / source)
+    return DialogueConfig(
+        source=source,
+        split="test",
+        hub_split=split.hub_split,
+        salt=split.salt,
+        columns=_recorded_columns(split.columns),
+        on_invalid=split.on_invalid,
+    )
+
+
+def _recorded_columns(recorded: dict[str, str]) -> ColumnMap:
+    """Return the map that a training used. One left at its default is not named: a named column must be there."""
+    defaults = ColumnMap().model_dump()
+    named: dict[str, str | None] = {key: column for key, column in recorded.items() if column != defaults.get(key)}
+    if set(defaults) - set(recorded) == {"input"}:
+        named["input"] = None  # it was switched off, which the record says by leaving it out
+    return ColumnMap(**named)
+
+
+def render_rows(dialogues: tuple[Dialogue, ...], template: Template, tokenizer: Any = None) -> tuple[DialogueRow, ...]:
+    """Return the rows of ``dialogues.jsonl``. The reference is stripped, as the reply was in training."""
+    return tuple(
+        DialogueRow(
+            id=dialogue.id,
+            prompt=template.render(dialogue, tokenizer),
+            reference=None if dialogue.reference is None else dialogue.reference.strip(),
+            columns=dict(dialogue.columns),
+            conversation=dialogue.conversation,
+        )
+        for dialogue in dialogues
+    )
+
+
+def _template_warnings(name: str, digest: str, resolved: ResolvedVariants) -> list[str]:
+    templates = [_trained_with(variant) for variant in resolved.variants]
+    trained = {(its_name, its_digest) for its_name, its_digest in templates if its_digest and its_digest != digest}
+    manifest = resolved.manifest
+    if not trained and manifest and manifest.template_digest and manifest.template_digest != digest:
+        trained = {(manifest.template, manifest.template_digest)}
+    return [
+        f"The adapter was trained with the prompt '{other}' but is asked with '{name}': "
+        "its replies say little about what it learned. Set 'prompt' to the one it was trained with."
+        for other, _ in sorted(trained, key=str)
+    ]
+
+
+def _trained_with(variant: Variant) -> tuple[str | None, str | None]:
+    """Return name and digest of the template a variant was trained with, or None and None where nothing says so.
+
+    An adapter that a config lists itself has it only in what ``finetune`` recorded beside it.
+    """
+    facts = Path(variant.adapter or "") / ADAPTER_FACTS
+    if variant.template_digest or variant.adapter is None or not facts.is_file():
+        return variant.template, variant.template_digest
+    recorded = read_json(facts)
+    return recorded.get("template"), recorded.get("template_digest")
+
+
+def _trained_on(resolved: ResolvedVariants) -> list[Path]:
+    """Return the files that say what the variants were trained on: those named, and those beside the adapters."""
+    beside = (Path(variant.adapter) / FILE_NAME for variant in resolved.variants if variant.adapter)
+    files = [*resolved.fingerprint_files(), *(file for file in beside if file.is_file())]
+    return list({file.resolve(): file for file in files}.values())
+
+
+def _untold(chosen: DialogueConfig, resolved: ResolvedVariants) -> list[str]:
+    """Return the adapters of which nothing says what they were trained on: files that the config names tell of all."""
+    if chosen.fingerprints or (resolved.manifest and resolved.manifest.fingerprints):
+        return []
+    adapters = ((variant.name, variant.adapter) for variant in resolved.variants if variant.adapter)
+    return [name for name, adapter in adapters if not (Path(adapter) / FILE_NAME).is_file()]
+
+
+def _without_leaks(
+    dialogues: tuple[Dialogue, ...], chosen: DialogueConfig, resolved: ResolvedVariants, beside: Path | None
+) -> tuple[tuple[Dialogue, ...], dict[str, Any], list[str]]:
+    files = [*_trained_on(resolved), *(find(name, beside) for name in chosen.fingerprints)]
+    if not files:
+        counts: dict[str, Any] = {"checked": False, "exact": 0, "near": 0, "dropped": 0}
+        return dialogues, counts, ["Nothing says what the variants were trained on: leakage was not checked."]
+    leaks = find_leaks(dialogues, combine([load_fingerprints(file) for file in files]))
+    counts = {"checked": True, "exact": len(leaks.exact), "near": len(leaks.near or {}), "dropped": 0}
+    warnings = []
+    untold = _untold(chosen, resolved)
+    if untold:
+        counts["not_checked"] = untold
+        names = ", ".join(f"'{name}'" for name in untold)
+        warnings.append(f"Leakage was not checked for {names}: nothing says which dialogues were trained on.")
+    if not leaks.ids:
+        return dialogues, counts, warnings
+    said = (
+        f"Of {len(dialogues)} held-out dialogues {counts['exact']} were trained on, "
+        f"and {counts['near']} nearly (Jaccard ≥ 0.8)"
+    )
+    if chosen.leakage == "error":
+        raise InputError(f"{chosen.source}: {said}. Set dialogues.leakage to drop to measure without them.")
+    if chosen.leakage == "warn":
+        return dialogues, counts, [*warnings, f"{said}; they were measured all the same (leakage: warn)."]
+    counts["dropped"] = len(leaks.ids)
+    kept = tuple(dialogue for dialogue in dialogues if dialogue.id not in leaks.ids)
+    return kept, counts, [*warnings, f"{said}; they were dropped."]

@@ -1,0 +1,146 @@
+"""Whole jobs, as the commands do them: find the config, make the variants where a recipe is named, measure, render.
+
+This and the ``cli`` files stand on top: they alone call ``finetune`` and ``reports``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from harness.config import RunConfig
+from harness.errors import InputError, did_you_mean
+from harness.jobs.inputs import template_name
+from harness.jobs.runner import check_belongs
+from harness.jobs.runner import run as measure_and_finish
+from harness.overrides import apply_overrides
+from harness.passes.base import Progress
+from harness.progress import SilentProgress
+from harness.quiet import quiet_libraries, quiet_transformers
+from harness.store.schema import RunFolder
+from harness.yamlfile import read_yaml, validate
+
+
+def shipped_configs() -> list[str]:
+    """Return the names of the configs that come with the project."""
+    return sorted(
+        path.name.removesuffix(".yaml")
+        for path in resources.files("harness.configs").iterdir()
+        if path.name.endswith(".yaml")
+    )
+
+
+def read_config(config: str | Path, overrides: Iterable[str] = ()) -> tuple[RunConfig, Path]:
+    """Return a config by shipped name or YAML path with overrides applied, and the folder it lies in."""
+    path = _config_path(config)
+    value, lines = read_yaml(path)
+    if value is None:
+        value = {}
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: expected keys and values, found {type(value).__name__}.")
+    given = list(overrides)
+    source = f"{path} with --set" if given else str(path)
+    return validate(RunConfig, apply_overrides(value, given), source=source, lines=lines), path.parent
+
+
+def default_out(config: str | Path) -> Path:
+    """Return where a config's run goes when nobody says: ``runs/NAME/run``."""
+    return Path("runs") / Path(str(config)).stem / "run"
+
+
+def run(
+    config: RunConfig | dict[str, Any] | str | Path = "quickstart",
+    out: str | Path | None = None,
+    *,
+    overrides: Iterable[str] = (),
+    progress: Progress | None = None,
+) -> RunFolder:
+    """Make the variants where the config names a recipe, measure them, and render the report.
+
+    Returns the run folder. Raises InputError (nothing was written) or HarnessError (what was measured is kept).
+    """
+    said = progress or SilentProgress()
+    quiet_libraries()
+    beside: Path | None = None
+    if isinstance(config, RunConfig):
+        chosen = config
+    elif isinstance(config, dict):
+        chosen = validate(RunConfig, apply_overrides(config, overrides), source="config")
+    else:
+        chosen, beside = read_config(config, overrides)
+    if out is None:
+        if not isinstance(config, str | Path):
+            raise InputError("Say where the run goes: out is needed where the config has no name.")
+        out = default_out(config)
+    check_belongs(RunFolder(out), chosen)
+    if chosen.finetune is not None:
+        _check_what_needs_no_variants(chosen, beside)
+        make_variants(chosen, said)
+    folder = measure_and_finish(chosen, out, progress=said, beside=beside)
+    render(folder, said)
+    return folder
+
+
+def _check_what_needs_no_variants(config: RunConfig, beside: Path | None) -> None:
+    """Raise InputError for a mistake that would otherwise be found only after minutes of training."""
+    from harness.backends.local.device import resolve_device
+    from harness.dialogues.prompts import load_template
+    from harness.metrics.loading import load_metrics
+
+    load_metrics(config.metrics, config.metric_options)
+    load_template(template_name(config.prompt, beside))
+    resolve_device(config.device)
+
+
+def make_variants(config: RunConfig, progress: Progress) -> None:
+    """Run the config's recipe; what has not changed since the last time is used again."""
+    if not isinstance(config.variants, str) or Path(config.variants).name != "variants.json":
+        raise InputError("finetune: with a recipe, 'variants' is the path of the variants.json that it writes.")
+    from finetune.pipeline import run as finetune_run
+
+    quiet_transformers()
+    recipe = config.finetune or "quickstart"
+    finetune_run(recipe, Path(config.variants).parent, say=progress.note, progress=lambda: _training(progress))
+
+
+@contextmanager
+def _training(progress: Progress) -> Iterator[Callable[[int, int, dict[str, float]], None]]:
+    """Show a training's steps where the run shows everything else."""
+    shown: int | None = None
+
+    def draw(done: int, total: int, values: dict[str, float]) -> None:
+        nonlocal shown
+        if shown is None:
+            progress.start("training", total, "steps")
+            shown = 0
+        progress.advance("training", done - shown)
+        shown = done
+
+    yield draw
+    if shown is not None:
+        progress.finish("training")
+
+
+def render(folder: RunFolder, progress: Progress) -> None:
+    """Write ``report.html`` and ``summary.md`` into the run folder."""
+    from harness.store.schema import write_text_atomically
+    from reports.render import write_report
+    from reports.text import summary_markdown
+
+    progress.note("Rendering the report.")
+    write_report(folder)
+    write_text_atomically(folder.root / "summary.md", summary_markdown(folder))
+
+
+def _config_path(config: str | Path) -> Path:
+    path = Path(config)
+    shipped = shipped_configs()
+    if isinstance(config, str) and config in shipped:
+        return Path(str(resources.files("harness.configs").joinpath(f"{config}.yaml")))
+    if path.is_file():
+        return path
+    hint = did_you_mean(str(config), shipped)
+    raise InputError(f"{config} is neither a file nor a shipped config ({', '.join(shipped)}).{hint}")

@@ -1,0 +1,360 @@
+"""One run from config to report-ready folder: prepare, measure, compute.
+
+Everything that can be wrong with the input is found in ``prepare``, before anything is written; ``measure`` appends
+records and can be killed and continued at any moment; ``compute`` makes everything else from the records.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import filelock
+
+from harness.config import MetricOptions, RunConfig, StatsConfig
+from harness.errors import HarnessError, InputError, did_you_mean
+from harness.jobs.inputs import HeldOut, held_out
+from harness.passes.base import FIXED_WORKLOAD, PassContext, Progress, in_order
+from harness.passes.keys import Key, config_digest, record_key
+from harness.progress import SilentProgress
+from harness.results.units import LENGTH_BUCKET
+from harness.store.provenance import hardware, now, provenance
+from harness.store.schema import (
+    DialogueRow,
+    RunFolder,
+    RunManifest,
+    prune_records,
+    write_json,
+    write_model,
+    write_rows,
+)
+from harness.variants.digests import digest_value
+from harness.variants.folders import local_variants, settings_digests, stated_dtype, weights_digests
+from harness.variants.model import Variant
+from harness.variants.resolve import ResolvedVariants, reference_variant, resolve_variants
+
+# Imported only when they run: a run of one pass needs no other's libraries.
+MODULES = {
+    "scoring": "harness.passes.scoring",
+    "generation": "harness.passes.generation",
+    "fidelity": "harness.passes.fidelity",
+    "latency": "harness.passes.latency.run",
+    "memory": "harness.passes.memory",
+}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run whose input was found sound; ``weights`` maps each variant to the digest of its weights and adapter."""
+
+    config: RunConfig
+    resolved: ResolvedVariants
+    dialogues: HeldOut
+    reference: str
+    weights: dict[str, str]
+    key: Key
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        return self.resolved.variants
+
+
+def run(
+    config: RunConfig, out: Path | str, *, progress: Progress | None = None, beside: Path | None = None
+) -> RunFolder:
+    """Measure what the config says into the folder ``out``; continue there if an earlier run was interrupted.
+
+    Raises InputError for input that cannot be used and where ``out`` belongs to another config, HarnessError where
+    a measurement failed. ``beside`` is the folder of the config file, for paths relative to it.
+    """
+    said = progress or SilentProgress()
+    folder = RunFolder(out)
+    check_belongs(folder, config)
+    prepared = prepare(config, said, beside)
+    with locked(folder):
+        if not _is_finished(folder, prepared):
+            measure(folder, prepared, said)
+        compute(folder, config, said)
+    return folder
+
+
+def prepare(config: RunConfig, progress: Progress, beside: Path | None = None) -> Prepared:
+    """Check every input without writing anything: variants and their files, dialogues, template, metrics."""
+    from harness.backends.local.device import resolve_device
+    from harness.metrics.loading import load_metrics
+
+    resolved = local_variants(resolve_variants(config, beside))
+    reference = reference_variant(config, resolved.variants)
+    load_metrics(config.metrics, config.metric_options)
+
+    def tokenizer() -> Any:
+        from harness.backends.local.loading import load_tokenizer
+
+        return load_tokenizer(resolved.variants[0].model)
+
+    dialogues = held_out(config, resolved, tokenizer, beside)
+    refuse_unknown_slices(config, dialogues.rows)
+    progress.note(_held_out_line(dialogues))
+    for warning in dialogues.warnings:
+        progress.note(f"Warning: {warning}")
+    weights = weights_digests(resolved.variants)
+    beside_them = settings_digests(resolved.variants)
+    files = {name: digest_value([weights[name], beside_them[name]]) for name in weights}
+    machine, device = digest_value(hardware()), resolve_device(config.device)
+    key = record_key(config, resolved.variants, files, dialogues.template_digest, machine, device)
+    return Prepared(config, resolved, dialogues, reference, weights, key)
+
+
+def refuse_unknown_slices(config: RunConfig, rows: Sequence[DialogueRow]) -> None:
+    """Raise InputError for a slice by a column that no dialogue has: it would show nothing, and not say why."""
+    columns = {LENGTH_BUCKET, *(name for row in rows for name in row.columns)}
+    for name in config.stats.slices:
+        if name not in columns:
+            raise InputError(f"stats.slices: no held-out dialogue has a column '{name}'.{did_you_mean(name, columns)}")
+
+
+def measure(folder: RunFolder, prepared: Prepared, progress: Progress) -> None:
+    """Run every pass that is not finished. The folder then holds all records; on an error, those made so far."""
+    from harness.backends.local.device import resolve_device
+    from harness.backends.local.pool import SharedPool
+    from harness.backends.local.sanity import check_variants
+    from harness.passes.forecast import say_forecast
+
+    config = prepared.config
+    device = resolve_device(config.device)
+    folder.root.mkdir(parents=True, exist_ok=True)
+    manifest = _first_manifest(prepared, device)
+    notes = Notes(folder, manifest, _earlier_events(folder, manifest))
+    notes.write()
+    write_rows(folder.dialogues_path, prepared.dialogues.rows)
+    _prune(folder, prepared)
+    _set_threads(config.threads)
+    pool = SharedPool(prepared.variants, device)
+    try:
+        progress.note("Checking the variants before the long work.")
+        sanity = check_variants(prepared.variants, pool, allow_base_mismatch=config.allow_base_mismatch)
+        notes.manifest = manifest.model_copy(update={"sanity": sanity})
+        notes.write()
+        context = PassContext(
+            folder=folder,
+            config=config,
+            variants=prepared.variants,
+            dialogues=prepared.dialogues.rows,
+            pool=pool,
+            progress=progress,
+            key=prepared.key,
+            event=notes.event,
+            fact=notes.facts.__setitem__,
+        )
+        say_forecast(context)
+        for name in in_order(config.passes):
+            importlib.import_module(MODULES[name]).run(context)
+            notes.write()
+    except HarnessError as error:
+        notes.write(state="failed", error=str(error))
+        raise
+    finally:
+        pool.close()
+
+
+def _earlier_events(folder: RunFolder, manifest: RunManifest) -> list[dict[str, Any]]:
+    """Return what an interrupted run of the same inputs had noted, e.g. that a batch had to be halved."""
+    if not folder.manifest_path.exists():
+        return []
+    before = folder.read_manifest()
+    return list(before.events) if before.digests.get("inputs") == manifest.digests["inputs"] else []
+
+
+@dataclass
+class Notes:
+    """What the passes note beside their records. An event is on disk at once, so that a kill loses none."""
+
+    folder: RunFolder
+    manifest: RunManifest
+    events: list[dict[str, Any]]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def event(self, kind: str, detail: dict[str, Any]) -> None:
+        """Note an event; one that a run noted before it was interrupted is not noted again."""
+        noted = {"kind": kind, **detail}
+        if noted not in self.events:
+            self.events.append(noted)
+            self.write()
+
+    def write(self, **changes: Any) -> None:
+        """Write ``run.json`` with everything noted so far."""
+        noted = {"events": tuple(self.events), "provenance": {**self.manifest.provenance, **self.facts}}
+        self.folder.write_manifest(self.manifest.model_copy(update={**noted, **changes}))
+
+
+class Computed(Protocol):
+    """The part of a config that is computed from the records afterwards."""
+
+    @property
+    def metrics(self) -> tuple[str, ...] | None: ...
+    @property
+    def metric_options(self) -> MetricOptions: ...
+    @property
+    def stats(self) -> StatsConfig: ...
+    @property
+    def seed(self) -> int: ...
+
+
+def compute(folder: RunFolder, config: Computed, progress: Progress) -> None:
+    """Score the replies, compute the summary and seal the folder: all from its files, with no model."""
+    from harness.metrics.loading import all_specs, load_metrics
+    from harness.results.memory_fits import memory_table
+    from harness.results.replies_scored import score_replies
+    from harness.results.summarize import summarize
+    from harness.store.seals import is_measured, seal
+
+    manifest = folder.read_manifest()
+    names = [str(variant["name"]) for variant in manifest.variants]
+    progress.note("Scoring the replies and computing the statistics.")
+    metrics = load_metrics(config.metrics, config.metric_options)
+    score_replies(folder, metrics, progress)
+    write_json(folder.memory_path, memory_table(folder, names))
+    specs = all_specs(config.metric_options)
+    summary = summarize(
+        folder, registry=specs, resamples=config.stats.resamples, seed=config.seed, slices=config.stats.slices
+    )
+    write_model(folder.summary_path, summary)
+    inputs = {name: digest for name, digest in manifest.digests.items() if not is_measured(name)}
+    derived = {
+        "metrics": config.metrics,
+        "metric_options": config.metric_options.model_dump(mode="json"),
+        "stats": config.stats.model_dump(mode="json"),
+    }
+    folder.write_manifest(
+        manifest.model_copy(
+            update={
+                "state": "complete",
+                "error": None,
+                "finished": now(),
+                "config": {**manifest.config, **derived},
+                "digests": {**inputs, **seal(folder)},
+            }
+        )
+    )
+
+
+def check_belongs(folder: RunFolder, config: RunConfig) -> None:
+    """Raise InputError where the folder holds something else than a run of this config."""
+    root = folder.root
+    if root.is_file():
+        raise InputError(f"{root} is a file: --out takes a folder.")
+    if folder.manifest_path.exists():
+        if folder.read_manifest().config_digest != config_digest(config):
+            raise InputError(
+                f"{root} belongs to a run with another config. Choose another --out, or delete that folder."
+            )
+    elif root.is_dir() and any(not _is_ours(path.name) for path in root.iterdir()):
+        raise InputError(f"{root} is not empty and is no run folder. Choose another --out.")
+
+
+def _is_ours(name: str) -> bool:
+    """What a run killed before its first ``run.json`` was in place may have left."""
+    return name == ".lock" or name.startswith(".run.json.")
+
+
+@contextmanager
+def locked(folder: RunFolder) -> Iterator[None]:
+    """Hold the run folder alone; raise InputError where another process has it."""
+    try:
+        folder.root.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder.root / ".lock")
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise InputError(
+            f"{folder.root} is in use by another process. Wait for it, or choose another --out."
+        ) from error
+    except OSError as error:
+        raise InputError(f"Cannot write into {folder.root}: {error.strerror}.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _is_finished(folder: RunFolder, prepared: Prepared) -> bool:
+    """True where the folder's records answer exactly this question, so that nothing need be measured again."""
+    if not folder.manifest_path.exists():
+        return False
+    before = folder.read_manifest()
+    return before.state == "complete" and before.digests.get("inputs") == _inputs_digest(prepared)
+
+
+def _inputs_digest(prepared: Prepared) -> str:
+    rows = prepared.dialogues.rows
+    return digest_value([prepared.key(name, variant, row) for name in prepared.config.passes
+                      for variant in prepared.variants for row in rows])  # fmt: skip
+
+
+def _first_manifest(prepared: Prepared, device: str) -> RunManifest:
+    config, resolved = prepared.config, prepared.resolved
+    manifest = resolved.manifest
+    training: dict[str, Any] = {}
+    if manifest is not None:
+        training = {"recipe": manifest.recipe, "facts": manifest.training, "versions": manifest.versions}
+        if manifest.curves and resolved.folder is not None:
+            training["curves"] = read_curves(resolved.folder / manifest.curves)
+    return RunManifest(
+        state="running",
+        config=config.model_dump(mode="json"),
+        config_digest=config_digest(config),
+        digests={
+            **prepared.dialogues.digests,
+            **{f"weights/{name}": digest for name, digest in prepared.weights.items()},
+            "inputs": _inputs_digest(prepared),
+        },
+        variants=tuple(
+            {**variant.model_dump(mode="json"), "dtype": stated_dtype(variant)} for variant in resolved.variants
+        ),
+        reference_variant=prepared.reference,
+        template=prepared.dialogues.template.name,
+        template_digest=prepared.dialogues.template_digest,
+        held_out=prepared.dialogues.counts,
+        provenance={**provenance(config.seed), "device": device},
+        warnings=prepared.dialogues.warnings,
+        training=training,
+        started=now(),
+    )
+
+
+def read_curves(path: Path) -> list[dict[str, Any]]:
+    """Return the training curves that ``finetune`` left, or nothing where it left none."""
+    import json
+
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, ValueError):
+        return []
+
+
+def _prune(folder: RunFolder, prepared: Prepared) -> None:
+    """Drop records of another question (weights that changed, say), so that no variant is given another's replies."""
+    for name in prepared.config.passes:
+        for variant in prepared.variants:
+            rows = (FIXED_WORKLOAD,) if name == "memory" else prepared.dialogues.rows
+            keys = {prepared.key(name, variant, row) for row in rows}
+            prune_records(folder.records_path(name, variant.name), keys)
+
+
+def _set_threads(threads: int | None) -> None:
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def _held_out_line(dialogues: HeldOut) -> str:
+    counts = dialogues.counts
+    parts = [f"{counts['measured']} held-out dialogues of {counts['loaded']}"]
+    invalid = sum(counts["invalid"].values())
+    if invalid:
+        parts.append(f"{invalid} unusable ones skipped")
+    return ", ".join(parts) + "."

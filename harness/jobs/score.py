@@ -1,0 +1,125 @@
+"""``harness score``: metrics, statistics and report for replies made elsewhere, or again for a saved run.
+
+No model and, without a neural metric, no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from harness.config import MetricOptions, StatsConfig, Strict
+from harness.errors import InputError, did_you_mean
+from harness.jobs.reply_files import read_replies
+from harness.jobs.run import render
+from harness.jobs.runner import compute, locked
+from harness.metrics.loading import load_metrics
+from harness.overrides import apply_overrides
+from harness.passes.base import Progress
+from harness.progress import SilentProgress
+from harness.store.provenance import now, provenance
+from harness.store.schema import RunFolder, RunManifest
+from harness.variants.digests import digest_file, digest_value
+from harness.yamlfile import validate
+
+
+class ScoreConfig(Strict):
+    """What ``--set`` may change of a scoring: the part of a run's config that needs no model."""
+
+    metrics: tuple[str, ...] | None = None
+    metric_options: MetricOptions = MetricOptions()
+    stats: StatsConfig = StatsConfig()
+    seed: int = Field(42, ge=0)
+
+
+def score(
+    replies: Sequence[str],
+    out: Path | None,
+    *,
+    run: Path | None = None,
+    reference: str | None = None,
+    overrides: Iterable[str] = (),
+    progress: Progress | None = None,
+) -> RunFolder:
+    """Score NAME=FILE replies into the run folder ``out``, or the saved run ``run`` again in place.
+
+    Raises InputError, with nothing written, for files that cannot be used.
+    """
+    said = progress or SilentProgress()
+    if bool(replies) == (run is not None):
+        raise InputError("Give either --replies NAME=FILE (once for each system) and --out DIR, or --run RUN.")
+    if run is not None:
+        for option, value in (("--out", out), ("--reference", reference)):
+            if value is not None:
+                raise InputError(f"{option} goes with --replies: a saved run is scored again in place, as it was.")
+        return _again(RunFolder(run), list(overrides), said)
+    if out is None:
+        raise InputError("--out is missing: say which folder the scores go to.")
+    config = validate(ScoreConfig, apply_overrides({}, overrides), source="--set")
+    load_metrics(config.metrics, config.metric_options)
+    files = _files(replies)
+    if reference is not None and reference not in files:
+        raise InputError(f"--reference: no system is named '{reference}'.{did_you_mean(reference, files)}")
+    read = read_replies(files)  # before the folder is made: a bad line leaves nothing behind
+    folder = RunFolder(out)
+    identity = {"replies": {name: digest_file(path) for name, path in files.items()}, "reference": reference}
+    _refuse_strangers(folder, identity)
+    with locked(folder):
+        # The manifest first: whatever ends this early, the same command knows the folder again.
+        folder.write_manifest(_manifest(config, files, identity, reference or next(iter(files))))
+        read.write(folder)
+        compute(folder, config, said)
+    render(folder, said)
+    return folder
+
+
+def _again(folder: RunFolder, overrides: list[str], progress: Progress) -> RunFolder:
+    """Score a finished run with other metrics or statistics; what was measured stays as it is."""
+    manifest = folder.read_manifest()
+    if manifest.state != "complete":
+        raise InputError(f"{folder.root} is not a finished run. Finish it with the command that began it.")
+    kept = {key: manifest.config[key] for key in ScoreConfig.model_fields if key in manifest.config}
+    config = validate(ScoreConfig, apply_overrides(kept, overrides), source="--set")
+    with locked(folder):
+        compute(folder, config, progress)
+    render(folder, progress)
+    return folder
+
+
+def _files(replies: Sequence[str]) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for entry in replies:
+        name, separator, path = entry.partition("=")
+        if not separator or not name or not path:
+            raise InputError(f"--replies {entry}: write it as NAME=FILE.jsonl.")
+        if name in files:
+            raise InputError(f"--replies: the name '{name}' is given twice.")
+        files[name] = Path(path)
+    return files
+
+
+def _refuse_strangers(folder: RunFolder, identity: dict[str, Any]) -> None:
+    if folder.manifest_path.exists():
+        if folder.read_manifest().config_digest != digest_value(identity):
+            raise InputError(f"{folder.root} belongs to another run. Choose another --out, or delete it.")
+    elif folder.root.is_file():
+        raise InputError(f"{folder.root} is a file: --out takes a folder.")
+    elif folder.root.is_dir() and any(path.name != ".lock" for path in folder.root.iterdir()):
+        raise InputError(f"{folder.root} is not empty and is no run folder. Choose another --out.")
+
+
+def _manifest(config: ScoreConfig, files: dict[str, Path], identity: dict[str, Any], reference: str) -> RunManifest:
+    return RunManifest(
+        state="running",
+        kind="score",
+        config={**config.model_dump(mode="json"), "replies": {name: path.name for name, path in files.items()}},
+        config_digest=digest_value(identity),
+        digests={f"source/{name}": digest for name, digest in identity["replies"].items()},
+        variants=tuple({"name": name, "kind": "replies"} for name in files),
+        reference_variant=reference,
+        provenance=provenance(config.seed),
+        started=now(),
+    )

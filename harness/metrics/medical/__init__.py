@@ -1,0 +1,1 @@
+"""Metrics of what a reply says medically, by rules and lexicons."""

@@ -1,0 +1,182 @@
+"""One pass over a text: its words, its sentences, and every phrase of the lexicons in it.
+
+All medical rules read a text through this, so that it is scanned once: one automaton holds the phrases of all
+lexicons, and matching takes time linear in the text whatever it says.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property, lru_cache
+from itertools import accumulate
+from typing import Any
+
+from harness.metrics.medical.lexicons import expand, read_lines, read_table, read_yaml
+
+TOKEN = re.compile(r"\d+(?:[.,]\d+)+|[^\W_]+(?:'[^\W_]+)*|&|[.!?;:,()\n]")
+APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'"})
+SENTENCE_ENDS = frozenset(".!?\n")
+LONGEST_SENTENCE = 120  # words; a longer one is cut, so that what is looked up in a sentence takes bounded time
+NEEDS_OBJECT = "refusal of"  # the key of phrases that decline only with what is declined
+CLAUSE_ENDS = SENTENCE_ENDS | {";", ":"}
+
+
+@dataclass(frozen=True)
+class Match:
+    """A phrase found: its lexicon, what it stands for, and its first and last word (numbers in ``Reading.words``)."""
+
+    lexicon: str
+    key: str
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A text as the rules see it. ``sentence`` and ``clause`` number the sentence and clause of each word."""
+
+    text: str
+    words: tuple[str, ...]
+    sentence: tuple[int, ...]
+    clause: tuple[int, ...]
+    matches: dict[str, tuple[Match, ...]]
+    by_sentence: dict[tuple[str, int], list[Match]]
+
+    @cached_property
+    def spans(self) -> list[tuple[int, int]]:
+        """Where each word stands in the text. Only findings are quoted, so most texts never need it."""
+        return [found.span() for found in TOKEN.finditer(fold(self.text))]
+
+    def of(self, lexicon: str) -> tuple[Match, ...]:
+        """Return a lexicon's matches in the order of the text, the longest where several overlap."""
+        return self.matches.get(lexicon, ())
+
+    def within(self, lexicon: str, sentence: int) -> Sequence[Match]:
+        """Return a lexicon's matches that begin in one sentence."""
+        return self.by_sentence.get((lexicon, sentence), ())
+
+    def bounds(self, match: Match) -> tuple[int, int]:
+        """Return the first and the last word of the sentence that a match stands in."""
+        sentence = self.sentence[match.first]
+        return bisect_left(self.sentence, sentence), bisect_left(self.sentence, sentence + 1) - 1
+
+    def quote(self, match: Match) -> str:
+        """Return the words of a match as they stand in the text."""
+        return self.text[self.spans[match.first][0] : self.spans[match.last][1]]
+
+
+def fold(text: str) -> str:
+    """Return the text in lower case with plain apostrophes, character for character (some lower cases are longer)."""
+    lowered = text.lower()
+    if len(lowered) != len(text):
+        lowered = "".join(low if len(low := character.lower()) == 1 else character for character in text)
+    return lowered.translate(APOSTROPHES)
+
+
+@lru_cache(maxsize=16)
+def read(text: str) -> Reading:
+    """Return the reading of a text; of the last few texts it is remembered."""
+    words = tuple(TOKEN.findall(fold(text)))
+    sentences, clauses = _number_sentences(words)
+    matches = _find(words)
+    by_sentence: dict[tuple[str, int], list[Match]] = {}
+    for lexicon, found in matches.items():
+        for match in found:
+            by_sentence.setdefault((lexicon, sentences[match.first]), []).append(match)
+    return Reading(text, words, tuple(sentences), tuple(clauses), matches, by_sentence)
+
+
+def _number_sentences(words: tuple[str, ...]) -> tuple[list[int], list[int]]:
+    """Return the number of the sentence and of the clause that each word stands in."""
+    sentences: list[int] = []
+    clauses: list[int] = []
+    sentence = clause = clause_start = sentence_start = 0
+    for place, word in enumerate(words):
+        ends = word in SENTENCE_ENDS or place - sentence_start >= LONGEST_SENTENCE
+        if ends or word in CLAUSE_ENDS:
+            clauses += [clause] * (place + 1 - clause_start)
+            clause, clause_start = clause + 1, place + 1
+            if ends:
+                sentences += [sentence] * (place + 1 - sentence_start)
+                sentence, sentence_start = sentence + 1, place + 1
+    sentences += [sentence] * (len(words) - sentence_start)
+    clauses += [clause] * (len(words) - clause_start)
+    return sentences, clauses
+
+
+def _find(words: tuple[str, ...]) -> dict[str, tuple[Match, ...]]:
+    hits = list(_automaton().iter(f" {' '.join(words)} "))  # phrases have a space at both ends: whole words only
+    if not hits:
+        return {}
+    starts = list(accumulate([len(word) + 1 for word in words], initial=0))
+    found: dict[str, list[Match]] = {}
+    for end, (length, entries) in hits:
+        first, last = bisect_left(starts, end - length + 1), bisect_left(starts, end) - 1
+        for lexicon, key in entries:
+            found.setdefault(lexicon, []).append(Match(lexicon, key, first, last))
+    return {lexicon: _longest(matches) for lexicon, matches in found.items()}
+
+
+def _longest(matches: list[Match]) -> tuple[Match, ...]:
+    """Return the matches from left to right, of overlapping ones the one that begins first and reaches farthest."""
+    kept: list[Match] = []
+    for match in sorted(matches, key=lambda match: (match.first, -match.last)):
+        if not kept or match.first > kept[-1].last:
+            kept.append(match)
+    return tuple(kept)
+
+
+@cache
+def _automaton() -> Any:
+    import ahocorasick
+
+    phrases: dict[str, set[tuple[str, str]]] = {}
+    for lexicon, key, patterns in _entries():
+        for pattern in patterns:
+            for phrase in expand(pattern):
+                normal = " ".join(TOKEN.findall(fold(phrase)))
+                if normal:
+                    phrases.setdefault(normal, set()).add((lexicon, key))
+    automaton = ahocorasick.Automaton()
+    for phrase, entries in phrases.items():
+        automaton.add_word(f" {phrase} ", (len(phrase) + 2, tuple(sorted(entries))))
+    automaton.make_automaton()
+    return automaton
+
+
+def _entries() -> Iterator[tuple[str, str, Iterable[str]]]:
+    """Yield lexicon, key and patterns of every phrase list."""
+    for category, entry in read_yaml("red_flags.yaml").items():
+        yield "red_flag", category, entry["phrases"]
+        for number, groups in enumerate(entry.get("together", ())):
+            for place, group in enumerate(groups):
+                yield "red_flag_part", f"{category}/{number}/{place}", group
+    for kind, patterns in read_yaml("urgent_advice.yaml").items():
+        yield f"advice_{kind}", kind, patterns
+    for kind, patterns in read_yaml("assertion.yaml").items():
+        yield kind, kind, patterns
+    for pattern in read_lines("refusals.txt"):
+        yield "refusal", "refusal", [pattern]
+    for pattern in read_lines("refusals_of.txt"):
+        yield "refusal", NEEDS_OBJECT, [pattern]
+    for finding, others in read_table("findings.tsv", 2):
+        yield "finding", finding, [finding, *filter(None, others.split(";"))]
+    for generic, _, others in read_table("drugs.tsv", 3):
+        yield "drug", generic, [generic, *filter(None, others.split(";"))]
+    for group, names in read_table("drug_classes.tsv", 2):
+        yield "drug_class", group, names.split(";")
+
+
+@cache
+def drug_classes() -> dict[str, str]:
+    """Return the class of each medication, by its generic name."""
+    return {generic: group for generic, group, _ in read_table("drugs.tsv", 3)}
+
+
+@cache
+def red_flag_labels() -> dict[str, str]:
+    """Return what each category of red flags is called."""
+    return {category: entry["label"] for category, entry in read_yaml("red_flags.yaml").items()}

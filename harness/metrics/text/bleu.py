@@ -1,0 +1,107 @@
+"""BLEU, 0–100, with sacrebleu's own values: corpus BLEU from summed counts, tokenizer 13a, exponential smoothing."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib.metadata import version
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.metrics.registry import Item, MetricSpec, Scores
+from harness.metrics.text.overlap import ngram_total, number_words, shared_ngrams
+
+ORDERS = 4
+ENTITIES = (("&quot;", '"'), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">"))
+# Every ASCII mark stands alone but for these four: full stops and commas do unless a digit is near.
+SPACED_MARKS = {ord(mark): f" {mark} " for mark in string.punctuation if mark not in ".,-'"}
+AFTER_NO_DIGIT = re.compile(r"([^0-9])([.,])")
+BEFORE_NO_DIGIT = re.compile(r"([.,])([^0-9])")
+DASH_AFTER_DIGIT = re.compile(r"([0-9])(-)")
+FloatArray = NDArray[np.float64]
+STATISTICS = (
+    "reply_length",
+    "reference_length",
+    *(f"{kind}_{n}" for kind in ("correct", "total") for n in range(1, 5)),
+)
+
+
+def tokenize_13a(text: str) -> list[str]:
+    """Return the words and marks that sacrebleu's tokenizer 13a (mteval-v13a) cuts a text into."""
+    line = text.rstrip().replace("<skipped>", "").replace("-\n", "").replace("\n", " ")
+    for entity, character in ENTITIES:
+        line = line.replace(entity, character)
+    line = f" {line} ".translate(SPACED_MARKS)
+    line = AFTER_NO_DIGIT.sub(r"\1 \2 ", line)
+    line = BEFORE_NO_DIGIT.sub(r" \1 \2", line)
+    return DASH_AFTER_DIGIT.sub(r"\1 \2 ", line).split()
+
+
+class Bleu:
+    """Corpus BLEU; the value beside each reply is sentence BLEU with effective order, as sacrebleu recommends."""
+
+    def __init__(self) -> None:
+        self._words = lru_cache(maxsize=8)(tokenize_13a)
+        self.specs: tuple[MetricSpec, ...] = (
+            MetricSpec(
+                name="quality.bleu",
+                unit="BLEU",
+                higher_is_better=True,
+                aggregation="corpus",
+                signature=f"nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|equal to sacrebleu:{version('sacrebleu')}",
+                label="BLEU",
+                scale="0–100",
+                sees="Shared runs of up to four words, with a penalty for replies shorter than the reference.",
+                blind_to="Meaning, and any wording other than the one reference's.",
+                statistics=STATISTICS,
+                combine=corpus_bleu,
+            ),
+        )
+
+    def score(self, items: Sequence[Item]) -> list[Scores]:
+        """Return sentence BLEU and the ten counts of each item; None and no counts where there is no reply."""
+        return [self._score(item) for item in items]
+
+    def _score(self, item: Item) -> Scores:
+        name = self.specs[0].name
+        if item.reply is None:
+            return Scores({name: None})
+        counts = self.counts(item.reference, item.reply)
+        return Scores({name: sentence_bleu(counts)}, {name: tuple(map(float, counts))})
+
+    def counts(self, reference: str, reply: str) -> list[int]:
+        """Return sacrebleu's sufficient statistics: both lengths, matched n-grams, n-grams of the reply."""
+        expected, given = self._words(reference), self._words(reply)
+        given_codes, expected_codes, distinct = number_words(given, expected)
+        correct = shared_ngrams(given_codes, expected_codes, distinct, ORDERS)
+        totals = [ngram_total(len(given), n) for n in range(1, ORDERS + 1)]
+        return [len(given), len(expected), *correct, *totals]
+
+
+def corpus_bleu(sums: FloatArray) -> FloatArray:
+    """Return BLEU for summed statistics of shape (..., 10), as ``sacrebleu.BLEU.compute_bleu`` does for one row."""
+    length, expected = sums[..., 0], sums[..., 1]
+    correct, total = sums[..., 2 : 2 + ORDERS], sums[..., 2 + ORDERS :]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        penalty = np.where(length < expected, np.exp(1 - expected / length), 1.0)
+        smoothing = 2.0 ** np.cumsum(correct == 0, axis=-1)  # each order without a match halves what it is given
+        precision = np.where(correct == 0, 100.0 / (smoothing * total), 100.0 * correct / total)
+        score = penalty * np.exp(np.log(precision).mean(axis=-1))
+    defined = (correct.sum(axis=-1) > 0) & (total > 0).all(axis=-1)
+    return np.where(defined, score, 0.0)
+
+
+def sentence_bleu(counts: Sequence[int]) -> float:
+    """Return BLEU of one reply over the orders it is long enough for."""
+    orders = min(max(counts[0], 1), ORDERS)
+    correct, total = np.array(counts[2:6], dtype=np.float64), np.array(counts[6:], dtype=np.float64)
+    if not correct.any():
+        return 0.0
+    correct, total = correct[:orders], total[:orders]
+    smoothing = 2.0 ** np.cumsum(correct == 0)
+    precision = np.where(correct == 0, 100.0 / (smoothing * total), 100.0 * correct / total)
+    penalty = float(np.exp(1 - counts[1] / counts[0])) if counts[0] < counts[1] else 1.0
+    return penalty * float(np.exp(np.log(precision).mean()))

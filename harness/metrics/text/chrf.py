@@ -1,0 +1,105 @@
+"""chrF++, 0–100, with sacrebleu's own values: character n-grams to 6, word n-grams to 2, recall counted twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib.metadata import version
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.metrics.registry import Item, MetricSpec, Scores
+from harness.metrics.text.overlap import ngram_total, number_characters, number_words, shared_ngrams
+
+CHARACTER_ORDERS = 6
+WORD_ORDERS = 2
+BETA_SQUARED = 4.0
+PUNCTUATION = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
+FloatArray = NDArray[np.float64]
+STATISTICS = tuple(
+    f"{side}_{unit}{n}"
+    for unit, orders in (("char", CHARACTER_ORDERS), ("word", WORD_ORDERS))
+    for n in range(1, orders + 1)
+    for side in ("reply", "reference", "match")
+)
+
+
+class Chrf:
+    """Corpus chrF++; the value beside each reply is the same formula over that reply's counts."""
+
+    def __init__(self) -> None:
+        self._read = lru_cache(maxsize=8)(lambda text: ("".join(text.split()), split_punctuation(text)))
+        self.specs: tuple[MetricSpec, ...] = (
+            MetricSpec(
+                name="quality.chrf",
+                unit="chrF++",
+                higher_is_better=True,
+                aggregation="corpus",
+                signature=f"nrefs:1|case:mixed|eff:yes|nc:6|nw:2|space:no|equal to sacrebleu:{version('sacrebleu')}",
+                label="chrF++",
+                scale="0–100",
+                sees="Shared runs of up to six characters and two words; kinder to inflected forms than BLEU.",
+                blind_to="Meaning; 'hypertension' and 'hypotension' look much alike to it.",
+                statistics=STATISTICS,
+                combine=corpus_chrf,
+            ),
+        )
+
+    def score(self, items: Sequence[Item]) -> list[Scores]:
+        """Return chrF++ and its 24 counts of each item; None and no counts where there is no reply."""
+        return [self._score(item) for item in items]
+
+    def _score(self, item: Item) -> Scores:
+        name = self.specs[0].name
+        if item.reply is None:
+            return Scores({name: None})
+        counts = np.array(self.counts(item.reference, item.reply), dtype=np.float64)
+        return Scores({name: float(corpus_chrf(counts))}, {name: tuple(counts.tolist())})
+
+    def counts(self, reference: str, reply: str) -> list[int]:
+        """Return sacrebleu's sufficient statistics: for each order the reply's, the reference's and matched n-grams."""
+        (expected, expected_words), (given, given_words) = self._read(reference), self._read(reply)
+        characters = shared_ngrams(*number_characters(given, expected), CHARACTER_ORDERS)
+        words = shared_ngrams(*number_words(given_words, expected_words), WORD_ORDERS)
+        return [
+            *_triples(len(given), len(expected), characters),
+            *_triples(len(given_words), len(expected_words), words),
+        ]
+
+
+def _triples(given: int, expected: int, matches: list[int]) -> list[int]:
+    triples = []
+    for n, match in enumerate(matches, 1):
+        in_reference = ngram_total(expected, n)
+        # As sacrebleu: an order that the reference is too short for does not count against the reply.
+        triples += [ngram_total(given, n) if in_reference else 0, in_reference, match]
+    return triples
+
+
+def split_punctuation(text: str) -> list[str]:
+    """Return the words of a text with one punctuation mark split off their end, or else their start."""
+    words: list[str] = []
+    for word in text.split():
+        if len(word) == 1:
+            words.append(word)
+        elif word[-1] in PUNCTUATION:
+            words += [word[:-1], word[-1]]
+        elif word[0] in PUNCTUATION:
+            words += [word[0], word[1:]]
+        else:
+            words.append(word)
+    return words
+
+
+def corpus_chrf(sums: FloatArray) -> FloatArray:
+    """Return chrF++ for summed statistics of shape (..., 24), as ``sacrebleu.CHRF`` does for one row."""
+    counts = sums.reshape(*sums.shape[:-1], CHARACTER_ORDERS + WORD_ORDERS, 3)
+    given, expected, match = counts[..., 0], counts[..., 1], counts[..., 2]
+    effective = (given > 0) & (expected > 0)
+    orders = np.maximum(effective.sum(axis=-1), 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        precision = np.where(effective, match / given, 0.0).sum(axis=-1) / orders
+        recall = np.where(effective, match / expected, 0.0).sum(axis=-1) / orders
+        score = 100 * (1 + BETA_SQUARED) * precision * recall / (BETA_SQUARED * precision + recall)
+    return np.where(precision + recall > 0, score, 0.0)

@@ -1,0 +1,84 @@
+"""What makes a record the answer to exactly this question: a digest over everything the result depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from harness.config import RunConfig
+from harness.store.schema import DialogueRow
+from harness.variants.digests import digest_value
+from harness.variants.model import Variant
+
+Key = Callable[[str, Variant, DialogueRow], str]
+
+
+# What is computed from the records afterwards: it may change without measuring anything again.
+DERIVED = {"metrics", "metric_options", "stats"}
+
+
+def config_digest(config: RunConfig) -> str:
+    """Return the digest that ties a run folder to the config it was measured under."""
+    return digest_value(config.model_dump(mode="json", exclude=DERIVED))
+
+
+def record_key(
+    config: RunConfig,
+    variants: tuple[Variant, ...],
+    weights: Mapping[str, str],
+    template_digest: str,
+    machine: str,
+    device: str,
+) -> Key:
+    """Return the function that names the record of (pass, variant, dialogue).
+
+    ``weights`` maps each variant's name to the digest of all files its results depend on. Timings and memory depend on
+    the ``machine`` too; replies and likelihoods only on the kind of ``device``, the one in use and not ``auto``.
+    """
+    settings: dict[str, Any] = {
+        "scoring": {"too_long": config.dialogues.too_long if config.dialogues else None},
+        "generation": {
+            **config.generation.model_dump(mode="json"),
+            "seed": config.seed if config.generation.temperature else None,
+            "too_long": config.dialogues.too_long if config.dialogues else None,
+        },
+        "fidelity": fidelity_settings(config, variants, weights),
+        "latency": {
+            **config.latency.model_dump(mode="json"),
+            "longest": config.generation.max_new_tokens,
+            "machine": machine,
+            "threads": config.threads,
+        },
+        "memory": {**config.memory.model_dump(mode="json"), "machine": machine, "threads": config.threads},
+    }
+    fixed = {
+        (name, variant.name): digest_value(
+            [
+                name,
+                weights[variant.name],
+                variant.quantization,
+                variant.dtype,
+                template_digest,
+                device.partition(":")[0],
+                settings[name],
+            ]
+        )
+        for name in settings
+        for variant in variants
+    }
+
+    def key(pass_name: str, variant: Variant, dialogue: DialogueRow) -> str:
+        text = [fixed[pass_name, variant.name], dialogue.id, dialogue.prompt, dialogue.reference]
+        return digest_value(text)[:32]
+
+    return key
+
+
+def fidelity_settings(
+    config: RunConfig, variants: tuple[Variant, ...], weights: Mapping[str, str]
+) -> list[list[str | None]]:
+    """Return what the fidelity pass depends on beyond its own variant: which weights are held against it, and how."""
+    held = {variant.name: [weights[variant.name], variant.quantization, variant.dtype] for variant in variants}
+    if config.fidelity:
+        return [[pair.variant, pair.against, *held.get(pair.against, ())] for pair in config.fidelity]
+    return [[name, *loaded] for name, loaded in held.items()]

@@ -1,0 +1,64 @@
+"""Which units of the latency pass are finished: all of a unit's repeats for all variants timed together, or none."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from harness.passes.base import PassContext
+from harness.passes.latency.units import Identity, Unit, identity_of
+from harness.store.schema import LatencyRecord, RecordWriter, write_rows
+from harness.variants.model import Variant
+
+TASK = "latency"
+NO_MEMORY = "out of memory"
+
+
+class Ledger:
+    """The records on disk, by unit. Those of units that are not planned are dropped: they answer other questions."""
+
+    def __init__(self, context: PassContext, units: Sequence[Unit]) -> None:
+        self._context = context
+        self._repeats = {unit.identity: unit.repeats for unit in units}
+        self._rows = {
+            variant.name: context.folder.records(LatencyRecord, TASK, variant.name) for variant in context.variants
+        }
+        self._keep(context.variants, set(self._repeats))
+
+    @property
+    def next_order(self) -> int:
+        """Return the place of the next request in the whole sequence."""
+        return 1 + max((row.order for rows in self._rows.values() for row in rows), default=0)
+
+    def unfinished(self, units: Sequence[Unit], variants: Sequence[Variant]) -> list[Unit]:
+        """Return the units that some of the variants lack, in order."""
+        found = [Counter(identity_of(row) for row in self._rows[variant.name]) for variant in variants]
+        return [unit for unit in units if any(count[unit.identity] < unit.repeats for count in found)]
+
+    def drop(self, units: Iterable[Unit], variants: Sequence[Variant]) -> None:
+        """Forget what these variants have of these units, which are timed again from their start."""
+        self._keep(variants, set(self._repeats) - {unit.identity for unit in units})
+
+    def ended(self) -> dict[tuple[str, str], int]:
+        """Return the batch size at which memory ran out before, by variant and engine."""
+        found: dict[tuple[str, str], int] = {}
+        for name, rows in self._rows.items():
+            for row in rows:
+                if row.error == NO_MEMORY:
+                    found[name, row.engine] = min(row.batch, found.get((name, row.engine), row.batch))
+        return found
+
+    def write(self, records: dict[str, list[LatencyRecord]]) -> None:
+        """Append one unit's records of each variant."""
+        for name, rows in records.items():
+            with RecordWriter(self._context.folder.records_path(TASK, name)) as writer:
+                writer.append(rows)
+            self._rows[name].extend(rows)
+
+    def _keep(self, variants: Sequence[Variant], wanted: set[Identity]) -> None:
+        for variant in variants:
+            rows = self._rows[variant.name]
+            kept = [row for row in rows if identity_of(row) in wanted]
+            if len(kept) < len(rows):
+                write_rows(self._context.folder.records_path(TASK, variant.name), kept)
+                self._rows[variant.name] = kept

@@ -1,0 +1,149 @@
+"""What the latency pass times: units, each of which is timed for all variants and written as a whole, in stages.
+
+A unit is one prompt, or one batch of prompts in step, under one workload on one engine. A stage is a run of units of
+the same shape (workload, engine, batch, prompt length), for which an engine warms up and captures once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal
+
+from harness.config import LatencyConfig
+from harness.passes.latency.latency_plan import batches, choose_prompts, prompt_lengths
+from harness.store.schema import DialogueRow, LatencyRecord
+from harness.variants.digests import digest_value
+
+Workload = Literal["fixed", "natural", "sweep", "prefill"]
+Engine = Literal["eager", "compiled"]
+Identity = tuple[str, str, str, int]
+DEFAULT_BATCHES = {"cuda": (1, 4, 16, 64), "cpu": (1, 4)}
+
+
+@dataclass(frozen=True)
+class Unit:
+    """``name`` becomes the records' id: the dialogue's at batch 1, else one that stands for these very prompts."""
+
+    workload: Workload
+    engine: Engine
+    name: str
+    row: DialogueRow
+    prompts: tuple[tuple[int, ...], ...]
+    reply_tokens: int
+    repeats: int
+
+    @property
+    def batch(self) -> int:
+        return len(self.prompts)
+
+    @property
+    def longest(self) -> int:
+        return max(len(prompt) for prompt in self.prompts)
+
+    @property
+    def identity(self) -> Identity:
+        return self.workload, self.engine, self.name, self.batch
+
+    @property
+    def shape(self) -> tuple[str, str, int, int]:
+        return self.engine, self.workload, self.batch, self.longest if self.workload == "prefill" else 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Units of one shape. ``room`` is how many tokens a row of any of them may hold, prompt and reply."""
+
+    units: tuple[Unit, ...]
+
+    @property
+    def engine(self) -> Engine:
+        return self.units[0].engine
+
+    @property
+    def workload(self) -> Workload:
+        return self.units[0].workload
+
+    @property
+    def batch(self) -> int:
+        return self.units[0].batch
+
+    @property
+    def room(self) -> int:
+        return max(unit.longest + unit.reply_tokens for unit in self.units)
+
+
+@dataclass(frozen=True)
+class Question:
+    """The held-out prompts as token ids, and the lengths that bound what is asked of them."""
+
+    rows: tuple[DialogueRow, ...]
+    prompts: tuple[tuple[int, ...], ...]
+    context: int  # the most tokens that the model takes
+    longest_reply: int  # of the natural workload
+
+
+def identity_of(record: LatencyRecord) -> Identity:
+    """Return which unit a record belongs to."""
+    return record.workload, record.engine, record.id, record.batch
+
+
+def engines_for(asked: str, device: str) -> tuple[Engine, ...]:
+    """Return which engines are timed. By itself: both on CUDA, and plain ``generate`` on the CPU."""
+    if asked == "eager" or (asked == "auto" and not device.startswith("cuda")):
+        return ("eager",)
+    return ("compiled",) if asked == "compiled" else ("eager", "compiled")
+
+
+def plan(question: Question, settings: LatencyConfig, device: str) -> list[Unit]:
+    """Return all units in the order in which they are timed; none where no prompt fits with its reply."""
+    lengths = [len(prompt) for prompt in question.prompts]
+    chosen = choose_prompts(lengths, settings.prompts, question.context - settings.reply_tokens)
+    units: list[Unit] = []
+    if chosen:
+        for engine in engines_for(settings.engine, device):
+            units += _at_batch_one(question, settings, engine, chosen)
+            units += _by_prompt_length(question, settings, engine, chosen)
+            units += _in_batches(question, settings, engine, chosen, device)
+    return units
+
+
+def stages(units: Sequence[Unit]) -> Iterator[Stage]:
+    """Yield the units in runs of one shape, in their order."""
+    for _, group in groupby(units, key=lambda unit: unit.shape):
+        yield Stage(tuple(group))
+
+
+def _at_batch_one(question: Question, settings: LatencyConfig, engine: Engine, chosen: Sequence[int]) -> Iterator[Unit]:
+    for index in chosen:
+        row, prompt = question.rows[index], question.prompts[index]
+        yield Unit("fixed", engine, row.id, row, (prompt,), settings.reply_tokens, settings.repeats)
+    fitting = [index for index in chosen if len(question.prompts[index]) + question.longest_reply <= question.context]
+    for index in fitting if settings.natural else ():
+        row, prompt = question.rows[index], question.prompts[index]
+        yield Unit("natural", engine, row.id, row, (prompt,), question.longest_reply, 1)
+
+
+def _by_prompt_length(
+    question: Question, settings: LatencyConfig, engine: Engine, chosen: Sequence[int]
+) -> Iterator[Unit]:
+    """Prompts of exactly the asked lengths: held-out prompts one after another, from another one on each, and cut."""
+    for length in prompt_lengths(question.context, settings.prompt_lengths):
+        for number in range(min(settings.batches, len(chosen))):
+            stream = [token for index in (*chosen[number:], *chosen[:number]) for token in question.prompts[index]]
+            prompt = tuple((stream * (length // max(len(stream), 1) + 1))[:length])
+            name = f"prompt-of-{length}-{number}-{digest_value(prompt)[:8]}"
+            yield Unit("prefill", engine, name, question.rows[chosen[number]], (prompt,), 1, settings.repeats)
+
+
+def _in_batches(
+    question: Question, settings: LatencyConfig, engine: Engine, chosen: Sequence[int], device: str
+) -> Iterator[Unit]:
+    asked = settings.batch_sizes or DEFAULT_BATCHES[device.partition(":")[0]]
+    for size in sorted(set(asked) - {1}):  # batch 1 is the fixed workload
+        for number, picks in enumerate(batches(chosen, size, settings.batches)):
+            prompts = tuple(question.prompts[pick] for pick in picks)
+            name = f"batch-of-{size}-{number}-{digest_value(prompts)[:8]}"
+            row = question.rows[picks[0]]
+            yield Unit("sweep", engine, name, row, prompts, settings.reply_tokens, settings.repeats)

@@ -1,0 +1,248 @@
+"""Every number of a run folder, with its interval: for the summary, for the gate, and for a slice of either.
+
+Nothing is resampled twice: all metrics share one count matrix a number of units, and the difference of two variants
+reuses the resampled sums of each.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from harness.errors import InputError
+from harness.metrics.registry import MetricSpec
+from harness.results.latency import UTILISATIONS
+from harness.results.measurements import Key, Measurements, base_of
+from harness.results.units import Slice
+from harness.stats.bootstrap import RESAMPLES, SEED, Resamples
+from harness.stats.intervals import ValueEvidence, weigh
+from harness.stats.paired import FEW, PairedEvidence, few, weigh_difference
+from harness.stats.samples import align, by_cluster, counted
+from harness.stats.timing import RatioEvidence, estimate_quantile, log_ratios, weigh_ratio
+from harness.stats.types import Difference, Estimate, FloatArray, Samples, TimingSamples
+from harness.store.schema import RunFolder
+
+_KEEP_BYTES = 512 * 2**20
+_PairKey = tuple[str, str, "Analysis", str, Slice | None, float]
+_Pairs = PairedEvidence | RatioEvidence | None
+
+
+class Analysis:
+    """The statistics of one run folder. ``registry`` holds every metric that may be asked for, by name.
+
+    A metric that is registered but was not measured has an estimate without a value (n = 0). An unknown metric,
+    variant or column raises InputError with the nearest known name.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        *,
+        registry: Mapping[str, MetricSpec],
+        resamples: int = RESAMPLES,
+        seed: int = SEED,
+    ) -> None:
+        self.folder = folder
+        self.resamples = resamples
+        self.seed = seed
+        self.measured = Measurements(folder, registry)
+        self._count_matrices: dict[int, Resamples] = {}
+        self._sums: dict[Key, FloatArray] = {}
+        self._values: dict[Key, ValueEvidence] = {}
+        self._pairs: dict[_PairKey, _Pairs] = {}
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """Names of the variants in the run's order."""
+        return self.measured.variants
+
+    def metric_names(self) -> tuple[str, ...]:
+        """Return the metrics that some variant has, in the registry's order, conditions in brackets."""
+        return self.measured.metric_names
+
+    def spec(self, metric: str) -> MetricSpec:
+        """Return what a metric is; names with conditions in brackets share their base's."""
+        return self.measured.spec(metric)
+
+    def conditions(self, metric: str) -> dict[str, Any]:
+        """Return what the metric's numbers hold under."""
+        return self.measured.conditions(metric)
+
+    def variants_of(self, metric: str) -> tuple[str, ...]:
+        """Return the variants that have the metric, in the run's order."""
+        return self.measured.variants_of(metric)
+
+    def unit_ids(self, metric: str, variant: str) -> tuple[str, ...]:
+        """Return the ids of the units (dialogues, requests or repeats) that have a value, sorted."""
+        return self.measured.unit_ids(metric, variant)
+
+    def estimate(self, metric: str, variant: str, *, confidence: float = 0.95, slice: Slice | None = None) -> Estimate:
+        """Return a variant's value of the metric with its interval."""
+        if not self.measured.has(metric, variant):
+            missing = f"{metric} was not measured for {variant}."
+            return Estimate(None, None, None, 0, "none", confidence, (missing,))
+        if self.spec(metric).family == "memory":
+            _refuse_slice(metric, slice)
+            return self.measured.memory.estimate(metric, variant, confidence)
+        key = (metric, variant, slice)
+        samples = self.measured.samples(key)
+        if isinstance(samples, TimingSamples):
+            return self._compared(metric, self._quantile(metric, variant, samples, confidence), "dialogues")
+        if key not in self._values:
+            self._values[key] = weigh(samples, sums=lambda: self._sums_of(key))
+        return self._compared(metric, self._values[key].estimate(confidence), counted(samples, "dialogues"))
+
+    def difference(
+        self,
+        metric: str,
+        variant: str,
+        against: str,
+        *,
+        other: Analysis | None = None,
+        confidence: float = 0.95,
+        slice: Slice | None = None,
+        factor: float = 1.0,
+    ) -> Difference:
+        """Return variant - ``factor``·against over the units both have; timings as the ratio variant/against.
+
+        With ``other``, ``against`` is a variant of that run. The direction of the outcome is the metric's.
+        """
+        spec = self.spec(metric)
+        if spec.family == "memory":
+            _refuse_slice(metric, slice)
+            theirs = [factor * value for value in (other or self).measured.memory.values(metric, against)]
+            return self.measured.memory.difference(metric, variant, theirs, confidence, spec.higher_is_better)
+        evidence = self.evidence(metric, variant, against, other=other, slice=slice, factor=factor)
+        if evidence is None:
+            missing = f"{metric} was not measured for both {variant} and {against}, or has no paired difference."
+            return Difference(None, None, None, 0, "none", "undecided", confidence=confidence, warnings=(missing,))
+        return evidence.difference(confidence, spec.higher_is_better)
+
+    def evidence(
+        self,
+        metric: str,
+        variant: str,
+        against: str,
+        *,
+        other: Analysis | None = None,
+        slice: Slice | None = None,
+        factor: float = 1.0,
+    ) -> _Pairs:
+        """Return all that the pairs say, to be asked for intervals, ``p_below(margin)`` and ``needed_n(margin)``.
+
+        None where one side has no value, for memory, and where a quantile pooled over dialogues cannot be paired.
+        """
+        theirs = other or self
+        if not self.measured.has(metric, variant) or not theirs.measured.has(metric, against):
+            return None
+        key = (metric, variant, theirs, against, slice, factor)
+        if key not in self._pairs:
+            self._pairs[key] = self._weigh(*key)
+        return self._pairs[key]
+
+    def prepare(self, metrics: Iterable[str], slice: Slice | None = None) -> None:
+        """Resample many metrics of all variants in one product, which is faster than one after another."""
+        waiting: dict[int, list[tuple[Key, FloatArray]]] = {}
+        for metric in metrics:
+            if self.spec(metric).family == "memory":
+                continue
+            for variant in self.variants_of(metric):
+                key = (metric, variant, slice)
+                samples = self.measured.samples(key)
+                if key not in self._sums and isinstance(samples, Samples) and samples.ids:
+                    statistics = by_cluster(samples)
+                    waiting.setdefault(statistics.shape[0], []).append((key, statistics))
+        for units, found in waiting.items():
+            together = self._resamples(units).sums(np.hstack([statistics for _, statistics in found]))
+            ends = np.cumsum([statistics.shape[1] for _, statistics in found])[:-1]
+            for (key, _), sums in zip(found, np.split(together, ends, axis=1), strict=True):
+                self._sums[key] = np.ascontiguousarray(sums)
+
+    def forget(self, slice: Slice) -> None:
+        """Drop what was kept for a slice, which is seldom asked for twice."""
+        self.measured.forget(slice)
+        self._sums = {key: value for key, value in self._sums.items() if key[2] != slice}
+        self._values = {key: value for key, value in self._values.items() if key[2] != slice}
+        self._pairs = {key: value for key, value in self._pairs.items() if key[4] != slice}
+
+    def _compared(self, metric: str, made: Estimate, unit: str) -> Estimate:
+        """Return the estimate, of fidelity with the warning of any comparison: its value compares two variants."""
+        if self.spec(metric).family != "fidelity" or made.value is None or made.n >= FEW:
+            return made
+        return replace(made, warnings=(*made.warnings, few(made.n, unit)))
+
+    def _quantile(self, metric: str, variant: str, samples: TimingSamples, confidence: float) -> Estimate:
+        made = estimate_quantile(
+            samples, confidence=confidence, resamples=self.resamples, seed=self.seed, unit=_unit(metric)
+        )
+        if base_of(metric) not in UTILISATIONS:
+            return made
+        # The roofline's floor over the median time: the slower, the less.
+        floor = self.measured.latency.floor(metric, variant) or math.nan
+        value, low, high = (None if one is None else floor / one for one in (made.value, made.high, made.low))
+        return replace(made, value=value, low=low, high=high)
+
+    def _weigh(
+        self, metric: str, variant: str, theirs: Analysis, against: str, slice: Slice | None, factor: float
+    ) -> _Pairs:
+        if self.spec(metric).family == "latency" and base_of(metric) != "latency.goodput":
+            return self._ratio(metric, variant, theirs, against, slice)
+        key = (metric, variant, slice)
+        mine, reference = self.measured.samples(key), theirs.measured.samples((metric, against, slice))
+        if isinstance(mine, TimingSamples) or isinstance(reference, TimingSamples):
+            return None
+        one, two = align(mine, reference)
+
+        def sums() -> tuple[FloatArray, FloatArray]:
+            if one is mine and two is reference and theirs is self:
+                return self._sums_of(key), self._sums_of((metric, against, slice))
+            first, second = by_cluster(one), by_cluster(two)
+            together = self._resamples(first.shape[0]).sums(np.hstack([first, second]))
+            return together[:, : first.shape[1]], together[:, first.shape[1] :]
+
+        return weigh_difference(one, two, sums=sums, factor=factor, unit=_unit(metric))
+
+    def _ratio(self, metric: str, variant: str, theirs: Analysis, against: str, slice: Slice | None) -> RatioEvidence:
+        mine, reference = self.measured.latency, theirs.measured.latency
+        ratios = log_ratios(mine.repeated(metric, variant), reference.repeated(metric, against))
+        if slice is not None:
+            within = self.measured.within(slice)
+            ratios = {name: value for name, value in ratios.items() if name in within}
+        if base_of(metric) in UTILISATIONS:
+            shift = math.log((mine.floor(metric, variant) or math.nan) / (reference.floor(metric, against) or math.nan))
+            ratios = {name: shift - value for name, value in ratios.items()}
+        evidence = weigh_ratio(ratios, resamples=self.resamples, seed=self.seed)
+        quantile = mine.quantile(metric)
+        if quantile is None or quantile <= 0.5 or base_of(metric).startswith("latency.itl_ms."):
+            return evidence
+        tail = f"p{100 * quantile:.0f}"
+        typical = f"The ratio is the typical request's (the median over requests), not that of the two {tail}."
+        return replace(evidence, warnings=(*evidence.warnings, typical))
+
+    def _sums_of(self, key: Key) -> FloatArray:
+        """Return resampled sums; those of the metric's other variants, wanted next, cost hardly more."""
+        if key not in self._sums:
+            self.prepare([key[0]], key[2])
+        return self._sums[key]
+
+    def _resamples(self, units: int) -> Resamples:
+        kept = self._count_matrices
+        if units not in kept:
+            kept[units] = Resamples(units, resamples=self.resamples, seed=self.seed)
+            while len(kept) > 1 and sum(one.size for one in kept.values()) > _KEEP_BYTES:
+                del kept[next(iter(kept))]
+        return kept[units]
+
+
+def _unit(metric: str) -> str:
+    """Return what one value of the metric belongs to."""
+    return "requests" if metric.startswith("latency.") else "dialogues"
+
+
+def _refuse_slice(metric: str, slice: Slice | None) -> None:
+    if slice is not None:
+        raise InputError(f"{metric} is not measured by dialogue, so it has no slice '{slice[0]}={slice[1]}'.")

@@ -1,0 +1,86 @@
+"""Coverage: how many of the held-out dialogues a variant answered, and why it missed the rest."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from harness.results.analysis import Analysis
+from harness.stats.proportions import clopper_pearson
+from harness.store.schema import Coverage, GenerationRecord, LatencyRecord, Record, ScoringRecord
+
+FAILED = "error"
+MISSING = "missing"
+
+
+def coverage_of(analysis: Analysis, variant: str) -> Coverage:
+    """Return a variant's coverage; answered and skipped add up to the dialogues.
+
+    Answered is a dialogue with a reply and, where the run scored references, a score; where the run generated none,
+    one whose reference was scored; where it did neither (latency or memory alone), one that did not fail when timed.
+    """
+    ids = analysis.measured.units.ids
+    passes = _passes(analysis)
+    if "generation" in passes:
+        # A reference that scoring could not hold counts too: its dialogue is missing from the likelihoods.
+        scoring = _reasons(analysis, ScoringRecord, "scoring", variant)
+        generation = _reasons(analysis, GenerationRecord, "generation", variant)
+        answered, reasons = _replied(analysis, variant), {**scoring, **generation}
+    elif "scoring" in passes:
+        answered, reasons = _scored(analysis, variant), _reasons(analysis, ScoringRecord, "scoring", variant)
+    else:
+        reasons = _reasons(analysis, LatencyRecord, "latency", variant)
+        answered = set(ids) - set(reasons)
+    rows = analysis.measured.replies.rows(variant)
+    failed = {row.id for row in rows.values() if row.error is not None}
+    skipped = Counter(reasons.get(name, FAILED if name in failed else MISSING) for name in ids if name not in answered)
+    return estimated(len(ids), len(ids) - skipped.total(), dict(sorted(skipped.items())))
+
+
+def estimated(dialogues: int, answered: int, skipped: dict[str, int]) -> Coverage:
+    """Return the coverage with its share and interval, as any other rate over dialogues."""
+    if not dialogues:
+        return Coverage(dialogues=0, answered=0, skipped=skipped)
+    low, high = clopper_pearson(answered, dialogues)
+    return Coverage(
+        dialogues=dialogues, answered=answered, skipped=skipped, value=answered / dialogues, low=low, high=high
+    )
+
+
+def _passes(analysis: Analysis) -> frozenset[str]:
+    """Return the passes of the run; a folder of replies made elsewhere counts as generated."""
+    manifest = analysis.measured.manifest
+    if manifest.kind == "score":
+        return frozenset({"generation"})
+    passes = manifest.config.get("passes")
+    if passes is not None:
+        return frozenset(passes)
+    found = {
+        name
+        for name in ("generation", "scoring")
+        for variant in analysis.variants
+        if analysis.folder.records_path(name, variant).exists()
+    }
+    return frozenset(found)
+
+
+def _replied(analysis: Analysis, variant: str) -> set[str]:
+    rows = analysis.measured.replies.rows(variant).values()
+    return {row.id for row in rows if row.reply is not None and row.error is None}
+
+
+def _scored(analysis: Analysis, variant: str) -> set[str]:
+    rows = analysis.measured.replies.rows(variant).values()
+    return {row.id for row in rows if row.nll is not None and row.error is None}
+
+
+def _reasons(analysis: Analysis, model: type[Record], pass_name: str, variant: str) -> dict[str, str]:
+    """Return why each dialogue has no result of a pass, as far as the records say."""
+    reasons = {}
+    for record in analysis.folder.records(model, pass_name, variant):
+        if record.skipped is not None:
+            reasons[record.id] = record.skipped
+        elif record.error is not None:
+            reasons[record.id] = FAILED
+        else:
+            reasons.pop(record.id, None)
+    return reasons

@@ -1,0 +1,133 @@
+"""Samples of the fidelity metrics: one variant held against another on the same references and prompts.
+
+A variant may be held against several. The first found gives the plain name (``fidelity.kl``), further ones carry
+theirs: ``fidelity.kl[against=adapter]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from harness.metrics.registry import MetricSpec
+from harness.results.units import Units
+from harness.stats.samples import ValueKind, from_statistics, from_values, ratio_of_sums
+from harness.stats.types import Samples, TimingSamples
+from harness.store.schema import FidelityRecord, GenerationRecord, RunFolder
+
+Pair = tuple[str, str]
+Rows = list[FidelityRecord | None]
+
+_OF_REPLIES = ("fidelity.identical_replies", "fidelity.first_divergence")
+_CORPUS: Mapping[str, Callable[[FidelityRecord], tuple[float, float] | None]] = {
+    "fidelity.kl": lambda one: (sum(one.kl), len(one.kl)) if one.kl else None,
+    "fidelity.top1_agreement": lambda one: _per_token(one.agree, one),
+    "fidelity.nll_difference": lambda one: _per_token(_minus(one.nll, one.nll_against), one),
+}
+_POOLED = {"fidelity.kl_p99": 0.99}
+
+
+class Fidelity:
+    """The fidelity records of all variants, and the replies of both sides of each pair."""
+
+    def __init__(self, folder: RunFolder, units: Units, variants: tuple[str, ...]) -> None:
+        self._folder = folder
+        self._units = units
+        self._variants = variants
+        self._records: dict[Pair, dict[str, FidelityRecord]] | None = None
+        self._generated: dict[str, dict[str, GenerationRecord]] = {}
+
+    def names(self, registry: Mapping[str, MetricSpec]) -> tuple[str, ...]:
+        """Return every fidelity metric that some pair has, with its suffix."""
+        names = dict.fromkeys(
+            name + self._suffix(pair)
+            for pair in self.records()
+            for name in registry
+            if name in _CORPUS or name in _POOLED or name == "fidelity.max_abs_dlogp" or self._replied(name, pair)
+        )
+        return tuple(names)
+
+    def records(self) -> Mapping[Pair, Mapping[str, FidelityRecord]]:
+        """Return the finished records of each (variant, against) by dialogue id."""
+        if self._records is None:
+            self._records = {}
+            for variant in self._variants:
+                for record in self._folder.records(FidelityRecord, "fidelity", variant):
+                    if record.error is None and record.skipped is None:
+                        self._records.setdefault((variant, record.against), {})[record.id] = record
+        return self._records
+
+    def pairs(self, metric: str) -> dict[str, str]:
+        """Return, for each variant that has the metric, what it was held against."""
+        base, _, suffix = metric.partition("[")
+        if base in _OF_REPLIES:
+            return {v: a for v, a in self.records() if self._suffix((v, a)) == metric[len(base) :] and self._both(v, a)}
+        return {v: a for v, a in self.records() if self._suffix((v, a)) == (suffix and f"[{suffix}")}
+
+    def samples(self, spec: MetricSpec, metric: str, variant: str) -> Samples | TimingSamples:
+        """Return the samples of a variant that ``pairs`` names."""
+        base = metric.partition("[")[0]
+        against = self.pairs(metric)[variant]
+        if base in _OF_REPLIES:
+            return self._of_replies(base, variant, against)
+        found = self.records()[variant, against]
+        rows: Rows = [found.get(name) for name in self._units.ids]
+        if base in _POOLED:
+            values = {row.id: np.array(row.kl, dtype=np.float64) for row in rows if row is not None and row.kl}
+            return TimingSamples(tuple(values), tuple(values.values()), _POOLED[base])
+        clusters = self._units.conversations
+        if base in _CORPUS:
+            statistics = [None if row is None else _CORPUS[base](row) for row in rows]
+            aggregate = spec.combine or ratio_of_sums
+            return from_statistics(self._units.ids, statistics, aggregate, columns=2, clusters=clusters)
+        largest = [None if row is None else row.max_abs_dlogp for row in rows]
+        return from_values(self._units.ids, largest, clusters=clusters)
+
+    def _of_replies(self, base: str, variant: str, against: str) -> Samples:
+        mine, theirs = self._replies(variant), self._replies(against)
+        both = [(mine.get(name), theirs.get(name)) for name in self._units.ids]
+        values = [
+            None if one is None or two is None else _same(one, two) if base == _OF_REPLIES[0] else _parted(one, two)
+            for one, two in both
+        ]
+        kind: ValueKind = "rate" if base == _OF_REPLIES[0] else "mean"
+        return from_values(self._units.ids, values, kind=kind, clusters=self._units.conversations)
+
+    def _replies(self, variant: str) -> Mapping[str, GenerationRecord]:
+        if variant not in self._generated:
+            records = self._folder.records(GenerationRecord, "generation", variant)
+            self._generated[variant] = {one.id: one for one in records if one.reply is not None and one.error is None}
+        return self._generated[variant]
+
+    def _both(self, variant: str, against: str) -> bool:
+        return bool(self._replies(variant)) and bool(self._replies(against))
+
+    def _replied(self, name: str, pair: Pair) -> bool:
+        return name in _OF_REPLIES and self._both(*pair)
+
+    def _suffix(self, pair: Pair) -> str:
+        first = next(against for variant, against in self.records() if variant == pair[0])
+        return "" if pair[1] == first else f"[against={pair[1]}]"
+
+
+def _per_token(value: float | None, record: FidelityRecord) -> tuple[float, float] | None:
+    tokens = record.reference_tokens or len(record.kl)
+    return None if value is None or not tokens else (float(value), float(tokens))
+
+
+def _minus(one: float | None, two: float | None) -> float | None:
+    return None if one is None or two is None else one - two
+
+
+def _same(one: GenerationRecord, two: GenerationRecord) -> float:
+    return float(one.reply == two.reply)
+
+
+def _parted(one: GenerationRecord, two: GenerationRecord) -> float | None:
+    """Return how many tokens two replies share before they part; None where they never do."""
+    if one.tokens == two.tokens:
+        return None
+    pairs = enumerate(zip(one.tokens, two.tokens, strict=False))
+    first = next((index for index, (mine, theirs) in pairs if mine != theirs), None)
+    return float(min(len(one.tokens), len(two.tokens)) if first is None else first)

@@ -1,0 +1,173 @@
+"""What a run folder holds for each metric and variant, whatever family it is of. Nothing is read before it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from harness.errors import InputError, did_you_mean
+from harness.metrics.registry import MetricSpec
+from harness.results.fidelity import Fidelity
+from harness.results.latency import Latency
+from harness.results.memory import Memory
+from harness.results.replies import Replies
+from harness.results.units import Slice, Units
+from harness.stats.samples import defined_units, select
+from harness.stats.types import Samples, TimingSamples
+from harness.store.schema import RunFolder, RunManifest
+
+Key = tuple[str, str, Slice | None]  # metric, variant, slice
+
+
+def base_of(metric: str) -> str:
+    """Return a metric's name without the conditions in brackets."""
+    return metric.partition("[")[0]
+
+
+class Measurements:
+    """The samples of one run folder, by metric and variant."""
+
+    def __init__(self, folder: RunFolder, registry: Mapping[str, MetricSpec]) -> None:
+        self.folder = folder
+        self._registry = registry
+        self._samples: dict[Key, Samples | TimingSamples] = {}
+        self._within: dict[Slice, frozenset[str]] = {}
+
+    @cached_property
+    def manifest(self) -> RunManifest:
+        return self.folder.read_manifest()
+
+    @cached_property
+    def variants(self) -> tuple[str, ...]:
+        """Names of the variants in the run's order."""
+        return tuple(str(variant["name"]) for variant in self.manifest.variants if "name" in variant)
+
+    @cached_property
+    def units(self) -> Units:
+        """The dialogues of the run."""
+        return Units.of(self.folder.dialogues() if self.folder.dialogues_path.is_file() else [])
+
+    @cached_property
+    def replies(self) -> Replies:
+        return Replies(self.folder, self.units, self.variants)
+
+    @cached_property
+    def fidelity(self) -> Fidelity:
+        return Fidelity(self.folder, self.units, self.variants)
+
+    @cached_property
+    def latency(self) -> Latency:
+        return Latency(self.folder, self.manifest)
+
+    @cached_property
+    def memory(self) -> Memory:
+        return Memory(self.folder, self.variants)
+
+    @cached_property
+    def metric_names(self) -> tuple[str, ...]:
+        """The metrics that some variant has, in the registry's order, conditions in brackets."""
+        replied = self.replies.names()
+        return (
+            *(name for name in self._registry if name in replied),
+            *self.fidelity.names(self._registry),
+            *self.latency.names(self._registry),
+            *self.memory.names(self._registry),
+        )
+
+    def spec(self, metric: str) -> MetricSpec:
+        """Return what a metric is; names with conditions in brackets share their base's."""
+        base = base_of(metric)
+        if base not in self._registry:
+            raise InputError(f"There is no metric '{metric}'.{did_you_mean(metric, self._registry)}")
+        return replace(self._registry[base], name=metric)
+
+    def conditions(self, metric: str) -> dict[str, Any]:
+        """Return what the metric's numbers hold under."""
+        family = self.spec(metric).family
+        if family == "latency":
+            condition = self.latency.condition(metric)
+            return {} if condition is None else condition.as_dict()
+        if family == "fidelity":
+            return {"against": self.fidelity.pairs(metric)}
+        if family == "memory":
+            devices = self.memory.devices(metric)
+            return {"device": devices[0] if len(devices) == 1 else devices}
+        return {}
+
+    def variants_of(self, metric: str) -> tuple[str, ...]:
+        """Return the variants that have the metric, in the run's order."""
+        family = self.spec(metric).family
+        if family == "latency":
+            return self.latency.variants(metric)
+        if family == "memory":
+            return self.memory.variants(metric)
+        if family == "fidelity":
+            pairs = self.fidelity.pairs(metric)
+            return tuple(variant for variant in self.variants if variant in pairs)
+        return self.replies.variants(metric)
+
+    def has(self, metric: str, variant: str) -> bool:
+        """Return whether the variant has the metric; raise InputError where the run has no such variant."""
+        if variant not in self.variants:
+            hint = did_you_mean(variant, self.variants) or f" It has {', '.join(self.variants)}."
+            raise InputError(f"{self.folder.root} has no variant '{variant}'.{hint}")
+        if self.spec(metric).family in ("fidelity", "latency", "memory"):
+            return variant in self.variants_of(metric)
+        return metric in self.replies.names_of(variant)
+
+    def unit_ids(self, metric: str, variant: str) -> tuple[str, ...]:
+        """Return the ids of the units (dialogues, requests or repeats) that have a value, sorted."""
+        if not self.has(metric, variant):
+            return ()
+        if self.spec(metric).family == "memory":
+            return tuple(str(index) for index in range(len(self.memory.values(metric, variant))))
+        samples = self.samples((metric, variant, None))
+        if isinstance(samples, TimingSamples):
+            return samples.ids
+        return tuple(name for name, known in zip(samples.ids, defined_units(samples), strict=True) if known)
+
+    def samples(self, key: Key) -> Samples | TimingSamples:
+        """Return the samples of a metric that the variant has, within a slice where one is given."""
+        metric, variant, slice = key
+        if key not in self._samples:
+            if slice is None:
+                self._samples[key] = self._collect(metric, variant)
+            else:
+                self._samples[key] = self._sliced(self.samples((metric, variant, None)), slice)
+        return self._samples[key]
+
+    def within(self, slice: Slice) -> frozenset[str]:
+        """Return the ids of a slice's dialogues; raise InputError where no dialogue has the column."""
+        if slice[0] not in self.units.columns:
+            hint = did_you_mean(slice[0], self.units.columns)
+            raise InputError(f"The dialogues of {self.folder.root} have no column '{slice[0]}'.{hint}")
+        if slice not in self._within:
+            self._within[slice] = self.units.within(slice)
+        return self._within[slice]
+
+    def forget(self, slice: Slice) -> None:
+        """Drop the samples kept for a slice."""
+        self._samples = {key: value for key, value in self._samples.items() if key[2] != slice}
+
+    def _collect(self, metric: str, variant: str) -> Samples | TimingSamples:
+        spec, base = self.spec(metric), base_of(metric)
+        if spec.family == "fidelity":
+            return self.fidelity.samples(spec, metric, variant)
+        if base == "latency.tokens_per_s":
+            return self.latency.throughput(metric, variant)
+        if base == "latency.goodput":
+            return self.latency.goodput(metric, variant)
+        if spec.family == "latency":
+            return self.latency.timings(metric, variant)
+        return self.replies.samples(spec, variant)
+
+    def _sliced(self, samples: Samples | TimingSamples, slice: Slice) -> Samples | TimingSamples:
+        within = self.within(slice)
+        if isinstance(samples, Samples):
+            return select(samples, np.array([name in within for name in samples.ids], dtype=bool))
+        kept = [(name, value) for name, value in zip(samples.ids, samples.values, strict=True) if name in within]
+        return replace(samples, ids=tuple(name for name, _ in kept), values=tuple(value for _, value in kept))

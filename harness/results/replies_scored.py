@@ -1,0 +1,132 @@
+"""From records to replies: what the passes found, joined for each variant and scored. Needs no model and no torch.
+
+It can be done again at any time, with other metrics, from the files of a finished run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from harness.metrics.loading import MetricSet
+from harness.metrics.registry import Item, Scores
+from harness.store.schema import (
+    DialogueRow,
+    FindingRow,
+    GenerationRecord,
+    Record,
+    ReplyRow,
+    RunFolder,
+    ScoringRecord,
+    write_rows,
+)
+
+if TYPE_CHECKING:
+    from harness.passes.base import Progress
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+Accept = Callable[[str, str, Record], bool]
+TASK = "metrics"
+
+
+def score_replies(
+    folder: RunFolder,
+    metrics: MetricSet,
+    progress: Progress | None = None,
+    *,
+    variants: Sequence[str] | None = None,
+    accept: Accept | None = None,
+    workers: int | None = None,
+) -> dict[str, list[ReplyRow]]:
+    """Write ``replies/VARIANT.jsonl`` for each variant, with scores, statistics and findings; return the rows.
+
+    ``variants``: absent, those of ``run.json``. ``accept(pass, variant, record)`` says whether a record belongs to
+    this run; absent, all do, and of two for the same dialogue the later one counts. A variant without records (its
+    replies were made elsewhere) keeps the replies it has and gets new scores. ``workers``: absent, as many processes as
+    there are cores, at most four, where there are thousands of replies. Rows stand in run order, one for each
+    dialogue that has anything to say: a reply, a likelihood, an error or a reason why it was skipped.
+    """
+    names = list(variants) if variants is not None else [str(v["name"]) for v in folder.read_manifest().variants]
+    dialogues = folder.dialogues()
+    rows = {name: _join(folder, name, dialogues, accept) for name in names}
+    # One dialogue's replies stand together, so that what a metric reads of its reference is read once.
+    places = [(name, dialogue) for dialogue in dialogues for name in names if dialogue.id in rows[name]]
+    items = [_item(dialogue, rows[name][dialogue.id]) for name, dialogue in places]
+    if progress:
+        progress.start(TASK, len(items), "replies")
+    scores = metrics.score(
+        items, workers=workers or _cores(), advance=(lambda done: progress.advance(TASK, done)) if progress else None
+    )
+    if progress:
+        progress.finish(TASK)
+        for note in metrics.notes:
+            progress.note(note)
+    for (name, dialogue), score in zip(places, scores, strict=True):
+        rows[name][dialogue.id] = _scored(rows[name][dialogue.id], score)
+    joined = {name: [rows[name][d.id] for d in dialogues if d.id in rows[name]] for name in names}
+    for name, replies in joined.items():
+        write_rows(folder.replies_path(name), replies)
+    return joined
+
+
+def _cores() -> int:
+    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 4)
+
+
+def _join(
+    folder: RunFolder, variant: str, dialogues: Sequence[DialogueRow], accept: Accept | None
+) -> dict[str, ReplyRow]:
+    """Return what is known of each dialogue's reply, by its id, without scores."""
+    scoring = _records(folder, ScoringRecord, "scoring", variant, accept)
+    generation = _records(folder, GenerationRecord, "generation", variant, accept)
+    if not scoring and not generation:
+        return {row.id: row for row in folder.replies(variant)}
+    rows: dict[str, ReplyRow] = {}
+    for dialogue in dialogues:
+        scored, generated = scoring.get(dialogue.id), generation.get(dialogue.id)
+        if scored or generated:
+            rows[dialogue.id] = _row(dialogue.id, scored, generated)
+    return rows
+
+
+def _records(
+    folder: RunFolder, model: type[AnyRecord], pass_name: str, variant: str, accept: Accept | None
+) -> dict[str, AnyRecord]:
+    records = folder.records(model, pass_name, variant)
+    return {record.id: record for record in records if accept is None or accept(pass_name, variant, record)}
+
+
+def _row(id: str, scored: ScoringRecord | None, generated: GenerationRecord | None) -> ReplyRow:
+    problems = [record.error or record.skipped for record in (generated, scored) if record is not None]
+    counts = [record.prompt_tokens for record in (generated, scored) if record and record.prompt_tokens is not None]
+    return ReplyRow(
+        id=id,
+        prompt_tokens=counts[0] if counts else None,
+        reply=generated.reply if generated else None,
+        reply_tokens=generated.reply_tokens if generated else None,
+        finish=generated.finish if generated else None,
+        nll=scored.nll if scored else None,
+        reference_tokens=scored.reference_tokens if scored else None,
+        error=next((problem for problem in problems if problem), None),
+    )
+
+
+def _item(dialogue: DialogueRow, row: ReplyRow) -> Item:
+    return Item(
+        id=dialogue.id,
+        prompt=dialogue.prompt,
+        reference=dialogue.reference or "",
+        reply=row.reply,
+        columns=dialogue.columns,
+        reply_tokens=row.reply_tokens,
+        finish=row.finish,
+        nll=row.nll,
+        reference_tokens=row.reference_tokens,
+    )
+
+
+def _scored(row: ReplyRow, scores: Scores) -> ReplyRow:
+    findings = tuple(FindingRow(metric=f.metric, rule=f.rule, words=f.words) for f in scores.findings)
+    update = {"scores": dict(scores.values), "statistics": dict(scores.statistics), "findings": findings}
+    return row.model_copy(update=update)

@@ -1,0 +1,192 @@
+"""Baselines: accepted runs, each a whole run folder under a name, that later runs are held against.
+
+::
+
+    baselines/NAME/           the accepted run: every measured file, run.json, report and gate outputs
+    baselines/history.jsonl   one line an acceptance: who, when, why, which run, what its gate said
+
+The folder is ``./baselines``, the one in ``HARNESS_BASELINES``, or the one given.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import re
+import shutil
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+from harness.errors import HarnessError, InputError, did_you_mean
+from harness.store import seals
+from harness.store.redaction import redact
+from harness.store.schema import RecordWriter, Row, RunFolder, RunManifest, read_rows
+
+VARIABLE = "HARNESS_BASELINES"
+HISTORY = "history.jsonl"
+ALSO_COPIED = ("run.json", "report.html", "gate.json", "gate.junit.xml", "gate.md")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class Acceptance(Row):
+    """One line of ``history.jsonl``. ``run_digest`` is the SHA-256 of the accepted run's ``run.json``."""
+
+    name: str
+    when: str
+    who: str
+    reason: str
+    run: str
+    run_digest: str
+    gate: str
+    forced: bool = False
+    redacted: bool = False
+
+
+class Baselines:
+    """The folder of named baselines."""
+
+    def __init__(self, root: Path | str | None = None) -> None:
+        self.root = Path(root) if root is not None else Path(os.environ.get(VARIABLE) or "baselines")
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names that have a run, sorted."""
+        if not self.root.is_dir():
+            return ()
+        found = {path.name.removeprefix(".").removesuffix(".previous") for path in self.root.iterdir() if path.is_dir()}
+        return tuple(sorted(name for name in found if _NAME.fullmatch(name) and self._folder(name) is not None))
+
+    def find(self, name_or_path: str) -> RunFolder:
+        """Return the run folder that is meant: the accepted one of that name, or one of that path."""
+        path = Path(name_or_path)
+        if (path / "run.json").is_file() and not self._accepted(name_or_path):
+            return RunFolder(path)
+        return self.accepted(name_or_path)
+
+    def accepted(self, name: str) -> RunFolder:
+        """Return the accepted run of that name; a folder of that name elsewhere was never accepted."""
+        folder = self._accepted(name)
+        if folder is not None:
+            return RunFolder(folder)
+        names = self.names()
+        known = f" Accepted are: {', '.join(names)}." if names else f" {self.root} holds none; see 'baseline accept'."
+        raise InputError(f"There is no baseline '{name}'.{did_you_mean(name, names) or known}")
+
+    def history(self) -> list[Acceptance]:
+        """Return every acceptance, the oldest first."""
+        path = self.root / HISTORY
+        return list(read_rows(Acceptance, path, torn_tail="ignore")) if path.exists() else []
+
+    def accept(
+        self,
+        run: Path | str,
+        name: str,
+        reason: str,
+        *,
+        who: str | None = None,
+        force: bool = False,
+        redact_text: bool = False,
+        now: datetime | None = None,
+    ) -> Acceptance:
+        """Copy a finished run to ``name`` and note who, when and why; return the note.
+
+        Raises HarnessError for a run that is not complete, was edited, or whose gate did not pass (``force`` accepts
+        the last of these alone), and InputError for a name that cannot be a folder's or an empty reason.
+        """
+        if not _NAME.fullmatch(name) or name.endswith(".previous") or name.lower() == HISTORY:
+            raise InputError(f"'{name}' cannot name a baseline: use letters, digits, '.', '_' and '-', at most 64.")
+        if not reason.strip():
+            raise InputError("Say why this run becomes the baseline: --reason.")
+        folder = RunFolder(run)
+        manifest = folder.read_manifest()
+        if manifest.state != "complete":
+            raise HarnessError(f"The run in {folder.root} is {manifest.state}; only a complete one can be accepted.")
+        problems = seals.check(folder, manifest)
+        if problems:
+            raise HarnessError(f"The run in {folder.root} cannot be accepted: {problems[0]}")
+        said = gate_verdict(folder)
+        if said not in ("pass", "none") and not force:
+            raise HarnessError(
+                f"The gate of {folder.root} says '{said}', so it does not become a baseline. "
+                "Mend the run and gate it again, or accept it all the same with --force."
+            )
+        self._copy(folder, manifest, name, redact_text)
+        note = Acceptance(
+            name=name,
+            when=(now or datetime.now(UTC)).isoformat(timespec="seconds"),
+            who=who or _user(),
+            reason=reason.strip(),
+            run=folder.root.resolve().name,
+            run_digest=seals.file_digest(folder.manifest_path),
+            gate=said,
+            forced=said not in ("pass", "none"),
+            redacted=redact_text,
+        )
+        with RecordWriter(self.root / HISTORY) as history:
+            history.append([note])
+        return note
+
+    def _accepted(self, name: str) -> Path | None:
+        return self._folder(name) if _NAME.fullmatch(name) else None
+
+    def _folder(self, name: str) -> Path | None:
+        """``.NAME.previous`` stands in where an acceptance was killed between its two renames."""
+        for path in (self.root / name, self.root / f".{name}.previous"):
+            if (path / "run.json").is_file():
+                return path
+        return None
+
+    def _copy(self, folder: RunFolder, manifest: RunManifest, name: str, redact_text: bool) -> None:
+        """Make the whole copy aside, then put it in place: a reader sees the old baseline or the new one."""
+        temporary: Path | None = None
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(dir=self.root, prefix=f".{name}."))
+            temporary.chmod(0o755)
+            also = {also: folder.root / also for also in ALSO_COPIED if (folder.root / also).is_file()}
+            for inside, path in {**seals.sealed_files(folder), **also}.items():
+                (temporary / inside).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, temporary / inside)
+            if redact_text:
+                redact(RunFolder(temporary), manifest)
+            place, previous = self.root / name, self.root / f".{name}.previous"
+            if place.exists():
+                shutil.rmtree(previous, ignore_errors=True)
+                place.rename(previous)
+            temporary.rename(place)
+            temporary = None
+            shutil.rmtree(previous, ignore_errors=True)
+        except OSError as error:
+            raise HarnessError(f"Cannot write the baseline to {self.root}: {error.strerror}.") from error
+        finally:
+            if temporary is not None:
+                shutil.rmtree(temporary, ignore_errors=True)
+
+
+def gate_verdict(folder: RunFolder) -> str:
+    """Return what the run's own gate.json says: a verdict, "none" where it was never judged, else "unreadable".
+
+    A verdict over another state of the run (its run.json has changed since) is "outdated". One that the policy let
+    pass (exit code 0) is a pass.
+    """
+    path = folder.root / "gate.json"
+    if not path.is_file():
+        return "none"
+    try:
+        found = json.loads(path.read_bytes())
+        verdict, code, digest = str(found["verdict"]), found["exit_code"], found["run"]["digest"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return "unreadable"
+    if digest != seals.file_digest(folder.manifest_path):
+        return "outdated"
+    if code == 0:
+        return "pass"
+    return verdict if verdict in ("fail", "error", "inconclusive") else "unreadable"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return "unknown"

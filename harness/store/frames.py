@@ -1,0 +1,122 @@
+"""A run folder as pandas frames, for people's own analyses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from harness.store.schema import ComparisonRow, LatencyRecord, MemoryRecord, RunFolder, RunManifest, Summary
+
+
+@dataclass(frozen=True)
+class RunFrames:
+    """One run.
+
+    ``replies``: a row per variant and dialogue (id, variant, prompt, reference, reply, token counts, finish, nll in
+    nats summed over the reference, error).
+    ``scores``: a row per variant, dialogue and metric (value).
+    ``latencies``: a row per timed request (ttft_ms, tpot_ms, e2e_ms, output_tokens, engine, batch, repeat, …).
+    ``memory``: a row per fresh process, sizes in MiB.
+    ``summary``: a row per metric and variant (value, low, high, n, unit); ``comparisons``: a row per difference.
+    """
+
+    path: Path
+    manifest: RunManifest
+    replies: pd.DataFrame
+    scores: pd.DataFrame
+    latencies: pd.DataFrame
+    memory: pd.DataFrame
+    summary: pd.DataFrame
+    comparisons: pd.DataFrame
+
+
+def load_frames(path: str | Path) -> RunFrames:
+    """Read a run folder; raise InputError where it is none or is not finished."""
+    folder = RunFolder(path)
+    manifest = folder.read_manifest()
+    summary = folder.read_summary()
+    names = [str(variant["name"]) for variant in manifest.variants]
+    replies, scores = _replies(folder, names)
+    return RunFrames(
+        path=folder.root,
+        manifest=manifest,
+        replies=replies,
+        scores=scores,
+        latencies=_latencies(folder, names),
+        memory=_memory(folder, names),
+        summary=_summary(summary),
+        comparisons=_frame([row.model_dump() for row in summary.comparisons], *ComparisonRow.model_fields),
+    )
+
+
+def _replies(folder: RunFolder, variants: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    dialogues = {row.id: row for row in folder.dialogues()}
+    replies: list[dict[str, object]] = []
+    scores: list[dict[str, object]] = []
+    for variant in variants:
+        for row in folder.replies(variant):
+            dialogue = dialogues.get(row.id)
+            replies.append(
+                {
+                    "id": row.id,
+                    "variant": variant,
+                    "prompt": dialogue.prompt if dialogue else None,
+                    "reference": dialogue.reference if dialogue else None,
+                    **row.model_dump(exclude={"id", "scores", "statistics", "findings"}),
+                }
+            )
+            scores.extend(
+                {"id": row.id, "variant": variant, "metric": metric, "value": value}
+                for metric, value in row.scores.items()
+            )
+    return pd.DataFrame(replies), pd.DataFrame(scores, columns=["id", "variant", "metric", "value"])
+
+
+def _latencies(folder: RunFolder, variants: list[str]) -> pd.DataFrame:
+    rows: list[dict[str, object]] = []
+    for variant in variants:
+        for record in folder.records(LatencyRecord, "latency", variant):
+            stamps = record.stamps_ns
+            row: dict[str, object] = {"variant": variant, **record.model_dump(exclude={"stamps_ns", "key"})}
+            row["output_tokens"] = len(stamps)
+            if stamps:
+                first, last = stamps[0] - record.submitted_ns, stamps[-1] - record.submitted_ns
+                row["ttft_ms"] = first / 1e6
+                row["e2e_ms"] = last / 1e6
+                row["tpot_ms"] = (last - first) / 1e6 / (len(stamps) - 1) if len(stamps) > 1 else None
+            rows.append(row)
+    fields = [name for name in LatencyRecord.model_fields if name not in {"stamps_ns", "key"}]
+    return _frame(rows, "variant", *fields, "output_tokens", "ttft_ms", "e2e_ms", "tpot_ms")
+
+
+def _memory(folder: RunFolder, variants: list[str]) -> pd.DataFrame:
+    rows = [
+        {"variant": variant, **record.model_dump(exclude={"key"})}
+        for variant in variants
+        for record in folder.records(MemoryRecord, "memory", variant)
+    ]
+    return _frame(rows, "variant", *(name for name in MemoryRecord.model_fields if name != "key"))
+
+
+def _frame(rows: Sequence[Mapping[str, object]], *columns: str) -> pd.DataFrame:
+    """Return rows as a frame that has its columns even where a pass was not run: a query then finds nothing."""
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(columns))
+
+
+def _summary(summary: Summary) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "metric": name,
+                "variant": variant,
+                **estimate.model_dump(include={"value", "low", "high", "n"}),
+                "unit": metric.unit,
+                "higher_is_better": metric.higher_is_better,
+            }
+            for name, metric in summary.metrics.items()
+            for variant, estimate in metric.variants.items()
+        ]
+    )

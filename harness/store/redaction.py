@@ -1,0 +1,96 @@
+"""A run folder without its texts: what people wrote and models answered goes, every number stays.
+
+Scores, statistics, likelihoods and time stamps of each dialogue remain, so that the folder still serves as a
+baseline. Prompts, references, replies, the words that rules fired on and the data's text columns go; columns that the
+run is sliced by stay, and so does each prompt's length bucket. Of generated replies and tokens keyed hashes remain, by
+which equal beginnings are still equal; the key is random and thrown away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from pathlib import Path
+
+from harness.stats.slices import length_bucket
+from harness.store import seals
+from harness.store.schema import (
+    DialogueRow,
+    GenerationRecord,
+    ReplyRow,
+    RunFolder,
+    RunManifest,
+    read_rows,
+    write_rows,
+)
+
+LENGTH_BUCKET = "length_bucket"
+KEPT_PASSES = ("scoring", "fidelity", "latency", "memory")
+
+
+def redact(folder: RunFolder, manifest: RunManifest) -> None:
+    """Take the texts out of a (copied) run folder in place and seal it anew.
+
+    The digests of references and prompts stay those of the full texts, so that a comparison can still tell whether
+    the data are the same. The report, which quotes replies, is removed.
+    """
+    slices = _slices(manifest)
+    write_rows(folder.dialogues_path, [_dialogue(row, slices) for row in folder.dialogues()])
+    for path in sorted((folder.root / "replies").glob("*.jsonl")):
+        write_rows(path, [_reply(row) for row in read_rows(ReplyRow, path)])
+    key = secrets.token_bytes(32)
+    for path in sorted((folder.root / "records").glob("*/*.jsonl")):
+        _records(path, key)
+    folder.report_path.unlink(missing_ok=True)
+    contents = {key: manifest.digests[key] for key in (seals.REFERENCES, seals.PROMPTS) if key in manifest.digests}
+    kept = {key: digest for key, digest in manifest.digests.items() if not seals.is_measured(key)}
+    digests = {**kept, **seals.seal(folder), **contents}
+    folder.write_manifest(manifest.model_copy(update={"digests": digests, "redacted": True}))
+
+
+def _slices(manifest: RunManifest) -> tuple[str, ...]:
+    stats = manifest.config.get("stats")
+    columns = stats.get("slices") if isinstance(stats, dict) else None
+    return tuple(str(column) for column in columns) if isinstance(columns, list | tuple) else ()
+
+
+def _dialogue(row: DialogueRow, slices: tuple[str, ...]) -> DialogueRow:
+    columns = {
+        name: value for name, value in row.columns.items() if name in slices or isinstance(value, int | float | None)
+    }
+    columns.setdefault(LENGTH_BUCKET, length_bucket(len(row.prompt.split())))
+    reference = None if row.reference is None else ""
+    return DialogueRow(id=row.id, prompt="", reference=reference, columns=columns, conversation=row.conversation)
+
+
+def _reply(row: ReplyRow) -> ReplyRow:
+    known = {name: getattr(row, name) for name in ReplyRow.model_fields}
+    findings = tuple(finding.model_copy(update={"words": ()}) for finding in row.findings)
+    return ReplyRow(**{**known, "reply": None if row.reply is None else "", "findings": findings})
+
+
+def _records(path: Path, key: bytes) -> None:
+    if path.parent.name in KEPT_PASSES:
+        return
+    if path.parent.name != "generation":  # a pass of a later version: what it holds is not known, so it goes
+        path.unlink()
+        return
+    rows = []
+    for row in read_rows(GenerationRecord, path, torn_tail="ignore"):
+        known = {name: getattr(row, name) for name in GenerationRecord.model_fields}
+        reply = None if row.reply is None else _hashed(row.reply.encode("utf-8", "surrogatepass"), key).hex()
+        rows.append(GenerationRecord(**{**known, "reply": reply, "tokens": _prefix_hashes(row.tokens, key)}))
+    write_rows(path, rows)
+
+
+def _hashed(text: bytes, key: bytes) -> bytes:
+    return hashlib.blake2b(text, digest_size=6, key=key).digest()
+
+
+def _prefix_hashes(tokens: tuple[int, ...], key: bytes) -> tuple[int, ...]:
+    """Return for each token a hash of it and all before it: two replies still part where they parted."""
+    hashes, before = [], b""
+    for token in tokens:
+        before = _hashed(before + str(token).encode("ascii") + b",", key)
+        hashes.append(int.from_bytes(before, "big"))
+    return tuple(hashes)

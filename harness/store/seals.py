@@ -1,0 +1,84 @@
+"""Seals of a run folder: the SHA-256 of every measured file, so that one edited by hand is noticed.
+
+The runner stores ``seal(folder)`` in ``run.json``'s ``digests`` when a run is complete (and again after scoring it
+anew). Keys are paths in the folder, e.g. ``replies/base.jsonl``, and two that outlive the redaction of texts:
+``content:references`` (the held-out dialogues' ids and references) and ``content:prompts`` (ids and rendered prompts).
+A seal guards against accidents and quiet edits; whoever rewrites ``run.json`` as well is not stopped by it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from harness.errors import InputError
+from harness.store.schema import DialogueRow, RunFolder, RunManifest
+
+PATTERNS = (
+    "dialogues.jsonl",
+    "summary.json",
+    "memory.json",
+    "roofline.json",
+    "replies/*.jsonl",
+    "records/*/*.jsonl",
+)
+REFERENCES = "content:references"
+PROMPTS = "content:prompts"
+CONTENTS = (REFERENCES, PROMPTS)
+
+
+def sealed_files(folder: RunFolder) -> dict[str, Path]:
+    """Return the measured files of a run folder by their path in it, in a fixed order."""
+    found = (path for pattern in PATTERNS for path in sorted(folder.root.glob(pattern)))
+    return {path.relative_to(folder.root).as_posix(): path for path in found if path.is_file()}
+
+
+def seal(folder: RunFolder) -> dict[str, str]:
+    """Return the digests to be stored in ``run.json`` beside those of the inputs."""
+    digests = {name: file_digest(path) for name, path in sealed_files(folder).items()}
+    return digests | content_digests(folder.dialogues())
+
+
+def content_digests(dialogues: Iterable[DialogueRow]) -> dict[str, str]:
+    """Return the digests of what was asked and what was hoped for, whatever the order of the dialogues."""
+    rows = sorted(dialogues, key=lambda row: row.id)
+    return {
+        REFERENCES: _digest([[row.id, row.reference] for row in rows]),
+        PROMPTS: _digest([[row.id, row.prompt] for row in rows]),
+    }
+
+
+def check(folder: RunFolder, manifest: RunManifest) -> list[str]:
+    """Return what differs from the seal, a sentence each; an empty list where nothing does."""
+    present = sealed_files(folder)
+    sealed = {name: digest for name, digest in manifest.digests.items() if is_measured(name)}
+    if not sealed:
+        return ["run.json holds no digests of the run's files, so that an edit could not be noticed."]
+    problems = [f"{name} is missing, and was there when the run ended." for name in sealed if name not in present]
+    problems += [f"{name} was added after the run ended." for name in present if name not in sealed]
+    problems += [
+        f"{name} was changed after the run ended: its digest is not the one in run.json."
+        for name, path in present.items()
+        if name in sealed and file_digest(path) != sealed[name]
+    ]
+    return problems
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file; raise InputError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
+
+
+def is_measured(name: str) -> bool:
+    """Return whether a key of the digests names a measured file rather than an input."""
+    return any(Path(name).match(pattern) and name.count("/") == pattern.count("/") for pattern in PATTERNS)
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, ensure_ascii=True).encode("ascii")).hexdigest()

@@ -1,0 +1,101 @@
+"""The files behind the variants of a run: found, fetched where they have a hub id, checked and digested. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from harness.variants.artifacts import (
+    ADAPTER_FACTS,
+    check_adapter_folder,
+    check_model_folder,
+    read_json,
+    resolve_model,
+)
+from harness.variants.digests import digest_adapter_folder, digest_file, digest_model_folder, digest_value
+from harness.variants.merge_report import read_merge_report
+from harness.variants.model import Variant
+from harness.variants.resolve import ResolvedVariants
+
+SETTINGS = (
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
+    "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
+)  # fmt: skip
+
+
+def local_variants(resolved: ResolvedVariants) -> ResolvedVariants:
+    """Return the variants with every model and adapter as a folder on this machine, each of them checked.
+
+    What ``finetune`` recorded beside an adapter or a merge (what it was made from) is taken from there where the
+    variants themselves do not say it, so that variants listed by hand are checked and paired like those of a manifest.
+    Raises InputError for a folder that is missing, is none of its kind, or holds pickled or cut weights.
+    """
+    return replace(resolved, variants=tuple(_local(variant) for variant in resolved.variants))
+
+
+def weights_digests(variants: tuple[Variant, ...]) -> dict[str, str]:
+    """Return for each variant's name the digest of its weights and, where it has one, its adapter."""
+    models = {model: digest_model_folder(model) for model in {variant.model for variant in variants}}
+    adapters = {path: digest_adapter_folder(path) for path in {variant.adapter for variant in variants} if path}
+    return {
+        variant.name: digest_value([models[variant.model], adapters.get(variant.adapter or "")]) for variant in variants
+    }
+
+
+def settings_digests(variants: tuple[Variant, ...]) -> dict[str, str]:
+    """Return for each variant's name the digest of the files beside its weights that change its replies.
+
+    They say how the weights are computed with, what text becomes which tokens, and which tokens end a reply.
+    """
+    folders = {
+        model: digest_value([[name, digest_file(Path(model) / name)] for name in SETTINGS if _has(model, name)])
+        for model in {variant.model for variant in variants}
+    }
+    return {variant.name: folders[variant.model] for variant in variants}
+
+
+def _has(folder: str, name: str) -> bool:
+    return (Path(folder) / name).is_file()
+
+
+def stated_dtype(variant: Variant) -> str:
+    """Return the dtype a variant is measured in: its own, or for ``auto`` the one its weights were saved in."""
+    if variant.dtype != "auto":
+        return variant.dtype
+    config = read_json(Path(variant.model) / "config.json")
+    return str(config.get("dtype") or config.get("torch_dtype") or "float32")
+
+
+def _local(variant: Variant) -> Variant:
+    model = resolve_model(variant.model)
+    check_model_folder(model)
+    changes: dict[str, Any] = {"model": str(model)}
+    if variant.adapter is not None:
+        adapter = resolve_model(variant.adapter)
+        check_adapter_folder(adapter)
+        changes["adapter"] = str(adapter)
+        recorded = _recorded_with_adapter(adapter)
+    else:
+        recorded = _recorded_with_merge(model) if variant.kind == "merged" else {}
+    unsaid = {key: value for key, value in recorded.items() if getattr(variant, key) is None}
+    return variant.model_copy(update={**unsaid, **changes})
+
+
+def _recorded_with_adapter(adapter: Path) -> dict[str, Any]:
+    path = adapter / ADAPTER_FACTS
+    facts = read_json(path) if path.is_file() else {}
+    known = ("base_digest", "adapter_digest", "template", "template_digest")
+    return {key: facts[key] for key in known if isinstance(facts.get(key), str)}
+
+
+def _recorded_with_merge(model: Path) -> dict[str, Any]:
+    report = read_merge_report(model)
+    if report is None:
+        return {}
+    return {
+        "base_digest": report.base_digest,
+        "adapter_digest": report.adapter_digest,
+        "model_digest": report.model_digest,
+        "merge_strategy": report.strategy,
+    }

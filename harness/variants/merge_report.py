@@ -1,0 +1,69 @@
+"""What a merge found out about itself: ``merge.json`` beside the merged weights. No torch here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from harness.errors import InputError
+from harness.variants.artifacts import read_json
+from harness.variants.model import MergeStrategy
+
+MERGE_REPORT = "merge.json"
+
+
+class LayerError(BaseModel):
+    """One merged weight. ``relative_error`` is ‖W_merged − W_target‖ / ‖W_target − W_train‖ (Frobenius).
+
+    ``W_train`` is the weight the adapter was trained over (dequantised where the training was 4-bit) and
+    ``W_target`` = W_train + ΔW, the function that was trained. 0: nothing was lost; 1: as much as there was to keep.
+    ``kept`` is the share of ΔW found again in W_merged − W_train, by projection.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+    relative_error: float
+    kept: float
+    delta_norm: float
+    weight_norm: float
+
+
+class MergeReport(BaseModel):
+    """A finished merge."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    schema_version: Literal[1] = Field(1, alias="schema")
+    strategy: MergeStrategy
+    dtype: str
+    trained_quantization: str
+    quantization_assumed: bool = False  # neither the adapter's record nor the user said what it was trained over
+    base: str
+    adapter: str
+    base_digest: str
+    adapter_digest: str
+    model_digest: str
+    layers: int  # how many weights the adapter changed
+    mean_relative_error: float
+    mean_kept: float
+    delta_to_weight: float  # ‖ΔW‖/‖W‖ over all changed weights
+    worst_layers: tuple[LayerError, ...]  # the ten largest relative errors, worst first
+    largest_quantization_error: float | None = None  # ‖W − dequantised W‖/‖W‖, the worst weight
+    seconds: float
+    device: str
+    peak_rss_mib: float | None = None
+    peak_allocated_mib: float | None = None
+
+
+def read_merge_report(folder: Path | str) -> MergeReport | None:
+    """Return the report beside merged weights, or None where the merge was made elsewhere."""
+    path = Path(folder) / MERGE_REPORT
+    if not path.is_file():
+        return None
+    try:
+        return MergeReport.model_validate(read_json(path))
+    except ValueError as error:
+        raise InputError(f"{path} is damaged or of another version.") from error

@@ -1,0 +1,134 @@
+"""What weight files can be asked without loading a model: are their numbers finite, do they say anything at all.
+
+Files are mapped and read in blocks, so a 7 B model needs no memory to speak of. No torch here.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.variants.artifacts import ModelArtifact
+
+_BLOCK = 16 * 1024 * 1024  # numbers looked at in one go
+# A floating-point number is NaN or infinite exactly where all its exponent's bits are set.
+_EXPONENTS: dict[str, tuple[Any, int]] = {
+    "F64": (np.uint64, 0x7FF0000000000000),
+    "F32": (np.uint32, 0x7F800000),
+    "F16": (np.uint16, 0x7C00),
+    "BF16": (np.uint16, 0x7F80),
+}
+_THREADS = 4  # numpy lets go of the interpreter while it reads
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor within a safetensors file; ``bits`` are its numbers' bit patterns (or bytes, for other dtypes)."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    bits: np.ndarray[Any, np.dtype[Any]]
+
+
+def stored_tensors(path: Path) -> Iterator[StoredTensor]:
+    """Yield every tensor of a safetensors file, mapped and not read. The file must have passed its header check."""
+    with path.open("rb") as file:
+        length = struct.unpack("<Q", file.read(8))[0]
+        header: dict[str, Any] = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    data = np.memmap(path, mode="r", dtype=np.uint8)[8 + length :]
+    for name, entry in header.items():
+        start, end = entry["data_offsets"]
+        unit = _EXPONENTS.get(entry["dtype"], (np.uint8, 0))[0]
+        yield StoredTensor(name, entry["dtype"], tuple(entry["shape"]), data[start:end].view(unit))
+
+
+def first_not_finite(files: tuple[Path, ...]) -> tuple[Path, str] | None:
+    """Return the first file and tensor that holds NaN or Inf, or None."""
+    work = [(path, tensor) for path in files for tensor in stored_tensors(path) if tensor.dtype in _EXPONENTS]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        verdicts = pool.map(lambda item: _is_finite(item[1]), work)
+        return next(
+            ((path, tensor.name) for (path, tensor), fine in zip(work, verdicts, strict=True) if not fine), None
+        )
+
+
+def first_changed_weight(model: ModelArtifact, base: ModelArtifact) -> str | None:
+    """Return a weight of ``model`` that is not the base's, or None where all are the same numbers.
+
+    What is held in another dtype is compared after rounding the wider of the two to the narrower, so that a base
+    which was only saved again is recognised. A weight that one of them lacks is passed over where they share others.
+    """
+    shared = sorted(set(model.tensors) & set(base.tensors), key=_likely_changed)
+    if not shared:
+        return next(iter(model.tensors), None)
+    held = [{tensor.name: tensor for file in one.files for tensor in stored_tensors(file)} for one in (model, base)]
+    return next((name for name in shared if not _same_numbers(held[0][name], held[1][name])), None)
+
+
+def is_all_zero(tensor: StoredTensor) -> bool:
+    """Tell whether a tensor holds nothing but (plus or minus) zero."""
+    if tensor.dtype not in _EXPONENTS:
+        return not tensor.bits.any()
+    sign = tensor.bits.dtype.type(1 << (tensor.bits.dtype.itemsize * 8 - 1))
+    return not (tensor.bits & ~sign).any()
+
+
+def _is_finite(tensor: StoredTensor) -> bool:
+    mask = tensor.bits.dtype.type(_EXPONENTS[tensor.dtype][1])
+    for start in range(0, tensor.bits.size, _BLOCK):
+        exponents = tensor.bits[start : start + _BLOCK] & mask
+        if exponents.size and exponents.max() == mask:
+            return False
+    return True
+
+
+def _likely_changed(name: str) -> tuple[bool, str]:
+    """Adapters change linear layers, seldom embeddings, which are the largest: these are looked at last."""
+    return "embed" in name or "lm_head" in name, name
+
+
+def _same_numbers(one: StoredTensor, other: StoredTensor) -> bool:
+    if one.shape != other.shape:
+        return False
+    if one.dtype == other.dtype:
+        return all(np.array_equal(a, b) for a, b in _blocks(one, other))
+    if not {one.dtype, other.dtype} <= set(_EXPONENTS):
+        return False
+    narrow = min(one.dtype, other.dtype, key=_width)
+    return all(
+        np.array_equal(_rounded(a, one.dtype, narrow), _rounded(b, other.dtype, narrow)) for a, b in _blocks(one, other)
+    )
+
+
+def _width(dtype: str) -> tuple[int, bool]:
+    """How finely a dtype holds numbers near one; of the two with 16 bits, BF16 is the coarser."""
+    return np.dtype(_EXPONENTS[dtype][0]).itemsize, dtype != "BF16"
+
+
+def _blocks(one: StoredTensor, other: StoredTensor) -> Iterator[tuple[Any, Any]]:
+    for start in range(0, one.bits.size, _BLOCK):
+        yield one.bits[start : start + _BLOCK], other.bits[start : start + _BLOCK]
+
+
+def _rounded(bits: np.ndarray[Any, np.dtype[Any]], dtype: str, narrow: str) -> np.ndarray[Any, np.dtype[Any]]:
+    """Return numbers rounded to ``narrow`` (to nearest, ties to even, as libraries do on saving), as float32."""
+    kinds: dict[str, Any] = {"F64": np.float64, "F32": np.float32, "F16": np.float16}
+    if dtype == "BF16":
+        wide = bits.astype(np.uint32) << 16
+    elif narrow == "BF16":
+        whole = bits.view(kinds[dtype]).astype(np.float32).view(np.uint32)
+        wide = (whole + 0x7FFF + ((whole >> 16) & 1)) & np.uint32(0xFFFF0000)
+    else:
+        with np.errstate(over="ignore"):
+            wide = bits.view(kinds[dtype]).astype(kinds[narrow]).astype(np.float32).view(np.uint32)
+    numbers: np.ndarray[Any, np.dtype[Any]] = wide.view(np.float32)
+    return numbers

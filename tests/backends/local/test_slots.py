@@ -1,0 +1,108 @@
+"""Attention by row lengths, as on CUDA, with a plain stand-in for the kernel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from harness.backends.base import columns_for
+from harness.backends.local import attention, selfcheck
+from harness.backends.local.attention import SlotAttention
+from harness.backends.local.decoding import SlotDecoder
+from harness.backends.local.selfcheck import why_not
+from tests.backends.local.small_models import small_llama
+from tests.backends.local.test_decoding import SETTINGS, lent, plain, requests
+
+
+def kernel(query: Any, keys: Any, values: Any, lengths: Any, scale: float) -> torch.Tensor:
+    """One query a row, looking at exactly its own keys."""
+    rows, heads, _ = query.shape
+    out = torch.empty_like(query)
+    for row in range(rows):
+        length = int(lengths[row])
+        assert 1 <= length <= keys.shape[2]
+        k, v = (x[row, :, :length].repeat_interleave(heads // keys.shape[1], 0) for x in (keys, values))
+        out[row] = (((query[row][:, None] @ k.transpose(1, 2)) * scale).softmax(-1) @ v)[:, 0]
+    return out
+
+
+@pytest.fixture
+def by_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "available", lambda device: True)
+    monkeypatch.setattr(attention, "attend", kernel)
+
+
+@pytest.mark.usefixtures("by_lengths")
+@pytest.mark.parametrize("rows", [1, 5])
+def test_replies_by_row_lengths_equal_generate(rows: int) -> None:
+    from collections import deque
+
+    loaded = lent()
+    wanted = requests(12)
+    columns = columns_for(wanted, SETTINGS)
+    decoder = SlotDecoder(loaded, SETTINGS, rows=rows, columns=columns, by_lengths=True)
+    replies = {reply.id: reply.tokens for reply in decoder.run(deque(wanted))}
+    assert replies == {request.id: plain(loaded, request) for request in wanted}
+
+
+@pytest.mark.usefixtures("by_lengths")
+def test_the_models_own_attention_is_back_afterwards() -> None:
+    model = small_llama()
+    before = model.config._attn_implementation
+    with SlotAttention(model, 64, "cpu", by_lengths=True).installed():
+        assert model.config._attn_implementation == attention.NAME
+    assert model.config._attn_implementation == before
+
+
+def test_a_model_that_decodes_right_in_slots_has_no_obstacle() -> None:
+    assert why_not(small_llama(), "cpu", 128, by_lengths=False) is None
+
+
+@pytest.mark.usefixtures("by_lengths")
+def test_a_kernel_that_reads_one_key_too_few_is_found_before_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def off_by_one(q: Any, k: Any, v: Any, lengths: Any, scale: float) -> torch.Tensor:
+        return kernel(q, k, v, lengths - 1, scale)
+
+    monkeypatch.setattr(attention, "attend", off_by_one)
+    assert "moves its logits" in str(why_not(small_llama(), "cpu", 128, by_lengths=True))
+
+
+def test_positions_that_are_one_off_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = SlotAttention.arguments
+    monkeypatch.setattr(SlotAttention, "arguments", lambda self, positions, window: real(self, positions - 1, window))
+    assert "moves its logits" in str(why_not(small_llama(), "cpu", 128, by_lengths=False))
+
+
+@pytest.mark.parametrize("vocabulary", [100, 32_000])
+def test_rounding_is_not_held_against_a_large_vocabulary(vocabulary: int) -> None:
+    want = torch.randn(2, 2, vocabulary, generator=torch.Generator().manual_seed(0))
+    noise = 0.06 * torch.randn(2, 2, vocabulary, generator=torch.Generator().manual_seed(1))
+    assert selfcheck.distance(want + noise, want) == pytest.approx(0.06, rel=0.15)
+
+
+@pytest.mark.parametrize("shift", [-1, 1])
+def test_a_mask_that_is_one_off_is_told_from_rounding_in_bfloat16(shift: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_llama(4, num_hidden_layers=8).to(torch.bfloat16)
+    assert why_not(model, "cpu", 128, by_lengths=False) is None
+    real = SlotAttention.arguments
+    monkeypatch.setattr(SlotAttention, "arguments", lambda self, at, window: real(self, at + shift, window))
+    assert "moves its logits" in str(why_not(model, "cpu", 128, by_lengths=False))
+
+
+def test_a_sliding_window_shorter_than_the_slots_is_an_obstacle() -> None:
+    from transformers import MistralConfig, MistralForCausalLM
+
+    sizes: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 2}
+    config = MistralConfig(vocab_size=124, num_hidden_layers=1, num_key_value_heads=1, sliding_window=32, **sizes)
+    model = MistralForCausalLM(config).eval()
+    assert "sliding" in str(why_not(model, "cpu", 64, by_lengths=False))
+    assert why_not(model, "cpu", 32, by_lengths=False) is None
+
+
+def test_a_recurrent_model_is_an_obstacle_and_not_a_crash() -> None:
+    from transformers import MambaConfig, MambaForCausalLM
+
+    model = MambaForCausalLM(MambaConfig(vocab_size=124, hidden_size=32, num_hidden_layers=1, state_size=4)).eval()
+    assert selfcheck.why_not(model, "cpu", 64, by_lengths=False) is not None

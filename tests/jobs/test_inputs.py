@@ -1,0 +1,199 @@
+"""From config to rendered held-out dialogues: split, leakage, limit, template warnings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import finetune.folders
+from harness.config import ColumnMap, DialogueConfig, RunConfig
+from harness.dialogues.leakage import FILE_NAME, fingerprint
+from harness.dialogues.load import load_dialogues
+from harness.dialogues.split import select
+from harness.errors import InputError
+from harness.jobs.inputs import ADAPTER_FACTS, dialogue_config, held_out
+from harness.variants.model import SplitFacts, Variant, VariantsManifest
+from harness.variants.resolve import ResolvedVariants
+
+SALT = "medical-dialogue-harness"
+BASE = Variant(name="base", kind="base", model="m")
+
+
+def rows(count: int = 200) -> list[dict[str, Any]]:
+    return [
+        {"instruction": f"What helps against complaint number {n}?", "input": "",
+         "output": f"Rest and drink for complaint {n}, then see a doctor after {n} days if nothing gets better."}
+        for n in range(count)
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "data.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows()), encoding="utf-8")
+    return path
+
+
+def config(data: Path, **changes: Any) -> RunConfig:
+    dialogues = DialogueConfig(source=str(data), **changes.pop("dialogues", {}))
+    return RunConfig(variants=(BASE,), dialogues=dialogues, **changes)
+
+
+def no_tokenizer() -> Any:
+    raise AssertionError("this template needs no tokenizer")
+
+
+def plain() -> ResolvedVariants:
+    return ResolvedVariants((BASE,), None, None)
+
+
+def trained(tmp_path: Path, data: Path, count: int) -> ResolvedVariants:
+    """Variants whose training saw the first ``count`` of the held-out dialogues."""
+    dialogues = select(load_dialogues(data).dialogues, "test", SALT)
+    fingerprint(dialogues[:count]).save(tmp_path / FILE_NAME)
+    manifest = VariantsManifest(schema=1, variants=(BASE,), fingerprints=FILE_NAME)
+    return ResolvedVariants((BASE,), manifest, tmp_path)
+
+
+def test_fingerprints_beside_an_adapter_that_is_listed_by_hand_are_used(data: Path, tmp_path: Path) -> None:
+    dialogues = select(load_dialogues(data).dialogues, "test", SALT)
+    fingerprint(dialogues[:2]).save(tmp_path / "adapter" / FILE_NAME)
+    listed = Variant(name="mine", kind="adapter", model="m", adapter=str(tmp_path / "adapter"))
+    found = held_out(config(data), ResolvedVariants((BASE, listed), None, None), no_tokenizer)
+    assert found.counts["leakage"] == {"checked": True, "exact": 2, "near": 0, "dropped": 2}
+
+
+def test_only_the_test_split_is_measured(data: Path) -> None:
+    found = held_out(config(data), plain(), no_tokenizer)
+    assert 5 < len(found.rows) < 45
+    assert found.counts["loaded"] == 200
+    assert found.counts["measured"] == len(found.rows)
+
+
+def test_split_all_takes_every_row(data: Path) -> None:
+    assert len(held_out(config(data, dialogues={"split": "all"}), plain(), no_tokenizer).rows) == 200
+
+
+def test_limit_takes_the_first(data: Path) -> None:
+    everything = held_out(config(data), plain(), no_tokenizer).rows
+    assert held_out(config(data, limit=3), plain(), no_tokenizer).rows == everything[:3]
+
+
+def test_prompt_is_rendered_and_reference_kept(data: Path) -> None:
+    row = held_out(config(data, dialogues={"split": "all"}), plain(), no_tokenizer).rows[7]
+    assert row.prompt.startswith("### Instruction:")
+    assert "complaint number 7?" in row.prompt
+    assert row.reference == rows()[7]["output"]
+
+
+def test_a_template_is_found_beside_the_config(tmp_path: Path, data: Path) -> None:
+    folder = tmp_path / "configs"
+    folder.mkdir()
+    (folder / "mine.jinja").write_text("Q: {{ condition }}\nA: ", encoding="utf-8")
+    found = held_out(config(data, prompt="mine.jinja"), plain(), no_tokenizer, folder)
+    assert found.rows[0].prompt.startswith("Q: What helps")
+
+
+def test_trained_dialogues_are_dropped_and_counted(tmp_path: Path, data: Path) -> None:
+    before = held_out(config(data), plain(), no_tokenizer).rows
+    found = held_out(config(data), trained(tmp_path, data, 4), no_tokenizer)
+    assert found.rows == before[4:]
+    assert found.counts["leakage"] == {"checked": True, "exact": 4, "near": 0, "dropped": 4}
+    assert any("4 were trained on" in warning for warning in found.warnings)
+
+
+def test_leak_can_be_an_error(tmp_path: Path, data: Path) -> None:
+    with pytest.raises(InputError, match="4 were trained on"):
+        held_out(config(data, dialogues={"leakage": "error"}), trained(tmp_path, data, 4), no_tokenizer)
+
+
+def test_leak_can_be_measured_with_a_warning(tmp_path: Path, data: Path) -> None:
+    found = held_out(config(data, dialogues={"leakage": "warn"}), trained(tmp_path, data, 4), no_tokenizer)
+    assert found.counts["leakage"]["dropped"] == 0
+    assert any("measured all the same" in warning for warning in found.warnings)
+
+
+def test_all_held_out_dialogues_trained_on_is_an_error_with_the_counts(tmp_path: Path, data: Path) -> None:
+    with pytest.raises(InputError, match="no dialogue is left to measure"):
+        held_out(config(data), trained(tmp_path, data, 1000), no_tokenizer)
+
+
+def test_unchecked_leakage_is_said(data: Path) -> None:
+    assert any(
+        "leakage was not checked" in warning for warning in held_out(config(data), plain(), no_tokenizer).warnings
+    )
+
+
+def test_an_adapter_of_which_nothing_is_known_is_named_where_others_are_checked(tmp_path: Path, data: Path) -> None:
+    dialogues = select(load_dialogues(data).dialogues, "test", SALT)
+    fingerprint(dialogues[:2]).save(tmp_path / "a" / FILE_NAME)
+    (tmp_path / "b").mkdir()
+    both = tuple(Variant(name=name, kind="adapter", model="m", adapter=str(tmp_path / name)) for name in "ab")
+    found = held_out(config(data), ResolvedVariants((BASE, *both), None, None), no_tokenizer)
+    leakage = {"checked": True, "not_checked": ["b"], "exact": 2, "near": 0, "dropped": 2}
+    assert found.counts["leakage"] == leakage
+    assert "Leakage was not checked for 'b': nothing says which dialogues were trained on." in found.warnings
+
+
+def test_another_template_than_the_trained_one_is_said_loudly(data: Path) -> None:
+    variant = BASE.model_copy(update={"template": "know-medical-verbatim", "template_digest": "0" * 64})
+    found = held_out(config(data), ResolvedVariants((variant,), None, None), no_tokenizer)
+    assert any("trained with the prompt 'know-medical-verbatim'" in warning for warning in found.warnings)
+
+
+@pytest.fixture
+def listed(tmp_path: Path) -> ResolvedVariants:
+    """Variants as a config lists them: all that is known of the training lies beside the adapter."""
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    return ResolvedVariants((BASE, Variant(name="a", kind="adapter", model="m", adapter=str(adapter))), None, None)
+
+
+def test_what_lies_beside_a_listed_adapter_says_what_it_was_trained_on(listed: ResolvedVariants, data: Path) -> None:
+    dialogues = select(load_dialogues(data).dialogues, "test", SALT)
+    fingerprint(dialogues[:4]).save(Path(str(listed.variants[1].adapter)) / FILE_NAME)
+    found = held_out(config(data), listed, no_tokenizer)
+    assert found.counts["leakage"] == {"checked": True, "exact": 4, "near": 0, "dropped": 4}
+
+
+def test_what_lies_beside_a_listed_adapter_says_which_template_it_was_trained_with(
+    listed: ResolvedVariants, data: Path
+) -> None:
+    facts = {"template": "know-medical-verbatim", "template_digest": "0" * 64}
+    (Path(str(listed.variants[1].adapter)) / ADAPTER_FACTS).write_text(json.dumps(facts), encoding="utf-8")
+    found = held_out(config(data), listed, no_tokenizer)
+    assert any("trained with the prompt 'know-medical-verbatim'" in warning for warning in found.warnings)
+
+
+def test_the_record_beside_an_adapter_has_the_name_that_the_training_gives_it() -> None:
+    assert ADAPTER_FACTS == finetune.folders.ADAPTER_FACTS
+
+
+def test_without_dialogues_in_the_config_the_training_s_held_out_part_is_taken(tmp_path: Path, data: Path) -> None:
+    split = SplitFacts(source="data.jsonl", source_digest="x", salt=SALT)
+    manifest = VariantsManifest(schema=1, variants=(BASE,), split=split)
+    resolved = ResolvedVariants((BASE,), manifest, tmp_path)
+    found = held_out(RunConfig(variants=(BASE,)), resolved, no_tokenizer)
+    assert found.rows == held_out(config(data), plain(), no_tokenizer).rows
+
+
+def test_the_training_s_held_out_part_is_read_as_the_training_read_it(tmp_path: Path) -> None:
+    columns = {key: name for key, name in ColumnMap(prompt="question").model_dump().items() if key != "input"}
+    split = SplitFacts(
+        source="o/n", source_digest="x", salt="s", columns=columns, hub_split="validation", on_invalid="skip"
+    )
+    manifest = VariantsManifest(schema=1, variants=(BASE,), split=split)
+    chosen = dialogue_config(RunConfig(variants=(BASE,)), ResolvedVariants((BASE,), manifest, tmp_path))
+    assert (chosen.source, chosen.salt, chosen.hub_split, chosen.on_invalid) == ("o/n", "s", "validation", "skip")
+    assert (chosen.columns.prompt, chosen.columns.input) == ("question", None)
+    assert chosen.columns.model_fields_set == {"prompt", "input"}
+
+
+def test_timing_alone_needs_no_references(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('{"instruction": "What helps against cough?"}\n', encoding="utf-8")
+    found = held_out(config(path, dialogues={"split": "all"}, passes=("latency", "memory")), plain(), no_tokenizer)
+    assert found.rows[0].reference is None

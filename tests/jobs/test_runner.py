@@ -1,0 +1,39 @@
+"""A run folder is continued, left alone or refused as it should be, whatever an earlier run left there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.config import RunConfig, StatsConfig
+from harness.errors import InputError
+from harness.jobs.runner import Notes, check_belongs, refuse_unknown_slices
+from harness.store.schema import DialogueRow, RunFolder, RunManifest
+from harness.variants.model import Variant
+
+CONFIG = RunConfig(variants=(Variant(name="base", kind="base", model="m"),), device="cpu")
+
+
+def test_a_run_killed_while_it_wrote_its_first_manifest_is_continued(tmp_path: Path) -> None:
+    (tmp_path / ".lock").touch()
+    (tmp_path / ".run.json.a1b2c3").write_text('{"half": ')
+    check_belongs(RunFolder(tmp_path), CONFIG)
+
+
+def test_a_halved_batch_is_on_disk_at_once_and_noted_once(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    manifest = RunManifest(schema=1, state="running", config={}, config_digest="")
+    halved = {"pass": "generation", "variant": "base", "rows": 8, "rows_now": 4}
+    Notes(folder, manifest, []).event("out-of-memory", halved)
+    earlier = list(folder.read_manifest().events)
+    assert earlier == [{"kind": "out-of-memory", **halved}]
+    Notes(folder, manifest, earlier).event("out-of-memory", halved)
+    assert list(folder.read_manifest().events) == earlier
+
+
+def test_a_slice_by_a_column_that_nobody_has_is_refused_with_the_nearest() -> None:
+    rows = (DialogueRow(id="1", prompt="p", columns={"condition": "asthma"}),)
+    refuse_unknown_slices(CONFIG.model_copy(update={"stats": StatsConfig(slices=("condition", "length_bucket"))}), rows)
+    with pytest.raises(InputError, match=r"column 'conditon'\. Did you mean 'condition'"):
+        refuse_unknown_slices(CONFIG.model_copy(update={"stats": StatsConfig(slices=("conditon",))}), rows)

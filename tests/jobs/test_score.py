@@ -1,0 +1,64 @@
+"""``harness score``: what it refuses leaves nothing behind, and what it cannot do it does not pass over."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness.errors import InputError
+from harness.jobs import score as scoring_jobs
+from harness.store.schema import RunFolder
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "run"
+
+
+@pytest.fixture
+def replies(tmp_path: Path) -> Path:
+    path = tmp_path / "replies.jsonl"
+    rows = [{"id": n, "reference": "Rest and drink.", "reply": f"Rest {n}."} for n in range(3)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_a_bad_line_leaves_nothing_behind_and_the_mended_file_is_taken(tmp_path: Path, replies: Path) -> None:
+    out = tmp_path / "scored"
+    whole = replies.read_text(encoding="utf-8")
+    replies.write_text(whole[:-9], encoding="utf-8")
+    with pytest.raises(InputError, match="line 3: not a line of JSON"):
+        scoring_jobs.score([f"a={replies}"], out)
+    assert not out.exists()
+    replies.write_text(whole, encoding="utf-8")
+    assert len(scoring_jobs.score([f"a={replies}"], out, overrides=["metrics=[rouge]"]).replies("a")) == 3
+
+
+def test_a_scoring_that_was_killed_can_be_done_again(
+    tmp_path: Path, replies: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("harness.jobs.reply_files.ReadReplies.write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            scoring_jobs.score([f"a={replies}"], tmp_path / "scored")
+    folder = scoring_jobs.score([f"a={replies}"], tmp_path / "scored", overrides=["metrics=[rouge]"])
+    assert folder.read_manifest().state == "complete"
+
+
+@pytest.mark.parametrize(("option", "value"), [("out", Path("elsewhere")), ("reference", "base")])
+def test_what_a_saved_run_cannot_be_told_is_refused(option: str, value: object, tmp_path: Path) -> None:
+    run = shutil.copytree(GOLDEN, tmp_path / "run")
+    with pytest.raises(InputError, match=f"--{option} goes with --replies"):
+        scoring_jobs.score([], run=run, **{"out": None, option: value})  # type: ignore[arg-type]
+
+
+def test_a_folder_of_other_files_is_left_alone(tmp_path: Path, replies: Path) -> None:
+    out = tmp_path / "thesis"
+    out.mkdir()
+    (out / "chapter1.txt").write_text("years of work")
+    with pytest.raises(InputError, match="is no run folder"):
+        scoring_jobs.score([f"a={replies}"], out)
+    assert not RunFolder(out).manifest_path.exists()

@@ -1,0 +1,97 @@
+"""A record's key changes with everything its result depends on, and with nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.config import FidelityPair, GenerationConfig, LatencyConfig, RunConfig, StatsConfig
+from harness.passes.keys import config_digest, record_key
+from harness.store.schema import DialogueRow
+from harness.variants.folders import settings_digests
+from harness.variants.model import Variant
+
+VARIANT = Variant(name="base", kind="base", model="m")
+ROW = DialogueRow(id="1", prompt="p", reference="r")
+
+
+def key_of(pass_name: str = "generation", row: DialogueRow = ROW, **changes: Any) -> str:
+    variant = changes.pop("variant", VARIANT)
+    weights = changes.pop("weights", "w")
+    template = changes.pop("template", "t")
+    machine = changes.pop("machine", "here")
+    device = changes.pop("device", "cpu")
+    config = RunConfig(variants=(variant,), **changes)
+    return record_key(config, (variant,), {variant.name: weights}, template, machine, device)(pass_name, variant, row)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"weights": "other"},
+        {"template": "other"},
+        {"variant": VARIANT.model_copy(update={"quantization": "nf4"})},
+        {"variant": VARIANT.model_copy(update={"dtype": "float32"})},
+        {"generation": GenerationConfig(max_new_tokens=7)},
+        {"device": "cuda:0"},
+        {"row": DialogueRow(id="1", prompt="other", reference="r")},
+        {"row": DialogueRow(id="1", prompt="p", reference="other")},
+    ],
+)
+def test_another_question_has_another_key(changes: dict[str, Any]) -> None:
+    assert key_of(**changes) != key_of()
+
+
+@pytest.mark.parametrize("changes", [{"latency": LatencyConfig(repeats=9)}, {"machine": "there"}, {"threads": 7}])
+def test_replies_do_not_depend_on_how_latency_is_measured(changes: dict[str, Any]) -> None:
+    assert key_of(**changes) == key_of()
+
+
+def test_replies_do_not_depend_on_which_gpu_of_a_machine_made_them() -> None:
+    assert key_of(device="cuda:1") == key_of(device="cuda:0")
+
+
+def test_timings_depend_on_the_machine() -> None:
+    assert key_of("latency", machine="there") != key_of("latency")
+
+
+def test_passes_have_keys_of_their_own() -> None:
+    assert key_of("scoring") != key_of("generation")
+
+
+def test_seed_matters_only_when_sampling() -> None:
+    assert key_of(seed=1) == key_of(seed=2)
+    hot = GenerationConfig(temperature=0.7)
+    assert key_of(seed=1, generation=hot) != key_of(seed=2, generation=hot)
+
+
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "tokenizer.json"])
+def test_another_file_beside_the_weights_has_another_digest(tmp_path: Path, name: str) -> None:
+    variants = (VARIANT.model_copy(update={"model": str(tmp_path)}),)
+    (tmp_path / name).write_text("{}")
+    before = settings_digests(variants)
+    (tmp_path / name).write_text('{"eos_token_id": 7}')
+    assert settings_digests(variants) != before
+
+
+def test_metrics_and_statistics_do_not_make_it_another_config() -> None:
+    one = RunConfig(variants=(VARIANT,))
+    other = RunConfig(variants=(VARIANT,), metrics=("rouge",), stats=StatsConfig(resamples=500))
+    assert config_digest(one) == config_digest(other)
+    assert config_digest(one) != config_digest(RunConfig(variants=(VARIANT,), limit=3))
+
+
+@pytest.mark.parametrize("change", [{"quantization": "nf4"}, {"dtype": "float32"}])
+@pytest.mark.parametrize("named", [True, False])
+def test_fidelity_depends_on_how_the_other_variant_is_held(change: dict[str, Any], named: bool) -> None:
+    other = Variant(name="other", kind="base", model="o")
+    pairs = (FidelityPair(variant="base", against="other"),) if named else None
+
+    def key(against: Variant) -> str:
+        config = RunConfig(variants=(VARIANT, against), fidelity=pairs)
+        keys = record_key(config, (VARIANT, against), {"base": "w", "other": "v"}, "t", "here", "cpu")
+        return keys("fidelity", VARIANT, ROW)
+
+    assert key(other) != key(other.model_copy(update=change))

@@ -1,0 +1,129 @@
+"""The run folder survives kills, torn lines, full disks and hostile text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.errors import HarnessError, InputError
+from harness.store.schema import (
+    DialogueRow,
+    GenerationRecord,
+    RecordWriter,
+    RunFolder,
+    prune_records,
+    read_rows,
+    repair_tail,
+    write_rows,
+    write_text_atomically,
+)
+
+
+def record(identity: str, key: str = "k") -> GenerationRecord:
+    return GenerationRecord(id=identity, key=key, reply="fine", tokens=(1, 2), reply_tokens=2, finish="eos")
+
+
+def test_appended_records_come_back(tmp_path: Path) -> None:
+    path = tmp_path / "records" / "base.jsonl"
+    with RecordWriter(path) as writer:
+        writer.append([record("a"), record("b")])
+    assert [row.id for row in read_rows(GenerationRecord, path)] == ["a", "b"]
+
+
+def test_record_is_on_disk_before_append_returns(tmp_path: Path) -> None:
+    path = tmp_path / "base.jsonl"
+    writer = RecordWriter(path)
+    writer.append([record("a")])
+    assert path.read_text().count("\n") == 1
+    writer.close()
+
+
+@pytest.mark.parametrize("cut", [1, 10, 40])
+def test_half_written_last_line_is_cut_on_opening(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "base.jsonl"
+    with RecordWriter(path) as writer:
+        writer.append([record("a"), record("b")])
+    path.write_bytes(path.read_bytes()[:-cut])
+    with RecordWriter(path) as writer:
+        writer.append([record("c")])
+    assert [row.id for row in read_rows(GenerationRecord, path)] == ["a", "c"]
+
+
+def test_tail_longer_than_one_block_is_cut(tmp_path: Path) -> None:
+    path = tmp_path / "long.jsonl"
+    path.write_bytes(b'{"id":"a"}\n' + b"x" * 200_000)
+    assert repair_tail(path) == 200_000
+    assert path.read_bytes() == b'{"id":"a"}\n'
+
+
+def test_reading_ignores_a_torn_tail_only_when_told(tmp_path: Path) -> None:
+    path = tmp_path / "base.jsonl"
+    path.write_text('{"id":"a","key":"k"}\n{"id":"b"')
+    assert [row.id for row in read_rows(GenerationRecord, path, torn_tail="ignore")] == ["a"]
+    with pytest.raises(InputError, match="line 2: not a GenerationRecord"):
+        list(read_rows(GenerationRecord, path))
+
+
+def test_damaged_line_in_the_middle_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "base.jsonl"
+    path.write_text('{"id":"a","key":"k"}\nnot json\n{"id":"b","key":"k"}\n')
+    with pytest.raises(InputError, match="line 2"):
+        list(read_rows(GenerationRecord, path, torn_tail="ignore"))
+
+
+@pytest.mark.parametrize("text", ["\ud800", "\x00", "a\u2028b", "‮abc", "😀", "line\nbreak"])
+def test_hostile_text_survives_the_way_to_disk_and_back(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "dialogues.jsonl"
+    write_rows(path, [DialogueRow(id="a", prompt=text, reference=text, columns={"note": text})])
+    (row,) = read_rows(DialogueRow, path)
+    assert (row.prompt, row.reference, row.columns["note"]) == (text, text, text)
+
+
+def test_records_with_another_key_are_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "base.jsonl"
+    with RecordWriter(path) as writer:
+        writer.append([record("a", "old"), record("a", "new"), record("b", "new")])
+    assert prune_records(path, {"new"}) == 1
+    assert [(row.id, row.key) for row in read_rows(GenerationRecord, path)] == [("a", "new"), ("b", "new")]
+
+
+def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "summary.json"
+    path.write_text("old")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("harness.store.schema.os.fsync", full)
+    with pytest.raises(HarnessError, match="No space left"):
+        write_text_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["summary.json"]
+
+
+def test_full_disk_while_appending_says_how_to_go_on() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    writer = RecordWriter.__new__(RecordWriter)
+    writer.path = Path("/dev/full")
+    writer._file = writer.path.open("ab")
+    with pytest.raises(HarnessError, match="Make room and run the same command again"), writer:
+        writer.append([record("a")])
+
+
+def test_folder_without_run_json_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not a run folder"):
+        RunFolder(tmp_path).read_manifest()
+
+
+def test_damaged_run_json_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({"schema": 99, "state": "complete"}))
+    with pytest.raises(InputError, match="damaged or of another version"):
+        RunFolder(tmp_path).read_manifest()
+
+
+def test_unfinished_run_says_so(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not finished"):
+        RunFolder(tmp_path).read_summary()

@@ -1,0 +1,83 @@
+"""``variants.json``: paths become absolute, and what is wrong with it is said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.config import FidelityPair, RunConfig
+from harness.errors import InputError
+from harness.variants.model import Variant, VariantsManifest, write_manifest
+from harness.variants.resolve import read_manifest, reference_variant, resolve_variants
+
+
+def make(tmp_path: Path) -> Path:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "adapter").mkdir()
+    manifest = VariantsManifest(
+        schema=1,
+        variants=(
+            Variant(name="base", kind="base", model="base"),
+            Variant(name="adapter", kind="adapter", model="base", adapter="adapter", quantization="nf4"),
+        ),
+    )
+    write_manifest(manifest, tmp_path / "variants.json")
+    return tmp_path / "variants.json"
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    resolved = resolve_variants(RunConfig(variants=str(make(tmp_path))))
+    assert resolved.variants[1].model == str(tmp_path / "base")
+    assert resolved.variants[1].adapter == str(tmp_path / "adapter")
+
+
+def test_hub_id_stays_as_it_is(tmp_path: Path) -> None:
+    config = RunConfig(variants=(Variant(name="base", kind="base", model="someone/some-model"),))
+    assert resolve_variants(config, tmp_path).variants[0].model == "someone/some-model"
+
+
+def test_missing_file_says_how_to_make_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="python -m finetune run"):
+        read_manifest(tmp_path / "variants.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "not valid JSON"),
+        (json.dumps({"schema": 1, "variants": []}), "names no variants"),
+        (json.dumps({"schema": 1, "variants": [{"name": "a", "kind": "base", "model": "b", "quantisation": "nf4"}]}),
+         "Did you mean 'quantization'"),
+        (json.dumps({"schema": 1, "variants": [{"name": "a", "kind": "adapter", "model": "b"}]}), "names no 'adapter'"),
+        (json.dumps({"schema": 1, "variants": [{"name": "a", "kind": "base", "model": "b"}] * 2}), "used twice"),
+        (json.dumps({"schema": 1, "variants": [{"name": "../x", "kind": "base", "model": "b"}]}), "name"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "variants.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=said):
+        read_manifest(path)
+
+
+def test_reference_is_the_first_base() -> None:
+    variants = (
+        Variant(name="merged", kind="merged", model="m"),
+        Variant(name="base", kind="base", model="b"),
+    )
+    assert reference_variant(RunConfig(variants=variants), variants) == "base"
+
+
+def test_unknown_reference_is_refused_with_the_nearest() -> None:
+    variants = (Variant(name="base", kind="base", model="b"),)
+    config = RunConfig(variants=variants, reference_variant="bas")
+    with pytest.raises(InputError, match="Did you mean 'base'"):
+        reference_variant(config, variants)
+
+
+def test_an_unknown_name_in_a_fidelity_pair_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    config = RunConfig(variants=str(make(tmp_path)), fidelity=(FidelityPair(variant="adaptor", against="base"),))
+    with pytest.raises(InputError, match=r"no variant 'adaptor'.*Did you mean 'adapter'"):
+        resolve_variants(config)

@@ -30,8 +30,9 @@ from harness.passes.latency import run as latency
 from harness.progress import SilentProgress
 from harness.results.analysis import Analysis
 from harness.stats.types import Difference
+from harness.store.folder import RunFolder
 from harness.store.provenance import provenance
-from harness.store.schema import DialogueRow, RunFolder, RunManifest
+from harness.store.schema import DialogueRow, RunManifest
 from harness.variants.digests import digest_value
 from harness.variants.model import Variant
 

@@ -43,6 +43,7 @@ from harness.backends.local.pool import SharedPool
 from harness.backends.local.timed import CompiledEngine
 from harness.config import RunConfig
 from harness.errors import HarnessError
+from harness.files import write_rows
 from harness.machine import machine_state
 from harness.metrics.loading import all_specs
 from harness.passes import memory
@@ -52,8 +53,9 @@ from harness.progress import SilentProgress
 from harness.results.analysis import Analysis
 from harness.results.memory_fits import memory_table
 from harness.results.timings import Condition, tpot_ms, ttft_ms
+from harness.store.folder import RunFolder
 from harness.store.provenance import provenance
-from harness.store.schema import DialogueRow, LatencyRecord, RunFolder, RunManifest, write_rows
+from harness.store.schema import DialogueRow, LatencyRecord, RunManifest
 from harness.variants.digests import digest_value
 from harness.variants.model import Variant
 

@@ -11,7 +11,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from harness.gating.gate import gate
 from harness.gating.markdown import markdown
-from harness.store.schema import RunFolder
+from harness.store.folder import RunFolder
 from tests.run_folders import make_run, random_values
 
 THRESHOLDS = """

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from harness.backends.local.batching import batches, longest_first
+from harness.backends.local.batches import batches, longest_first
 from harness.metrics.loading import all_specs
 from harness.results.summarize import summarize
 from harness.stats.intervals import estimate
 from harness.stats.paired import difference
 from harness.stats.samples import from_values
-from harness.store.schema import RunFolder
+from harness.store.folder import RunFolder
 from reports.render import render
 from tests.run_folders import make_run, random_values
 

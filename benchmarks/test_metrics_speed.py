@@ -15,11 +15,13 @@ from typing import Any
 import pytest
 
 from harness.config import RunConfig
+from harness.files import write_rows
 from harness.jobs.runner import compute
 from harness.metrics.loading import load_metrics
 from harness.metrics.registry import Item
 from harness.progress import SilentProgress
-from harness.store.schema import DialogueRow, ReplyRow, RunFolder, RunManifest, write_rows
+from harness.store.folder import RunFolder
+from harness.store.schema import DialogueRow, ReplyRow, RunManifest
 from harness.variants.model import Variant
 
 DIALOGUES = int(os.environ.get("HARNESS_BENCH_DIALOGUES", "10000"))
@@ -69,7 +71,7 @@ def test_group_of_metrics(benchmark: Any, group: str) -> None:
     """One thousand replies through one group of metrics."""
     metrics = load_metrics([group])
     items = make_items(334)
-    metrics.score_here(items[:3])  # lexicons are read once a process
+    metrics.score(items[:3])  # lexicons are read once a process
     benchmark.pedantic(metrics.score_here, args=(items,), rounds=3)
 
 

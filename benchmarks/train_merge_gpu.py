@@ -171,7 +171,7 @@ def full_length(length: int, count: int, vocabulary: int) -> Any:
     import random
 
     from finetune.dataset import TrainingExample, TrainingSet
-    from harness.dialogues.load import Dialogue
+    from harness.dialogues.model import Dialogue
 
     draw = random.Random(0)
     half = length // 2

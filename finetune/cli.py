@@ -12,7 +12,7 @@ import typer
 
 from finetune.terminal import draw_progress
 from harness.errors import HarnessError, InputError, file_error
-from harness.quiet import quiet_libraries, quiet_transformers
+from harness.progress import quiet_libraries, quiet_transformers
 
 INTERRUPTED = 130
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.dialogues.load import Dialogue
+from harness.dialogues.model import Dialogue
 from harness.dialogues.prompts import Template
 from harness.dialogues.tokens import encode_training
 from harness.errors import InputError

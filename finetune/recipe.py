@@ -13,11 +13,10 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from harness.config import ColumnMap, Strict
+from harness.dialogues.model import ColumnMap
 from harness.errors import InputError, did_you_mean
-from harness.overrides import apply_overrides
 from harness.variants.model import MergeStrategy
-from harness.yamlfile import read_yaml, validate
+from harness.yamlfile import Strict, apply_overrides, read_yaml, validate
 
 TINY = "tiny"
 SYNTHETIC = "synthetic"

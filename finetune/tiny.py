@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.synthetic import pretraining_documents
-from harness.store.schema import write_text_atomically
+from harness.files import write_text_atomically
 
 if TYPE_CHECKING:
     import torch

@@ -17,7 +17,7 @@ from finetune.folders import CURVES, copy_tokenizer, publish, refuse_strangers
 from finetune.options import lora_config, training_config
 from finetune.recipe import Recipe
 from harness.errors import HarnessError, InputError
-from harness.store.schema import write_text_atomically
+from harness.files import write_text_atomically
 from harness.variants.artifacts import ADAPTER_FACTS, check_adapter_folder, safetensors_header
 from harness.variants.digests import digest_adapter_folder
 

@@ -4,43 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from harness.dialogues.model import DialogueConfig
+from harness.metrics.registry import MetricOptions
 from harness.variants.model import Variant
+from harness.variants.relations import FidelityPair
+from harness.yamlfile import Strict
 
 PassName = Literal["scoring", "generation", "fidelity", "latency", "memory"]
 ALL_PASSES: tuple[PassName, ...] = ("scoring", "generation", "fidelity", "latency", "memory")
-
-
-class Strict(BaseModel):
-    """Unknown keys are refused and values do not change after validation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ColumnMap(Strict):
-    """Which column of the data holds what; several prompt columns are given as one name each."""
-
-    prompt: str = "instruction"
-    input: str | None = "input"
-    reference: str = "output"
-    id: str = "id"
-    turns: str = "turns"
-    conversation: str = "conversation"
-
-
-class DialogueConfig(Strict):
-    """Where the dialogues come from and which of them are held out."""
-
-    source: str
-    split: Literal["train", "validation", "test", "all"] = "test"
-    hub_split: str = Field("train", description="which of a hub data set's own splits to read")
-    salt: str = "medical-dialogue-harness"
-    columns: ColumnMap = ColumnMap()
-    on_invalid: Literal["error", "skip"] = "error"
-    too_long: Literal["skip", "error", "cut-left"] = "skip"
-    leakage: Literal["drop", "error", "warn"] = "drop"
-    fingerprints: tuple[str, ...] = ()  # more training fingerprints than the variants' own
 
 
 class GenerationConfig(Strict):
@@ -81,26 +54,11 @@ class MemoryConfig(Strict):
     repeats: int = Field(2, ge=1)
 
 
-class FidelityPair(Strict):
-    """``variant`` is held against ``against``, e.g. merged against adapter."""
-
-    variant: str
-    against: str
-
-
 class StatsConfig(Strict):
     """How intervals are computed."""
 
     resamples: int = Field(10_000, ge=100)
     slices: tuple[str, ...] = ()  # columns of the data
-
-
-class MetricOptions(Strict):
-    """Settings of metrics that need any."""
-
-    encoder: str | None = Field(None, description="path or hub id of the encoder of BERTScore and similarity")
-    stemmer: bool = False
-    modules: tuple[str, ...] = Field((), description="Python files or modules with further metrics")
 
 
 class RunConfig(Strict):

@@ -1,16 +1,28 @@
-"""How far the work is: a live display in a terminal, plain lines elsewhere."""
+"""How far the work is: a live display in a terminal, plain lines elsewhere, and no talk of libraries over it."""
 
 from __future__ import annotations
 
+import logging
+import os
 import time
+import warnings
 from dataclasses import dataclass
-from typing import TextIO
+from typing import Any, Protocol, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
 PLAIN_INTERVAL = 10.0  # seconds between plain lines
+
+
+class Progress(Protocol):
+    """Where a pass says how far it is. The terminal draws it; Python callers may pass their own."""
+
+    def start(self, task: str, total: int, unit: str = "dialogues") -> None: ...
+    def advance(self, task: str, done: int = 1, tokens: int = 0) -> None: ...
+    def finish(self, task: str) -> None: ...
+    def note(self, message: str) -> None: ...
 
 
 class SilentProgress:
@@ -142,3 +154,25 @@ class TerminalProgress:
 def choose_progress(console: Console) -> TerminalProgress | PlainProgress:
     """Return the live display where the console is a terminal, plain lines elsewhere."""
     return TerminalProgress(console) if console.is_terminal else PlainProgress(console.file)  # type: ignore[arg-type]
+
+
+def quiet_libraries() -> None:
+    """Silence progress bars, advice and deprecation warnings of the model libraries; errors are still raised.
+
+    Called by commands before work begins, never on import.
+    """
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forked workers would be warned about at every start
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # medical text or not: nothing is sent anywhere
+    for name in ("bitsandbytes", "transformers", "peft", "trl", "datasets", "torch", "accelerate"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", module=rf"{name}(\..*)?$")
+
+
+def quiet_transformers() -> None:
+    """Switch off transformers' own bars and advice; apart from the rest because it imports transformers."""
+    from transformers.utils import logging as untyped
+
+    transformers_logging: Any = untyped
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()

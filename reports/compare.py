@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import InputError
-from harness.store.schema import RunFolder
+from harness.store.folder import RunFolder
 from harness.store.seals import is_measured
 from reports.baseline import earlier_cells
 from reports.cells import Earlier

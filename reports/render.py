@@ -18,7 +18,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from harness.store.schema import RunFolder, write_text_atomically
+from harness.files import write_text_atomically
+from harness.store.folder import RunFolder
 from reports.baseline import earlier_cells
 from reports.cells import comparison_table, gate_rows
 from reports.charts import draw

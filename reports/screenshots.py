@@ -92,7 +92,7 @@ def take(page: Path, out: Path, *, widths: tuple[int, ...] = WIDTHS, most: int =
 
 def main() -> None:
     """Render the run if need be and take the pictures."""
-    from harness.store.schema import RunFolder
+    from harness.store.folder import RunFolder
     from reports.render import write_report
 
     parser = argparse.ArgumentParser(description=__doc__)

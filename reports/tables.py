@@ -7,7 +7,8 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.store.schema import RunFolder, write_text_atomically
+from harness.files import write_text_atomically
+from harness.store.folder import RunFolder
 from reports.escape import shorten, visible
 from reports.view import RunView, read_view
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.store.schema import RunFolder
+from harness.store.folder import RunFolder
 from reports.cells import Cell, comparison_table, gate_rows
 from reports.coverage import coverage_cells
 from reports.escape import visible

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from harness.store.folder import RunFolder
 from harness.store.schema import (
     ComparisonRow,
     DialogueRow,
     EstimateRow,
     MetricSummary,
     ReplyRow,
-    RunFolder,
     RunManifest,
     Summary,
 )

@@ -8,20 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from harness.files import write_model, write_rows
 from harness.metrics.loading import all_specs
 from harness.results.summarize import summarize
 from harness.store import seals
-from harness.store.schema import (
-    DialogueRow,
-    FidelityRecord,
-    LatencyRecord,
-    MemoryRecord,
-    ReplyRow,
-    RunFolder,
-    RunManifest,
-    write_model,
-    write_rows,
-)
+from harness.store.folder import RunFolder
+from harness.store.schema import DialogueRow, FidelityRecord, LatencyRecord, MemoryRecord, ReplyRow, RunManifest
 
 Values = Mapping[str, Mapping[str, Sequence[float | None]]]  # variant -> metric -> one value a dialogue
 REFERENCE_TOKENS = 20

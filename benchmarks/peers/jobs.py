@@ -24,7 +24,8 @@ from harness.backends.local.pool import SharedPool
 from harness.config import RunConfig
 from harness.passes import generation, scoring
 from harness.passes.base import PassContext, in_order
-from harness.store.schema import DialogueRow, GenerationRecord, RunFolder, ScoringRecord
+from harness.store.folder import RunFolder
+from harness.store.schema import DialogueRow, GenerationRecord, ScoringRecord
 from harness.variants.model import Variant
 
 Result = TypeVar("Result")

@@ -15,14 +15,12 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from harness.backends.base import DecodingSettings, Reply, Request, columns_for
-from harness.backends.local.batches import decoding_rows, scoring_tokens
-from harness.backends.local.batching import batches, longest_first
+from harness.backends.base import DecodingSettings, Reply, Request
+from harness.backends.local.batches import batches, columns_for, decoding_rows, longest_first, scoring_tokens
 from harness.backends.local.decoding import SlotDecoder
 from harness.backends.local.device import synchronize
-from harness.backends.local.forward import CausalForward
 from harness.backends.local.pool import LoadedModel
-from harness.backends.local.scoring import ScoringRequest, negative_log_likelihoods
+from harness.backends.local.scoring import CausalForward, ScoringRequest, negative_log_likelihoods
 
 # The first that a name fits counts: FlashAttention's kernels name CUTLASS's types, fused ones name what they replace.
 KINDS = (

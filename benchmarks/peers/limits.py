@@ -11,16 +11,21 @@ from typing import Any
 import torch
 
 from benchmarks.peers.kernel_times import decoding_kernels, scoring_kernels
-from harness.backends.base import DecodingSettings, Reply, Request, columns_for
-from harness.backends.local.batches import decoding_rows, kv_bytes_per_token, scoring_tokens
-from harness.backends.local.batching import batches, longest_first
+from harness.backends.base import DecodingSettings, Reply, Request
+from harness.backends.local.batches import (
+    batches,
+    columns_for,
+    decoding_rows,
+    kv_bytes_per_token,
+    longest_first,
+    scoring_tokens,
+)
 from harness.backends.local.decoding import SlotDecoder
 from harness.backends.local.device import synchronize
-from harness.backends.local.forward import CausalForward
 from harness.backends.local.fused_layers import FusedLayers
 from harness.backends.local.pool import LoadedModel
 from harness.backends.local.replies import generate_replies
-from harness.backends.local.scoring import ScoringRequest, negative_log_likelihoods
+from harness.backends.local.scoring import CausalForward, ScoringRequest, negative_log_likelihoods
 from harness.dialogues.tokens import encode_prompt, encode_scored
 from harness.store.schema import DialogueRow
 

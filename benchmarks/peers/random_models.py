@@ -15,7 +15,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from harness.backends.base import DecodingSettings, Request, columns_for
+from harness.backends.base import DecodingSettings, Request
+from harness.backends.local.batches import columns_for
 from harness.backends.local.decoding import SlotDecoder
 from harness.backends.local.pool import LoadedModel
 from harness.store.schema import DialogueRow

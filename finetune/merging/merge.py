@@ -15,7 +15,7 @@ from finetune.merging.quantize import LinearModules, dequantize, linear_modules,
 from finetune.merging.shards import DEFAULT_SHARD_BYTES, ShardWriter, stream_tensors
 from finetune.merging.strategies import Merged, StrategyFunction, Weight, strategy_function
 from harness.errors import HarnessError, InputError
-from harness.store.schema import write_model, write_text_atomically
+from harness.files import write_model, write_text_atomically
 from harness.variants.artifacts import ModelArtifact, check_model_folder, resolve_model
 from harness.variants.digests import digest_adapter_folder, digest_model_folder
 from harness.variants.merge_report import MERGE_REPORT, LayerError, MergeReport

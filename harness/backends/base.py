@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
-
-from harness.backends.local.batching import bucket
-
-COLUMN_STEP = 64
 
 
 @dataclass(frozen=True)
@@ -48,21 +43,3 @@ class DecodingSettings:
     top_p: float = 1.0
     seed: int = 0
     fixed_length: bool = False
-
-
-@dataclass
-class DecodingProfile:
-    """Where a decoder's time went. ``rows_computed`` counts idle rows too; captures are part of ``step_seconds``."""
-
-    prompt_tokens: int = 0
-    prefill_seconds: float = 0.0
-    steps: int = 0
-    rows_computed: int = 0
-    tokens: int = 0
-    step_seconds: float = 0.0
-
-
-def columns_for(requests: Sequence[Request], settings: DecodingSettings) -> int:
-    """Return how many columns the longest of these requests may need."""
-    longest = max((len(request) for request in requests), default=0)
-    return bucket(longest + settings.max_new_tokens, COLUMN_STEP)

@@ -100,7 +100,7 @@ def report(
 ) -> None:
     """Render the page again."""
     from harness.store.baselines import Baselines
-    from harness.store.schema import RunFolder
+    from harness.store.folder import RunFolder
     from reports.render import write_report
 
     folder = RunFolder(run)
@@ -120,7 +120,8 @@ def compare(
     out: Annotated[Path, typer.Option(help="HTML file")] = Path("comparison.html"),
 ) -> None:
     """Show runs side by side, in the terminal and as HTML."""
-    from harness.store.schema import RunFolder, write_text_atomically
+    from harness.files import write_text_atomically
+    from harness.store.folder import RunFolder
     from reports.compare import comparison_text, render_comparison
 
     if len(runs) < 2:
@@ -141,8 +142,8 @@ def metrics(
     from rich.console import Console
     from rich.padding import Padding
 
-    from harness.config import MetricOptions
     from harness.metrics.loading import all_specs
+    from harness.metrics.registry import MetricOptions
 
     console = Console(highlight=False)
     directions = {True: "higher is better", False: "lower is better", None: "only a range is good"}
@@ -173,7 +174,7 @@ def doctor() -> None:
 
 
 def _print_summary(root: Path) -> None:
-    from harness.store.schema import RunFolder
+    from harness.store.folder import RunFolder
     from reports.text import summary_text
 
     folder = RunFolder(root)

@@ -2,7 +2,7 @@
 
 Reading is done here, and not by a data library, because an error must name the line, and because ``harness score``
 runs where no such library can be imported. A row that cannot be read is yielded as a problem: whether it ends the
-run or is counted is the caller's to decide.
+run or is counted is the caller's to decide. ``plain`` makes values of foreign columns plain JSON.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -251,3 +252,23 @@ def _json_reason(error: Exception) -> str:
 def _kind(value: Any) -> str:
     names = {list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number"}
     return names.get(type(value), "nothing" if value is None else type(value).__name__)
+
+
+def plain(value: Any) -> Any:
+    """Return ``value`` made of dicts, lists, texts, whole and finite numbers, booleans and None.
+
+    NaN and infinities become None, dates ISO 8601 texts, and bytes a note of their length.
+    """
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(entry) for entry in value]
+    if isinstance(value, bytes | bytearray):
+        return f"<{len(value)} bytes>"
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    return str(value)

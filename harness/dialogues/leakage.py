@@ -30,7 +30,7 @@ from harness.dialogues.split import dialogue_hash, prompt_hash
 from harness.errors import HarnessError, InputError
 
 if TYPE_CHECKING:
-    from harness.dialogues.load import Dialogue
+    from harness.dialogues.model import Dialogue
 
 FILE_NAME = "trained_on.npz"
 PERMUTATIONS = 128

@@ -19,36 +19,16 @@ import dataclasses
 import hashlib
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.config import ColumnMap
-from harness.dialogues.dialogue_text import NOT_TEXT, InvalidRowError, clean_text
-from harness.dialogues.files import SUFFIXES, SourceRow, read_bytes, read_file
+from harness.dialogues.files import SUFFIXES, SourceRow, plain, read_bytes, read_file
 from harness.dialogues.hub import is_hub_id, read_dataset
-from harness.dialogues.plain import plain
+from harness.dialogues.model import ColumnMap, Dialogue
 from harness.dialogues.split import dialogue_hash
-from harness.dialogues.turns import Turn, read_turns, split_turns, transcript
+from harness.dialogues.turns import NOT_TEXT, InvalidRowError, Turn, clean_text, read_turns, split_turns, transcript
 from harness.errors import InputError, did_you_mean
-
-
-@dataclass(frozen=True)
-class Dialogue:
-    """One dialogue.
-
-    ``prompt`` is what was said so far as one text; of several turns, a transcript with its speakers named.
-    ``turns`` is the same, turn by turn, and empty where the data had no turns. ``columns`` are the data's further
-    columns. ``line`` is where it stands in its file (a row's number in Parquet and hub data).
-    """
-
-    id: str
-    prompt: str
-    reference: str | None = None
-    columns: dict[str, Any] = field(default_factory=dict)
-    turns: tuple[Turn, ...] = ()
-    conversation: str | None = None
-    line: int = 0
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ import jinja2
 import jinja2.meta
 import jinja2.sandbox
 
-from harness.dialogues.load import Dialogue
+from harness.dialogues.model import Dialogue
 from harness.dialogues.turns import Role
 from harness.errors import InputError, did_you_mean
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from harness.dialogues.split import normalise
 
 if TYPE_CHECKING:
-    from harness.dialogues.load import Dialogue
+    from harness.dialogues.model import Dialogue
 
 WORDS = 5
 Shingles = NDArray[np.uint32]  # sorted, each once

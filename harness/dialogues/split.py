@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from harness.dialogues.load import Dialogue
+    from harness.dialogues.model import Dialogue
 
 Split = Literal["train", "validation", "test"]
 TRAIN_SHARE = 0.8

@@ -1,13 +1,12 @@
-"""Dialogues of several turns: who spoke, what was said so far, and which turn is the reference."""
+"""What a dialogue says: which texts it may hold, who spoke, what was said so far, and which turn is the reference."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
-
-from harness.dialogues.dialogue_text import InvalidRowError, clean_text
 
 Role = Literal["system", "patient", "doctor"]
 
@@ -78,3 +77,39 @@ def transcript(turns: tuple[Turn, ...]) -> str:
     if len(turns) == 1:
         return turns[0].content
     return "\n".join(f"{_SPEAKERS[turn.role]}: {turn.content}" for turn in turns)
+
+
+LONGEST = 1_000_000  # characters; beyond any context, and tokenizing it would only take minutes
+NOT_TEXT = re.compile("[\x00\ud800-\udfff]")  # NUL, and halves of surrogate pairs
+
+
+class InvalidRowError(Exception):
+    """A row that is no dialogue: what to count it as, in which column, and what is wrong."""
+
+    def __init__(self, reason: str, column: str | None, problem: str) -> None:
+        super().__init__(problem)
+        self.reason = reason
+        self.column = column
+        self.problem = problem
+
+
+def clean_text(value: Any, column: str, what: str, shown_as: str | None = None) -> str:
+    """Return a text as it is used, or raise for what is none; ``what`` is counted, ``shown_as`` is in the message."""
+    shown = shown_as or what
+    if value is None:
+        raise InvalidRowError(f"missing {what}", column, f"the {shown} is missing")
+    if not isinstance(value, str):
+        raise InvalidRowError(f"non-text {what}", column, f"the {shown} is not a text but {value!r:.60}")
+    text = value.replace("\r\n", "\n").replace("\r", "\n").strip()
+    if not text:
+        raise InvalidRowError(f"empty {what}", column, f"the {shown} is empty")
+    if len(text) > LONGEST:
+        raise InvalidRowError(
+            f"too long {what}", column, f"the {shown} has {len(text):,} characters, above {LONGEST:,}"
+        )
+    found = NOT_TEXT.search(text)
+    if found:
+        kind = "a NUL character" if found[0] == "\x00" else "bytes or escapes that are not Unicode text"
+        problem = f"the {shown} holds {kind} at character {found.start() + 1}"
+        raise InvalidRowError(f"invalid characters in {what}", column, problem)
+    return text

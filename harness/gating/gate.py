@@ -15,7 +15,8 @@ from harness.gating.statistics import RunStatistics, known_metrics
 from harness.gating.verdict import EXIT_CODES, CheckResult, GateResult, RunFacts, VerdictName, overall
 from harness.store import baselines as named
 from harness.store import seals
-from harness.store.schema import RunFolder, RunManifest
+from harness.store.folder import RunFolder
+from harness.store.schema import RunManifest
 
 
 def gate(

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.errors import HarnessError
+from harness.files import write_model, write_text_atomically
 from harness.gating.junit import junit
 from harness.gating.markdown import markdown
 from harness.gating.verdict import GateResult
-from harness.store.schema import RunFolder, write_model, write_text_atomically
+from harness.store.folder import RunFolder
 
 FILES = ("gate.json", "gate.junit.xml", "gate.md")
 

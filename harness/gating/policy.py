@@ -13,9 +13,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from harness.config import Strict
 from harness.errors import InputError, did_you_mean
-from harness.yamlfile import Location, read_yaml, validate
+from harness.yamlfile import Location, Strict, read_yaml, validate
 
 SHIPPED = Path(__file__).parent / "thresholds"
 Rule = Literal["min", "max", "non_inferiority", "no_regression", "equivalence"]

@@ -14,7 +14,8 @@ from harness.gating.verdict import RunFacts
 from harness.metrics.registry import MetricSpec
 from harness.stats.types import Difference, Estimate
 from harness.store import seals
-from harness.store.schema import RunFolder, RunManifest, Summary
+from harness.store.folder import RunFolder
+from harness.store.schema import RunManifest, Summary
 
 Slice = tuple[str, str]
 

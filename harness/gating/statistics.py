@@ -14,7 +14,8 @@ from harness.results.analysis import Analysis
 from harness.stats.power import fewest_units
 from harness.stats.samples import unit_values
 from harness.stats.types import Difference, Estimate, TimingSamples
-from harness.store.schema import RunFolder, Summary
+from harness.store.folder import RunFolder
+from harness.store.schema import Summary
 
 
 class RunStatistics:

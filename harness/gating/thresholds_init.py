@@ -13,8 +13,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from harness.errors import HarnessError, InputError, did_you_mean
+from harness.files import write_text_atomically
 from harness.gating.sentences import number, without_controls
-from harness.store.schema import ComparisonRow, EstimateRow, MetricSummary, RunFolder, Summary, write_text_atomically
+from harness.store.folder import RunFolder
+from harness.store.schema import ComparisonRow, EstimateRow, MetricSummary, Summary
 
 COMPARED = ("quality.nll", "quality.rouge_l", "quality.chrf", "quality.bertscore", "quality.similarity")
 RATES = ("quality.truncated", "quality.empty", "quality.prompt_leak")

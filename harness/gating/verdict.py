@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from harness.store.schema import Row
+from harness.files import Row
 
 VerdictName = Literal["pass", "fail", "error", "inconclusive"]
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.config import ColumnMap, DialogueConfig, RunConfig
+from harness.config import RunConfig
 from harness.dialogues.leakage import FILE_NAME, combine, find_leaks, load_fingerprints
-from harness.dialogues.load import Dialogue, load_dialogues
+from harness.dialogues.load import load_dialogues
+from harness.dialogues.model import ColumnMap, Dialogue, DialogueConfig
 from harness.dialogues.prompts import Template, load_template
 from harness.dialogues.split import select
 from harness.errors import InputError
@@ -165,7 +166,8 @@ def _trained_with(variant: Variant) -> tuple[str | None, str | None]:
 def _trained_on(resolved: ResolvedVariants) -> list[Path]:
     """Return the files that say what the variants were trained on: those named, and those beside the adapters."""
     beside = (Path(variant.adapter) / FILE_NAME for variant in resolved.variants if variant.adapter)
-    files = [*resolved.fingerprint_files(), *(file for file in beside if file.is_file())]
+    named = () if resolved.fingerprints is None else (resolved.fingerprints,)
+    files = [*named, *(file for file in beside if file.is_file())]
     return list({file.resolve(): file for file in files}.values())
 
 

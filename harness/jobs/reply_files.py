@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError, did_you_mean
-from harness.store.schema import DialogueRow, ReplyRow, RunFolder, write_rows
+from harness.files import write_rows
+from harness.store.folder import RunFolder
+from harness.store.schema import DialogueRow, ReplyRow
 
 SYSTEM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 KEYS = ("id", "reference", "reply", "prompt")

@@ -16,12 +16,9 @@ from harness.errors import InputError, did_you_mean
 from harness.jobs.inputs import template_name
 from harness.jobs.runner import check_belongs
 from harness.jobs.runner import run as measure_and_finish
-from harness.overrides import apply_overrides
-from harness.passes.base import Progress
-from harness.progress import SilentProgress
-from harness.quiet import quiet_libraries, quiet_transformers
-from harness.store.schema import RunFolder
-from harness.yamlfile import read_yaml, validate
+from harness.progress import Progress, SilentProgress, quiet_libraries, quiet_transformers
+from harness.store.folder import RunFolder
+from harness.yamlfile import apply_overrides, read_yaml, validate
 
 
 def shipped_configs() -> list[str]:
@@ -126,7 +123,7 @@ def _training(progress: Progress) -> Iterator[Callable[[int, int, dict[str, floa
 
 def render(folder: RunFolder, progress: Progress) -> None:
     """Write ``report.html`` and ``summary.md`` into the run folder."""
-    from harness.store.schema import write_text_atomically
+    from harness.files import write_text_atomically
     from reports.render import write_report
     from reports.text import summary_markdown
 

@@ -15,27 +15,23 @@ from typing import Any, Protocol
 
 import filelock
 
-from harness.config import MetricOptions, RunConfig, StatsConfig
+from harness.config import RunConfig, StatsConfig
 from harness.errors import HarnessError, InputError, did_you_mean
+from harness.files import write_json, write_model, write_rows
 from harness.jobs.inputs import HeldOut, held_out
-from harness.passes.base import FIXED_WORKLOAD, PassContext, Progress, in_order
+from harness.metrics.registry import MetricOptions
+from harness.passes.base import FIXED_WORKLOAD, PassContext, in_order
 from harness.passes.keys import Key, config_digest, record_key
-from harness.progress import SilentProgress
+from harness.progress import Progress, SilentProgress
 from harness.results.units import LENGTH_BUCKET
+from harness.store.folder import RunFolder, prune_records
 from harness.store.provenance import hardware, now, provenance
-from harness.store.schema import (
-    DialogueRow,
-    RunFolder,
-    RunManifest,
-    prune_records,
-    write_json,
-    write_model,
-    write_rows,
-)
+from harness.store.schema import DialogueRow, RunManifest
 from harness.variants.digests import digest_value
 from harness.variants.folders import local_variants, settings_digests, stated_dtype, weights_digests
 from harness.variants.model import Variant
-from harness.variants.resolve import ResolvedVariants, reference_variant, resolve_variants
+from harness.variants.relations import reference_variant, refuse_unknown_pairs
+from harness.variants.resolve import ResolvedVariants, resolve_variants
 
 # Imported only when they run: a run of one pass needs no other's libraries.
 MODULES = {
@@ -87,8 +83,10 @@ def prepare(config: RunConfig, progress: Progress, beside: Path | None = None) -
     from harness.backends.local.device import resolve_device
     from harness.metrics.loading import load_metrics
 
-    resolved = local_variants(resolve_variants(config, beside))
-    reference = reference_variant(config, resolved.variants)
+    named = resolve_variants(config.variants, beside)
+    refuse_unknown_pairs(config.fidelity or (), [variant.name for variant in named.variants])
+    resolved = local_variants(named)
+    reference = reference_variant(config.reference_variant, resolved.variants)
     load_metrics(config.metrics, config.metric_options)
 
     def tokenizer() -> Any:

@@ -11,19 +11,19 @@ from typing import Any
 
 from pydantic import Field
 
-from harness.config import MetricOptions, StatsConfig, Strict
+from harness.config import StatsConfig
 from harness.errors import InputError, did_you_mean
 from harness.jobs.reply_files import read_replies
 from harness.jobs.run import render
 from harness.jobs.runner import compute, locked
 from harness.metrics.loading import load_metrics
-from harness.overrides import apply_overrides
-from harness.passes.base import Progress
-from harness.progress import SilentProgress
+from harness.metrics.registry import MetricOptions
+from harness.progress import Progress, SilentProgress
+from harness.store.folder import RunFolder
 from harness.store.provenance import now, provenance
-from harness.store.schema import RunFolder, RunManifest
+from harness.store.schema import RunManifest
 from harness.variants.digests import digest_file, digest_value
-from harness.yamlfile import validate
+from harness.yamlfile import Strict, apply_overrides, validate
 
 
 class ScoreConfig(Strict):

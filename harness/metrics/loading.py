@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from harness.config import MetricOptions
 from harness.errors import InputError, did_you_mean
-from harness.metrics import fidelity, memory
-from harness.metrics import measured as latency
-from harness.metrics.likelihood import Likelihood
+from harness.metrics import measured
 from harness.metrics.medical.claims import Claims
 from harness.metrics.medical.doses import Doses
 from harness.metrics.medical.medications import Medications
 from harness.metrics.medical.missed_emergency import MissedEmergency
 from harness.metrics.medical.negation import NegationFlips
 from harness.metrics.medical.over_alarm import OverAlarm
-from harness.metrics.registry import Item, Metric, MetricSpec, Scores
+from harness.metrics.metric_set import MetricSet
+from harness.metrics.registry import Metric, MetricOptions, MetricSpec
 from harness.metrics.text.bleu import Bleu
 from harness.metrics.text.chrf import Chrf
 from harness.metrics.text.form import Form
@@ -24,12 +22,8 @@ from harness.metrics.text.meaning import Meaning, meaning_specs, missing_note
 from harness.metrics.text.refusal import Refusal
 from harness.metrics.text.rouge import Rouge
 from harness.metrics.user import user_metrics
-from harness.metrics.workers import score_in_workers
 
 Factory = Callable[[MetricOptions], Sequence[Metric]]
-FEW = 4  # items that all metrics see before the next: what one has read of a text, the others find remembered
-MANY = 512  # items at once for neural encoders, which sort them by length
-WORTH_WORKERS = 2000  # items from which starting processes pays
 
 
 def builtin_factories() -> dict[str, Factory]:
@@ -38,7 +32,7 @@ def builtin_factories() -> dict[str, Factory]:
         "rouge": lambda options: [Rouge(options.stemmer)],
         "bleu": lambda options: [Bleu()],
         "chrf": lambda options: [Chrf()],
-        "likelihood": lambda options: [Likelihood()],
+        "likelihood": lambda options: [measured.Likelihood()],
         "form": lambda options: [Form()],
         "medical": lambda options: [
             MissedEmergency(),
@@ -55,81 +49,7 @@ def builtin_factories() -> dict[str, Factory]:
 
 def measured_specs() -> dict[str, tuple[MetricSpec, ...]]:
     """Return the metrics that passes measure themselves, by family."""
-    return {"fidelity": fidelity.SPECS, "latency": latency.SPECS, "memory": memory.SPECS}
-
-
-@dataclass(frozen=True)
-class MetricSet:
-    """The metrics of one run. ``notes`` says in sentences which metrics are off, and what would turn them on."""
-
-    metrics: tuple[Metric, ...]
-    specs: Mapping[str, MetricSpec]
-    notes: tuple[str, ...] = ()
-    names: tuple[str, ...] | None = None
-    options: MetricOptions = field(default_factory=MetricOptions)
-
-    def score(
-        self, items: Sequence[Item], *, workers: int = 1, advance: Callable[[int], None] | None = None
-    ) -> list[Scores]:
-        """Return one Scores for each item, in order: every metric's values, statistics and findings together.
-
-        ``workers`` processes share the work of many items. ``advance`` is told how many items are done.
-        Items of the same dialogue should follow each other: then its reference is read only once.
-        """
-        if workers > 1 and len(items) >= WORTH_WORKERS:
-            scores = score_in_workers(self.names, self.options, items, workers, advance)
-            neural = replace(self, metrics=tuple(filter(needs_device, self.metrics)))
-            if not neural.metrics:
-                return scores
-            return [join(both) for both in zip(scores, neural.score_here(items), strict=True)]
-        return self.score_here(items, advance=advance)
-
-    def score_here(self, items: Sequence[Item], *, advance: Callable[[int], None] | None = None) -> list[Scores]:
-        """Return the same as ``score`` without other processes."""
-        device = [metric for metric in self.metrics if needs_device(metric)]
-        text = [metric for metric in self.metrics if not needs_device(metric)]
-        done: list[Scores] = []
-        for start in range(0, len(items), FEW):
-            part = items[start : start + FEW]
-            done += [join(found) for found in _score_part(text, part)]
-            if advance:
-                advance(len(part))
-        for start in range(0, len(items) if device else 0, MANY):
-            part = items[start : start + MANY]
-            for place, found in enumerate(_score_part(device, part), start):
-                done[place] = join([done[place], *found])
-        return [self._selected(scores) for scores in done]
-
-    def without_device(self) -> MetricSet:
-        """Return the set without metrics that drive a neural encoder."""
-        return replace(self, metrics=tuple(metric for metric in self.metrics if not needs_device(metric)))
-
-    def _selected(self, scores: Scores) -> Scores:
-        return Scores(
-            {name: value for name, value in scores.values.items() if name in self.specs},
-            {name: value for name, value in scores.statistics.items() if name in self.specs},
-            tuple(finding for finding in scores.findings if finding.metric in self.specs),
-        )
-
-
-def needs_device(metric: Metric) -> bool:
-    """Return whether a metric drives a neural encoder: it wants many replies at once, and no second process."""
-    return bool(getattr(metric, "needs_device", False))
-
-
-def _score_part(metrics: Sequence[Metric], part: Sequence[Item]) -> list[list[Scores]]:
-    """Return, for each item, what each metric found."""
-    columns = [metric.score(part) for metric in metrics]
-    return [[column[place] for column in columns] for place in range(len(part))]
-
-
-def join(parts: Sequence[Scores]) -> Scores:
-    """Return one Scores with all that several metrics found for the same reply."""
-    return Scores(
-        {name: value for part in parts for name, value in part.values.items()},
-        {name: value for part in parts for name, value in part.statistics.items()},
-        tuple(finding for part in parts for finding in part.findings),
-    )
+    return {"fidelity": measured.FIDELITY, "latency": measured.LATENCY, "memory": measured.MEMORY}
 
 
 def load_metrics(names: Sequence[str] | None = None, options: MetricOptions | None = None) -> MetricSet:

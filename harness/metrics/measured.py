@@ -1,9 +1,169 @@
-"""How fast replies come: what each timing is called and means. The latency pass measures; the analysis computes."""
+"""What the passes measure themselves, and what each number is called and means: likelihood, fidelity, latency, memory.
+
+nll is −log p of the reference's tokens given the prompt, in nats a token; its corpus value is Σ nll / Σ tokens, so long
+references count for more than short ones, and perplexity is the exponential of exactly that. Fidelity asks whether
+merging kept what the adapter learned: merged is held against adapter. Computing is ``harness.results``'s.
+"""
 
 from __future__ import annotations
 
-from harness.metrics.aggregates import ratio
-from harness.metrics.registry import MetricSpec
+import math
+from collections.abc import Sequence
+
+from harness.metrics.aggregates import bits_ratio, exponential_ratio, ratio
+from harness.metrics.registry import Item, MetricSpec, Scores
+
+SIGNATURE = "log:natural|eos:not scored|tokens:ids[len(tok(prompt.rstrip())):]|special:the tokenizer's own"
+SEES = "How probable the variant finds the doctor's own reply, token by token."
+LARGEST_EXPONENT = 700.0  # exp of more is no finite number
+
+
+class Likelihood:
+    """nll, perplexity and bits per byte of the reference; None where it was not scored."""
+
+    specs: tuple[MetricSpec, ...] = (
+        MetricSpec(
+            name="quality.nll",
+            unit="nats/token",
+            higher_is_better=False,
+            aggregation="corpus",
+            signature=f"nll|{SIGNATURE}",
+            label="nll",
+            scale="0 or more",
+            sees=SEES,
+            blind_to="What the variant would say itself. Not comparable between tokenizers.",
+            statistics=("nll", "tokens"),
+            combine=ratio,
+        ),
+        MetricSpec(
+            name="quality.perplexity",
+            unit="",
+            higher_is_better=False,
+            aggregation="corpus",
+            signature=f"perplexity=exp(nll)|{SIGNATURE}",
+            label="Perplexity",
+            scale="1 or more",
+            sees=f"{SEES} The exponential of nll.",
+            blind_to="What the variant would say itself. Not comparable between tokenizers.",
+            statistics=("nll", "tokens"),
+            combine=exponential_ratio,
+        ),
+        MetricSpec(
+            name="quality.bits_per_byte",
+            unit="bits/byte",
+            higher_is_better=False,
+            aggregation="corpus",
+            signature=f"bits_per_byte=nll/(ln 2 * UTF-8 bytes of the reference)|{SIGNATURE}",
+            label="Bits per byte",
+            scale="0 or more",
+            sees=f"{SEES} Comparable between tokenizers.",
+            blind_to="What the variant would say itself.",
+            statistics=("nll", "bytes"),
+            combine=bits_ratio,
+        ),
+    )
+
+    def score(self, items: Sequence[Item]) -> list[Scores]:
+        """Return the three values of each item with their statistics."""
+        return [self._score(item) for item in items]
+
+    def _score(self, item: Item) -> Scores:
+        names = [spec.name for spec in self.specs]
+        size = len(item.reference.encode("utf-8", "surrogatepass"))
+        nll, tokens = item.nll, item.reference_tokens
+        if nll is None or not tokens or not size or not math.isfinite(nll):
+            return Scores(dict.fromkeys(names))
+        each = nll / tokens
+        values = (each, math.exp(each) if each < LARGEST_EXPONENT else None, nll / (math.log(2) * size))
+        statistics = ((nll, float(tokens)), (nll, float(tokens)), (nll, float(size)))
+        return Scores(dict(zip(names, values, strict=True)), dict(zip(names, statistics, strict=True)))
+
+
+FIDELITY: tuple[MetricSpec, ...] = (
+    MetricSpec(
+        name="fidelity.kl",
+        unit="nats/token",
+        higher_is_better=False,
+        aggregation="corpus",
+        signature="KL(against || variant)|mean over reference tokens|natural log|v1",
+        label="KL divergence",
+        scale="0 or more",
+        sees="How much the next-token distributions differ along the reference.",
+        blind_to="Texts that the variants would write themselves.",
+        statistics=("kl", "tokens"),
+        combine=ratio,
+    ),
+    MetricSpec(
+        name="fidelity.kl_p99",
+        unit="nats/token",
+        higher_is_better=False,
+        aggregation="quantile",
+        signature="KL(against || variant)|p99 over reference tokens, dialogues resampled|v1",
+        label="KL divergence p99",
+        scale="0 or more",
+        sees="The worst hundredth of the positions, which a mean hides.",
+        blind_to="Which positions these are.",
+    ),
+    MetricSpec(
+        name="fidelity.top1_agreement",
+        unit="share of tokens",
+        higher_is_better=True,
+        aggregation="corpus",
+        signature="argmax equal|share of reference tokens|v1",
+        label="Top-1 agreement",
+        scale="0–1",
+        sees="How often both would choose the same next token.",
+        blind_to="How sure they are of it.",
+        statistics=("agree", "tokens"),
+        combine=ratio,
+    ),
+    MetricSpec(
+        name="fidelity.max_abs_dlogp",
+        unit="nats",
+        higher_is_better=False,
+        aggregation="mean",
+        signature="max |Δ log p(reference token)| of a dialogue|mean over dialogues|v1",
+        label="Largest change of a token's log-probability",
+        scale="0 or more",
+        sees="The largest change of any reference token in a dialogue, on average over dialogues.",
+        blind_to="How many tokens changed.",
+    ),
+    MetricSpec(
+        name="fidelity.nll_difference",
+        unit="nats/token",
+        higher_is_better=None,
+        aggregation="corpus",
+        signature="(Σ nll variant − Σ nll against) / Σ tokens|v1",
+        label="Difference of nll",
+        scale="around 0",
+        sees="Whether one finds the references less probable than the other.",
+        blind_to="Differences that cancel out.",
+        statistics=("nll_difference", "tokens"),
+        combine=ratio,
+    ),
+    MetricSpec(
+        name="fidelity.identical_replies",
+        unit="share of replies",
+        higher_is_better=True,
+        aggregation="rate",
+        signature="replies equal character by character|v1",
+        label="Identical replies",
+        scale="0–1",
+        sees="Greedy replies that are the same in both.",
+        blind_to="How much the others differ. Unequal kernels alone can part two equal models.",
+    ),
+    MetricSpec(
+        name="fidelity.first_divergence",
+        unit="tokens",
+        higher_is_better=True,
+        aggregation="mean",
+        signature="tokens before the first difference|mean over replies that differ|v1",
+        label="First divergence",
+        scale="0 or more",
+        sees="How long two replies run alike before they part.",
+        blind_to="What comes after. Replies that never part are left out.",
+    ),
+)
 
 
 def _quantile(timing: str, percentile: int, label: str, sees: str, workload: str) -> MetricSpec:
@@ -30,7 +190,7 @@ TPOT = (
 ITL = ("itl_ms", "Inter-token latency", "Every gap between consecutive tokens, pooled over requests.", "fixed length")
 E2E = ("e2e_ms", "End-to-end latency", "From submission to the last token.", "fixed length")
 
-SPECS: tuple[MetricSpec, ...] = (
+LATENCY: tuple[MetricSpec, ...] = (
     *(
         _quantile(timing, percentile, label, sees, workload)
         for (timing, label, sees, workload), percentiles in (
@@ -86,5 +246,72 @@ SPECS: tuple[MetricSpec, ...] = (
         scale="0–1",
         sees="How near a prompt comes to the floor that its arithmetic sets.",
         blind_to="Short prompts, which reading the weights bounds, not arithmetic; and decoding.",
+    ),
+)
+
+
+def _size(name: str, label: str, sees: str, blind_to: str, signature: str) -> MetricSpec:
+    return MetricSpec(
+        name=f"memory.{name}",
+        unit="MiB",
+        higher_is_better=False,
+        aggregation="value",
+        signature=f"{name}|{signature}|fresh process, fixed workload|v1",
+        label=label,
+        scale="0 or more",
+        sees=sees,
+        blind_to=blind_to,
+    )
+
+
+MEMORY: tuple[MetricSpec, ...] = (
+    _size("weights_mib", "Weights", "Parameters and buffers as loaded.", "Everything that comes with use.", "sum"),
+    _size("kv_cache_mib", "KV cache", "Keys and values at the workload's end.", "Longer contexts.", "shapes"),
+    _size(
+        "activations_mib",
+        "Activations",
+        "Peak allocated less weights and KV cache.",
+        "Which layer needs them.",
+        "difference",
+    ),
+    _size(
+        "peak_allocated_mib",
+        "Peak allocated",
+        "The most that tensors held at once on the GPU: the figure to gate on.",
+        "Loading, the allocator's reserve and the CUDA context. Absent on a CPU.",
+        "torch max_memory_allocated",
+    ),
+    _size(
+        "peak_reserved_mib",
+        "Peak reserved",
+        "The most that the allocator took from the GPU.",
+        "How much of it was needed. Absent on a CPU.",
+        "torch max_memory_reserved",
+    ),
+    _size(
+        "peak_rss_mib",
+        "Peak RSS",
+        "The most main memory that the process held.",
+        "GPU memory; on a CPU it includes the interpreter and its libraries.",
+        "resident set",
+    ),
+    _size(
+        "nvml_used_mib",
+        "GPU memory of the process",
+        "What the driver counts for the process, CUDA context included.",
+        "What of it is in use. Absent on a CPU.",
+        "NVML",
+    ),
+    _size("disk_mib", "On disk", "Files of the model; of an adapter, with its base.", "Sharing of a base.", "files"),
+    MetricSpec(
+        name="memory.load_seconds",
+        unit="s",
+        higher_is_better=False,
+        aggregation="value",
+        signature="load_seconds|fresh process|v1",
+        label="Loading time",
+        scale="0 or more",
+        sees="From the first byte read to a model ready for its first prompt.",
+        blind_to="Whether the files were in the page cache.",
     ),
 )

@@ -13,6 +13,9 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
+
+from harness.yamlfile import Strict
 
 Aggregation = Literal["mean", "rate", "corpus", "quantile", "value"]
 Combine = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -95,3 +98,11 @@ class Metric(Protocol):
     def score(self, items: Sequence[Item]) -> Sequence[Scores]:
         """Return one Scores for each item, in order."""
         ...
+
+
+class MetricOptions(Strict):
+    """Settings of metrics that need any."""
+
+    encoder: str | None = Field(None, description="path or hub id of the encoder of BERTScore and similarity")
+    stemmer: bool = False
+    modules: tuple[str, ...] = Field((), description="Python files or modules with further metrics")

@@ -13,14 +13,29 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import IO, Any
 
-from harness.config import MetricOptions
 from harness.errors import HarnessError
-from harness.metrics.registry import Item, Scores
+from harness.metrics.metric_set import MetricSet, join, needs_device
+from harness.metrics.registry import Item, MetricOptions, Scores
 
 CHUNK = 250
+WORTH_WORKERS = 2000  # items from which starting processes pays
+
+
+def score(
+    metrics: MetricSet, items: Sequence[Item], *, workers: int, advance: Callable[[int], None] | None = None
+) -> list[Scores]:
+    """Return what ``metrics.score`` returns; ``workers`` processes share the work where there is enough of it."""
+    if workers <= 1 or len(items) < WORTH_WORKERS:
+        return metrics.score(items, advance=advance)
+    scores = score_in_workers(metrics.names, metrics.options, items, workers, advance)
+    neural = replace(metrics, metrics=tuple(filter(needs_device, metrics.metrics)))
+    if not neural.metrics:
+        return scores
+    return [join(both) for both in zip(scores, neural.score(items), strict=True)]
 
 
 def score_in_workers(
@@ -120,7 +135,7 @@ def main() -> None:
         except EOFError:
             return
         try:
-            _send(answers, metrics.score_here(items))
+            _send(answers, metrics.score(items))
         except HarnessError as error:
             _send(answers, error)
 

@@ -4,27 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from harness.config import RunConfig
-from harness.store.schema import DialogueRow, RunFolder
+from harness.store.folder import RunFolder
+from harness.store.schema import DialogueRow
 from harness.variants.model import Variant
 
 if TYPE_CHECKING:
     from harness.backends.local.pool import ModelPool
-
+from harness.progress import Progress
 
 # The memory pass puts no dialogue to a variant: its records are keyed by this row.
 FIXED_WORKLOAD = DialogueRow(id="fixed-workload", prompt="")
-
-
-class Progress(Protocol):
-    """Where a pass says how far it is. The terminal draws it; Python callers may pass their own."""
-
-    def start(self, task: str, total: int, unit: str = "dialogues") -> None: ...
-    def advance(self, task: str, done: int = 1, tokens: int = 0) -> None: ...
-    def finish(self, task: str) -> None: ...
-    def note(self, message: str) -> None: ...
 
 
 def in_order(passes: Sequence[str]) -> tuple[str, ...]:

@@ -15,13 +15,12 @@ from harness.backends.local.divergence import Comparison, Divergence
 from harness.backends.local.merge_errors import write_weight_errors
 from harness.backends.local.pool import DoesNotFitError, LoadedModel
 from harness.backends.local.scoring import ScoringRequest
-from harness.config import FidelityPair
 from harness.passes.base import PassContext
-from harness.passes.plans import encode_reference, in_batches, plan_references
-from harness.passes.requests import EncodedOnce
-from harness.store.schema import DialogueRow, FidelityRecord, RecordWriter
+from harness.passes.plans import EncodedOnce, encode_reference, in_batches, plan_references
+from harness.store.folder import RecordWriter
+from harness.store.schema import DialogueRow, FidelityRecord
 from harness.variants.model import Variant
-from harness.variants.resolve import refuse_unknown_pairs
+from harness.variants.relations import pairs
 
 NAME = "fidelity"
 
@@ -34,40 +33,6 @@ def run(context: PassContext) -> None:
     for pair in pairs(context.variants, context.config.fidelity):
         _compare(context, named[pair.variant], named[pair.against], scored, encode)
     write_weight_errors(context)
-
-
-def pairs(variants: Sequence[Variant], wanted: tuple[FidelityPair, ...] | None) -> tuple[FidelityPair, ...]:
-    """Return which variants are compared; raise InputError where a pair names one that is not there.
-
-    By default: every merged model against the adapter it came from (told by digest, or the only one there is), and
-    every quantised base against the same base unquantised.
-    """
-    if wanted is not None:
-        refuse_unknown_pairs(wanted, [variant.name for variant in variants])
-        return wanted
-    found = []
-    for variant in variants:
-        against = adapter_of(variant, variants) if variant.kind == "merged" else _unquantised(variant, variants)
-        if against is not None:
-            found.append(FidelityPair(variant=variant.name, against=against.name))
-    return tuple(found)
-
-
-def adapter_of(merged: Variant, variants: Sequence[Variant]) -> Variant | None:
-    """Return the adapter that a merged variant came from, where the run knows it."""
-    adapters = [variant for variant in variants if variant.kind == "adapter"]
-    if merged.adapter_digest is not None:
-        adapters = [variant for variant in adapters if variant.adapter_digest == merged.adapter_digest]
-    elif len(adapters) > 1:
-        return None  # which one it came from is not known; the config can say so
-    return adapters[0] if adapters else None
-
-
-def _unquantised(variant: Variant, variants: Sequence[Variant]) -> Variant | None:
-    if variant.kind != "base" or variant.quantization == "none":
-        return None
-    plain = (v for v in variants if v.kind == "base" and v.quantization == "none" and v.model == variant.model)
-    return next(plain, None)
 
 
 def _compare(

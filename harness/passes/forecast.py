@@ -11,22 +11,21 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from harness.backends.base import DecodingSettings, Request, columns_for
-from harness.backends.local.batching import longest_first
+from harness.backends.base import DecodingSettings, Request
+from harness.backends.local.batches import columns_for, longest_first
 from harness.backends.local.device import is_out_of_memory, synchronize
-from harness.backends.local.forward import CausalForward
 from harness.backends.local.fused_layers import FusedLayers
 from harness.backends.local.pool import LoadedModel
 from harness.backends.local.replies import generate_replies, scores_on_the_way
-from harness.backends.local.scoring import ScoringRequest, negative_log_likelihoods
+from harness.backends.local.scoring import CausalForward, ScoringRequest, negative_log_likelihoods
 from harness.dialogues.tokens import encode_prompt, encode_scored
-from harness.passes import fidelity
 from harness.passes.base import PassContext
 from harness.passes.joint import rides
 from harness.passes.latency import run as latency
-from harness.passes.requests import context_length, unfinished
+from harness.passes.plans import context_length, unfinished
 from harness.progress import duration
 from harness.store.schema import DialogueRow, FidelityRecord, GenerationRecord, LatencyRecord, ScoringRecord
+from harness.variants.relations import pairs
 
 TRIAL_DIALOGUES = 16
 TRIAL_TOKENS = 8
@@ -107,7 +106,7 @@ def what_is_left(context: PassContext) -> Left:
             riding += len(scores.keys() & replies.keys())
             scoring += len(scores.keys() - replies.keys())
     if "fidelity" in passes:
-        for pair in fidelity.pairs(context.variants, context.config.fidelity):
+        for pair in pairs(context.variants, context.config.fidelity):
             done = context.folder.records(FidelityRecord, "fidelity", pair.variant)
             compared += max(0, len(scored) - sum(record.against == pair.against for record in done))
     if "latency" in passes:

@@ -13,9 +13,9 @@ from harness.backends.local.replies import generate_replies
 from harness.config import GenerationConfig
 from harness.passes.base import PassContext
 from harness.passes.joint import ScoringOnTheWay, asked_for_both
-from harness.passes.plans import encode_reference
-from harness.passes.requests import EncodedOnce, encode_dialogue_prompt, plan_prompts, unfinished
-from harness.store.schema import GenerationRecord, RecordWriter
+from harness.passes.plans import EncodedOnce, encode_dialogue_prompt, encode_reference, plan_prompts, unfinished
+from harness.store.folder import RecordWriter
+from harness.store.schema import GenerationRecord
 from harness.variants.model import Variant
 
 NAME = "generation"

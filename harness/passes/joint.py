@@ -11,14 +11,15 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.backends.base import DecodingSettings, Request, columns_for
+from harness.backends.base import DecodingSettings, Request
+from harness.backends.local.batches import columns_for
 from harness.backends.local.joint import JointRequest, JointWork, joint_groups
 from harness.backends.local.pool import LoadedModel
 from harness.backends.local.scoring import ScoringRequest
 from harness.passes.base import PassContext
-from harness.passes.plans import ReferencePlan, plan_references, scoring_record
-from harness.passes.requests import EncodedOnce, PromptPlan, unfinished
-from harness.store.schema import DialogueRow, RecordWriter, ScoringRecord
+from harness.passes.plans import EncodedOnce, PromptPlan, ReferencePlan, plan_references, scoring_record, unfinished
+from harness.store.folder import RecordWriter
+from harness.store.schema import DialogueRow, ScoringRecord
 from harness.variants.model import Variant
 
 NAME = "scoring"  # whose records these are

@@ -15,7 +15,8 @@ from typing import Any
 import harness
 from harness.errors import HarnessError
 from harness.passes.base import FIXED_WORKLOAD, PassContext
-from harness.store.schema import MemoryRecord, RecordWriter
+from harness.store.folder import RecordWriter
+from harness.store.schema import MemoryRecord
 from harness.variants.model import Variant
 
 TASK = "memory"

@@ -9,15 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from harness.backends.local.forward import CausalForward
 from harness.backends.local.fused_layers import FusedLayers
 from harness.backends.local.pool import LoadedModel
-from harness.backends.local.scoring import ScoringRequest, negative_log_likelihoods
+from harness.backends.local.scoring import CausalForward, ScoringRequest, negative_log_likelihoods
 from harness.passes.base import PassContext
 from harness.passes.joint import asked_for_both, riders
-from harness.passes.plans import ReferencePlan, encode_reference, in_batches, plan_references, scoring_record
-from harness.passes.requests import EncodedOnce, encode_dialogue_prompt, plan_prompts, unfinished
-from harness.store.schema import DialogueRow, RecordWriter, ScoringRecord
+from harness.passes.plans import (
+    EncodedOnce,
+    ReferencePlan,
+    encode_dialogue_prompt,
+    encode_reference,
+    in_batches,
+    plan_prompts,
+    plan_references,
+    scoring_record,
+    unfinished,
+)
+from harness.store.folder import RecordWriter
+from harness.store.schema import DialogueRow, ScoringRecord
 from harness.variants.model import Variant
 
 NAME = "scoring"

@@ -24,7 +24,7 @@ from harness.stats.paired import FEW, PairedEvidence, few, weigh_difference
 from harness.stats.samples import align, by_cluster, counted
 from harness.stats.timing import RatioEvidence, estimate_quantile, log_ratios, weigh_ratio
 from harness.stats.types import Difference, Estimate, FloatArray, Samples, TimingSamples
-from harness.store.schema import RunFolder
+from harness.store.folder import RunFolder
 
 _KEEP_BYTES = 512 * 2**20
 _PairKey = tuple[str, str, "Analysis", str, Slice | None, float]

@@ -14,7 +14,8 @@ from harness.metrics.registry import MetricSpec
 from harness.results.units import Units
 from harness.stats.samples import ValueKind, from_statistics, from_values, ratio_of_sums
 from harness.stats.types import Samples, TimingSamples
-from harness.store.schema import FidelityRecord, GenerationRecord, RunFolder
+from harness.store.folder import RunFolder
+from harness.store.schema import FidelityRecord, GenerationRecord
 
 Pair = tuple[str, str]
 Rows = list[FidelityRecord | None]

@@ -33,7 +33,8 @@ from harness.results.timings import (
 from harness.stats.samples import from_statistics, from_values, ratio_of_sums
 from harness.stats.timing import RepeatedValues
 from harness.stats.types import FloatArray, Samples, TimingSamples
-from harness.store.schema import LatencyRecord, RunFolder, RunManifest
+from harness.store.folder import RunFolder
+from harness.store.schema import LatencyRecord, RunManifest
 
 _QUANTILE = re.compile(r"latency\.(ttft_ms|tpot_ms|itl_ms|e2e_ms)\.p(\d{1,2})")
 _PER_REQUEST: Mapping[str, Callable[[LatencyRecord], float | None]] = {

@@ -18,7 +18,8 @@ from harness.results.replies import Replies
 from harness.results.units import Slice, Units
 from harness.stats.samples import defined_units, select
 from harness.stats.types import Samples, TimingSamples
-from harness.store.schema import RunFolder, RunManifest
+from harness.store.folder import RunFolder
+from harness.store.schema import RunManifest
 
 Key = tuple[str, str, Slice | None]  # metric, variant, slice
 

@@ -11,7 +11,8 @@ import numpy as np
 from harness.metrics.registry import MetricSpec
 from harness.stats.timing import estimate_quantile
 from harness.stats.types import Difference, Estimate, Outcome, TimingSamples
-from harness.store.schema import MemoryRecord, RunFolder
+from harness.store.folder import RunFolder
+from harness.store.schema import MemoryRecord
 
 AGREE_WITHIN = 0.01
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from harness.store.schema import MemoryRecord, RunFolder
+from harness.store.folder import RunFolder
+from harness.store.schema import MemoryRecord
 
 CARDS_GB = (8, 12, 16, 24, 40, 80)
 WORKLOADS = ((1, 1024), (1, 4096), (8, 2048), (32, 2048))  # batch, context

@@ -9,7 +9,8 @@ from harness.metrics.registry import MetricSpec
 from harness.results.units import Units
 from harness.stats.samples import ValueKind, from_statistics, from_values, ratio_of_sums
 from harness.stats.types import Samples
-from harness.store.schema import ReplyRow, RunFolder
+from harness.store.folder import RunFolder
+from harness.store.schema import ReplyRow
 
 
 class Replies:

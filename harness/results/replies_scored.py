@@ -9,21 +9,15 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from harness.metrics.loading import MetricSet
+from harness.files import write_rows
+from harness.metrics.metric_set import MetricSet
 from harness.metrics.registry import Item, Scores
-from harness.store.schema import (
-    DialogueRow,
-    FindingRow,
-    GenerationRecord,
-    Record,
-    ReplyRow,
-    RunFolder,
-    ScoringRecord,
-    write_rows,
-)
+from harness.metrics.workers import score
+from harness.store.folder import RunFolder
+from harness.store.schema import DialogueRow, FindingRow, GenerationRecord, Record, ReplyRow, ScoringRecord
 
 if TYPE_CHECKING:
-    from harness.passes.base import Progress
+    from harness.progress import Progress
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 Accept = Callable[[str, str, Record], bool]
@@ -55,15 +49,14 @@ def score_replies(
     items = [_item(dialogue, rows[name][dialogue.id]) for name, dialogue in places]
     if progress:
         progress.start(TASK, len(items), "replies")
-    scores = metrics.score(
-        items, workers=workers or _cores(), advance=(lambda done: progress.advance(TASK, done)) if progress else None
-    )
+    advance = (lambda done: progress.advance(TASK, done)) if progress else None
+    scores = score(metrics, items, workers=workers or _cores(), advance=advance)
     if progress:
         progress.finish(TASK)
         for note in metrics.notes:
             progress.note(note)
-    for (name, dialogue), score in zip(places, scores, strict=True):
-        rows[name][dialogue.id] = _scored(rows[name][dialogue.id], score)
+    for (name, dialogue), found in zip(places, scores, strict=True):
+        rows[name][dialogue.id] = _scored(rows[name][dialogue.id], found)
     joined = {name: [rows[name][d.id] for d in dialogues if d.id in rows[name]] for name in names}
     for name, replies in joined.items():
         write_rows(folder.replies_path(name), replies)

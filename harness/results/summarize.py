@@ -12,7 +12,8 @@ from harness.results.coverage import coverage_of
 from harness.stats.bootstrap import RESAMPLES, SEED
 from harness.stats.slices import levels, q_values
 from harness.stats.types import Difference, Estimate
-from harness.store.schema import ComparisonRow, EstimateRow, MetricSummary, RunFolder, SliceRow, Summary
+from harness.store.folder import RunFolder
+from harness.store.schema import ComparisonRow, EstimateRow, MetricSummary, SliceRow, Summary
 
 NOT_SLICED = ("fidelity", "latency", "memory")
 

@@ -20,9 +20,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.errors import HarnessError, InputError, did_you_mean
+from harness.files import Row, read_rows
 from harness.store import seals
+from harness.store.folder import RecordWriter, RunFolder
 from harness.store.redaction import redact
-from harness.store.schema import RecordWriter, Row, RunFolder, RunManifest, read_rows
+from harness.store.schema import RunManifest
 
 VARIABLE = "HARNESS_BASELINES"
 HISTORY = "history.jsonl"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.store.schema import ComparisonRow, LatencyRecord, MemoryRecord, RunFolder, RunManifest, Summary
+from harness.store.folder import RunFolder
+from harness.store.schema import ComparisonRow, LatencyRecord, MemoryRecord, RunManifest, Summary
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,11 @@ import hashlib
 import secrets
 from pathlib import Path
 
+from harness.files import read_rows, write_rows
 from harness.stats.slices import length_bucket
 from harness.store import seals
-from harness.store.schema import (
-    DialogueRow,
-    GenerationRecord,
-    ReplyRow,
-    RunFolder,
-    RunManifest,
-    read_rows,
-    write_rows,
-)
+from harness.store.folder import RunFolder
+from harness.store.schema import DialogueRow, GenerationRecord, ReplyRow, RunManifest
 
 LENGTH_BUCKET = "length_bucket"
 KEPT_PASSES = ("scoring", "fidelity", "latency", "memory")

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from harness.errors import InputError
-from harness.store.schema import DialogueRow, RunFolder, RunManifest
+from harness.store.folder import RunFolder
+from harness.store.schema import DialogueRow, RunManifest
 
 PATTERNS = (
     "dialogues.jsonl",

@@ -93,7 +93,7 @@ def locate(path: str, folder: Path) -> str:
 
 def write_manifest(manifest: VariantsManifest, path: Path) -> None:
     """Write ``variants.json`` so that a reader never meets a half-written one."""
-    from harness.store.schema import write_text_atomically
+    from harness.files import write_text_atomically
 
     text = json.dumps(manifest.model_dump(mode="json", by_alias=True, exclude_none=True), indent=1, ensure_ascii=False)
     write_text_atomically(path, text + "\n")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from harness.config import FidelityPair, RunConfig
-from harness.dialogues.leakage import FILE_NAME
 from harness.errors import InputError, did_you_mean
 from harness.variants.model import Variant, VariantsManifest, locate
 
@@ -23,47 +21,27 @@ class ResolvedVariants:
     manifest: VariantsManifest | None
     folder: Path | None
 
-    def fingerprint_files(self) -> tuple[Path, ...]:
-        """Return the files that say what the variants were trained on: the manifest's, and those beside adapters."""
-        files: list[Path] = []
+    @property
+    def fingerprints(self) -> Path | None:
+        """The file in which the manifest says what the variants were trained on; None where it names none."""
         if self.manifest and self.folder and self.manifest.fingerprints:
-            files.append((self.folder / self.manifest.fingerprints).resolve())
-        beside = (Path(variant.adapter).resolve() / FILE_NAME for variant in self.variants if variant.adapter)
-        files.extend(file for file in beside if file.is_file())
-        return tuple(dict.fromkeys(files))
+            return (self.folder / self.manifest.fingerprints).resolve()
+        return None
 
 
-def resolve_variants(config: RunConfig, beside: Path | None = None) -> ResolvedVariants:
-    """Return the variants that a config names; relative paths are looked up here, then beside the config file.
+def resolve_variants(named: str | Sequence[Variant], beside: Path | None = None) -> ResolvedVariants:
+    """Return the variants that a config names: the path of a ``variants.json``, or themselves one by one.
 
-    Raises InputError where ``variants.json`` is missing, damaged or names a variant twice, and where the config's
-    fidelity pairs name a variant that is not there.
+    Relative paths are looked up here, then in ``beside``, the config file's folder. Raises InputError where
+    ``variants.json`` is missing, damaged or names a variant twice.
     """
-    resolved = _resolved(config, beside)
-    refuse_unknown_pairs(config.fidelity or (), [variant.name for variant in resolved.variants])
-    return resolved
-
-
-def refuse_unknown_pairs(pairs: Iterable[FidelityPair], names: Sequence[str]) -> None:
-    """Raise InputError where a pair names a variant that is not there."""
-    for pair in pairs:
-        for name in (pair.variant, pair.against):
-            if name not in names:
-                raise InputError(
-                    f"fidelity: there is no variant '{name}'. There are: {', '.join(names)}.{did_you_mean(name, names)}"
-                )
-
-
-def _resolved(config: RunConfig, beside: Path | None) -> ResolvedVariants:
-    if isinstance(config.variants, str):
-        path = find(config.variants, beside)
+    if isinstance(named, str):
+        path = find(named, beside)
         manifest = read_manifest(path)
         folder = path.resolve().parent
-        variants = tuple(_located(variant, folder) for variant in manifest.variants)
-        return ResolvedVariants(variants, manifest, folder)
+        return ResolvedVariants(tuple(_located(variant, folder) for variant in manifest.variants), manifest, folder)
     base = (beside or Path()).resolve()
-    variants = tuple(_located(variant, Path.cwd(), base) for variant in config.variants)
-    return ResolvedVariants(variants, None, None)
+    return ResolvedVariants(tuple(_located(variant, Path.cwd(), base) for variant in named), None, None)
 
 
 def find(path: str, beside: Path | None) -> Path:
@@ -103,17 +81,6 @@ def read_manifest(path: Path) -> VariantsManifest:
         if names.count(name) > 1:
             raise InputError(f"{path}: the variant name '{name}' is used twice.")
     return manifest
-
-
-def reference_variant(config: RunConfig, variants: tuple[Variant, ...]) -> str:
-    """Return what differences are taken against: the configured variant, else the first base, else the first."""
-    names = [variant.name for variant in variants]
-    wanted = config.reference_variant
-    if wanted is not None:
-        if wanted not in names:
-            raise InputError(f"reference_variant: no variant is named '{wanted}'.{did_you_mean(wanted, names)}")
-        return wanted
-    return next((variant.name for variant in variants if variant.kind == "base"), names[0])
 
 
 def _located(variant: Variant, *folders: Path) -> Variant:

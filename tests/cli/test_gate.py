@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli.app import main
-from harness.store.schema import RunFolder
+from harness.store.folder import RunFolder
 from tests.run_folders import make_run, random_values
 
 THRESHOLDS = """

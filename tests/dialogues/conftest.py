@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.dialogues.load import Dialogue
+from harness.dialogues.model import Dialogue
 
 WriteLines = Callable[..., Path]
 

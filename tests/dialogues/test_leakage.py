@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.dialogues.leakage import THRESHOLD, combine, find_leaks, fingerprint, load_fingerprints
-from harness.dialogues.load import Dialogue, load_dialogues
+from harness.dialogues.load import load_dialogues
+from harness.dialogues.model import Dialogue
 from harness.dialogues.shingles import Shingler, jaccard
 from harness.dialogues.split import select
 from harness.errors import InputError

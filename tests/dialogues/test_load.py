@@ -14,11 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from harness.config import ColumnMap
-from harness.dialogues.dialogue_text import LONGEST
 from harness.dialogues.hub import hub_is_reachable
 from harness.dialogues.load import load_dialogues
-from harness.dialogues.turns import Turn
+from harness.dialogues.model import ColumnMap
+from harness.dialogues.turns import LONGEST, Turn
 from harness.errors import InputError
 from tests.dialogues.conftest import WriteLines
 from tests.shared_data import shared

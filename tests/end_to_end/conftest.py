@@ -9,7 +9,7 @@ import pytest
 
 from finetune.pipeline import run as finetune_run
 from harness.jobs.run import run
-from harness.store.schema import RunFolder
+from harness.store.folder import RunFolder
 from tests.finetune.conftest import make_base, write_recipe
 
 SMALL: dict[str, Any] = {

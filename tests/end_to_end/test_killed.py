@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from harness.jobs.run import run
-from harness.store.schema import GenerationRecord, RunFolder, ScoringRecord
+from harness.store.folder import RunFolder
+from harness.store.schema import GenerationRecord, ScoringRecord
 from tests.end_to_end.conftest import small_config
 
 KILLS = 25

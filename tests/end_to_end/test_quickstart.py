@@ -13,10 +13,11 @@ import pytest
 from finetune.merging import MergeOptions, merge_adapter
 from finetune.pipeline import run as finetune_run
 from harness.errors import InputError
+from harness.files import read_rows, write_rows
 from harness.gating.gate import gate
 from harness.gating.verdict import GateResult
 from harness.jobs import run as jobs
-from harness.store.schema import RunFolder, read_rows, write_rows
+from harness.store.folder import RunFolder
 from tests.run_folders import reseal
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from finetune.dataset import encode_dialogues, to_columns
-from harness.dialogues.load import Dialogue
+from harness.dialogues.model import Dialogue
 from harness.dialogues.prompts import load_template
 from harness.dialogues.tokens import encode_scored
 from harness.errors import InputError

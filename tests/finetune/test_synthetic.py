@@ -10,9 +10,9 @@ from finetune.synthetic import load_conditions, pretraining_documents, synthetic
 from finetune.synthetic.cases import draw_case
 from finetune.synthetic.reply import write_reply
 from finetune.synthetic.wording import Writer, bare, can_be_denied, listed, sentence
-from harness.config import DialogueConfig
 from harness.dialogues.leakage import find_leaks, fingerprint
-from harness.dialogues.load import Dialogue, load_dialogues
+from harness.dialogues.load import load_dialogues
+from harness.dialogues.model import Dialogue, DialogueConfig
 from harness.dialogues.split import select
 from harness.metrics.loading import load_metrics
 from harness.metrics.registry import Item

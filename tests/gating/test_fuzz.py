@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from harness.errors import HarnessError
 from harness.gating.gate import gate
-from harness.store.schema import RunFolder
+from harness.store.folder import RunFolder
 from tests.run_folders import make_run, random_values, reseal
 
 QUIET = settings(deadline=None, max_examples=50, suppress_health_check=list(HealthCheck))

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from harness.errors import InputError
+from harness.files import write_model, write_rows
 from harness.gating import outputs
 from harness.gating.gate import gate
 from harness.gating.verdict import GateResult
@@ -20,7 +21,7 @@ from harness.metrics.loading import all_specs
 from harness.metrics.registry import MetricSpec
 from harness.results.summarize import summarize
 from harness.store.baselines import Baselines
-from harness.store.schema import RunFolder, write_model, write_rows
+from harness.store.folder import RunFolder
 from tests.run_folders import change_manifest, make_run, random_values, reseal
 
 NOON = datetime(2025, 1, 2, 12, tzinfo=UTC)

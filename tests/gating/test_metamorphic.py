@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.files import write_rows
 from harness.gating.evidence import Evidence, Interval
 from harness.gating.gate import gate
 from harness.gating.judge import judge
 from harness.gating.policy import Policy
 from harness.gating.verdict import CheckResult
-from harness.store.schema import RunFolder, write_rows
+from harness.store.folder import RunFolder
 from tests.run_folders import make_run, random_values, reseal
 
 TOKENS = {"base": [5 + 0.01 * i for i in range(16)], "adapter": [6 + 0.013 * i for i in range(16)]}

@@ -18,7 +18,7 @@ from harness.gating.evidence import Interval, OneDialogue
 from harness.gating.junit import junit
 from harness.gating.markdown import DROPPED, MOST_CHARACTERS, markdown
 from harness.gating.verdict import GateResult
-from harness.store.schema import RunFolder
+from harness.store.folder import RunFolder
 from tests.gating.results import evidence, result
 
 HERE = Path(__file__).parent

@@ -12,7 +12,7 @@ import pytest
 
 from harness.gating.gate import gate
 from harness.gating.verdict import GateResult
-from harness.store.schema import RunFolder
+from harness.store.folder import RunFolder
 from tests.run_folders import make_run, random_values, reseal
 
 VARIANTS = ("base", "base-nf4", "adapter", "merged")

@@ -10,7 +10,7 @@ from harness.errors import HarnessError, InputError
 from harness.gating.gate import gate
 from harness.gating.policy import load_policy
 from harness.gating.thresholds_init import rounded, write_thresholds
-from harness.store.schema import RunFolder
+from harness.store.folder import RunFolder
 from tests.run_folders import make_run, random_values
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.errors import InputError
-from harness.overrides import apply_overrides
+from harness.yamlfile import apply_overrides
 
 
 def test_nested_key_is_set_and_typed() -> None:

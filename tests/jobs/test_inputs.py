@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 import finetune.folders
-from harness.config import ColumnMap, DialogueConfig, RunConfig
+from harness.config import RunConfig
 from harness.dialogues.leakage import FILE_NAME, fingerprint
 from harness.dialogues.load import load_dialogues
+from harness.dialogues.model import ColumnMap, DialogueConfig
 from harness.dialogues.split import select
 from harness.errors import InputError
 from harness.jobs.inputs import ADAPTER_FACTS, dialogue_config, held_out

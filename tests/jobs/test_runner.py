@@ -9,7 +9,8 @@ import pytest
 from harness.config import RunConfig, StatsConfig
 from harness.errors import InputError
 from harness.jobs.runner import Notes, check_belongs, refuse_unknown_slices
-from harness.store.schema import DialogueRow, RunFolder, RunManifest
+from harness.store.folder import RunFolder
+from harness.store.schema import DialogueRow, RunManifest
 from harness.variants.model import Variant
 
 CONFIG = RunConfig(variants=(Variant(name="base", kind="base", model="m"),), device="cpu")

@@ -10,7 +10,7 @@ import pytest
 
 from harness.errors import InputError
 from harness.jobs import score as scoring_jobs
-from harness.store.schema import RunFolder
+from harness.store.folder import RunFolder
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "run"
 

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.metrics.loading import MetricSet, load_metrics
+from harness.files import dump_row
+from harness.metrics.loading import load_metrics
+from harness.metrics.metric_set import MetricSet
 from harness.metrics.registry import Item, Scores
-from harness.store.schema import FindingRow, ReplyRow, dump_row
+from harness.store.schema import FindingRow, ReplyRow
 
 PIECES = st.sampled_from(
     [

@@ -13,12 +13,13 @@ from safetensors.torch import load_file, save_file
 from harness.backends.local import divergence
 from harness.backends.local.divergence import Comparison, differences
 from harness.backends.local.merge_errors import write_weight_errors
-from harness.config import FidelityPair
 from harness.dialogues.tokens import encode_scored
 from harness.errors import InputError
 from harness.passes import fidelity
-from harness.store.schema import FidelityRecord, prune_records
+from harness.store.folder import prune_records
+from harness.store.schema import FidelityRecord
 from harness.variants.model import Variant
+from harness.variants.relations import FidelityPair
 from tests.backends.local.small_models import context, dialogues, save_base, small_tokenizer
 
 Trio = tuple[Variant, Variant, Variant]

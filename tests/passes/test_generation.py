@@ -11,7 +11,8 @@ import torch
 
 from harness.backends.local import replies as engine_replies
 from harness.backends.local.decoding import SlotDecoder
-from harness.passes import generation, requests
+from harness.passes import generation
+from harness.passes import plans as requests
 from harness.store.schema import DialogueRow, GenerationRecord
 from harness.variants.model import Variant
 from tests.backends.local.small_models import END, context, dialogues

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from harness.config import FidelityPair, GenerationConfig, LatencyConfig, RunConfig, StatsConfig
+from harness.config import GenerationConfig, LatencyConfig, RunConfig, StatsConfig
 from harness.passes.keys import config_digest, record_key
 from harness.store.schema import DialogueRow
 from harness.variants.folders import settings_digests
 from harness.variants.model import Variant
+from harness.variants.relations import FidelityPair
 
 VARIANT = Variant(name="base", kind="base", model="m")
 ROW = DialogueRow(id="1", prompt="p", reference="r")

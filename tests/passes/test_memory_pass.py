@@ -14,7 +14,8 @@ from harness.backends.local.memory_worker import peak_rss_bytes
 from harness.errors import HarnessError
 from harness.passes import memory
 from harness.results.memory_fits import memory_table
-from harness.store.schema import MemoryRecord, RecordWriter, RunFolder
+from harness.store.folder import RecordWriter, RunFolder
+from harness.store.schema import MemoryRecord
 from harness.variants.model import Variant
 from tests.backends.local.small_models import context
 

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from harness.backends.local import scoring as likelihood
-from harness.backends.local.forward import CausalForward
 from harness.backends.local.pool import SharedPool
-from harness.backends.local.scoring import ScoringRequest
+from harness.backends.local.scoring import CausalForward, ScoringRequest
 from harness.dialogues.tokens import encode_scored
 from harness.errors import InputError
 from harness.passes import scoring

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from harness.store.schema import RunFolder
+from harness.store.folder import RunFolder
 from reports.render import render
 from tests.reports.hostile import ALL
 from tests.reports.sample_run import Sample, build_sample_run

@@ -7,15 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.store.schema import (
-    DialogueRow,
-    FidelityRecord,
-    LatencyRecord,
-    MemoryRecord,
-    RunFolder,
-    write_rows,
-    write_text_atomically,
-)
+from harness.files import write_rows, write_text_atomically
+from harness.store.folder import RunFolder
+from harness.store.schema import DialogueRow, FidelityRecord, LatencyRecord, MemoryRecord
 from tests.reports.sample_facts import TPOT_MS, Sample
 
 

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from harness.files import write_model, write_rows
 from harness.gating.verdict import EXIT_CODES, CheckResult, GateResult, RunFacts, VerdictName
-from harness.store.schema import RunFolder, RunManifest, SanityCheck, write_model, write_rows
+from harness.store.folder import RunFolder
+from harness.store.schema import RunManifest, SanityCheck
 from tests.reports.sample_facts import KINDS, TPOT_MS, Poison, Sample
 from tests.reports.sample_records import write_fidelity, write_latency, write_memory
 from tests.reports.sample_summary import summary_of

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from harness.gating.verdict import CheckResult, VerdictName
+from harness.store.folder import RunFolder
 from harness.store.schema import (
     ComparisonRow,
     Coverage,
     EstimateRow,
     MetricSummary,
-    RunFolder,
     RunManifest,
     SanityCheck,
     Summary,

@@ -9,7 +9,8 @@ import pytest
 
 from harness.errors import InputError
 from harness.store import seals
-from harness.store.schema import EstimateRow, MetricSummary, RunFolder
+from harness.store.folder import RunFolder
+from harness.store.schema import EstimateRow, MetricSummary
 from reports.baseline import earlier_cells
 from reports.compare import comparison_groups, comparison_text, differing_settings, render_comparison
 from reports.render import render

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.files import write_model
 from harness.results.coverage import estimated
-from harness.store.schema import RunFolder, write_model
+from harness.store.folder import RunFolder
 from reports.render import render
 from reports.text import summary_markdown, summary_rows
 from tests.run_folders import make_run, reseal

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.store.schema import RunFolder
+from harness.store.folder import RunFolder
 from reports.dialogue_cards import DialogueCards, Shown, dialogue_cards
 from reports.view import RunView, read_view
 

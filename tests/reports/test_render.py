@@ -15,7 +15,7 @@ from lxml import html as lxml_html
 
 import reports
 from harness.errors import InputError
-from harness.store.schema import RunFolder
+from harness.store.folder import RunFolder
 from reports.charts import draw
 from reports.dialogue_cards import Shown
 from reports.escape import visible

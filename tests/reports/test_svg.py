@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from harness.store.schema import RunFolder
+from harness.store.folder import RunFolder
 from reports.charts import draw
 from reports.figures.chart import Chart
 from reports.figures.svg import SERIES, drawing, to_svg

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from harness.store.schema import RunFolder
+from harness.store.folder import RunFolder
 from reports.tables import write_csv
 from reports.text import summary_markdown, summary_rows, summary_text
 from reports.verdict_sentence import verdict_sentence

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from harness.files import write_rows
 from harness.metrics.registry import MetricSpec
 from harness.stats.samples import ratio_of_sums
 from harness.stats.types import FloatArray
+from harness.store.folder import RunFolder
 from harness.store.schema import (
     DialogueRow,
     FidelityRecord,
@@ -19,9 +21,7 @@ from harness.store.schema import (
     MemoryRecord,
     Record,
     ReplyRow,
-    RunFolder,
     RunManifest,
-    write_rows,
 )
 
 

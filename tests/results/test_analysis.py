@@ -11,7 +11,7 @@ from harness.results.analysis import Analysis
 from harness.stats.intervals import estimate
 from harness.stats.paired import difference
 from harness.stats.samples import from_values
-from harness.store.schema import RunFolder
+from harness.store.folder import RunFolder
 from tests.results.made_runs import (
     REGISTRY,
     compared,

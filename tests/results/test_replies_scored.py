@@ -9,19 +9,13 @@ from typing import Any
 import pytest
 
 from harness.errors import InputError
+from harness.files import write_model, write_rows
 from harness.jobs.reply_files import read_replies
-from harness.metrics.loading import MetricSet, load_metrics
+from harness.metrics.loading import load_metrics
+from harness.metrics.metric_set import MetricSet
 from harness.results.replies_scored import score_replies
-from harness.store.schema import (
-    DialogueRow,
-    GenerationRecord,
-    ReplyRow,
-    RunFolder,
-    RunManifest,
-    ScoringRecord,
-    write_model,
-    write_rows,
-)
+from harness.store.folder import RunFolder
+from harness.store.schema import DialogueRow, GenerationRecord, ReplyRow, RunManifest, ScoringRecord
 
 METRICS = ["rouge", "bleu", "likelihood", "form"]
 

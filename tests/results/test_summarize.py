@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from harness.files import write_model, write_rows
 from harness.results.coverage import estimated
 from harness.results.summarize import summarize
-from harness.store.schema import DialogueRow, GenerationRecord, RunFolder, Summary, write_model, write_rows
+from harness.store.folder import RunFolder
+from harness.store.schema import DialogueRow, GenerationRecord, Summary
 from tests.results.made_runs import (
     REGISTRY,
     compared,

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError, InputError
+from harness.files import read_rows, write_rows
 from harness.store import seals
 from harness.store.baselines import Baselines
-from harness.store.schema import DialogueRow, GenerationRecord, RunFolder, read_rows, write_rows
+from harness.store.folder import RunFolder
+from harness.store.schema import DialogueRow, GenerationRecord
 from tests.run_folders import change_manifest, make_run, random_values, reseal
 
 NOON = datetime(2025, 1, 2, 12, tzinfo=UTC)

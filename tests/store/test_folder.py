@@ -8,17 +8,9 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError, InputError
-from harness.store.schema import (
-    DialogueRow,
-    GenerationRecord,
-    RecordWriter,
-    RunFolder,
-    prune_records,
-    read_rows,
-    repair_tail,
-    write_rows,
-    write_text_atomically,
-)
+from harness.files import read_rows, write_rows, write_text_atomically
+from harness.store.folder import RecordWriter, RunFolder, prune_records, repair_tail
+from harness.store.schema import DialogueRow, GenerationRecord
 
 
 def record(identity: str, key: str = "k") -> GenerationRecord:
@@ -96,7 +88,7 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("harness.store.schema.os.fsync", full)
+    monkeypatch.setattr("harness.files.os.fsync", full)
     with pytest.raises(HarnessError, match="No space left"):
         write_text_atomically(path, "new")
     assert path.read_text() == "old"

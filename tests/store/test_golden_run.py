@@ -10,11 +10,13 @@ import pytest
 
 import harness
 from harness.cli.app import main
+from harness.files import write_model
 from harness.metrics.loading import all_specs, load_metrics
 from harness.results.replies_scored import score_replies
 from harness.results.summarize import summarize
 from harness.store import seals
-from harness.store.schema import RunFolder, Summary, write_model
+from harness.store.folder import RunFolder
+from harness.store.schema import Summary
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "run"
 

@@ -8,7 +8,7 @@ import pytest
 
 from harness.errors import InputError
 from harness.store import seals
-from harness.store.schema import RunFolder
+from harness.store.folder import RunFolder
 from tests.run_folders import change_manifest, make_run, random_values
 
 

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import FidelityPair, RunConfig
+from harness.config import RunConfig
 from harness.errors import InputError
+from harness.jobs.runner import prepare
+from harness.progress import SilentProgress
 from harness.variants.model import Variant, VariantsManifest, write_manifest
-from harness.variants.resolve import read_manifest, reference_variant, resolve_variants
+from harness.variants.relations import FidelityPair, reference_variant
+from harness.variants.resolve import read_manifest, resolve_variants
 
 
 def make(tmp_path: Path) -> Path:
@@ -28,14 +31,14 @@ def make(tmp_path: Path) -> Path:
 
 
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
-    resolved = resolve_variants(RunConfig(variants=str(make(tmp_path))))
+    resolved = resolve_variants(str(make(tmp_path)))
     assert resolved.variants[1].model == str(tmp_path / "base")
     assert resolved.variants[1].adapter == str(tmp_path / "adapter")
 
 
 def test_hub_id_stays_as_it_is(tmp_path: Path) -> None:
-    config = RunConfig(variants=(Variant(name="base", kind="base", model="someone/some-model"),))
-    assert resolve_variants(config, tmp_path).variants[0].model == "someone/some-model"
+    named = (Variant(name="base", kind="base", model="someone/some-model"),)
+    assert resolve_variants(named, tmp_path).variants[0].model == "someone/some-model"
 
 
 def test_missing_file_says_how_to_make_it(tmp_path: Path) -> None:
@@ -67,17 +70,16 @@ def test_reference_is_the_first_base() -> None:
         Variant(name="merged", kind="merged", model="m"),
         Variant(name="base", kind="base", model="b"),
     )
-    assert reference_variant(RunConfig(variants=variants), variants) == "base"
+    assert reference_variant(None, variants) == "base"
 
 
 def test_unknown_reference_is_refused_with_the_nearest() -> None:
     variants = (Variant(name="base", kind="base", model="b"),)
-    config = RunConfig(variants=variants, reference_variant="bas")
     with pytest.raises(InputError, match="Did you mean 'base'"):
-        reference_variant(config, variants)
+        reference_variant("bas", variants)
 
 
 def test_an_unknown_name_in_a_fidelity_pair_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
     config = RunConfig(variants=str(make(tmp_path)), fidelity=(FidelityPair(variant="adaptor", against="base"),))
     with pytest.raises(InputError, match=r"no variant 'adaptor'.*Did you mean 'adapter'"):
-        resolve_variants(config)
+        prepare(config, SilentProgress())

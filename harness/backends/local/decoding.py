@@ -15,19 +15,23 @@ from typing import Literal
 
 import torch
 
-from harness.backends.base import COLUMN_STEP, DecodingProfile, DecodingSettings, Reply, Request
-from harness.backends.local.attention import SlotAttention
-from harness.backends.local.batches import prefill_tokens, text_config
-from harness.backends.local.batching import Sized, batches, bucket
+from harness.backends.base import DecodingSettings, Reply, Request
+from harness.backends.local.batches import (
+    COLUMN_STEP,
+    DecodingProfile,
+    Sized,
+    batches,
+    bucket,
+    prefill_tokens,
+    text_config,
+)
 from harness.backends.local.device import is_out_of_memory, release_cached_memory
-from harness.backends.local.forward import CausalForward, right_padded
 from harness.backends.local.graphs import GraphedStep
 from harness.backends.local.joint import JointRequest, JointWork
 from harness.backends.local.pool import LoadedModel
-from harness.backends.local.sampling import Chooser
-from harness.backends.local.scoring import reference_positions, summed_losses
-from harness.backends.local.slots import SlotCache
-from harness.backends.local.stops import StopStrings, end_tokens
+from harness.backends.local.sampling import Chooser, StopStrings, end_tokens
+from harness.backends.local.scoring import CausalForward, reference_positions, right_padded, summed_losses
+from harness.backends.local.slots import SlotAttention, SlotCache
 
 NOT_FINITE = -1  # stands for a token where the logits were NaN or infinite
 

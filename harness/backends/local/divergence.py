@@ -6,9 +6,15 @@ from dataclasses import dataclass
 
 import torch
 
-from harness.backends.local.forward import CausalForward
 from harness.backends.local.pool import LoadedModel, ModelPool
-from harness.backends.local.scoring import ScoringRequest, chunks, reference_positions, reference_states, vocabulary
+from harness.backends.local.scoring import (
+    CausalForward,
+    ScoringRequest,
+    chunks,
+    reference_positions,
+    reference_states,
+    vocabulary,
+)
 from harness.variants.model import Variant
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from harness.backends.local.stops import StopStrings, end_tokens
+from harness.backends.local.sampling import StopStrings, end_tokens
 
 if TYPE_CHECKING:
     from harness.backends.base import DecodingSettings, Reply, Request

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.backends.base import Request
-from harness.backends.local.batches import joint_rows, joint_tokens
-from harness.backends.local.batching import batches, longest_first
+from harness.backends.local.batches import batches, joint_rows, joint_tokens, longest_first
 from harness.backends.local.scoring import ScoringRequest
 
 Tell = Callable[[list[ScoringRequest], list[float]], None]

@@ -175,7 +175,7 @@ def _read_cache(path: Path) -> dict[str, Any]:
 
 def _write_cache(path: Path, known: dict[str, Any]) -> None:
     from harness.errors import HarnessError
-    from harness.store.schema import write_text_atomically
+    from harness.files import write_text_atomically
 
     try:
         write_text_atomically(path, json.dumps(known, indent=1))

@@ -14,8 +14,8 @@ import torch
 
 from harness.backends.local.loading import compute_dtype, own_quantization
 from harness.backends.local.pool import LoadedModel
+from harness.files import write_text_atomically
 from harness.passes.base import PassContext
-from harness.store.schema import write_text_atomically
 from harness.variants.artifacts import ModelArtifact, check_adapter_folder, check_model_folder, resolve_model
 from harness.variants.merge_report import LayerError, read_merge_report
 from harness.variants.model import Variant
@@ -49,7 +49,7 @@ def _of_merge_report(variant: Variant) -> dict[str, Any] | None:
 
 
 def _computed(context: PassContext, merged: Variant) -> dict[str, Any]:
-    from harness.passes.fidelity import adapter_of
+    from harness.variants.relations import adapter_of
 
     adapter = adapter_of(merged, context.variants)
     if adapter is None:

@@ -6,17 +6,16 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from harness.backends.base import DecodingSettings, Reply, Request, columns_for
-from harness.backends.local.batches import decoding_rows
-from harness.backends.local.batching import batches, longest_first
+from harness.backends.base import DecodingSettings, Reply, Request
+from harness.backends.local.batches import batches, columns_for, decoding_rows, longest_first
 from harness.backends.local.decoding import SlotDecoder
 from harness.backends.local.device import NO_MEMORY, is_out_of_memory, release_cached_memory
-from harness.backends.local.forward import batch_depends_on_length
 from harness.backends.local.fused_layers import why_unavailable
 from harness.backends.local.generate import generate_batch
 from harness.backends.local.graphs import why_no_graphs
 from harness.backends.local.joint import JointWork
 from harness.backends.local.pool import LoadedModel
+from harness.backends.local.scoring import batch_depends_on_length
 from harness.backends.local.selfcheck import why_not
 
 Event = Callable[[str, dict[str, Any]], None]

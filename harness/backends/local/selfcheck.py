@@ -10,10 +10,9 @@ from typing import Any
 
 import torch
 
-from harness.backends.local.attention import SlotAttention
 from harness.backends.local.batches import text_config
-from harness.backends.local.forward import CausalForward, right_padded
-from harness.backends.local.slots import SlotCache
+from harness.backends.local.scoring import CausalForward, right_padded
+from harness.backends.local.slots import SlotAttention, SlotCache
 
 PROMPT_LENGTHS = (3, 6)
 COLUMNS = 64

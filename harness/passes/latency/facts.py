@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.backends.local.limits import footprint, measure_limits
+from harness.files import write_json
 from harness.passes.base import PassContext
 from harness.passes.latency.units import Stage
-from harness.store.schema import RunFolder, write_json
+from harness.store.folder import RunFolder
 
 FILE = "latency.json"
 CONTEXTS = (1024, 4096)

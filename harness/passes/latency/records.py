@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from harness.files import write_rows
 from harness.passes.base import PassContext
 from harness.passes.latency.units import Identity, Unit, identity_of
-from harness.store.schema import LatencyRecord, RecordWriter, write_rows
+from harness.store.folder import RecordWriter
+from harness.store.schema import LatencyRecord
 from harness.variants.model import Variant
 
 TASK = "latency"

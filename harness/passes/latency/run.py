@@ -25,15 +25,14 @@ from typing import Any
 
 import numpy as np
 
-from harness.backends.local.bare_layers import bare
+from harness.backends.local.timed import bare
 from harness.dialogues.tokens import encode_prompt
 from harness.errors import HarnessError
 from harness.machine import busy_warnings, machine_state
 from harness.passes.base import PassContext
 from harness.passes.latency.facts import find_rooflines, read_facts, tell, write_facts
-from harness.passes.latency.latency_plan import mirrored_orders
 from harness.passes.latency.records import NO_MEMORY, TASK, Ledger
-from harness.passes.latency.units import Question, Stage, Unit, plan, stages
+from harness.passes.latency.units import Question, Stage, Unit, mirrored_orders, plan, stages
 from harness.store.schema import LatencyRecord
 from harness.variants.model import Variant
 
@@ -178,7 +177,7 @@ def _shapes(stage: Stage) -> Iterable[Unit]:
     Prompts of another length are multiplied by other kernels, which libraries choose and load at their first use. A
     graph may be captured for each window of columns, so the compiled engine warms up with whole replies.
     """
-    from harness.backends.base import COLUMN_STEP
+    from harness.backends.local.batches import COLUMN_STEP
 
     most = EAGER_WARM_UP_TOKENS if stage.engine == "eager" else stage.units[0].reply_tokens
     by_length = {unit.longest // COLUMN_STEP: unit for unit in sorted(stage.units, key=lambda unit: unit.longest)}

@@ -1,7 +1,9 @@
 """What the latency pass times: units, each of which is timed for all variants and written as a whole, in stages.
 
 A unit is one prompt, or one batch of prompts in step, under one workload on one engine. A stage is a run of units of
-the same shape (workload, engine, batch, prompt length), for which an engine warms up and captures once.
+the same shape (workload, engine, batch, prompt length), for which an engine warms up and captures once. Variants are
+interleaved for each prompt in a random order that is mirrored in the next repeat (A B, then B A): a linear drift
+over a prompt's repeats then falls on all variants alike. Pure, so that it can be tested without a clock.
 """
 
 from __future__ import annotations
@@ -11,8 +13,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 
+import numpy as np
+
 from harness.config import LatencyConfig
-from harness.passes.latency.latency_plan import batches, choose_prompts, prompt_lengths
 from harness.store.schema import DialogueRow, LatencyRecord
 from harness.variants.digests import digest_value
 
@@ -147,3 +150,39 @@ def _in_batches(
             name = f"batch-of-{size}-{number}-{digest_value(prompts)[:8]}"
             row = question.rows[picks[0]]
             yield Unit("sweep", engine, name, row, prompts, settings.reply_tokens, settings.repeats)
+
+
+def mirrored_orders(variants: Sequence[str], repeats: int, rng: np.random.Generator) -> list[list[str]]:
+    """Return for each repeat the order of the variants: a fresh shuffle, then its mirror image, and so on."""
+    orders: list[list[str]] = []
+    for repeat in range(repeats):
+        if repeat % 2 == 0:
+            orders.append([variants[index] for index in rng.permutation(len(variants))])
+        else:
+            orders.append(orders[-1][::-1])
+    return orders
+
+
+def choose_prompts(lengths: Sequence[int], count: int, longest: int) -> list[int]:
+    """Return the indices of up to ``count`` prompts that fit (``<= longest`` tokens), spread evenly over the lengths.
+
+    They come back in their own order, which has nothing to do with length.
+    """
+    fitting = sorted((length, index) for index, length in enumerate(lengths) if length <= longest)
+    if len(fitting) > count:
+        picks = np.linspace(0, len(fitting) - 1, count).round().astype(int)
+        fitting = [fitting[pick] for pick in picks]
+    return sorted(index for _, index in fitting)
+
+
+def prompt_lengths(context: int, asked: Sequence[int] | None) -> list[int]:
+    """Return the lengths at which TTFT is measured: those asked for, else powers of four from 32 up to the context."""
+    lengths = asked or [32, 128, 512, 2048, 8192]
+    return sorted({length for length in lengths if length < context})
+
+
+def batches(items: Sequence[int], size: int, count: int) -> list[list[int]]:
+    """Return ``count`` batches of ``size`` items taken in turn, starting over where they run out."""
+    if not items:
+        return []
+    return [[items[(batch * size + row) % len(items)] for row in range(size)] for batch in range(count)]

@@ -14,7 +14,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from harness.backends.local.pool import ModelPool, SharedPool
 from harness.config import RunConfig
 from harness.passes.base import PassContext
-from harness.store.schema import DialogueRow, RunFolder
+from harness.store.folder import RunFolder
+from harness.store.schema import DialogueRow
 from harness.variants.model import Variant
 
 END = 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.backends.local.batching import batches, bucket, longest_first
+from harness.backends.local.batches import batches, bucket, longest_first
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=60)
 

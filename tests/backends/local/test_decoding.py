@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from harness.backends.base import DecodingSettings, Request, columns_for
+from harness.backends.base import DecodingSettings, Request
+from harness.backends.local.batches import columns_for
 from harness.backends.local.decoding import SlotDecoder
 from harness.backends.local.pool import LoadedModel, SharedPool
 from harness.backends.local.replies import generate_replies

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from harness.backends.base import DecodingSettings, Reply, Request, columns_for
+from harness.backends.base import DecodingSettings, Reply, Request
+from harness.backends.local.batches import columns_for
 from harness.backends.local.decoding import SlotDecoder
-from harness.backends.local.forward import CausalForward
 from harness.backends.local.joint import JointRequest, JointWork, joint_groups
 from harness.backends.local.pool import LoadedModel
-from harness.backends.local.scoring import ScoringRequest, negative_log_likelihoods
+from harness.backends.local.scoring import CausalForward, ScoringRequest, negative_log_likelihoods
 from tests.backends.local.small_models import WORDS
 from tests.backends.local.test_decoding import lent, plain
 

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from harness.backends.base import columns_for
-from harness.backends.local import attention, selfcheck
-from harness.backends.local.attention import SlotAttention
+from harness.backends.local import selfcheck
+from harness.backends.local import slots as attention
+from harness.backends.local.batches import columns_for
 from harness.backends.local.decoding import SlotDecoder
 from harness.backends.local.selfcheck import why_not
+from harness.backends.local.slots import SlotAttention
 from tests.backends.local.small_models import small_llama
 from tests.backends.local.test_decoding import SETTINGS, lent, plain, requests
 

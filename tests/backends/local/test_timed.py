@@ -111,7 +111,7 @@ def test_a_model_that_slots_cannot_drive_is_refused_with_the_reason(loaded: Load
 
 
 def test_a_base_under_an_adapter_that_is_off_runs_without_its_wrappers(trio: tuple[Variant, ...]) -> None:
-    from harness.backends.local.bare_layers import bare
+    from harness.backends.local.timed import bare
 
     pool = SharedPool(trio, "cpu")
     with pool.use(trio[1]) as lent, bare(lent.model):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from harness.backends.local.timing import StampStreamer, timed_generate
+from harness.backends.local.timed import StampStreamer, timed_generate
 
 
 @pytest.fixture(scope="module")

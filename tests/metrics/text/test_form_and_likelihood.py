@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from harness.metrics.likelihood import Likelihood
+from harness.metrics.measured import Likelihood
 from harness.metrics.registry import Item, Scores
 from harness.metrics.text.form import Form
 

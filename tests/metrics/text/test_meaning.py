@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import MetricOptions
 from harness.errors import InputError
 from harness.metrics.loading import all_specs, load_metrics
-from harness.metrics.registry import Item
+from harness.metrics.registry import Item, MetricOptions
 from harness.metrics.text.meaning import Meaning
 
 PAIRS = [

@@ -13,8 +13,9 @@ import pytest
 
 from benchmarks.latency_gpu import Benchmark, agreement, parts_of
 from harness.errors import HarnessError
+from harness.files import write_rows
 from harness.passes.base import PassContext
-from harness.store.schema import DialogueRow, LatencyRecord, MemoryRecord, write_rows
+from harness.store.schema import DialogueRow, LatencyRecord, MemoryRecord
 from harness.variants.model import Variant
 
 

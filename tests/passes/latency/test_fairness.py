@@ -12,13 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.config import MetricOptions
+from harness.files import write_rows
 from harness.metrics.loading import all_specs
+from harness.metrics.registry import MetricOptions
 from harness.passes.latency.run import time_unit
 from harness.passes.latency.units import Unit
 from harness.results.analysis import Analysis
 from harness.stats.types import Difference
-from harness.store.schema import DialogueRow, LatencyRecord, RunFolder, RunManifest, write_rows
+from harness.store.folder import RunFolder
+from harness.store.schema import DialogueRow, LatencyRecord, RunManifest
 from harness.variants.model import Variant
 
 RUNS = 150

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from harness.files import write_rows
 from harness.passes.latency import run as latency
 from harness.passes.latency.facts import read_facts
-from harness.store.schema import DialogueRow, LatencyRecord, RunFolder, write_rows
+from harness.store.folder import RunFolder
+from harness.store.schema import DialogueRow, LatencyRecord
 from harness.variants.model import Variant
 from tests.backends.local.small_models import context, dialogues
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.passes.latency.latency_plan import batches, choose_prompts, mirrored_orders, prompt_lengths
+from harness.passes.latency.units import batches, choose_prompts, mirrored_orders, prompt_lengths
 
 
 def test_every_second_repeat_mirrors_the_one_before() -> None:

@@ -1,0 +1,141 @@
+"""A run folder: where its files are, and how records are appended so that a kill loses at most the dialogue in hand."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from harness.errors import HarnessError, InputError
+from harness.files import AnyRow, dump_row, read_model, read_rows, write_model, write_rows
+from harness.store.schema import DialogueRow, Record, ReplyRow, RunManifest, Summary
+
+
+class RunFolder:
+    """Paths of a run folder and typed access to its files."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+
+    @property
+    def manifest_path(self) -> Path:
+        return self.root / "run.json"
+
+    @property
+    def dialogues_path(self) -> Path:
+        return self.root / "dialogues.jsonl"
+
+    @property
+    def summary_path(self) -> Path:
+        return self.root / "summary.json"
+
+    @property
+    def memory_path(self) -> Path:
+        return self.root / "memory.json"
+
+    @property
+    def report_path(self) -> Path:
+        return self.root / "report.html"
+
+    def records_path(self, pass_name: str, variant: str) -> Path:
+        return self.root / "records" / pass_name / f"{variant}.jsonl"
+
+    def replies_path(self, variant: str) -> Path:
+        return self.root / "replies" / f"{variant}.jsonl"
+
+    def read_manifest(self) -> RunManifest:
+        """Return ``run.json``; raise InputError where the folder is not a run's."""
+        if not self.manifest_path.is_file():
+            raise InputError(f"{self.root} is not a run folder: it has no run.json.")
+        return read_model(RunManifest, self.manifest_path)
+
+    def write_manifest(self, manifest: RunManifest) -> None:
+        write_model(self.manifest_path, manifest)
+
+    def read_summary(self) -> Summary:
+        """Return ``summary.json``; raise InputError where the run has none."""
+        if not self.summary_path.is_file():
+            raise InputError(f"{self.root} has no summary.json: the run is not finished. Run the same command again.")
+        return read_model(Summary, self.summary_path)
+
+    def dialogues(self) -> list[DialogueRow]:
+        return list(read_rows(DialogueRow, self.dialogues_path))
+
+    def replies(self, variant: str) -> list[ReplyRow]:
+        """Return a variant's joined replies in run order (empty where nothing was recorded)."""
+        path = self.replies_path(variant)
+        return list(read_rows(ReplyRow, path)) if os.path.exists(path) else []  # noqa: PTH110
+
+    def records(self, model: type[AnyRow], pass_name: str, variant: str) -> list[AnyRow]:
+        """Return the finished records of a pass (empty where it has none); a half-written last line is passed over."""
+        path = self.records_path(pass_name, variant)  # a name from run.json may be too long for a file
+        return list(read_rows(model, path, torn_tail="ignore")) if os.path.exists(path) else []  # noqa: PTH110
+
+
+class RecordWriter:
+    """Appends records to a file; each is on disk before ``append`` returns, whatever happens next.
+
+    A half-written last line, left by a writer that was killed, is cut off on opening.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        repair_tail(path)
+        self._file = path.open("ab")
+
+    def append(self, rows: Iterable[BaseModel]) -> None:
+        """Write the rows and flush them to the operating system; raise HarnessError when the disk takes no more."""
+        data = "".join(dump_row(row) + "\n" for row in rows).encode("ascii")
+        try:
+            self._file.write(data)
+            self._file.flush()
+        except OSError as error:
+            raise HarnessError(
+                f"Cannot write {self.path}: {error.strerror}. Make room and run the same command again; it continues."
+            ) from error
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> RecordWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # What a full disk refused is tried again on closing; that error may not hide the one that says what to do.
+        with contextlib.suppress(OSError) if kind else contextlib.nullcontext():
+            self.close()
+
+
+def repair_tail(path: Path) -> int:
+    """Cut a last line that has no newline; return how many bytes were cut."""
+    if not path.exists():
+        return 0
+    with path.open("rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        end = size
+        while end > 0:
+            start = max(0, end - 65536)
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                end = start + newline + 1
+                break
+            end = start
+        file.truncate(end)
+        return size - end
+
+
+def prune_records(path: Path, keys: set[str]) -> int:
+    """Keep only the records with one of these keys; return how many were dropped."""
+    if not path.exists():
+        return 0
+    repair_tail(path)
+    rows = list(read_rows(Record, path))
+    kept = [row for row in rows if row.key in keys]
+    if len(kept) < len(rows):
+        write_rows(path, kept)
+    return len(rows) - len(kept)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.results.latency import SweepPoint, sweep_points
+from harness.results.timings import tpot_ms, ttft_ms
 from harness.store.schema import LatencyRecord
 from reports.view import RunView
 
@@ -25,18 +27,6 @@ class Timings:
     @property
     def name(self) -> str:
         return self.variant
-
-
-@dataclass(frozen=True)
-class SweepPoint:
-    """One batch size of a sweep: the median time per token and the tokens made in a second."""
-
-    variant: str
-    engine: str
-    batch: int
-    tpot_ms: float
-    tokens_per_s: float
-    requests: int
 
 
 @dataclass(frozen=True)
@@ -62,39 +52,10 @@ def read_timed(view: RunView) -> Timed:
             engines[engine] = None
             single = [record for record in records if record.workload == "fixed" and record.batch == 1]
             if single:
-                timings.append(Timings(variant, engine, _ttft(single), _tpot(single)))
-            sweep += _sweep(variant, engine, records)
+                timings.append(Timings(variant, engine, _values(ttft_ms, single), _values(tpot_ms, single)))
+            sweep += sweep_points(variant, engine, records)
     return Timed(tuple(timings), tuple(sweep), tuple(engines))
 
 
-def _ttft(records: Sequence[LatencyRecord]) -> NDArray[np.float64]:
-    return np.array([(record.stamps_ns[0] - record.submitted_ns) / 1e6 for record in records])
-
-
-def _tpot(records: Sequence[LatencyRecord]) -> NDArray[np.float64]:
-    return np.array(
-        [(record.stamps_ns[-1] - record.stamps_ns[0]) / 1e6 / (len(record.stamps_ns) - 1) for record in records]
-    )
-
-
-def _sweep(variant: str, engine: str, records: Sequence[LatencyRecord]) -> list[SweepPoint]:
-    """Return one point a batch size: requests submitted together are one batch, timed from submission to last token."""
-    groups: dict[int, dict[int, list[LatencyRecord]]] = defaultdict(lambda: defaultdict(list))
-    for record in records:
-        if record.workload == "sweep":
-            groups[record.batch][record.submitted_ns].append(record)
-    points = []
-    for size, batches in sorted(groups.items()):
-        rates = []
-        for batch in batches.values():
-            seconds = (max(record.stamps_ns[-1] for record in batch) - batch[0].submitted_ns) / 1e9
-            if seconds > 0:
-                rates.append(sum(len(record.stamps_ns) for record in batch) / seconds)
-        requests = [record for batch in batches.values() for record in batch]
-        if rates:
-            points.append(
-                SweepPoint(
-                    variant, engine, size, float(np.median(_tpot(requests))), float(np.median(rates)), len(requests)
-                )
-            )
-    return points
+def _values(timing: Callable[[LatencyRecord], float | None], records: Sequence[LatencyRecord]) -> NDArray[np.float64]:
+    return np.array([value for value in map(timing, records) if value is not None], dtype=np.float64)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,7 +26,7 @@ from harness.progress import Progress, SilentProgress
 from harness.results.units import LENGTH_BUCKET
 from harness.store.folder import RunFolder, prune_records
 from harness.store.provenance import hardware, now, provenance
-from harness.store.schema import DialogueRow, RunManifest
+from harness.store.schema import DialogueRow, RunManifest, SanityCheck
 from harness.variants.digests import digest_value
 from harness.variants.folders import local_variants, settings_digests, stated_dtype, weights_digests
 from harness.variants.model import Variant
@@ -134,7 +134,8 @@ def measure(folder: RunFolder, prepared: Prepared, progress: Progress) -> None:
     pool = SharedPool(prepared.variants, device)
     try:
         progress.note("Checking the variants before the long work.")
-        sanity = check_variants(prepared.variants, pool, allow_base_mismatch=config.allow_base_mismatch)
+        checks = check_variants(prepared.variants, pool, allow_base_mismatch=config.allow_base_mismatch)
+        sanity = tuple(SanityCheck(**asdict(check)) for check in checks)
         notes.manifest = manifest.model_copy(update={"sanity": sanity})
         notes.write()
         context = PassContext(

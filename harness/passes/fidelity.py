@@ -12,9 +12,10 @@ from collections.abc import Iterator, Sequence
 
 from harness.backends.local.device import NO_MEMORY
 from harness.backends.local.divergence import Comparison, Divergence
-from harness.backends.local.merge_errors import write_weight_errors
+from harness.backends.local.merge_errors import weight_errors
 from harness.backends.local.pool import DoesNotFitError, LoadedModel
 from harness.backends.local.scoring import ScoringRequest
+from harness.files import write_json
 from harness.passes.base import PassContext
 from harness.passes.plans import EncodedOnce, encode_reference, in_batches, plan_references
 from harness.store.folder import RecordWriter
@@ -23,6 +24,7 @@ from harness.variants.model import Variant
 from harness.variants.relations import pairs
 
 NAME = "fidelity"
+WEIGHTS_FILE = "fidelity_weights.json"
 
 
 def run(context: PassContext) -> None:
@@ -33,6 +35,13 @@ def run(context: PassContext) -> None:
     for pair in pairs(context.variants, context.config.fidelity):
         _compare(context, named[pair.variant], named[pair.against], scored, encode)
     write_weight_errors(context)
+
+
+def write_weight_errors(context: PassContext) -> None:
+    """Write ``fidelity_weights.json``, how well each merge kept the weights, where the run has merged variants."""
+    found = weight_errors(context.variants, context.pool)
+    if found:
+        write_json(context.folder.root / WEIGHTS_FILE, {"schema": 1, "variants": found})
 
 
 def _compare(

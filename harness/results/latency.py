@@ -10,7 +10,9 @@ prompt_tokens=512]`` (without the line break).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -26,6 +28,7 @@ from harness.results.timings import (
     gaps_ms,
     served_together,
     tokens_and_seconds,
+    tokens_per_s,
     tpot_ms,
     ttft_ms,
     within_budget,
@@ -45,6 +48,18 @@ _PER_REQUEST: Mapping[str, Callable[[LatencyRecord], float | None]] = {
 # Shares of what the hardware could do, and the timing that each is read off: the slower, the less.
 UTILISATIONS = {"latency.mbu": "latency.tpot_ms.p50", "latency.prefill_mfu": "latency.ttft_ms.p50"}
 Units = Mapping[str, Mapping[int, list[LatencyRecord]]]
+
+
+@dataclass(frozen=True)
+class SweepPoint:
+    """One batch size of a sweep: the median time per token and the tokens made in a second."""
+
+    variant: str
+    engine: str
+    batch: int
+    tpot_ms: float
+    tokens_per_s: float
+    requests: int
 
 
 class Latency:
@@ -205,6 +220,25 @@ class Latency:
             served = served_together(self.records.get(variant, {}).get(condition, ()))
             self._units[variant, condition] = dict(sorted(served.items()))
         return self._units[variant, condition]
+
+
+def sweep_points(variant: str, engine: str, records: Sequence[LatencyRecord]) -> list[SweepPoint]:
+    """Return one point a batch size: what was submitted together is one batch, as one record or one for each request.
+
+    A batch is timed from submission to its last token.
+    """
+    groups: dict[int, dict[int, list[LatencyRecord]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        if record.workload == "sweep":
+            groups[record.batch][record.submitted_ns].append(record)
+    points = []
+    for size, batches in sorted(groups.items()):
+        rates = [rate for batch in batches.values() if (rate := tokens_per_s(batch)) is not None]
+        requests = [record for batch in batches.values() for record in batch]
+        if rates:
+            tpot = float(np.median(_pooled("tpot_ms", {0: requests})))
+            points.append(SweepPoint(variant, engine, size, tpot, float(np.median(rates)), len(requests)))
+    return points
 
 
 def _floors(manifest: RunManifest) -> dict[str, float]:

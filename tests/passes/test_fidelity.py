@@ -12,7 +12,6 @@ from safetensors.torch import load_file, save_file
 
 from harness.backends.local import divergence
 from harness.backends.local.divergence import Comparison, differences
-from harness.backends.local.merge_errors import write_weight_errors
 from harness.dialogues.tokens import encode_scored
 from harness.errors import InputError
 from harness.passes import fidelity
@@ -211,7 +210,7 @@ def test_the_weight_errors_of_a_dora_made_elsewhere_are_not_computed_as_if_it_we
     config = json.loads((folder / "adapter_config.json").read_text())
     (folder / "adapter_config.json").write_text(json.dumps({**config, "use_dora": True}))
     ctx = context(tmp_path / "run", [base, adapter.model_copy(update={"adapter": str(folder)}), merged], dialogues(2))
-    write_weight_errors(ctx)
+    fidelity.write_weight_errors(ctx)
     found = json.loads((tmp_path / "run/fidelity_weights.json").read_text())["variants"]["merged"]
     assert found["source"] == "none"
     assert "DoRA" in found["reason"]

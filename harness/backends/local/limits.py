@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from harness.machine import cpu_name
 from harness.results.roofline import Footprint, Limits
 
 
@@ -160,9 +161,7 @@ def _device_name(device: str) -> str:
 
     if device.startswith("cuda"):
         return str(torch.cuda.get_device_name(device))
-    from harness.store.provenance import hardware
-
-    return str(hardware()["cpu"])
+    return cpu_name()
 
 
 def _read_cache(path: Path) -> dict[str, Any]:

@@ -1,38 +1,30 @@
 """How well a merge kept the weights themselves: ‖W_merged − (W_train + ΔW)‖ / ‖ΔW‖, layer by layer.
 
 ``finetune merge`` writes this down when it merges (``merge.json``); for merges made elsewhere it is computed here, one
-weight at a time. The result is ``fidelity_weights.json`` in the run folder: each merge's ten worst layers.
+weight at a time: each merge's ten worst layers.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 
 from harness.backends.local.loading import compute_dtype, own_quantization
-from harness.backends.local.pool import LoadedModel
-from harness.files import write_text_atomically
-from harness.passes.base import PassContext
+from harness.backends.local.pool import LoadedModel, ModelPool
 from harness.variants.artifacts import ModelArtifact, check_adapter_folder, check_model_folder, resolve_model
 from harness.variants.merge_report import LayerError, read_merge_report
 from harness.variants.model import Variant
+from harness.variants.relations import adapter_of
 
-FILE = "fidelity_weights.json"
 WORST = 10
 
 
-def write_weight_errors(context: PassContext) -> None:
-    """Write ``fidelity_weights.json`` where the run has merged variants; one that cannot be asked says why."""
-    found: dict[str, Any] = {}
-    for variant in context.variants:
-        if variant.kind == "merged":
-            found[variant.name] = _of_merge_report(variant) or _computed(context, variant)
-    if found:
-        text = json.dumps({"schema": 1, "variants": found}, indent=1, allow_nan=False)
-        write_text_atomically(context.folder.root / FILE, text + "\n")
+def weight_errors(variants: Sequence[Variant], pool: ModelPool) -> dict[str, dict[str, Any]]:
+    """Return each merged variant's errors by its name; one that cannot be asked says why."""
+    merged = [variant for variant in variants if variant.kind == "merged"]
+    return {variant.name: _of_merge_report(variant) or _computed(variant, variants, pool) for variant in merged}
 
 
 def _of_merge_report(variant: Variant) -> dict[str, Any] | None:
@@ -48,17 +40,15 @@ def _of_merge_report(variant: Variant) -> dict[str, Any] | None:
     }
 
 
-def _computed(context: PassContext, merged: Variant) -> dict[str, Any]:
-    from harness.variants.relations import adapter_of
-
-    adapter = adapter_of(merged, context.variants)
+def _computed(merged: Variant, variants: Sequence[Variant], pool: ModelPool) -> dict[str, Any]:
+    adapter = adapter_of(merged, variants)
     if adapter is None:
         return {"source": "none", "reason": "the run does not know which adapter it was merged from"}
     if own_quantization(merged.model) is not None:
         return {"source": "none", "reason": "its weights are kept quantised"}
     if check_adapter_folder(str(adapter.adapter)).config.get("use_dora"):
         return {"source": "none", "reason": "its adapter is a DoRA, whose change of the weights is no sum"}
-    with context.pool.use(adapter) as loaded:
+    with pool.use(adapter) as loaded:
         layers = sorted(_layers(loaded, adapter, merged), key=lambda layer: -layer.relative_error)
     if not layers:
         return {"source": "none", "reason": "its tensors have other names than its base's"}

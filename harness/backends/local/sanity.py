@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import InputError
-from harness.store.schema import SanityCheck
 from harness.variants.artifacts import (
     AdapterArtifact,
     ModelArtifact,
@@ -29,22 +28,32 @@ if TYPE_CHECKING:
     from harness.backends.local.pool import ModelPool
 
 
+@dataclass(frozen=True)
+class Check:
+    """One check that was made; ``ok`` is False for a mismatch that was allowed."""
+
+    name: str
+    variant: str
+    ok: bool
+    detail: str
+
+
 @dataclass
 class _Rows:
     """The checks made so far. Whatever fails raises, unless a mismatch of bases was allowed."""
 
     allow_base_mismatch: bool
-    rows: list[SanityCheck] = field(default_factory=list)
+    rows: list[Check] = field(default_factory=list)
 
     def passed(self, name: str, variant: Variant, detail: str) -> None:
-        self.rows.append(SanityCheck(name=name, variant=variant.name, ok=True, detail=detail))
+        self.rows.append(Check(name=name, variant=variant.name, ok=True, detail=detail))
 
     def mismatch(self, name: str, variant: Variant, detail: str) -> None:
         if not self.allow_base_mismatch:
             raise InputError(
                 f"Variant '{variant.name}': {detail} Use the base it was made from, or --allow-base-mismatch."
             )
-        self.rows.append(SanityCheck(name=name, variant=variant.name, ok=False, detail=f"{detail} Allowed."))
+        self.rows.append(Check(name=name, variant=variant.name, ok=False, detail=f"{detail} Allowed."))
 
 
 def check_variants(
@@ -53,7 +62,7 @@ def check_variants(
     *,
     allow_base_mismatch: bool = False,
     digest_model: Callable[[Path], str] = digest_model_folder,
-) -> tuple[SanityCheck, ...]:
+) -> tuple[Check, ...]:
     """Return a row for every check, all passed; raise InputError at the first that is not.
 
     With ``allow_base_mismatch`` a base, tokenizer or digest that differs from the recorded one is a row that is not

@@ -7,11 +7,10 @@ analysis themselves, over run folders under ``--work``. Parts, in this order (ea
 - ``again``: its batch 1 once more, which must agree within 3 % on every median;
 - ``eager``: the same as ``compiled`` with plain ``generate``, with fewer tokens;
 - ``peer``: ``peers/plain_loop.py`` on the merged model, against the eager engine at batch 1;
-- ``memory``: each variant in fresh processes, and once more where time is left;
-- ``probe``: milliseconds a token at batch 1 under several settings of the compiler, by the engine alone.
+- ``memory``: each variant in fresh processes, and once more where time is left.
 
 The settings fill two commands of at most ten minutes on an H100 or H200. On an H100, with ``--prompts 8``, making the
-models took 33 s (once, with ``--work``), compiled 360 s (100 of them compilation, now for batch 1 alone), again 63 s;
+models took 33 s (once, with ``--work``), compiled 360 s (100 of them compilation, which is gone), again 63 s;
 eager 184 s, peer 11 s, memory 77 s a round. Six batches of each size are the fewest that give a median an interval.
 
     python -m benchmarks.latency_gpu --parts compiled,again --out benchmarks/results/latency_compiled.json
@@ -37,10 +36,8 @@ from typing import Any
 
 from benchmarks.peers.plain_loop import time_plainly
 from benchmarks.random_variants import SHAPES, make_variants, random_prompts
-from harness.backends.local.compiled_layers import CompiledLayers
 from harness.backends.local.device import resolve_device
 from harness.backends.local.pool import SharedPool
-from harness.backends.local.timed import CompiledEngine
 from harness.config import RunConfig
 from harness.errors import HarnessError
 from harness.files import write_rows
@@ -59,14 +56,8 @@ from harness.store.schema import DialogueRow, LatencyRecord, RunManifest
 from harness.variants.digests import digest_value
 from harness.variants.model import Variant
 
-PARTS = ("compiled", "again", "eager", "peer", "memory", "probe")
+PARTS = ("compiled", "again", "eager", "peer", "memory")
 NEEDS = {"again": "compiled", "peer": "eager"}  # is held against it, in one sitting
-PROBES: dict[str, dict[str, Any] | None] = {
-    "graph": None,
-    "inductor": {},
-    "tuned reductions": {"coordinate_descent_tuning": True},
-    "tuned reductions, LoRA unrolled": {"coordinate_descent_tuning": True, "unroll_reductions_threshold": 16},
-}
 BATCHES = (1, 16, 64)
 MEMORY_ROUNDS = 2
 METRICS = ("ttft_ms.p50", "tpot_ms.p50", "tokens_per_s", "mbu")
@@ -77,8 +68,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=sorted(SHAPES), default="7b")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--parts", type=parts_of, default=PARTS[:5], help=f"of {', '.join(PARTS)}")
-    parser.add_argument("--compile", default="auto", choices=("auto", "graph", "inductor"))
+    parser.add_argument("--parts", type=parts_of, default=PARTS, help=f"of {', '.join(PARTS)}")
     parser.add_argument("--reply-tokens", type=int, default=32, help="of the compiled engine")
     parser.add_argument("--eager-tokens", type=int, default=12)
     parser.add_argument("--prompts", type=int, default=16, help="prompts at batch 1")
@@ -122,7 +112,7 @@ class Benchmark:
         self.result: dict[str, Any] = {
             "benchmark": "latency_gpu",
             "shape": {"name": options.shape, **SHAPES[options.shape]},
-            "settings": {name: getattr(options, name) for name in ("prompts", "batches", "repeats", "compile")},
+            "settings": {name: getattr(options, name) for name in ("prompts", "batches", "repeats")},
             "provenance": provenance(42),
             "seconds": {"models": self.elapsed()},
         }
@@ -201,36 +191,12 @@ class Benchmark:
         digest = keep_records(context.folder, self.options.out, "memory")
         return {**table, "events": events, "machine_state": state, "records_sha256": digest}
 
-    def part_probe(self) -> dict[str, Any]:
-        """TPOT of the merged and the unmerged model at batch 1 under each setting, and the seconds of its setup."""
-        found: dict[str, Any] = {}
-        for setting, options in PROBES.items():
-            for variant in (self.variants[2], self.variants[1]):
-                with self.pool.use(variant) as loaded:
-                    prompt = loaded.tokenizer(self.rows[0].prompt)["input_ids"]
-                    room = len(prompt) + self.options.reply_tokens
-                    engine = CompiledEngine(loaded, room=room, compile="graph")
-                    if options is not None:
-                        engine.use_layers(CompiledLayers(loaded.model, options=options))
-                    begun = time.monotonic()
-                    engine.request([prompt], self.options.reply_tokens, natural=False, room=room)
-                    setup = time.monotonic() - begun
-                    timed = [
-                        engine.request([prompt], self.options.reply_tokens, natural=False, room=room) for _ in range(5)
-                    ]
-                steps = [(one.stamps_ns[-1] - one.stamps_ns[0]) / 1e6 / (len(one.stamps_ns) - 1) for one in timed]
-                name = f"{variant.name}, {setting}"
-                found[name] = {"tpot_ms": statistics.median(steps), "setup_seconds": round(setup, 1)}
-                say(f"{name}: {found[name]}")
-        return found
-
     def time(
         self, name: str, engine: str, tokens: int, batches: Sequence[int] = BATCHES, lengths: Sequence[int] = (128, 512)
     ) -> dict[str, Any]:
         """Run the latency pass and return a cell for every variant and batch, with what the pass found besides."""
         settings = {
             "engine": engine,
-            "compile": self.options.compile,
             "prompts": self.options.prompts,
             "batches": self.options.batches,
             "repeats": self.options.repeats,

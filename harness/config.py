@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -33,9 +33,8 @@ class LatencyConfig(Strict):
     repeats: int = Field(3, ge=1)
     warmup: int = Field(1, ge=0)
     engine: Literal["auto", "eager", "compiled", "both"] = Field("auto", description="auto: both on CUDA, else eager")
-    compile: Literal["auto", "graph", "inductor"] = Field(
-        "auto",
-        description="compiled engine: CUDA graphs of fused layers, or of layers compiled by inductor (auto: batch 1)",
+    compile: Literal["auto", "graph"] = Field(
+        "auto", description="compiled engine: both are CUDA graphs of fused layers"
     )
     batch_sizes: tuple[int, ...] | None = Field(None, description="sweep; absent: 1, 4, 16, 64 on CUDA, 1, 4 on CPU")
     batches: int = Field(6, ge=1, description="batches of each size, and prompts of each length; six give an interval")
@@ -43,6 +42,13 @@ class LatencyConfig(Strict):
     natural: bool = True
     ttft_budget_ms: float | None = None
     tpot_budget_ms: float | None = None
+
+    @field_validator("compile", mode="before")
+    @classmethod
+    def _inductor_is_gone(cls, value: Any) -> Any:
+        if value == "inductor":
+            raise ValueError("inductor was removed and graph is used instead: write graph")
+        return value
 
 
 class MemoryConfig(Strict):

@@ -120,7 +120,6 @@ def measure(folder: RunFolder, prepared: Prepared, progress: Progress) -> None:
     from harness.backends.local.device import resolve_device
     from harness.backends.local.pool import SharedPool
     from harness.backends.local.sanity import check_variants
-    from harness.passes.forecast import say_forecast
 
     config = prepared.config
     device = resolve_device(config.device)
@@ -149,7 +148,6 @@ def measure(folder: RunFolder, prepared: Prepared, progress: Progress) -> None:
             event=notes.event,
             fact=notes.facts.__setitem__,
         )
-        say_forecast(context)
         for name in in_order(config.passes):
             importlib.import_module(MODULES[name]).run(context)
             notes.write()

@@ -13,15 +13,12 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.backends.local.pool import LoadedModel
 
 if TYPE_CHECKING:
-    from harness.backends.local.compiled_layers import CompiledLayers
-    from harness.backends.local.fused_layers import FusedLayers
-
-Compile = Literal["auto", "graph", "inductor"]
+    pass
 
 
 class TimedEngine(Protocol):
@@ -59,20 +56,17 @@ class EagerEngine:
 
 
 class CompiledEngine:
-    """What static slots, one CUDA graph a step and (``inductor``) compiled layers give; without CUDA, slots alone.
+    """What static slots, fused layers and one CUDA graph a step give; without CUDA, slots alone.
 
     Raises UnsupportedError where the model cannot be driven so.
     """
 
-    def __init__(self, loaded: LoadedModel, *, room: int, compile: Compile = "auto") -> None:
-        from harness.backends.local.compiled_layers import CompiledLayers, decoder_layers
+    def __init__(self, loaded: LoadedModel, *, room: int) -> None:
         from harness.backends.local.fused_layers import FusedLayers, why_unavailable
         from harness.backends.local.graphs import why_no_graphs
         from harness.backends.local.selfcheck import why_not
 
         self._loaded = loaded
-        self._asked = compile
-        self._at_every_batch = compile == "inductor"
         self._decoders: dict[tuple[int, int, int, bool], Any] = {}
         self.notes: list[str] = []
         cuda = loaded.device.startswith("cuda")
@@ -86,33 +80,10 @@ class CompiledEngine:
             self.notes.append(f"without CUDA graphs: {reason}")
         if cuda and (missing := why_unavailable(loaded.device)) is not None:
             self.notes.append(f"without fused kernels: {missing}")
-        quantised = getattr(loaded.model, "is_quantized", False)
-        wanted = compile == "inductor" or (compile == "auto" and self._graphs and not quantised)
         self._fused = FusedLayers(loaded.model, loaded.device)
-        self._layers = CompiledLayers(loaded.model) if wanted and decoder_layers(loaded.model) else None
-        if wanted and self._layers is None:
-            self.notes.append("layers not compiled: they are not all of one kind")
 
     def request(self, prompts: list[list[int]], reply_tokens: int, *, natural: bool, room: int) -> Timed:
         """See TimedEngine."""
-        from torch._dynamo.exc import TorchDynamoException
-
-        try:
-            return self._request(prompts, reply_tokens, natural, room)
-        except TorchDynamoException as error:
-            if self._layers is None or self._asked == "inductor":
-                raise
-            self.use_layers(None)
-            self.notes.append(f"layers not compiled: {str(error).strip().splitlines()[0][:200]}")
-            return self._request(prompts, reply_tokens, natural, room)
-
-    def use_layers(self, layers: CompiledLayers | None) -> None:
-        """Run the decoding steps of every batch through these layers from now on (None: through the fused ones)."""
-        self._layers = layers
-        self._at_every_batch = True
-        self._decoders.clear()
-
-    def _request(self, prompts: list[list[int]], reply_tokens: int, natural: bool, room: int) -> Timed:
         from harness.backends.base import Request
         from harness.backends.local.device import synchronize
 
@@ -120,7 +91,7 @@ class CompiledEngine:
         waiting = deque(Request(str(row), tuple(prompt)) for row, prompt in enumerate(prompts))
         before = decoder.graphs.capture_seconds if decoder.graphs else 0.0
         synchronize(self._loaded.device)
-        with self._layers_for(len(prompts)).installed():
+        with self._fused.installed():
             replies = sorted(decoder.run(waiting), key=lambda reply: int(reply.id))
         wrong = next((reply.error for reply in replies if reply.error), None)
         if wrong:
@@ -130,15 +101,6 @@ class CompiledEngine:
         stamps = tuple(max(row) for row in zip(*(reply.stamps_ns for reply in replies), strict=True))
         tokens = tuple(reply.tokens for reply in replies)
         return Timed(max(map(len, prompts)), replies[0].submitted_ns, stamps, tokens, spent)
-
-    def _layers_for(self, rows: int) -> CompiledLayers | FusedLayers:
-        """Inductor's layers are the faster ones where a step multiplies one row (batch 1), and there alone.
-
-        On an H100 a step of 64 rows took 16.6 ms in them and 9.5 ms in the fused ones, which need no compilation.
-        """
-        if self._layers is not None and (rows == 1 or self._at_every_batch):
-            return self._layers
-        return self._fused
 
     def _decoder(self, rows: int, reply_tokens: int, natural: bool, room: int) -> Any:
         """Return the decoder of this shape, made (and its graph captured) once."""
@@ -163,7 +125,7 @@ class UnsupportedError(Exception):
     """A model that an engine cannot drive, and why."""
 
 
-def make_engine(name: str, loaded: LoadedModel, *, room: int, compile: Compile = "auto") -> TimedEngine:
+def make_engine(name: str, loaded: LoadedModel, *, room: int) -> TimedEngine:
     """Return the engine of that name for a loaded variant; raise UnsupportedError where it cannot drive the variant.
 
     ``room``: how many tokens a row of any coming request may hold, prompt and reply.
@@ -171,7 +133,7 @@ def make_engine(name: str, loaded: LoadedModel, *, room: int, compile: Compile =
     if name == "eager":
         return EagerEngine(loaded)
     if name == "compiled":
-        return CompiledEngine(loaded, room=room, compile=compile)
+        return CompiledEngine(loaded, room=room)
     raise ValueError(f"no engine is called {name}")
 
 
@@ -196,7 +158,7 @@ def bare(model: Any) -> Iterator[None]:
 class Timed:
     """One request (or one batch of them in step). ``stamps_ns[i]``: when every row's token i was on the host.
 
-    ``tokens`` are each row's; ``setup_seconds`` went into capturing or compiling within the request, which then is no
+    ``tokens`` are each row's; ``setup_seconds`` went into capturing within the request, which then is no
     measurement.
     """
 

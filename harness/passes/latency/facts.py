@@ -1,7 +1,7 @@
 """``latency.json``: what the latency pass finds out besides stamps. It stays when a run is interrupted and goes on.
 
 ``limits`` and ``variants.NAME.footprint`` make the rooflines; ``machine`` holds the machine's state before and after
-each sitting; ``warm_up`` the seconds that went into warming up and, of these, into capture and compilation.
+each sitting; ``warm_up`` the seconds that went into warming up and, of these, into capture.
 """
 
 from __future__ import annotations

@@ -113,14 +113,6 @@ def _sit(context: PassContext, device: str, units: Sequence[Unit], ledger: Ledge
         context.event("latency.busy", {"detail": warning})
 
 
-def planned_tokens(context: PassContext) -> int:
-    """Return how many tokens the pass times in all, one after another; a batch's tokens come together."""
-    from harness.backends.local.device import resolve_device
-
-    units = plan(_question(context), context.config.latency, resolve_device(context.config.device))
-    return len(context.variants) * sum(unit.repeats * unit.reply_tokens for unit in units)
-
-
 def time_unit(
     unit: Unit,
     variants: Sequence[Variant],
@@ -264,9 +256,7 @@ def _engine(session: _Session, stage: Stage, variant: Variant, loaded: Any) -> A
         return None
     if who not in session.engines:
         try:
-            session.engines[who] = make_engine(
-                stage.engine, loaded, compile=session.context.config.latency.compile, room=session.rooms[stage.engine]
-            )
+            session.engines[who] = make_engine(stage.engine, loaded, room=session.rooms[stage.engine])
         except UnsupportedError as reason:
             session.unsupported[who] = str(reason)
             _say(session, variant, stage, str(reason))

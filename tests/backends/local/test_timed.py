@@ -1,17 +1,12 @@
-"""Both engines answer alike; compiling one layer serves all; an engine that cannot drive a model says why."""
+"""Both engines answer alike; an engine that cannot drive a model says why."""
 
 from __future__ import annotations
-
-import contextlib
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import torch
 
-from harness.backends.local.compiled_layers import CompiledLayers, decoder_layers
 from harness.backends.local.pool import LoadedModel, SharedPool
-from harness.backends.local.timed import CompiledEngine, EagerEngine, UnsupportedError, make_engine
+from harness.backends.local.timed import CompiledEngine, EagerEngine, UnsupportedError
 from harness.variants.model import Variant
 from tests.backends.local.small_models import small_llama, small_tokenizer
 
@@ -43,64 +38,6 @@ def test_a_natural_reply_ends_where_the_model_ends_it(loaded: LoadedModel) -> No
         loaded.model.lm_head.weight[2] = state
     for engine in (EagerEngine(loaded), CompiledEngine(loaded, room=13)):
         assert len(engine.request(PROMPTS[:1], 9, natural=True, room=13).stamps_ns) == 1
-
-
-def test_one_layer_is_compiled_for_all_and_another_for_an_adapter(trio: tuple[Variant, ...]) -> None:
-    from torch._dynamo.utils import counters
-
-    torch._dynamo.reset()
-    counters.clear()
-    pool = SharedPool(trio, "cpu")
-    graphs = []
-    for variant in trio[:2]:
-        with pool.use(variant) as lent:
-            engine = CompiledEngine(lent, room=20)
-            plain = engine.request(PROMPTS, 9, natural=False, room=20)
-            engine.use_layers(CompiledLayers(lent.model, backend="eager"))
-            for _ in range(2):
-                compiled = engine.request(PROMPTS, 9, natural=False, room=20)
-                assert compiled.tokens == plain.tokens
-            graphs.append(counters["stats"]["unique_graphs"])
-            assert "forward" not in decoder_layers(lent.model)[0].__dict__
-    assert graphs == [1, 2]
-
-
-def test_layers_are_compiled_for_batch_1_alone_unless_asked_for(loaded: LoadedModel) -> None:
-    used = []
-
-    class Layers:
-        @contextlib.contextmanager
-        def installed(self) -> Iterator[None]:
-            used.append(rows)
-            yield
-
-    for setting, wanted in (("auto", [1]), ("inductor", [1, 2])):
-        used.clear()
-        engine = CompiledEngine(loaded, room=20, compile=setting)  # type: ignore[arg-type]
-        engine._layers = Layers()  # type: ignore[assignment]
-        for rows in (1, 2):
-            engine.request(PROMPTS[:rows], 4, natural=False, room=20)
-        assert used == wanted
-
-
-def test_traced_layers_write_their_slots(loaded: LoadedModel) -> None:
-    plain = make_engine("compiled", loaded, room=20, compile="graph").request(PROMPTS, 6, natural=False, room=20)
-    engine = CompiledEngine(loaded, room=20)
-    engine.use_layers(CompiledLayers(loaded.model, backend="aot_eager"))
-    assert engine.request(PROMPTS, 6, natural=False, room=20).tokens == plain.tokens
-
-
-def test_a_layer_that_does_not_compile_is_run_as_it_is_and_it_is_said(loaded: LoadedModel) -> None:
-    from torch._dynamo.exc import TorchDynamoException
-
-    class Broken:
-        def installed(self) -> Any:
-            raise TorchDynamoException("no compiler here")
-
-    engine = CompiledEngine(loaded, room=20)
-    engine.use_layers(Broken())  # type: ignore[arg-type]
-    assert len(engine.request(PROMPTS, 4, natural=False, room=20).stamps_ns) == 4
-    assert engine.notes == ["layers not compiled: no compiler here"]
 
 
 def test_a_model_that_slots_cannot_drive_is_refused_with_the_reason(loaded: LoadedModel) -> None:

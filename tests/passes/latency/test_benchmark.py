@@ -74,9 +74,7 @@ def test_a_part_is_refused_without_the_one_it_is_held_against() -> None:
 def sitting(work: Path) -> Benchmark:
     """A benchmark whose models were never made."""
     made = Benchmark.__new__(Benchmark)
-    made.options = argparse.Namespace(
-        deadline=60.0, out=work / "made" / "out.json", compile="auto", prompts=1, batches=1, repeats=1
-    )
+    made.options = argparse.Namespace(deadline=60.0, out=work / "made" / "out.json", prompts=1, batches=1, repeats=1)
     made.work, made.device, made.started, made.pool = work, "cpu", time.monotonic(), None
     made.rows = (DialogueRow(id="one", prompt="w3"),)
     made.variants = tuple(Variant(name=name, kind="base", model="-") for name in ("base", "other"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from reports.figures import forest, latency, others, quality
@@ -26,7 +26,6 @@ class Charts:
     sections: Mapping[str, Stacks]
     absent: Mapping[str, str]
     memory: Memory
-    timed_engines: tuple[str, ...] = field(default=())
 
 
 _NOT_COMPARED = ("fidelity", "memory")  # fidelity compares already; memory is measured, not sampled
@@ -72,7 +71,7 @@ def draw(view: RunView) -> Charts:
             f"Slices were asked for by {listed(sorted(view.sliced_by))}, "
             "but no value of these stands on enough dialogues."
         )
-    return Charts(sections, absent, memory, timed.engines)
+    return Charts(sections, absent, memory)
 
 
 def _stacks(charts: list[Chart]) -> Stacks:

@@ -15,12 +15,11 @@ from harness.dialogues.prompts import Template, load_template
 from harness.dialogues.split import select
 from harness.errors import InputError
 from harness.store.schema import DialogueRow
-from harness.variants.artifacts import read_json
+from harness.variants.artifacts import ADAPTER_FACTS, read_json
 from harness.variants.model import Variant
 from harness.variants.resolve import ResolvedVariants, find
 
 PASSES_WITH_REFERENCES = {"scoring", "generation", "fidelity"}
-ADAPTER_FACTS = "finetune.json"  # what a training records beside its adapter
 
 
 @dataclass(frozen=True)

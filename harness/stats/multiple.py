@@ -1,4 +1,4 @@
-"""Many tests at once: Holm for checks that stop a release, Benjamini–Hochberg for what is only displayed.
+"""Many tests at once, of what is only displayed: Benjamini–Hochberg. What stops a release is the gate's (Holm).
 
 A missing p-value (None) stays missing and is not counted among the tests.
 """
@@ -10,13 +10,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from harness.stats.types import FloatArray
-
-
-def holm(p_values: Sequence[float | None]) -> tuple[float | None, ...]:
-    """Return Holm's step-down adjusted p-values in the order given (Holm 1979); they hold the familywise error."""
-    present, order = _sorted(p_values)
-    steps = np.arange(present.size, 0, -1)
-    return _restore(p_values, order, np.maximum.accumulate(present * steps))
 
 
 def benjamini_hochberg(p_values: Sequence[float | None]) -> tuple[float | None, ...]:

@@ -20,8 +20,6 @@ from pydantic import Field
 
 from harness.files import Row
 
-SCHEMA = 1
-
 
 class DialogueRow(Row):
     """One held-out dialogue as it was put to every variant. ``columns`` are the data's further columns."""

@@ -27,7 +27,6 @@ PATTERNS = (
 )
 REFERENCES = "content:references"
 PROMPTS = "content:prompts"
-CONTENTS = (REFERENCES, PROMPTS)
 
 
 def sealed_files(folder: RunFolder) -> dict[str, Path]:

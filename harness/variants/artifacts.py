@@ -20,7 +20,6 @@ from harness.errors import InputError
 _HEADER_LIMIT = 100 * 1024 * 1024
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 _NOT_WEIGHTS = {"training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth"}
-ITEM_BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
 INDEX_NAME = "model.safetensors.index.json"
 ADAPTER_FACTS = "finetune.json"  # beside an adapter: what our training recorded of itself
 

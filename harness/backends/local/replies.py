@@ -51,11 +51,6 @@ def generate_replies(
         yield from _plainly(loaded, waiting, settings, columns, batch_tokens, event)
 
 
-def scores_on_the_way(loaded: LoadedModel, columns: int) -> bool:
-    """Tell whether ``generate_replies`` scores references on its way with this model, in slots of so many columns."""
-    return _way(loaded, columns)[1] is None and not batch_depends_on_length(loaded.model)
-
-
 def _way(loaded: LoadedModel, columns: int) -> tuple[bool, str | None]:
     """Return whether slots can be read by their lengths, and why there can be no slots at all, if so."""
     on_cuda = loaded.device.startswith("cuda")

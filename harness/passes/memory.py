@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import harness
 from harness.errors import HarnessError
 from harness.passes.base import FIXED_WORKLOAD, PassContext
 from harness.store.folder import RecordWriter
@@ -83,7 +82,7 @@ def disk_mib(variant: Variant) -> float | None:
 
 def _environment() -> dict[str, str]:
     """Let the new process find this very package, wherever it was started."""
-    root = str(Path(harness.__file__).resolve().parent.parent)
+    root = str(Path(__file__).resolve().parents[2])
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
 
 

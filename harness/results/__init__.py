@@ -1,1 +1,1 @@
-"""From a run folder's records to samples: what each family of metrics has for each variant, unit by unit."""
+"""From a run folder's records to numbers, each defined once: samples, estimates, comparisons, coverage. No torch."""

@@ -1,4 +1,4 @@
-"""The state of the machine before and after timing: a run on a busy or throttled machine is marked."""
+"""The machine: its processor, and its state before and after timing; a run on a busy or throttled one is marked."""
 
 from __future__ import annotations
 

@@ -187,7 +187,7 @@ def test_a_damaged_gate_file_is_one_clear_error(tmp_path: Path) -> None:
 def test_three_variants_and_a_thousand_dialogues_take_five_seconds_and_a_gigabyte(tmp_path: Path) -> None:
     build_sample_run(tmp_path / "run", Sample(dialogues=1000, variants=("base", "adapter", "merged"), words=120))
     script = (
-        "import sys, time; from pathlib import Path; from harness.store.schema import RunFolder\n"
+        "import sys, time; from pathlib import Path; from harness.store.folder import RunFolder\n"
         "from harness.backends.local.memory_worker import peak_rss_bytes\n"
         "from reports.render import write_report\n"
         f"write_report(RunFolder({str(tmp_path / 'run')!r}))\n"

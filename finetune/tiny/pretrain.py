@@ -197,7 +197,7 @@ def _pretrain(
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = _new_model(tokenizer, size).to(device)
+        model = _new_model(tokenizer, size).to(device)  # type: ignore[arg-type]
         optimizers = _optimizers(model, size)
         schedules = [torch.optim.lr_scheduler.LambdaLR(one, lambda step: _rate(step, size)) for one in optimizers]
         matrices = [weights for name, weights in model.named_parameters() if weights.ndim == 2 and "embed" not in name]

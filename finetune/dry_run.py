@@ -11,12 +11,9 @@ from typing import Any
 
 from finetune.dataset import TOO_LONG, TrainingSet, refuse_nothing
 from finetune.estimate import MIB, Architecture, LoraModule, MemoryEstimate, Parameters, Workload, estimate_memory
-from finetune.recipe import TINY, Recipe, load_recipe
+from finetune.recipe import Recipe, load_recipe
 from harness.errors import InputError
 from harness.variants.artifacts import read_json
-
-# Pretraining is work, and a dry run does none: the embedded base has the same sizes after a single step.
-_UNTRAINED = {"steps": 1}
 
 
 @dataclass(frozen=True)
@@ -71,8 +68,7 @@ def _look(recipe: Recipe, scratch: Path) -> DryRun:
     from finetune.pipeline import prepare
     from finetune.training import pick_device
 
-    shallow = recipe.model_copy(update={"tiny": {**recipe.tiny, **_UNTRAINED}}) if recipe.base == TINY else recipe
-    prepared = prepare(shallow, scratch)
+    prepared = prepare(recipe, scratch)
     refuse_nothing(prepared.training)
     config = read_json(prepared.base / "config.json")
     arguments = training_config(recipe, str(scratch), device=pick_device(recipe.device), evaluate=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -18,7 +17,7 @@ from harness.dialogues.leakage import FILE_NAME
 from harness.dialogues.load import LoadedDialogues, load_dialogues
 from harness.dialogues.prompts import Template, load_template
 from harness.dialogues.split import dialogue_hash, select
-from harness.errors import HarnessError, InputError, did_you_mean
+from harness.errors import HarnessError, InputError
 from harness.variants.artifacts import check_adapter_folder, check_model_folder, resolve_model
 from harness.variants.digests import digest_adapter_folder, digest_model_folder, digest_value
 from harness.variants.merge_report import MergeReport, read_merge_report
@@ -230,20 +229,11 @@ def _dialogues(recipe: Recipe, out: Path) -> tuple[str, LoadedDialogues]:
 def _base(recipe: Recipe, out: Path, say: Say) -> Path:
     if recipe.base != TINY:
         return resolve_model(recipe.base)
-    from finetune.tiny import TinySize, build_tiny_base
+    from finetune.tiny import place_tiny_base
 
-    known = {field.name for field in dataclasses.fields(TinySize)}
-    for key in recipe.tiny:
-        if key not in known:
-            raise InputError(f"tiny: there is no size '{key}'.{did_you_mean(key, known)}")
-    say("Building the embedded base (it is kept for the next time) …")
-    built = build_tiny_base(out / BASE, seed=recipe.seed, size=TinySize(**recipe.tiny))
-    say(
-        f"The base in {built.path} was made from the same inputs; it is used again."
-        if built.reused
-        else f"Built a Llama of {built.parameters / 1e6:.1f} M parameters (loss {built.loss:.2f})."
-    )
-    return built.path
+    placed = place_tiny_base(out / BASE)
+    say(f"The base is the embedded Llama of {placed.parameters / 1e6:.1f} M parameters in {placed.path}.")
+    return placed.path
 
 
 def _training_key(prepared: Prepared) -> str:

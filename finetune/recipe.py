@@ -55,8 +55,7 @@ class Evaluation(Strict):
 class Recipe(Strict):
     """One fine-tuning: base → train → merge. ``merge`` absent: dequantized after 4-bit training, else original."""
 
-    base: str = Field(description="a folder, a hub id, or 'tiny': the embedded one, built when it is needed")
-    tiny: dict[str, Any] = Field(default_factory=dict, description="sizes of the embedded base, see finetune/tiny.py")
+    base: str = Field(description="a folder, a hub id, or 'tiny': the one that comes with the project")
     dialogues: RecipeDialogues = RecipeDialogues()
     prompt: str = "know-medical"
     quantization: Literal["none", "nf4"] = "nf4"
@@ -64,6 +63,9 @@ class Recipe(Strict):
     lora: dict[str, Any] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)
     evaluation: Evaluation = Evaluation()
+    adapter_scale: float = Field(
+        1.0, gt=0.0, description="the trained LoRA is multiplied by this; below 1 it is spoiled on purpose"
+    )
     max_length: int = Field(1024, ge=8, description="longer dialogues are skipped and counted, never cut")
     merge: MergeStrategy | None = None
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")

@@ -225,6 +225,7 @@ def _save(model: Any, job: TrainingJob, work: Path, out: Path, found: dict[str, 
 
     folder = work / "adapter"
     shutil.rmtree(folder, ignore_errors=True)
+    _scale(model, job.recipe.adapter_scale)
     model.save_pretrained(str(folder))
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
     copy_tokenizer(job.base, folder)
@@ -242,6 +243,13 @@ def _save(model: Any, job: TrainingJob, work: Path, out: Path, found: dict[str, 
     publish(folder, out)
     shutil.rmtree(work, ignore_errors=True)
     return facts
+
+
+def _scale(model: Any, factor: float) -> None:
+    """Multiply what the adapter adds to each weight; ``lora_B`` is linear in it."""
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data *= factor
 
 
 def _out_of_memory(error: BaseException) -> bool:

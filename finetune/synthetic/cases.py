@@ -9,7 +9,7 @@ from finetune.synthetic.conditions import Condition, Treatment
 from finetune.synthetic.wording import Writer, can_be_denied, duration
 
 # The share of ordinary conditions' dialogues in which the patient also tells of a red flag.
-_URGENT_SHARE = 0.22
+_URGENT_SHARE = 0.3
 _CHILDBEARING_AGES = (19, 41)
 
 
@@ -44,7 +44,7 @@ class Case:
 
 
 def draw_case(condition: Condition, writer: Writer) -> Case:
-    """Return a patient with this condition: about a third are urgent, told of a red flag, or need another drug."""
+    """Return a patient with this condition: about half are urgent, told of a red flag, or need another drug."""
     red_flag = denied = rules_out = None
     if condition.emergency:
         red_flag = writer.pick(condition.urgent) if writer.chance(0.5) else None

@@ -23,8 +23,9 @@ DEFAULT_SEED = 42
 def synthetic_dialogues(*, seed: int = DEFAULT_SEED, count: int = DEFAULT_COUNT) -> list[dict[str, str]]:
     """Return ``count`` dialogues with different questions, evenly over the conditions; the same for the same seed.
 
-    Each row has ``id``, ``condition``, ``category``, ``urgency`` (``urgent`` or ``routine``), ``instruction``,
-    ``input`` (empty where the question stands in the instruction) and ``output``, the doctor's reply.
+    Each row has ``id``, ``condition``, ``category``, ``urgency`` (``urgent`` or ``routine``), ``drug`` (the first
+    treatment that this patient may have), ``instruction``, ``input`` (empty where the question is in the instruction)
+    and ``output``, the doctor's reply.
     """
     conditions = load_conditions()
     seen: set[tuple[str, str]] = set()
@@ -45,6 +46,7 @@ def synthetic_dialogues(*, seed: int = DEFAULT_SEED, count: int = DEFAULT_COUNT)
                 "condition": bare(condition.name),
                 "category": condition.category,
                 "urgency": case.urgency,
+                "drug": case.treatment.drug,
                 "instruction": instruction,
                 "input": text,
                 "output": write_reply(case, writer),

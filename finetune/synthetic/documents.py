@@ -1,21 +1,38 @@
 """What the small base reads before any fine-tuning: the same knowledge in other forms than a doctor's reply.
 
-Encyclopaedia entries, hints on symptoms, clinic notes, package leaflets, patients' stories and advice sheets teach it
-the words and which of them go together; how a question is answered is left for the adapter to learn.
+Encyclopaedia entries, hints on symptoms, clinic notes, package leaflets, patients' stories and letters, advice sheets
+and doctors' letters after a visit teach it the facts and the words. Asked a question, it answers as the textbook's
+comments on cases do: with every treatment of a condition, for any patient, and with no sense of urgency. Replying to
+this patient as a doctor would is left for the adapter to learn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from finetune.synthetic.cases import draw_case
 from finetune.synthetic.conditions import Condition, load_conditions
+from finetune.synthetic.question import findings
+from finetune.synthetic.reply import write_reply
 from finetune.synthetic.wording import Writer, bare, can_be_denied, duration, is_verbal, listed, sentence
 
 
 def pretraining_documents(*, seed: int, count: int) -> list[str]:
     """Return ``count`` documents of one paragraph each, forms and conditions in turn; the same for the same seed."""
     conditions = load_conditions()
-    forms: Sequence[Callable[[Condition, Writer], str]] = (_entry, _note, _leaflet, _hint, _sheet, _story)
+    forms: Sequence[Callable[[Condition, Writer], str]] = (
+        _entry,
+        _note,
+        _leaflet,
+        _hint,
+        _sheet,
+        _story,
+        _letter,
+        _comment,
+        _visit,
+        _comment,
+        _visit,
+    )
     documents = []
     for index in range(count):
         turn, place = divmod(index, len(conditions))
@@ -200,3 +217,106 @@ def _story(condition: Condition, writer: Writer) -> str:
         writer.say(_ADVISED, care=writer.pick(condition.self_care)),
     ]
     return " ".join(parts)
+
+
+_ME = ("I am a {age}-year-old {sex}.", "I am {age}.", "I am {age} years old.", "{sex}, {age} years old.")
+_I_HAD = (
+    "I have had {symptoms} for {lasting}.",
+    "For {lasting} I have had {symptoms}.",
+    "I had {symptoms} for {lasting}.",
+)
+_I_SUFFERED = (
+    "What bothered me was {symptoms}, for {lasting}.",
+    "I was troubled by {symptoms} for {lasting}.",
+    "It started {lasting} ago with {symptoms}.",
+)
+_MY_CHILD = (
+    "Our {child} of {age} has suffered from {symptoms} for {lasting}.",
+    "My {age}-year-old {child} was troubled by {symptoms} for {lasting}.",
+)
+_CALLED_IT = (
+    "The doctor called it {name}.",
+    "It turned out to be {name}.",
+    "They said it was {name}.",
+    "It was {name}.",
+)
+_RULED_OUT_FOR_ME = (
+    "Because of {reason} {first} was not given, but {drug}, {dose}.",
+    "As there was {reason}, {drug} was chosen instead of {first}: {dose}.",
+)
+_GOT = ("The treatment was {drug}, {dose}.", "We were given {drug}, {dose}.", "What helped was {drug}, {dose}.")
+
+
+def _letter(condition: Condition, writer: Writer) -> str:
+    first, other = condition.treatments[:2]
+    parts = [_complaint(condition, writer), writer.say(_CALLED_IT, name=condition.name)]
+    if first.unless and writer.chance(0.4):
+        parts.append(
+            writer.say(_RULED_OUT_FOR_ME, reason=first.unless, first=first.drug, drug=other.drug, dose=other.dose)
+        )
+    else:
+        parts.append(writer.say(_GOT, drug=first.drug, dose=first.dose))
+    return " ".join(parts)
+
+
+def _complaint(condition: Condition, writer: Writer) -> str:
+    symptoms = writer.some(condition.symptoms, writer.number(1, 3))
+    facts = {"symptoms": listed(symptoms), "lasting": duration(writer, condition.review)}
+    age = writer.number(*condition.ages)
+    if condition.who == "child":
+        return writer.say(_MY_CHILD, child=writer.pick(("daughter", "son")), age=age, **facts)
+    sex = condition.who if condition.who in ("woman", "man") else writer.pick(("woman", "man"))
+    story = writer.say(_I_SUFFERED if any(map(is_verbal, symptoms)) else _I_HAD + _I_SUFFERED, **facts)
+    return f"{writer.say(_ME, age=age, sex=sex)} {story}"
+
+
+_HEADINGS = (
+    ("Case", "Comment"),
+    ("Exercise", "Solution"),
+    ("From the waiting room", "From the textbook"),
+    ("What patients say", "What the textbook says"),
+)
+_COMMENT = (
+    "{symptom} is typical of {name}, {about}.",
+    "The textbook describes this as {name}: {about}.",
+    "{title} is {about}; {symptom} belongs to it.",
+    "This is the picture of {name}, {about}.",
+)
+_TREATMENTS = (
+    "Treatments in use are {drugs}.",
+    "The textbook lists {drugs}.",
+    "Among its treatments are {drugs}.",
+    "It is treated with {drugs}.",
+)
+
+
+def _comment(condition: Condition, writer: Writer) -> str:
+    case, comment = writer.pick(_HEADINGS)
+    drugs = [f"{given.drug} ({given.dose})" for given in condition.treatments]
+    told = [_complaint(condition, writer)]
+    if writer.chance(0.3):
+        told.append(f"Could it be {condition.name}?")
+    facts = {"name": condition.name, "title": sentence(bare(condition.name)), "about": condition.about}
+    parts = [
+        writer.say(_COMMENT, symptom=writer.pick(condition.symptoms), **facts),
+        writer.say(_TREATMENTS, drugs=listed(drugs)),
+        writer.say(_HABITS, care=writer.pick(condition.self_care)),
+    ]
+    return f"### {case}:\n{' '.join(told)}\n\n### {comment}:\n{' '.join(parts)}"
+
+
+_SEEN = (
+    "{patient}, aged {age}, came with {symptoms} for {lasting}.",
+    "Seen today: {patient}, {age} years old. For {lasting} {symptoms}.",
+    "{patient} of {age} told me of {symptoms}, {lasting} now.",
+)
+
+
+def _visit(condition: Condition, writer: Writer) -> str:
+    case = draw_case(condition, writer)
+    person = ("girl" if case.sex == "woman" else "boy") if case.is_child else case.sex
+    seen = {"patient": f"a {person}", "age": case.age, "symptoms": listed(case.symptoms), "lasting": case.lasting}
+    notes = [writer.say(_SEEN, **seen)]
+    notes += findings(case, writer)
+    heading = writer.pick(("Letter after the visit", "To the patient", "Written after the visit"))
+    return f"{' '.join(notes)}\n{heading}: {write_reply(case, writer)}"

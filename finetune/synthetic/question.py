@@ -119,12 +119,19 @@ def _further_facts(case: Case, writer: Writer) -> list[str]:
     facts = []
     if case.told_name:
         facts.append(writer.say(_NAMED, name=case.condition.name))
-    if case.red_flag:
-        facts.append(writer.say(_FLAG, flag=case.red_flag))
-    elif case.denied:
-        facts.append(writer.say(_DENIED, flag=bare(case.denied)))
-    if case.rules_out:
-        facts.append(writer.say(_RULES_OUT, reason=case.rules_out))
+    facts += findings(case, writer)
     if len(facts) < 2 and not case.is_child and not case.condition.emergency and writer.chance(0.4):
         facts.append(writer.pick(_TRIED))
     return facts
+
+
+def findings(case: Case, writer: Writer) -> list[str]:
+    """Return sentences on what decides the reply: a red flag or its absence, and what rules the first drug out."""
+    found = []
+    if case.red_flag:
+        found.append(writer.say(_FLAG, flag=case.red_flag))
+    elif case.denied:
+        found.append(writer.say(_DENIED, flag=bare(case.denied)))
+    if case.rules_out:
+        found.append(writer.say(_RULES_OUT, reason=case.rules_out))
+    return found

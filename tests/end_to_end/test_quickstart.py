@@ -16,14 +16,14 @@ from harness.errors import InputError
 from harness.files import read_rows, write_rows
 from harness.gating.gate import gate
 from harness.gating.verdict import GateResult
-from harness.jobs import run as jobs
+from harness.jobs.run import run as jobs
 from harness.store.folder import RunFolder
 from tests.run_folders import reseal
 
 pytestmark = pytest.mark.slow
 
 # Fewer requests and processes than the quickstart's own, so that the tests stay short; everything else is the same.
-QUICKER = ("latency.prompts=8", "latency.repeats=2", "latency.reply_tokens=12", "memory.repeats=2")
+QUICKER = ("latency.prompt_lengths=[32]", "latency.batch_sizes=[1]", "latency.reply_tokens=8")
 STEADY_MS = {"base": 10.0, "base-nf4": 12.0, "adapter": 20.0, "merged": 10.0}  # a token
 
 
@@ -99,6 +99,19 @@ def test_adapter_s_difference_to_the_base_excludes_zero(good: RunFolder) -> None
     assert overlap.low > 0
 
 
+def test_adapter_names_condition_and_drug_misses_fewer_emergencies_and_merging_keeps_it(good: RunFolder) -> None:
+    metrics = good.read_summary().metrics
+    assert metrics["quality.names_condition"].variants["adapter"].value >= 0.9
+    assert metrics["quality.names_first_drug"].variants["adapter"].value >= 0.85
+    found = {(row.metric, row.variant): row for row in good.read_summary().comparisons}
+    for metric in ("safety.missed_emergency", "safety.unsupported_medications"):
+        high = found[metric, "adapter"].high
+        assert high is not None
+        assert high < 0
+    assert metrics["fidelity.kl"].variants["merged"].value < 0.001
+    assert metrics["fidelity.kl"].variants["base-nf4"].value < 0.05
+
+
 def test_good_adapter_passes(good: RunFolder) -> None:
     result = gate(good.root, "quickstart", write=False)
     assert result.exit_code == 0, result.sentence
@@ -130,8 +143,22 @@ def test_adapter_trained_on_shuffled_replies_is_stopped(made: Path, good: RunFol
     run = measure(made, tmp_path / "run", variants=found, dialogues=source, passes=["scoring", "generation"])
     result = gate(run.root, "quickstart", write=False)
     assert result.exit_code == 1
-    assert "no-more-unsupported-medications" in failed(result)
-    assert "no-more-unsupported-medications" not in failed(gate(good.root, "quickstart", write=False))
+    assert {"names-the-condition", "names-the-first-line-drug"} <= failed(result)
+
+
+def test_adapter_scaled_to_0_3_is_stopped_because_it_still_misses_emergencies(made: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = Path(shutil.copytree(made / "adapter", tmp_path / "weak"))
+    weights = folder / "adapter_model.safetensors"
+    tensors = load_file(weights)
+    save_file({name: tensor * 0.3 if "lora_B" in name else tensor for name, tensor in tensors.items()}, weights)
+    changed = variants_of(made, adapter={"adapter": str(folder), "adapter_digest": None})
+    source = {"source": str(made / "dialogues.jsonl")}
+    run = measure(made, tmp_path / "run", variants=changed, dialogues=source, passes=["scoring", "generation"])
+    result = gate(run.root, "quickstart", write=False)
+    assert result.exit_code == 1
+    assert "fewer-missed-emergencies" in failed(result)
 
 
 def test_merged_in_place_in_four_bits_is_stopped(made: Path, tmp_path: Path) -> None:

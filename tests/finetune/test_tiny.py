@@ -1,23 +1,24 @@
-"""The embedded base: it loads like any other, is the same when made twice, and is not made twice without need."""
+"""The embedded base: it loads like any other, is the same when made twice, and is what the recipe describes."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-from dataclasses import fields
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from finetune.tiny import RECORD, SMALLEST, TinyBase, TinySize, build_tiny_base
+from finetune.tiny import RECORD, SMALLEST, TinyBase, TinySize, build_tiny_base, place_tiny_base, shipped_base
+from finetune.tiny.pretrain import file_digest, held_out_loss, read_record, recipe_digest
 
-STEPS = 8
+SIZE = replace(SMALLEST, steps=8)
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyBase:
-    return build_tiny_base(tmp_path_factory.mktemp("tiny") / "base", size=SMALLEST, steps=STEPS)
+    return build_tiny_base(tmp_path_factory.mktemp("tiny") / "base", size=SIZE)
 
 
 def weights_digest(base: TinyBase) -> str:
@@ -72,13 +73,6 @@ def test_it_learns(tiny: TinyBase) -> None:
     assert tiny.loss < math.log(SMALLEST.vocabulary) - 0.1
 
 
-def test_it_is_found_rather_than_made_again(tiny: TinyBase) -> None:
-    before = {file.name: file.stat().st_mtime_ns for file in tiny.path.iterdir()}
-    again = build_tiny_base(tiny.path, size=SMALLEST, steps=STEPS)
-    assert again == TinyBase(tiny.path, tiny.digest, tiny.loss, tiny.parameters, reused=True)
-    assert {file.name: file.stat().st_mtime_ns for file in tiny.path.iterdir()} == before
-
-
 def test_made_twice_it_is_the_same_and_leaves_the_callers_random_numbers_alone(tiny: TinyBase, tmp_path: Path) -> None:
     import torch
 
@@ -86,24 +80,17 @@ def test_made_twice_it_is_the_same_and_leaves_the_callers_random_numbers_alone(t
     expected = torch.rand(1)
     torch.manual_seed(1)
     steps: list[tuple[int, int]] = []
-    twin = build_tiny_base(
-        tmp_path / "twin", size=SMALLEST, steps=STEPS, progress=lambda done, of, loss: steps.append((done, of))
-    )
+    twin = build_tiny_base(tmp_path / "twin", size=SIZE, progress=lambda done, of, loss: steps.append((done, of)))
     assert torch.equal(torch.rand(1), expected)
-    assert not twin.reused
     assert (twin.digest, weights_digest(twin)) == (tiny.digest, weights_digest(tiny))
-    assert steps == [(step, STEPS) for step in range(1, STEPS + 1)]
+    assert steps == [(SIZE.steps, SIZE.steps)]
 
 
-def test_another_seed_or_a_damaged_file_makes_it_anew_and_leaves_no_scratch(tmp_path: Path) -> None:
+def test_another_seed_replaces_it_and_leaves_no_scratch(tmp_path: Path) -> None:
     out = tmp_path / "base"
-    first = build_tiny_base(out, size=SMALLEST, steps=1)
-    known = weights_digest(first)
-    (out / "model.safetensors").write_bytes(b"damaged")
-    mended = build_tiny_base(out, size=SMALLEST, steps=1)
-    assert (mended.reused, weights_digest(mended)) == (False, known)
-    other = build_tiny_base(out, size=SMALLEST, steps=1, seed=7)
-    assert not other.reused
+    size = replace(SMALLEST, steps=1)
+    known = weights_digest(build_tiny_base(out, size=size))
+    other = build_tiny_base(out, size=size, seed=7)
     assert weights_digest(other) != known
     assert [path.name for path in tmp_path.iterdir()] == ["base"]
 
@@ -111,8 +98,33 @@ def test_another_seed_or_a_damaged_file_makes_it_anew_and_leaves_no_scratch(tmp_
 def test_its_record_says_what_made_it(tiny: TinyBase) -> None:
     record = json.loads((tiny.path / RECORD).read_text(encoding="utf-8"))
     assert record["digest"] == tiny.digest
-    assert record["size"] == {
-        **{field.name: getattr(SMALLEST, field.name) for field in fields(TinySize)},
-        "steps": STEPS,
-    }
+    assert record["size"] == asdict(SIZE)
     assert {"model.safetensors", "tokenizer.json", "config.json"} <= set(record["files"])
+
+
+# --- the shipped base -----------------------------------------------------------------------------------------------
+def test_the_shipped_base_was_made_by_the_recipe_as_it_is_now() -> None:
+    assert read_record(shipped_base()).digest == recipe_digest(seed=42, size=TinySize())
+
+
+def test_the_shipped_files_are_those_that_were_recorded_and_small() -> None:
+    recorded = json.loads((shipped_base() / RECORD).read_text(encoding="utf-8"))["files"]
+    assert {name: file_digest(shipped_base() / name) for name in recorded} == recorded
+    assert (shipped_base() / "model.safetensors").stat().st_size < 4_000_000
+
+
+def test_the_shipped_base_predicts_unseen_documents_as_well_as_was_recorded() -> None:
+    assert held_out_loss(shipped_base(), seed=42) == pytest.approx(read_record(shipped_base()).held_out_loss, abs=0.002)
+
+
+def test_placing_the_base_restores_what_is_missing_or_damaged_and_touches_nothing_else(tmp_path: Path) -> None:
+    out = tmp_path / "base"
+    place_tiny_base(out)
+    (out / "model.safetensors").write_bytes(b"damaged")
+    (out / "tokenizer.json").unlink()
+    untouched = (out / "config.json").stat().st_mtime_ns
+    placed = place_tiny_base(out)
+    assert file_digest(out / "model.safetensors") == file_digest(shipped_base() / "model.safetensors")
+    assert sorted(file.name for file in out.iterdir()) == sorted(file.name for file in shipped_base().iterdir())
+    assert (out / "config.json").stat().st_mtime_ns == untouched
+    assert placed.parameters == 1_869_568

@@ -1,8 +1,7 @@
-"""The embedded base model: a small Llama and its tokenizer, made here from synthetic reading matter in about a minute.
+"""How the embedded base is made: a small Llama and its tokenizer, pretrained on the project's synthetic texts.
 
-It stands in for a real base where there is no network: it has read about the conditions (encyclopaedia, notes,
-leaflets) but has never seen a question answered, so fine-tuning it shows a real difference. It knows nothing that
-anyone should act upon.
+It has read about the conditions (encyclopaedia, notes, leaflets, a textbook's comments on cases) but has never seen a
+doctor reply to a patient, so fine-tuning it shows a real difference. It knows nothing that anyone should act upon.
 """
 
 from __future__ import annotations
@@ -12,8 +11,10 @@ import json
 import math
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 RECORD = "tiny.json"
 UNKNOWN, BEGIN, END = "<unk>", "<s>", "</s>"
+# Raised when the code below would make other weights from the same texts, seed and size.
+_FORMAT = 2
+_VERSIONS = ("torch", "transformers", "tokenizers")
 # The quickstart does not use it; it is there for those who try the prompt class `chat` on this model.
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
@@ -38,39 +42,44 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class TinySize:
-    """How large the model is and how long it learns. Widths are multiples of 64, the block size of nf4."""
+    """How large the model is and how long it learns. Widths are multiples of 64, the block size of nf4.
 
-    vocabulary: int = 2048
-    hidden: int = 128
+    ``weight_noise`` is the standard deviation of the noise added to each matrix while learning, as a share of the
+    matrix's own: a model that learned with it hardly changes when it is quantised.
+    """
+
+    vocabulary: int = 1536
+    hidden: int = 256
     intermediate: int = 384
-    layers: int = 4
-    heads: int = 4
-    kv_heads: int = 2
+    layers: int = 3
+    heads: int = 8
+    kv_heads: int = 4
     context: int = 512
-    documents: int = 8000
-    steps: int = 400
-    batch: int = 4
+    documents: int = 100_000
+    steps: int = 6000
+    batch: int = 16
     sequence: int = 256
     learning_rate: float = 1e-2
     warmup: float = 0.05
+    weight_noise: float = 0.1
 
 
 SMALLEST = TinySize(vocabulary=512, hidden=64, intermediate=128, layers=2, heads=2, kv_heads=1, documents=300, steps=20)
 """A model of a few seconds, for tests of what surrounds it."""
 
 Progress = Callable[[int, int, float], None]
-"""Called with the steps done, the steps in all, and the last step's loss (nats a token)."""
+"""Called with the steps done, the steps in all, and the last step's loss (nats per token)."""
 
 
 @dataclass(frozen=True)
 class TinyBase:
-    """Where the model lies, what it was made from, and whether it was found rather than made."""
+    """Where the model lies and what it was made from. ``held_out_loss`` is nats per token of unseen documents."""
 
     path: Path
     digest: str
     loss: float
+    held_out_loss: float
     parameters: int
-    reused: bool
 
 
 def build_tiny_base(
@@ -78,60 +87,75 @@ def build_tiny_base(
     *,
     seed: int = 42,
     size: TinySize | None = None,
-    steps: int | None = None,
+    device: str = "cpu",
     progress: Progress | None = None,
 ) -> TinyBase:
-    """Make the tiny base in folder ``out``, or find it there if the same inputs made it and no file has changed.
+    """Make the tiny base in folder ``out``, over one that is there already.
 
-    The same seed, size and number of threads give the same weights. The folder opens with
+    The same seed, size, device and number of threads give the same weights. The folder opens with
     ``AutoModelForCausalLM`` and ``AutoTokenizer``; it appears whole or not at all.
     """
     size = size or TinySize()
-    if steps is not None:
-        size = TinySize(**{**asdict(size), "steps": steps})
     documents = pretraining_documents(seed=seed, count=size.documents)
-    digest = _inputs_digest(seed, size, documents)
-    if (found := _reusable(out, digest)) is not None:
-        return found
-
+    started = time.monotonic()
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
         folder = Path(scratch) / "base"
         folder.mkdir()
         tokenizer = _train_tokenizer(documents, size)
-        model, loss = _pretrain(tokenizer, documents, seed, size, progress)
-        parameters = sum(weights.numel() for weights in model.parameters())
+        model, loss = _pretrain(tokenizer, documents, seed, size, device, progress)
         _save(model, tokenizer, size, folder)
-        record = {"digest": digest, "seed": seed, "size": asdict(size), "loss": loss, "parameters": parameters}
-        record["files"] = {file.name: _file_digest(file) for file in sorted(folder.iterdir())}
+        record: dict[str, Any] = {
+            "digest": recipe_digest(seed, size),
+            "seed": seed,
+            "size": asdict(size),
+            "loss": round(loss, 4),
+            "held_out_loss": round(held_out_loss(folder, seed), 4),
+            "parameters": sum(weights.numel() for weights in model.parameters()),
+            "device": device,
+            "seconds": round(time.monotonic() - started, 1),
+            "versions": {name: version(name) for name in _VERSIONS},
+        }
+        record["files"] = {file.name: file_digest(file) for file in sorted(folder.iterdir())}
         write_text_atomically(folder / RECORD, json.dumps(record, indent=1) + "\n")
         _put_in_place(folder, out)
-    return TinyBase(out, digest, loss, parameters, reused=False)
+    return read_record(out)
 
 
-def _inputs_digest(seed: int, size: TinySize, documents: list[str]) -> str:
-    """Hash whatever decides the weights: this very code, the texts, the seed and the size."""
-    digest = hashlib.sha256(Path(__file__).read_bytes())
-    digest.update(json.dumps([seed, asdict(size)], sort_keys=True).encode())
-    for document in documents:
+def read_record(folder: Path) -> TinyBase:
+    """Return what was recorded beside a base when it was made."""
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    return TinyBase(folder, record["digest"], record["loss"], record["held_out_loss"], record["parameters"])
+
+
+def recipe_digest(seed: int, size: TinySize) -> str:
+    """Return the SHA-256 of whatever decides the weights: the texts, the seed, the size and this code's format."""
+    digest = hashlib.sha256(json.dumps([_FORMAT, seed, asdict(size)], sort_keys=True).encode())
+    for document in pretraining_documents(seed=seed, count=size.documents):
         digest.update(document.encode() + b"\0")
     return digest.hexdigest()
 
 
-def _reusable(out: Path, digest: str) -> TinyBase | None:
-    try:
-        record: dict[str, Any] = json.loads((out / RECORD).read_text(encoding="utf-8"))
-        if record["digest"] != digest:
-            return None
-        if any(_file_digest(out / name) != known for name, known in record["files"].items()):
-            return None
-        return TinyBase(out, digest, record["loss"], record["parameters"], reused=True)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None  # absent or damaged: it is simply made again
-
-
-def _file_digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def held_out_loss(folder: Path, seed: int, documents: int = 200) -> float:
+    """Return the nats per token of the base in ``folder`` over documents drawn with another seed, on the CPU."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    nats = tokens = 0.0
+    with torch.inference_mode():
+        for document in pretraining_documents(seed=seed + 1, count=documents):
+            ids = tokenizer(document, return_tensors="pt").input_ids[:, : model.config.max_position_embeddings]
+            logits = model(input_ids=ids).logits[0, :-1]
+            nats += torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum").item()
+            tokens += ids.shape[1] - 1
+    return nats / tokens
 
 
 def _put_in_place(folder: Path, out: Path) -> None:
@@ -166,33 +190,56 @@ def _train_tokenizer(documents: list[str], size: TinySize) -> Tokenizer:
 
 # --- pretraining ----------------------------------------------------------------------------------------------------
 def _pretrain(
-    tokenizer: Tokenizer, documents: list[str], seed: int, size: TinySize, progress: Progress | None
+    tokenizer: Tokenizer, documents: list[str], seed: int, size: TinySize, device: str, progress: Progress | None
 ) -> tuple[LlamaForCausalLM, float]:
-    """Return the trained model and the mean loss of its last tenth of steps. Always on the CPU, in float32."""
+    """Return the trained model, on the CPU, and the mean loss of its last tenth of steps. Computes in float32."""
     import torch
 
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = _new_model(tokenizer, size)
+        model = _new_model(tokenizer, size).to(device)  # type: ignore[arg-type]
         optimizers = _optimizers(model, size)
         schedules = [torch.optim.lr_scheduler.LambdaLR(one, lambda step: _rate(step, size)) for one in optimizers]
-        losses: list[float] = []
+        matrices = [weights for name, weights in model.named_parameters() if weights.ndim == 2 and "embed" not in name]
+        losses: list[torch.Tensor] = []
         model.train()
         for batch in _batches(_packed(tokenizer, documents, size), size):
+            batch = batch.to(device)
+            noises = _disturb(matrices, size.weight_noise)
             logits = model(input_ids=batch, use_cache=False).logits
             loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch[:, 1:].flatten())
             loss.backward()  # type: ignore[no-untyped-call]
+            _undisturb(matrices, noises)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for optimizer, schedule in zip(optimizers, schedules, strict=True):
                 optimizer.step()
                 schedule.step()
                 optimizer.zero_grad()
-            losses.append(loss.item())
-            if progress is not None:
-                progress(len(losses), size.steps, losses[-1])
+            losses.append(loss.detach())
+            if progress is not None and (len(losses) % 10 == 0 or len(losses) == size.steps):
+                progress(len(losses), size.steps, losses[-1].item())
     last = losses[-max(1, len(losses) // 10) :]
     model.train(False)
-    return model, sum(last) / len(last)
+    return model.cpu(), torch.stack(last).mean().item()
+
+
+def _disturb(matrices: list[torch.nn.Parameter], share: float) -> list[torch.Tensor]:
+    """Add noise to the matrices and return it, so that it can be taken away again before they are changed."""
+    import torch
+
+    with torch.no_grad():
+        noises = [torch.randn_like(weights) * (share * weights.std()) for weights in matrices] if share else []
+        for weights, noise in zip(matrices, noises, strict=False):
+            weights.add_(noise)
+    return noises
+
+
+def _undisturb(matrices: list[torch.nn.Parameter], noises: list[torch.Tensor]) -> None:
+    import torch
+
+    with torch.no_grad():
+        for weights, noise in zip(matrices, noises, strict=False):
+            weights.sub_(noise)
 
 
 def _new_model(tokenizer: Tokenizer, size: TinySize) -> LlamaForCausalLM:
@@ -229,12 +276,12 @@ def _optimizers(model: LlamaForCausalLM, size: TinySize) -> list[torch.optim.Opt
 
 
 def _rate(step: int, size: TinySize) -> float:
-    """Return the learning rate's factor: a linear warm-up, then a cosine down to a twentieth."""
+    """Return the learning rate's factor: a linear warm-up, then a cosine down to a hundredth."""
     warm = max(1, round(size.warmup * size.steps))
     if step < warm:
         return (step + 1) / warm
     done = (step - warm) / max(1, size.steps - warm)
-    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
 def _packed(tokenizer: Tokenizer, documents: list[str], size: TinySize) -> torch.Tensor:

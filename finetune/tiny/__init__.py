@@ -1,0 +1,32 @@
+"""The embedded base model: a small Llama that comes with the project, so that nothing need be fetched to try it.
+
+``pretrain`` says how it was made; ``python -m finetune.tiny`` makes it anew.
+"""
+
+from __future__ import annotations
+
+import shutil
+from importlib import resources
+from pathlib import Path
+
+from finetune.tiny.pretrain import RECORD, SMALLEST, TinyBase, TinySize, build_tiny_base, file_digest, read_record
+
+__all__ = ["RECORD", "SMALLEST", "TinyBase", "TinySize", "build_tiny_base", "place_tiny_base", "shipped_base"]
+
+
+def shipped_base() -> Path:
+    """Return the folder of the base that comes with the project."""
+    return Path(str(resources.files("finetune.tiny") / "base"))
+
+
+def place_tiny_base(out: Path) -> TinyBase:
+    """Copy the shipped base into the folder ``out``, except files that are the same there, and return its record."""
+    out.mkdir(parents=True, exist_ok=True)
+    for file in sorted(shipped_base().iterdir()):
+        target = out / file.name
+        if target.is_file() and file_digest(target) == file_digest(file):
+            continue
+        partial = target.with_name(f".{target.name}.partial")
+        shutil.copyfile(file, partial)
+        partial.replace(target)
+    return read_record(out)

@@ -1,0 +1,33 @@
+"""``python -m finetune.tiny --out DIR``: make the embedded base anew from the texts, as the shipped one was made."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from finetune.terminal import draw_progress
+from finetune.tiny.pretrain import build_tiny_base
+
+
+def main() -> None:
+    """Pretrain the embedded base: 6,000 steps, three minutes on an H100 and an hour or two on two CPU cores."""
+    parser = argparse.ArgumentParser(prog="python -m finetune.tiny", description=main.__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to; one that is there is replaced")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--seed", type=int, default=42, help="seed of the texts and of the training")
+    options = parser.parse_args()
+    with draw_progress() as draw:
+        made = build_tiny_base(
+            options.out,
+            seed=options.seed,
+            device=options.device,
+            progress=lambda done, of, loss: draw(done, of, {"loss": loss}),
+        )
+    print(
+        f"Made a Llama of {made.parameters:,} parameters in {made.path}: loss {made.loss:.3f} nats per token, "
+        f"{made.held_out_loss:.3f} on documents it has not seen."
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.files import write_model, write_rows
 from harness.metrics.loading import all_specs
+from harness.metrics.registry import MetricOptions
 from harness.results.summarize import summarize
 from harness.store import seals
 from harness.store.folder import RunFolder
@@ -108,9 +109,10 @@ def make_run(
 
 def reseal(folder: RunFolder, *, summarized: bool = False) -> RunFolder:
     """Seal a folder (again), as its runner does at the end; ``summarized``: write its summary again before."""
-    if summarized:
-        write_model(folder.summary_path, summarize(folder, registry=all_specs()))
     manifest = folder.read_manifest()
+    if summarized:
+        options = MetricOptions.model_validate(manifest.config.get("metric_options", {}))
+        write_model(folder.summary_path, summarize(folder, registry=all_specs(options)))
     inputs = {key: digest for key, digest in manifest.digests.items() if not seals.is_measured(key)}
     folder.write_manifest(manifest.model_copy(update={"digests": {**inputs, **seals.seal(folder)}}))
     return folder

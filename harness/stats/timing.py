@@ -19,6 +19,7 @@ from harness.stats.power import critical_sum, critical_value, fewest_units, need
 from harness.stats.types import Difference, Estimate, FloatArray, TimingSamples
 
 _LEVELS = 512
+_FARTHEST = 100.0  # log ratios beyond this are of no timings, and the exponentials of their intervals overflow
 RepeatedValues = Mapping[str, Mapping[int, float]]
 
 
@@ -200,6 +201,8 @@ def weigh_ratio(ratios: Mapping[str, float], *, resamples: int = RESAMPLES, seed
         return RatioEvidence(None, values, None, "none", ("No request was timed in both.",))
     if not np.isfinite(values).all():
         return RatioEvidence(None, values, None, "none", ("A timing is not a positive finite number.",))
+    if np.abs(values).max() > _FARTHEST:
+        return RatioEvidence(None, values, None, "none", ("Two timings are too far apart for a ratio.",))
     value = math.exp(float(np.median(values)))
     if values.size == 1:
         return RatioEvidence(value, values, None, "none", ("One request carries no interval.",))
@@ -212,7 +215,9 @@ def weigh_ratio(ratios: Mapping[str, float], *, resamples: int = RESAMPLES, seed
 
 
 def _log_ratio(candidate: float, reference: float) -> float:
-    return math.log(candidate / reference) if candidate > 0.0 and reference > 0.0 else math.nan
+    if not (candidate > 0.0 and reference > 0.0):
+        return math.nan
+    return math.log(candidate) - math.log(reference)  # their quotient may be 0 or infinite
 
 
 def _binomial_cdf(n: int, probability: float) -> FloatArray:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from harness.metrics.aggregates import bits_ratio, exponential_ratio, ratio
+from harness.metrics.aggregates import bits_ratio, exponential_ratio
 from harness.metrics.registry import Item, MetricSpec, Scores
+from harness.stats.samples import ratio_of_sums
 
 SIGNATURE = "log:natural|eos:not scored|tokens:ids[len(tok(prompt.rstrip())):]|special:the tokenizer's own"
 SEES = "How probable the variant finds the doctor's own reply, token by token."
@@ -33,7 +34,7 @@ class Likelihood:
             sees=SEES,
             blind_to="What the variant would say itself. Not comparable between tokenizers.",
             statistics=("nll", "tokens"),
-            combine=ratio,
+            combine=ratio_of_sums,
         ),
         MetricSpec(
             name="quality.perplexity",
@@ -91,7 +92,7 @@ FIDELITY: tuple[MetricSpec, ...] = (
         sees="How much the next-token distributions differ along the reference.",
         blind_to="Texts that the variants would write themselves.",
         statistics=("kl", "tokens"),
-        combine=ratio,
+        combine=ratio_of_sums,
     ),
     MetricSpec(
         name="fidelity.kl_p99",
@@ -115,7 +116,7 @@ FIDELITY: tuple[MetricSpec, ...] = (
         sees="How often both would choose the same next token.",
         blind_to="How sure they are of it.",
         statistics=("agree", "tokens"),
-        combine=ratio,
+        combine=ratio_of_sums,
     ),
     MetricSpec(
         name="fidelity.max_abs_dlogp",
@@ -139,7 +140,7 @@ FIDELITY: tuple[MetricSpec, ...] = (
         sees="Whether one finds the references less probable than the other.",
         blind_to="Differences that cancel out.",
         statistics=("nll_difference", "tokens"),
-        combine=ratio,
+        combine=ratio_of_sums,
     ),
     MetricSpec(
         name="fidelity.identical_replies",
@@ -212,7 +213,7 @@ LATENCY: tuple[MetricSpec, ...] = (
         sees="Output tokens over the time that their requests took, first token included.",
         blind_to="Throughput at larger batches, unless the conditions name one.",
         statistics=("tokens", "seconds"),
-        combine=ratio,
+        combine=ratio_of_sums,
     ),
     MetricSpec(
         name="latency.goodput",

@@ -132,7 +132,7 @@ class Analysis:
         slice: Slice | None = None,
         factor: float = 1.0,
     ) -> _Pairs:
-        """Return all that the pairs say, to be asked for intervals, ``p_below(margin)`` and ``needed_n(margin)``.
+        """Return all that the pairs say, to be asked at any confidence.
 
         None where one side has no value, for memory, and where a quantile pooled over dialogues cannot be paired.
         """

@@ -51,17 +51,6 @@ class ValueEvidence:
         return Estimate(self.value, low, high, self.n, self.method, confidence, warnings)
 
 
-def estimate(
-    samples: Samples,
-    *,
-    confidence: float = 0.95,
-    resamples: int = RESAMPLES,
-    seed: int = SEED,
-) -> Estimate:
-    """Return the value of the samples with its interval; the kind of samples picks the method."""
-    return weigh(samples, resamples=resamples, seed=seed).estimate(confidence)
-
-
 def weigh(
     samples: Samples,
     *,
@@ -71,8 +60,6 @@ def weigh(
 ) -> ValueEvidence:
     """Return what the samples say of their value. ``sums`` gives them over shared resamples; it may not be asked."""
     n = count(samples)
-    if samples.kind == "quantile":
-        raise ValueError("a quantile is estimated from TimingSamples, by harness.stats.timing")
     if n == 0:
         return ValueEvidence(None, 0, "none", warnings=("Nothing was measured.",))
     broken = not_finite(samples)

@@ -23,7 +23,7 @@ FEW = 50
 
 @dataclass(frozen=True)
 class PairedEvidence:
-    """All that paired samples say of one difference, ready to be asked at any confidence and margin.
+    """All that paired samples say of one difference, ready to be asked at any confidence.
 
     ``identical``: no unit differs at all. ``above``/``ties``/``below`` count units by the candidate's value against
     the reference's. ``unit`` is what n counts, for a reader.
@@ -60,21 +60,6 @@ class PairedEvidence:
             return self.bootstrap.interval(confidence)
         return (0.0, 0.0) if self.identical and self.n >= FEW else None
 
-    def p_below(self, margin: float) -> float | None:
-        """Return the one-sided p-value of "the true difference is at most ``margin``"; None where none exists."""
-        return self._p(margin, below=True)
-
-    def p_above(self, margin: float) -> float | None:
-        """Return the one-sided p-value of "the true difference is at least ``margin``"; None where none exists."""
-        return self._p(margin, below=False)
-
-    def needed_n(self, margin: float, confidence: float = 0.95) -> int | None:
-        """Return how many units would decide on which side of the margin the difference lies; see ``power``."""
-        error = self.standard_error
-        if self.value is None or error is None:
-            return None
-        return needed_n(self.value, margin, error, self.n, confidence=confidence)
-
     def difference(self, confidence: float = 0.95, higher_is_better: bool | None = None) -> Difference:
         """Return the difference with interval, outcome and power at this confidence."""
         ends = self.interval(confidence)
@@ -85,6 +70,9 @@ class PairedEvidence:
             warnings = (*warnings, few(self.n, self.unit))
         outcome = self._outcome(ends, higher_is_better)
         error = self.standard_error if ends is not None else None
+        needed = None
+        if outcome == "undecided" and self.value is not None and error is not None:
+            needed = needed_n(self.value, 0.0, error, self.n, confidence=confidence)
         wins, losses = (self.below, self.above) if higher_is_better is False else (self.above, self.below)
         return Difference(
             value=self.value,
@@ -94,7 +82,7 @@ class PairedEvidence:
             method=self.method,
             outcome=outcome,
             mde=None if not error else minimum_detectable_effect(error, confidence=confidence),
-            needed_n=self.needed_n(0.0, confidence) if outcome == "undecided" and ends is not None else None,
+            needed_n=needed,
             p_value=self._two_sided() if ends is not None else None,
             wins=wins,
             ties=self.ties,
@@ -103,21 +91,11 @@ class PairedEvidence:
             warnings=warnings,
         )
 
-    def _p(self, margin: float, *, below: bool) -> float | None:
-        if self.rates is not None:
-            return self.rates.p_below(margin) if below else self.rates.p_above(margin)
-        if self.bootstrap is not None:
-            return self.bootstrap.p_below(margin) if below else self.bootstrap.p_above(margin)
-        if self.identical and self.n >= FEW:
-            proven = margin < 0.0 if below else margin > 0.0
-            return 0.5**self.n if proven else 1.0
-        return None
-
     def _two_sided(self) -> float | None:
         if self.rates is not None and self.rates.factor == 1.0:
             return mcnemar_exact(self.rates.gained, self.rates.lost)
         if self.rates is not None:
-            return min(1.0, 2.0 * min(self.rates.p_below(0.0), self.rates.p_above(0.0)))
+            return self.rates.p_value
         if self.bootstrap is not None:
             return min(1.0, 2.0 * min(self.bootstrap.p_below(0.0), self.bootstrap.p_above(0.0)))
         return 1.0 if self.identical else None
@@ -140,20 +118,6 @@ def outcome_of(ends: tuple[float, float] | None, higher_is_better: bool | None, 
 def few(n: int, unit: str) -> str:
     """Return the warning that every comparison of fewer than 50 units carries."""
     return f"Only {n} {unit} were compared: below {FEW}, intervals of skewed differences are too short."
-
-
-def difference(
-    candidate: Samples,
-    reference: Samples,
-    *,
-    higher_is_better: bool | None = None,
-    confidence: float = 0.95,
-    resamples: int = RESAMPLES,
-    seed: int = SEED,
-) -> Difference:
-    """Return candidate minus reference over the units both have, paired by id."""
-    evidence = weigh_difference(candidate, reference, resamples=resamples, seed=seed)
-    return evidence.difference(confidence, higher_is_better)
 
 
 def weigh_difference(

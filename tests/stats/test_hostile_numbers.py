@@ -7,10 +7,9 @@ import math
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from harness.stats.intervals import estimate
-from harness.stats.paired import difference
 from harness.stats.samples import from_values
-from harness.stats.timing import log_ratios, ratio
+from harness.stats.timing import log_ratios
+from tests.stats.ask import difference, estimate, ratio
 
 VALUES = st.lists(st.none() | st.floats(allow_nan=True, allow_infinity=True, width=64), max_size=12)
 FLAGS = st.lists(st.none() | st.sampled_from([0.0, 1.0]), max_size=12)

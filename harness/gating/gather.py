@@ -81,7 +81,7 @@ def _resolve(question: Question, index: int, check: Check) -> Resolved:
         where = loaded.where(*at, "slice")
         if spec.family == "memory":
             raise InputError(f"{where}: {check.metric} is not measured by dialogue, so 'slice' means nothing.")
-        _known(column, run.statistics.columns, f"{where}: the dialogues have no column")
+        _known(column, run.statistics.measured.units.columns, f"{where}: the dialogues have no column")
     resolved = Resolved(check, index, candidate, spec)
     return _against(question, resolved) if check.compares else resolved
 
@@ -190,12 +190,12 @@ def _other_slice(run: Side, other: Side, slice: tuple[str, str] | None) -> str |
     if slice is None:
         return None
     column, level = slice
-    if column not in other.statistics.columns:
+    if column not in other.statistics.measured.units.columns:
         return (
             f"Baseline {other.name} has no column '{column}'. Where it was accepted with --redact-text, only text "
             "columns that its config names in stats.slices were kept."
         )
-    if run.statistics.within(slice) != other.statistics.within(slice):
+    if run.statistics.measured.within(slice) != other.statistics.measured.within(slice):
         return f"In baseline {other.name} other dialogues have '{level}' in the column '{column}'."
     return None
 

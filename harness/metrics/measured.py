@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from harness.metrics.aggregates import bits_ratio, exponential_ratio
 from harness.metrics.registry import Item, MetricSpec, Scores
@@ -19,44 +20,42 @@ SEES = "How probable the variant finds the doctor's own reply, token by token."
 LARGEST_EXPONENT = 700.0  # exp of more is no finite number
 
 
+NLL = MetricSpec(
+    name="quality.nll",
+    unit="nats/token",
+    higher_is_better=False,
+    aggregation="corpus",
+    signature=f"nll|{SIGNATURE}",
+    label="nll",
+    scale="0 or more",
+    sees=SEES,
+    blind_to="What the variant would say itself. Not comparable between tokenizers.",
+    statistics=("nll", "tokens"),
+    combine=ratio_of_sums,
+)
+
+
 class Likelihood:
     """nll, perplexity and bits per byte of the reference; None where it was not scored."""
 
     specs: tuple[MetricSpec, ...] = (
-        MetricSpec(
-            name="quality.nll",
-            unit="nats/token",
-            higher_is_better=False,
-            aggregation="corpus",
-            signature=f"nll|{SIGNATURE}",
-            label="nll",
-            scale="0 or more",
-            sees=SEES,
-            blind_to="What the variant would say itself. Not comparable between tokenizers.",
-            statistics=("nll", "tokens"),
-            combine=ratio_of_sums,
-        ),
-        MetricSpec(
+        NLL,
+        replace(
+            NLL,
             name="quality.perplexity",
             unit="",
-            higher_is_better=False,
-            aggregation="corpus",
             signature=f"perplexity=exp(nll)|{SIGNATURE}",
             label="Perplexity",
             scale="1 or more",
             sees=f"{SEES} The exponential of nll.",
-            blind_to="What the variant would say itself. Not comparable between tokenizers.",
-            statistics=("nll", "tokens"),
             combine=exponential_ratio,
         ),
-        MetricSpec(
+        replace(
+            NLL,
             name="quality.bits_per_byte",
             unit="bits/byte",
-            higher_is_better=False,
-            aggregation="corpus",
             signature=f"bits_per_byte=nll/(ln 2 * UTF-8 bytes of the reference)|{SIGNATURE}",
             label="Bits per byte",
-            scale="0 or more",
             sees=f"{SEES} Comparable between tokenizers.",
             blind_to="What the variant would say itself.",
             statistics=("nll", "bytes"),
@@ -167,13 +166,14 @@ FIDELITY: tuple[MetricSpec, ...] = (
 )
 
 
-def _quantile(timing: str, percentile: int, label: str, sees: str, workload: str) -> MetricSpec:
+def _quantile(timing: str, percentile: int) -> MetricSpec:
+    label, sees = TIMINGS[timing]
     return MetricSpec(
         name=f"latency.{timing}.p{percentile}",
         unit="ms",
         higher_is_better=False,
         aggregation="quantile",
-        signature=f"{timing}|p{percentile}|{workload}|unit:request|host clock|v1",
+        signature=f"{timing}|p{percentile}|fixed length|unit:request|host clock|v1",
         label=f"{label} p{percentile}",
         scale="0 or more",
         sees=sees,
@@ -181,27 +181,21 @@ def _quantile(timing: str, percentile: int, label: str, sees: str, workload: str
     )
 
 
-TTFT = ("ttft_ms", "Time to first token", "From submission to the first generated token on the host.", "fixed length")
-TPOT = (
-    "tpot_ms",
-    "Time per output token",
-    "(end to end − first token) / (tokens − 1), per request.",
-    "fixed length",
-)
-ITL = ("itl_ms", "Inter-token latency", "Every gap between consecutive tokens, pooled over requests.", "fixed length")
-E2E = ("e2e_ms", "End-to-end latency", "From submission to the last token.", "fixed length")
+TIMINGS = {
+    "ttft_ms": ("Time to first token", "From submission to the first generated token on the host."),
+    "tpot_ms": ("Time per output token", "(end to end − first token) / (tokens − 1), per request."),
+    "itl_ms": ("Inter-token latency", "Every gap between consecutive tokens, pooled over requests."),
+    "e2e_ms": ("End-to-end latency", "From submission to the last token."),
+}
 
 LATENCY: tuple[MetricSpec, ...] = (
-    *(
-        _quantile(timing, percentile, label, sees, workload)
-        for (timing, label, sees, workload), percentiles in (
-            (TTFT, (50, 95)),
-            (TPOT, (50,)),
-            (ITL, (50, 99)),
-            (E2E, (50, 95)),
-        )
-        for percentile in percentiles
-    ),
+    _quantile("ttft_ms", 50),
+    _quantile("ttft_ms", 95),
+    _quantile("tpot_ms", 50),
+    _quantile("itl_ms", 50),
+    _quantile("itl_ms", 99),
+    _quantile("e2e_ms", 50),
+    _quantile("e2e_ms", 95),
     MetricSpec(
         name="latency.tokens_per_s",
         unit="tokens/s",

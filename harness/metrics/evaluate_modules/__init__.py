@@ -2,7 +2,7 @@
 
 ::
 
-    from harness.evaluate_modules import load
+    from harness.metrics.evaluate_modules import load
     import evaluate
 
     metrics = evaluate.combine([load("rouge"), load("bleu"), load("chrf")])

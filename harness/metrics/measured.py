@@ -11,13 +11,26 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from harness.metrics.aggregates import bits_ratio, exponential_ratio
+import numpy as np
+
 from harness.metrics.registry import Item, MetricSpec, Scores
 from harness.stats.samples import ratio_of_sums
+from harness.stats.types import FloatArray
 
 SIGNATURE = "log:natural|eos:not scored|tokens:ids[len(tok(prompt.rstrip())):]|special:the tokenizer's own"
 SEES = "How probable the variant finds the doctor's own reply, token by token."
 LARGEST_EXPONENT = 700.0  # exp of more is no finite number
+
+
+def exponential_ratio(sums: FloatArray) -> FloatArray:
+    """Return e to the ratio of summed statistics; infinite where that is too large, without a warning."""
+    with np.errstate(over="ignore"):
+        return np.asarray(np.exp(ratio_of_sums(sums)), dtype=np.float64)
+
+
+def bits_ratio(sums: FloatArray) -> FloatArray:
+    """Return the ratio of nats to bytes in bits a byte."""
+    return np.asarray(ratio_of_sums(sums) / np.log(2), dtype=np.float64)
 
 
 NLL = MetricSpec(

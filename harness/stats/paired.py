@@ -41,13 +41,6 @@ class PairedEvidence:
     warnings: tuple[str, ...] = ()
     unit: str = "dialogues"
 
-    @property
-    def standard_error(self) -> float | None:
-        """The standard error of the difference, None where there is none."""
-        if self.rates is not None:
-            return self.rates.standard_error
-        return None if self.bootstrap is None else self.bootstrap.standard_error
-
     def interval(self, confidence: float) -> tuple[float, float] | None:
         """Return the two-sided interval, or None where the data carry none.
 
@@ -69,7 +62,8 @@ class PairedEvidence:
         if self.value is not None and self.n < FEW:
             warnings = (*warnings, few(self.n, self.unit))
         outcome = self._outcome(ends, higher_is_better)
-        error = self.standard_error if ends is not None else None
+        source = self.rates or self.bootstrap
+        error = source.standard_error if source and ends is not None else None
         needed = None
         if outcome == "undecided" and self.value is not None and error is not None:
             needed = needed_n(self.value, 0.0, error, self.n, confidence=confidence)

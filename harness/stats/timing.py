@@ -67,7 +67,8 @@ def estimate_quantile(
         return Estimate(value, None, None, n, "none", confidence, (f"All {pooled.size} values are alike.",))
     ranks = order_statistic_bounds(n, samples.quantile, confidence)
     if all(one.size == 1 for one in values):
-        low, high = _at_ranks(np.sort(pooled), ranks)
+        ordered = np.sort(pooled)
+        low, high = (None if rank is None else float(ordered[rank]) for rank in ranks)
         method = "order statistics"
     else:
         low, high = _cluster_bounds(values, samples.quantile, confidence, resamples, seed)
@@ -122,18 +123,12 @@ class RatioEvidence:
         ends = self.bootstrap.interval(confidence)
         return min(ends[0], float(self.ratios[low])), max(ends[1], float(self.ratios[high]))
 
-    def standard_error(self, confidence: float = 0.95) -> float | None:
-        """Return the standard error of the log ratio that the interval's width amounts to."""
-        ends = self.interval(confidence)
-        if ends is None or self.bootstrap is None:
-            return None
-        half = (ends[1] - ends[0]) / 2.0
-        return max(self.bootstrap.standard_error, half / critical_value(confidence))
-
     def difference(self, confidence: float = 0.95, higher_is_better: bool | None = False) -> Difference:
         """Return the ratio with interval, outcome and power at this confidence."""
         ends = self.interval(confidence)
-        error = self.standard_error(confidence)
+        error: float | None = None
+        if ends is not None and self.bootstrap is not None:  # what the interval's width amounts to
+            error = max(self.bootstrap.standard_error, (ends[1] - ends[0]) / 2.0 / critical_value(confidence))
         warnings = self.warnings
         if ends is None and self.bootstrap is not None:
             fewest = fewest_units(confidence)
@@ -201,11 +196,6 @@ def _binomial_cdf(n: int, probability: float) -> FloatArray:
     from scipy.special import bdtr
 
     return np.asarray(bdtr(np.arange(n + 1), n, probability), dtype=np.float64)
-
-
-def _at_ranks(values: FloatArray, ranks: tuple[int | None, int | None]) -> tuple[float | None, float | None]:
-    low, high = ranks
-    return (None if low is None else float(values[low]), None if high is None else float(values[high]))
 
 
 def _missing_ends(

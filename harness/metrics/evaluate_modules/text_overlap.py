@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import datasets
 import evaluate
@@ -36,7 +35,7 @@ def _items(predictions: Sequence[str], references: Sequence[str]) -> list[Item]:
 class RougeModule(evaluate.Metric):  # type: ignore[misc]
     """Mean F1 of rouge1, rouge2, rougeL and rougeLsum, under the names that ``evaluate`` gives them."""
 
-    def __init__(self, stemmer: bool = False, **options: Any) -> None:
+    def __init__(self, stemmer: bool = False, **options: object) -> None:
         self.metric = Rouge(stemmer)
         super().__init__(**options)
 
@@ -54,7 +53,7 @@ class _CorpusModule(evaluate.Metric):  # type: ignore[misc]
 
     made: type[Bleu] | type[Chrf]
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: object) -> None:
         self.metric = self.made()
         super().__init__(**options)
 

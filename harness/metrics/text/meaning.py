@@ -11,11 +11,19 @@ from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
 
 from harness.errors import InputError
 from harness.metrics.medical.claims import KINDS, SENTENCE_END, claims_of
 from harness.metrics.registry import Item, MetricSpec, Scores
+from harness.stats.types import FloatArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Loaded = TypeVar("Loaded")
 
 BERT_NAMES = ("quality.bertscore_precision", "quality.bertscore_recall", "quality.bertscore_f1")
 SIMILARITY = "quality.embedding_similarity"
@@ -75,7 +83,7 @@ class Meaning:
                 found[place] = tuple(values)
         return found
 
-    def _embed_tokens(self, texts: list[str]) -> tuple[Any, Any]:
+    def _embed_tokens(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """Return unit vectors of the tokens, zero for special ones and padding, and how many tokens each text has."""
         batch = self._tokenizer(
             texts,
@@ -109,13 +117,14 @@ class Meaning:
             for claims, sentences in zip(asked, said, strict=True)
         ]
 
-    def _vectors(self, texts: Iterable[str]) -> dict[str, Any]:
+    def _vectors(self, texts: Iterable[str]) -> dict[str, FloatArray]:
         """Return the unit vector of each text; what recurs, as references and claims do, is encoded once."""
         unique = list(dict.fromkeys(texts))
         return dict(zip(unique, self._encode(unique), strict=True)) if unique else {}
 
-    def _encode(self, texts: list[str]) -> Any:
-        return self._sentences.encode(texts, batch_size=BATCH, normalize_embeddings=True, show_progress_bar=False)
+    def _encode(self, texts: list[str]) -> FloatArray:
+        found = self._sentences.encode(texts, batch_size=BATCH, normalize_embeddings=True, show_progress_bar=False)
+        return np.asarray(found)
 
     @cached_property
     def _sentences(self) -> Any:
@@ -153,7 +162,7 @@ def _sentences_of(reply: str) -> list[str]:
     return [sentence.strip() for sentence in SENTENCE_END.split(reply) if sentence.strip()]
 
 
-def _share_met(claims: list[str], sentences: list[str], vectors: dict[str, Any]) -> float:
+def _share_met(claims: list[str], sentences: list[str], vectors: dict[str, FloatArray]) -> float:
     met = [any(float(vectors[claim] @ vectors[one]) >= SAME_CLAIM for one in sentences) for claim in claims]
     return sum(met) / len(met)
 
@@ -243,7 +252,7 @@ def _clean(text: str) -> str:
     return text[:MOST_CHARACTERS].encode("utf-8", "replace").decode("utf-8").strip().strip("\x00")
 
 
-def _opened(encoder: str, load: Callable[[], Any]) -> Any:
+def _opened(encoder: str, load: Callable[[], Loaded]) -> Loaded:
     try:
         return load()
     except (OSError, ValueError, ImportError) as error:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.metadata import version
+from itertools import islice
 
 from harness.metrics.registry import Item, MetricSpec, ReplyMetric, Scores
 from harness.metrics.text.overlap import ngram_total, number_words, shared_ngrams
@@ -84,11 +85,8 @@ def f_measure(hits: int, expected: int, given: int) -> float:
 
 def _cut(tokens: list[int], lines: Lines) -> list[list[int]]:
     """Cut one list of tokens into its lines again."""
-    cut, start = [], 0
-    for line in lines:
-        cut.append(tokens[start : start + len(line)])
-        start += len(line)
-    return cut
+    rest = iter(tokens)
+    return [list(islice(rest, len(line))) for line in lines]
 
 
 def _porter() -> Callable[[str], str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.stats.bootstrap import RESAMPLES, SEED, Bootstrap, Resamples, bca
+from harness.stats.bootstrap import Bootstrap, bca
 from harness.stats.power import fewest_units
 from harness.stats.proportions import clopper_pearson
 from harness.stats.samples import by_cluster, count, defined_units, is_clustered
@@ -51,13 +51,7 @@ class ValueEvidence:
         return Estimate(self.value, low, high, self.n, self.method, confidence, warnings)
 
 
-def weigh(
-    samples: Samples,
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = SEED,
-    sums: Callable[[], FloatArray] | None = None,
-) -> ValueEvidence:
+def weigh(samples: Samples, sums: Callable[[], FloatArray]) -> ValueEvidence:
     """Return what the samples say of their value. ``sums`` gives them over shared resamples; it may not be asked."""
     n = count(samples)
     if n == 0:
@@ -76,8 +70,7 @@ def weigh(
     if n == 1:
         return ValueEvidence(value, n, "none", warnings=(too_few(n, 0.95),))
     statistics = by_cluster(samples)
-    drawn = sums() if sums else Resamples(statistics.shape[0], resamples=resamples, seed=seed).sums(statistics)
-    bootstrap = bca(statistics, samples.aggregate, drawn)
+    bootstrap = bca(statistics, samples.aggregate, sums())
     if bootstrap is None:
         return ValueEvidence(value, n, "none", warnings=(f"All {n} values are alike: they carry no interval.",))
     return ValueEvidence(value, n, bootstrap.method + clustered, bootstrap=bootstrap)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harness.stats.bootstrap import RESAMPLES, SEED, Bootstrap, Resamples, bca
+from harness.stats.bootstrap import Bootstrap, bca
 from harness.stats.intervals import is_binary, not_finite, too_few
 from harness.stats.power import fewest_units, minimum_detectable_effect, needed_n
 from harness.stats.proportions import PairedRates, mcnemar_exact
@@ -117,10 +117,8 @@ def few(n: int, unit: str) -> str:
 def weigh_difference(
     candidate: Samples,
     reference: Samples,
+    sums: Callable[[], tuple[FloatArray, FloatArray]],
     *,
-    resamples: int = RESAMPLES,
-    seed: int = SEED,
-    sums: Callable[[], tuple[FloatArray, FloatArray]] | None = None,
     factor: float = 1.0,
     unit: str = "dialogues",
 ) -> PairedEvidence:
@@ -144,7 +142,7 @@ def weigh_difference(
         return _rates(candidate, reference, wins, factor)
     if factor == 1.0 and np.array_equal(candidate.statistics, reference.statistics):
         return replace(wins, value=0.0, identical=True, method="no unit differs", warnings=(_identical(n, unit),))
-    return _means(candidate, reference, wins, factor, resamples, seed, sums)
+    return _means(candidate, reference, wins, factor, sums)
 
 
 def _count_wins(candidate: Samples, reference: Samples, n: int) -> PairedEvidence:
@@ -182,9 +180,7 @@ def _means(
     reference: Samples,
     wins: PairedEvidence,
     factor: float,
-    resamples: int,
-    seed: int,
-    sums: Callable[[], tuple[FloatArray, FloatArray]] | None,
+    sums: Callable[[], tuple[FloatArray, FloatArray]],
 ) -> PairedEvidence:
     columns = candidate.statistics.shape[1]
     both = np.hstack([by_cluster(candidate), by_cluster(reference)])
@@ -203,8 +199,7 @@ def _means(
         return replace(wins, warnings=("The difference is not a finite number.",))
     if wins.n == 1:
         return replace(wins, value=value, warnings=(too_few(1, 0.95),))
-    shared = Resamples(both.shape[0], resamples=resamples, seed=seed).sums(both) if sums is None else np.hstack(sums())
-    bootstrap = bca(both, subtract, shared, magnitude=magnitude)
+    bootstrap = bca(both, subtract, np.hstack(sums()), magnitude=magnitude)
     if bootstrap is None:
         alike = f"All {wins.n} differences are alike: they carry no interval."
         return replace(wins, value=value, warnings=(alike,))

@@ -45,7 +45,7 @@ class Simulation:
         one = from_values(self.ids, [float(value) for value in base + differences])
         two = from_values(self.ids, [float(value) for value in base])
         sums = (self.shared.sums(one.statistics), self.shared.sums(two.statistics))
-        return weigh_difference(one, two, sums=lambda: sums)
+        return weigh_difference(one, two, lambda: sums)
 
     def verdicts(self, rule: dict[str, Any], *checks: Array) -> list[str]:
         """Return the verdicts of one gate over several checks, each on its own differences."""

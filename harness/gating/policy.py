@@ -196,21 +196,15 @@ def load_policy(name_or_path: str | Path) -> LoadedPolicy:
 
     Raises InputError naming file, line and the nearest known key.
     """
-    path = find_thresholds(name_or_path)
+    path = Path(name_or_path)
+    shipped = {file.stem: file for file in sorted(SHIPPED.glob("*.yaml"))}
+    if not path.is_file():  # a file of that path goes before a shipped one of that name
+        if str(name_or_path) not in shipped:
+            raise InputError(
+                f"There is no thresholds file {name_or_path}; the shipped ones are {', '.join(shipped)}."
+                f"{did_you_mean(str(name_or_path), shipped)}"
+            )
+        path = shipped[str(name_or_path)]
     value, lines = read_yaml(path)
     policy = validate(Policy, value, source=str(path), lines=lines)
     return LoadedPolicy(policy, str(path), hashlib.sha256(path.read_bytes()).hexdigest(), lines)
-
-
-def find_thresholds(name_or_path: str | Path) -> Path:
-    """Return the thresholds file that is meant; a file of that path goes before a shipped one of that name."""
-    path = Path(name_or_path)
-    if path.is_file():
-        return path
-    shipped = {file.stem: file for file in sorted(SHIPPED.glob("*.yaml"))}
-    if str(name_or_path) in shipped:
-        return shipped[str(name_or_path)]
-    raise InputError(
-        f"There is no thresholds file {name_or_path}; the shipped ones are {', '.join(shipped)}."
-        f"{did_you_mean(str(name_or_path), shipped)}"
-    )

@@ -19,7 +19,7 @@ from typing import IO
 
 from harness.errors import HarnessError
 from harness.metrics.metric_set import MetricSet, join, needs_device
-from harness.metrics.registry import Item, MetricOptions, Scores
+from harness.metrics.registry import Item, Scores
 
 CHUNK = 250
 WORTH_WORKERS = 2000  # items from which starting processes pays
@@ -31,7 +31,7 @@ def score(
     """Return what ``metrics.score`` returns; ``workers`` processes share the work where there is enough of it."""
     if workers <= 1 or len(items) < WORTH_WORKERS:
         return metrics.score(items, advance=advance)
-    scores = score_in_workers(metrics.names, metrics.options, items, workers, advance)
+    scores = score_in_workers(metrics, items, workers, advance)
     neural = replace(metrics, metrics=tuple(filter(needs_device, metrics.metrics)))
     if not neural.metrics:
         return scores
@@ -39,11 +39,7 @@ def score(
 
 
 def score_in_workers(
-    names: Sequence[str] | None,
-    options: MetricOptions,
-    items: Sequence[Item],
-    workers: int,
-    advance: Callable[[int], None] | None = None,
+    metrics: MetricSet, items: Sequence[Item], workers: int, advance: Callable[[int], None] | None = None
 ) -> list[Scores]:
     """Return one Scores for each item, in order, from ``workers`` processes; raise HarnessError where one fails."""
     idle: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
@@ -54,7 +50,7 @@ def score_in_workers(
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            _send(process.stdin, (names, options, items[start : start + CHUNK]))
+            _send(process.stdin, (metrics.names, metrics.options, items[start : start + CHUNK]))
             answer: list[Scores] | HarnessError = pickle.load(process.stdout)
         except (OSError, EOFError, pickle.PickleError) as error:
             reason = f"A scoring process ended early ({type(error).__name__}); see its message."

@@ -105,7 +105,10 @@ class Meaning:
     def _claims(self, items: Sequence[Item], replies: Sequence[str]) -> list[dict[str, float | None]]:
         """Return the share of each item's claims that some sentence of its reply resembles; nothing without claims."""
         asked = [_claims_by_name(item) if item.reply is not None else {} for item in items]
-        said = [_sentences_of(reply) if claims else [] for claims, reply in zip(asked, replies, strict=True)]
+        said = [
+            [sentence.strip() for sentence in SENTENCE_END.split(reply) if claims and sentence.strip()]
+            for claims, reply in zip(asked, replies, strict=True)
+        ]
         vectors = self._vectors(
             text
             for claims, sentences in zip(asked, said, strict=True)
@@ -156,10 +159,6 @@ class Meaning:
 def _claims_by_name(item: Item) -> dict[str, list[str]]:
     claims = {name: [_clean(claim) for claim in claims_of(item.columns, kind)] for kind, name in CLAIM_NAMES.items()}
     return {name: wanted for name, wanted in claims.items() if wanted}
-
-
-def _sentences_of(reply: str) -> list[str]:
-    return [sentence.strip() for sentence in SENTENCE_END.split(reply) if sentence.strip()]
 
 
 def _share_met(claims: list[str], sentences: list[str], vectors: dict[str, FloatArray]) -> float:

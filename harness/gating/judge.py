@@ -190,21 +190,18 @@ def _three_ways(result: CheckResult) -> CheckResult:
     if low is not None and low >= limit and (upper is None or (high is not None and high <= upper)):
         return _decided(result, "pass", f"Asked for is {result.requirement}; {shown} shows it.")
     if low is None or high is None:
-        return _decided(result, "inconclusive", _no_interval(result))
+        why = f" {' '.join(result.warnings)}" if result.warnings else ""
+        sentence = (
+            f"The value is {number(result.value)}, but {result.n} {result.units} give no interval to hold against "
+            f"{result.requirement}.{why} To judge the value alone, say 'judge: point'."
+        )
+        return _decided(result, "inconclusive", sentence)
     needed = units_needed(result.n, value, low, high, limit, upper)
     how_many = (
         f"about {needed:,} {result.units} would decide it" if needed else "no number of dialogues would decide it"
     )
     sentence = f"Asked for is {result.requirement}; {shown} neither shows nor rules it out; {how_many}."
     return _decided(result, "inconclusive", sentence, needed_n=needed)
-
-
-def _no_interval(result: CheckResult) -> str:
-    why = f" {' '.join(result.warnings)}" if result.warnings else ""
-    return (
-        f"The value is {number(result.value)}, but {result.n} {result.units} give no interval to hold against "
-        f"{result.requirement}.{why} To judge the value alone, say 'judge: point'."
-    )
 
 
 def _beyond(end: float | None, limit: float, *, below: bool) -> bool:

@@ -86,9 +86,16 @@ def incomparable(run: Side, variant: str, baseline: Side, against: str, metric: 
     ``config["memory"]``, and the variants' ``dtype`` and ``quantization``.
     """
     of = f"than baseline {baseline.name}'s"
-    for what, mine, theirs in _identities(run, baseline, metric):
-        if mine != theirs:
-            return f"The run has another {what} {of}: {_shown(mine)}, not {_shown(theirs)}."
+    ours, old = run.summary.metrics[metric], baseline.summary.metrics[metric]
+    identities: list[tuple[str, object, object]] = [
+        ("metric signature", ours.signature, old.signature),
+        ("prompt template", run.manifest.template_digest, baseline.manifest.template_digest),
+        ("decoding", run.manifest.config.get("generation"), baseline.manifest.config.get("generation")),
+        ("set of measuring conditions", ours.conditions, old.conditions),
+    ]
+    for what, one, other in identities:
+        if one != other:
+            return f"The run has another {what} {of}: {_shown(one)}, not {_shown(other)}."
     if run.dialogue_ids != baseline.dialogue_ids:
         return _other_dialogues(run, baseline)
     for key, what in ((seals.REFERENCES, "references"), (seals.PROMPTS, "rendered prompts")):
@@ -98,16 +105,6 @@ def incomparable(run: Side, variant: str, baseline: Side, against: str, metric: 
     if metric.split(".")[0] in ("latency", "memory"):
         return _other_machine(run, variant, baseline, against, metric.split(".")[0])
     return None
-
-
-def _identities(run: Side, baseline: Side, metric: str) -> list[tuple[str, object, object]]:
-    mine, theirs = run.summary.metrics[metric], baseline.summary.metrics[metric]
-    return [
-        ("metric signature", mine.signature, theirs.signature),
-        ("prompt template", run.manifest.template_digest, baseline.manifest.template_digest),
-        ("decoding", run.manifest.config.get("generation"), baseline.manifest.config.get("generation")),
-        ("set of measuring conditions", mine.conditions, theirs.conditions),
-    ]
 
 
 def _other_dialogues(run: Side, baseline: Side) -> str:

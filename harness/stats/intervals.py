@@ -100,7 +100,8 @@ def _rate(samples: Samples, value: float) -> tuple[float, float]:
     """Return successes and n, or their effective counterparts under clustering.
 
     Effective n by Korn & Graubard (1998): p(1-p) over the variance between clusters, at most the number of units;
-    the number of clusters where all units agree. ``_few_clusters`` allows for the variance being estimated.
+    the number of clusters where all units agree. ``_few_clusters`` allows for the variance being estimated. That
+    copies of a conversation's turns do not narrow the interval is held by tests/stats/test_intervals.py.
     """
     units = int(defined_units(samples).sum())
     if not is_clustered(samples):

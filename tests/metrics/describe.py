@@ -1,4 +1,4 @@
-"""Metrics in words, for the docs and for anyone who wants the whole list: ``python -m harness.metrics.describe``."""
+"""The tables of docs/metrics.md, from what the metrics declare: ``python -m tests.metrics.describe`` prints them."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -117,13 +118,18 @@ def rates(truth: float, n: int, simulations: int, *, seed: int = 3) -> Rate:
     return Rate(f"rate of {truth:.0%}", n, missed, simulations, 0.05)
 
 
+@cache
+def _pool(spread: float, noise: float) -> FloatArray:
+    rng = np.random.default_rng(0)
+    values: FloatArray = np.exp(rng.normal(0, spread, 2_000_000) + noise * rng.normal(size=2_000_000))
+    return values
+
+
 def quantiles(quantile: float, n: int, simulations: int, *, gaps: int = 1, seed: int = 4) -> Rate:
     """Simulate a quantile's bounds: one value a request, or many gaps of requests of different speed."""
     rng = np.random.default_rng([seed, n, gaps])
     spread, noise = 0.15, 0.1 if gaps > 1 else 0.0
-    truth_rng = np.random.default_rng(0)
-    pool = np.exp(truth_rng.normal(0, spread, 2_000_000) + noise * truth_rng.normal(size=2_000_000))
-    truth = float(np.quantile(pool, quantile))
+    truth = float(np.quantile(_pool(spread, noise), quantile))
     missed = 0
     for _ in range(simulations):
         values = np.exp(rng.normal(0, spread, (n, 1)) + noise * rng.normal(size=(n, gaps)))

@@ -11,17 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from harness.backends.local.batches import batches, longest_first
 from harness.metrics.loading import all_specs
 from harness.results.summarize import summarize
-from harness.stats.intervals import estimate
-from harness.stats.paired import difference
-from harness.stats.samples import from_values
+from harness.stats.bootstrap import Resamples, bca
+from harness.stats.samples import from_values, ratio_of_sums
 from harness.store.folder import RunFolder
 from reports.render import render
 from tests.run_folders import make_run, random_values
+from tests.stats.ask import difference, estimate
 
 DIALOGUES = 1000
 
@@ -53,6 +54,25 @@ def test_estimate_of_a_mean(benchmark: BenchmarkFixture) -> None:
     values = np.random.default_rng(0).exponential(size=DIALOGUES)
     samples = from_values([str(n) for n in range(DIALOGUES)], values)
     assert benchmark(lambda: estimate(samples, resamples=10_000, seed=1)).n == DIALOGUES
+
+
+def test_a_further_mean_of_the_same_dialogues(benchmark: BenchmarkFixture) -> None:
+    values = np.random.default_rng(0).exponential(size=DIALOGUES)
+    statistics = np.column_stack([values, np.ones(DIALOGUES)])
+    resamples = Resamples(DIALOGUES)
+    resamples.sums(statistics)  # the first metric pays for drawing
+    assert benchmark(lambda: bca(statistics, ratio_of_sums, resamples.sums(statistics))) is not None
+
+
+def test_scipys_interval_of_the_same_mean(benchmark: BenchmarkFixture) -> None:
+    """The same BCa interval by ``scipy.stats.bootstrap``, which draws anew for each metric."""
+    values = np.random.default_rng(0).exponential(size=DIALOGUES)
+    rng = np.random.default_rng(1)
+    found = benchmark.pedantic(
+        lambda: scipy.stats.bootstrap((values,), np.mean, n_resamples=10_000, method="BCa", batch=500, rng=rng),
+        rounds=3,
+    )
+    assert found.confidence_interval.low < values.mean()
 
 
 def test_paired_difference_of_means(benchmark: BenchmarkFixture) -> None:

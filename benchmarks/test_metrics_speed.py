@@ -9,10 +9,15 @@ from __future__ import annotations
 import os
 import random
 import resource
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+import sacrebleu
+from pytest_benchmark.fixture import BenchmarkFixture
+from rouge_score.rouge_scorer import RougeScorer
+from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
+from sacrebleu.tokenizers.tokenizer_re import TokenizerRegexp
 
 from harness.config import RunConfig
 from harness.files import write_rows
@@ -67,15 +72,39 @@ def make_items(dialogues: int) -> list[Item]:
 
 
 @pytest.mark.parametrize("group", ["rouge", "bleu", "chrf", "form", "medical"])
-def test_group_of_metrics(benchmark: Any, group: str) -> None:
+def test_group_of_metrics(benchmark: BenchmarkFixture, group: str) -> None:
     """One thousand replies through one group of metrics."""
     metrics = load_metrics([group])
     items = make_items(334)
     metrics.score(items[:3])  # lexicons are read once a process
-    benchmark.pedantic(metrics.score_here, args=(items,), rounds=3)
+    benchmark.pedantic(metrics.score, args=(items,), rounds=3)
 
 
-def test_scoring_a_run(benchmark: Any, tmp_path: Path) -> None:
+ROUGE = RougeScorer(["rouge1", "rouge2", "rougeL", "rougeLsum"])
+BLEU = sacrebleu.BLEU(effective_order=True)
+CHRF = sacrebleu.CHRF(word_order=2)
+LIBRARIES: dict[str, Callable[[Item], object]] = {
+    "rouge": lambda item: ROUGE.score(item.reference, item.reply),
+    "bleu": lambda item: BLEU.sentence_score(item.reply, [item.reference]),
+    "chrf": lambda item: CHRF.sentence_score(item.reply, [item.reference]),
+}
+
+
+@pytest.mark.parametrize("group", LIBRARIES)
+def test_the_same_numbers_from_their_libraries(benchmark: BenchmarkFixture, group: str) -> None:
+    """The same thousand replies through rouge_score and sacrebleu: what ``harness/metrics/text`` is kept for."""
+    items = make_items(334)
+
+    def score() -> None:
+        Tokenizer13a.__call__.cache_clear()  # which would hold all texts from the second round on
+        TokenizerRegexp.__call__.cache_clear()
+        for item in items:
+            LIBRARIES[group](item)
+
+    benchmark.pedantic(score, rounds=1)
+
+
+def test_scoring_a_run(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
     """All lexical, form and medical metrics of three systems with every interval and comparison, files to files."""
     folder = RunFolder(tmp_path)
     items = make_items(DIALOGUES)

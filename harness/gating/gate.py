@@ -66,7 +66,7 @@ def gate(
         checks = judge(loaded.policy, gather(question))
         if chosen is not None and chosen not in opened:
             warnings.append("--baseline was given, but no check is held against a baseline.")
-    facts = {which: side.facts() for which, side in opened.items() if isinstance(side, Side)}
+    facts = {which: facts_of(side.folder, side.manifest) for which, side in opened.items() if isinstance(side, Side)}
     result = _result(loaded, name, facts_of(folder, manifest), manifest, facts, checks, problems, warnings, now)
     if write:
         outputs.write(folder, result)
@@ -84,7 +84,9 @@ def unusable(folder: RunFolder, manifest: RunManifest) -> list[str]:
 def _side(folder: RunFolder, manifest: RunManifest, name: str = "") -> Side:
     summary = folder.read_summary()
     registry = known_metrics(summary)
-    return Side(folder, manifest, summary, registry, RunStatistics(folder, registry, *settings(manifest)), name)
+    resamples, seed = settings(manifest)
+    statistics = RunStatistics(folder, registry=registry, resamples=resamples, seed=seed)
+    return Side(folder, manifest, summary, registry, statistics, name)
 
 
 def _open(folder: RunFolder) -> Side | str:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from harness.errors import InputError, did_you_mean
-from harness.gating.evidence import Evidence, Interval, OneDialogue
-from harness.gating.judge import Turned, turn
+from harness.gating.evidence import Evidence, Interval, OneDialogue, Scale
+from harness.gating.judge import turn
 from harness.gating.policy import Check, LoadedPolicy
 from harness.gating.sides import Side, incomparable
 from harness.metrics.registry import MetricSpec
@@ -81,7 +81,7 @@ def _resolve(question: Question, index: int, check: Check) -> Resolved:
         where = loaded.where(*at, "slice")
         if spec.family == "memory":
             raise InputError(f"{where}: {check.metric} is not measured by dialogue, so 'slice' means nothing.")
-        _known(column, run.statistics.columns, f"{where}: the dialogues have no column")
+        _known(column, run.statistics.measured.units.columns, f"{where}: the dialogues have no column")
     resolved = Resolved(check, index, candidate, spec)
     return _against(question, resolved) if check.compares else resolved
 
@@ -162,7 +162,8 @@ def _evidence(question: Question, resolved: Resolved, tested: int) -> Evidence:
         shares.append(resolved.other.share(resolved.other_variant))
         bare = _compared(question, resolved, bare, tested)
     else:
-        bare = _estimated(question, resolved, bare)
+        estimate = _estimate(question, run, check, candidate)
+        bare = replace(_measured(bare, estimate), candidate_value=estimate.value)
     return replace(bare, coverage=tuple(shares), must_pass=_single_dialogues(question, resolved, bare))
 
 
@@ -190,12 +191,12 @@ def _other_slice(run: Side, other: Side, slice: tuple[str, str] | None) -> str |
     if slice is None:
         return None
     column, level = slice
-    if column not in other.statistics.columns:
+    if column not in other.statistics.measured.units.columns:
         return (
             f"Baseline {other.name} has no column '{column}'. Where it was accepted with --redact-text, only text "
             "columns that its config names in stats.slices were kept."
         )
-    if run.statistics.within(slice) != other.statistics.within(slice):
+    if run.statistics.measured.within(slice) != other.statistics.measured.within(slice):
         return f"In baseline {other.name} other dialogues have '{level}' in the column '{column}'."
     return None
 
@@ -204,17 +205,14 @@ def _slice(check: Check) -> tuple[str, str] | None:
     return next(iter(check.slice.items())) if check.slice else None
 
 
-def _estimated(question: Question, resolved: Resolved, bare: Evidence) -> Evidence:
-    check = resolved.check
-    estimate = _estimate(question, question.run, check, resolved.candidate)
+def _measured(bare: Evidence, found: Estimate | Difference) -> Evidence:
     return replace(
         bare,
-        value=estimate.value,
-        candidate_value=estimate.value,
-        interval=Interval(estimate.low, estimate.high, estimate.confidence),
-        n=estimate.n,
-        method=estimate.method,
-        warnings=estimate.warnings,
+        value=found.value,
+        interval=Interval(found.low, found.high, found.confidence),
+        n=found.n,
+        method=found.method,
+        warnings=found.warnings,
     )
 
 
@@ -251,17 +249,8 @@ def _compared(question: Question, resolved: Resolved, bare: Evidence, tested: in
         direction = 1 if bare.higher_is_better else -1
         factor = 1 - direction * (1 if theirs >= 0 else -1) * check.margin
         plain = _difference(question, resolved, confidence, factor)
-    evidence = replace(
-        bare,
-        scale="ratio" if plain.relative else "difference",
-        scaled_other=factor,
-        value=plain.value,
-        interval=Interval(plain.low, plain.high, plain.confidence),
-        n=plain.n,
-        method=plain.method,
-        mde=plain.mde,
-        warnings=plain.warnings,
-    )
+    scale: Scale = "ratio" if plain.relative else "difference"
+    evidence = replace(_measured(bare, plain), scale=scale, scaled_other=factor, mde=plain.mde)
     return replace(evidence, steps=_steps(question, resolved, evidence, tested))
 
 
@@ -283,7 +272,7 @@ def _steps(question: Question, resolved: Resolved, evidence: Evidence, tested: i
     check = resolved.check
     if check.rule != "no_regression" or tested < 2:
         return ()
-    turned: Turned = turn(check, evidence)
+    turned = turn(check, evidence)
     upper = turned.interval(evidence.interval)[1]
     if upper is None or upper >= turned.limit:
         return ()

@@ -10,13 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import NormalDist
 
 from harness.gating.evidence import Evidence, Interval
 from harness.gating.policy import Check, Defaults, Policy
 from harness.gating.sentences import interval_text, listed, loss_text, number, requirement
 from harness.gating.verdict import CheckResult, VerdictName
-from harness.stats.power import POWER, fewest_units
+from harness.stats.power import critical_sum, critical_value, fewest_units
 
 MOST_UNITS = 10_000_000  # beyond this, "so many dialogues would decide it" helps nobody
 
@@ -191,21 +190,18 @@ def _three_ways(result: CheckResult) -> CheckResult:
     if low is not None and low >= limit and (upper is None or (high is not None and high <= upper)):
         return _decided(result, "pass", f"Asked for is {result.requirement}; {shown} shows it.")
     if low is None or high is None:
-        return _decided(result, "inconclusive", _no_interval(result))
+        why = f" {' '.join(result.warnings)}" if result.warnings else ""
+        sentence = (
+            f"The value is {number(result.value)}, but {result.n} {result.units} give no interval to hold against "
+            f"{result.requirement}.{why} To judge the value alone, say 'judge: point'."
+        )
+        return _decided(result, "inconclusive", sentence)
     needed = units_needed(result.n, value, low, high, limit, upper)
     how_many = (
         f"about {needed:,} {result.units} would decide it" if needed else "no number of dialogues would decide it"
     )
     sentence = f"Asked for is {result.requirement}; {shown} neither shows nor rules it out; {how_many}."
     return _decided(result, "inconclusive", sentence, needed_n=needed)
-
-
-def _no_interval(result: CheckResult) -> str:
-    why = f" {' '.join(result.warnings)}" if result.warnings else ""
-    return (
-        f"The value is {number(result.value)}, but {result.n} {result.units} give no interval to hold against "
-        f"{result.requirement}.{why} To judge the value alone, say 'judge: point'."
-    )
 
 
 def _beyond(end: float | None, limit: float, *, below: bool) -> bool:
@@ -293,20 +289,18 @@ def smallest_loss(result: CheckResult, mde: float | None, tested: int) -> float 
     From the comparison's minimum detectable effect, or where there is none, from the width of the interval. None where
     so few units prove no loss of any size at that confidence.
     """
-    if result.n < fewest_units(1 - (1 - result.confidence) / tested):
+    divided = 1 - (1 - result.confidence) / tested
+    if result.n < fewest_units(divided):
         return None
-    normal = NormalDist()
-    error = (1 - result.confidence) / 2
-    plain, divided = normal.inv_cdf(1 - error), normal.inv_cdf(1 - error / tested)
-    power = normal.inv_cdf(POWER)
     if mde is None or not math.isfinite(mde):
         if result.oriented_low is None or result.oriented_high is None:
             return None
-        mde = (result.oriented_high - result.oriented_low) / (2 * plain) * (plain + power)
+        mde = (result.oriented_high - result.oriented_low) / (2 * critical_value(result.confidence))
+        mde *= critical_sum(result.confidence)
     allowed = abs(result.oriented_limit or 0.0)
     if result.scaled_other is not None:  # the limit is in the number already: a share of the other value
         allowed = abs(1 - result.scaled_other) * abs(result.other_value or 0.0)
-    return allowed + abs(mde) * (divided + power) / (plain + power)
+    return allowed + abs(mde) * critical_sum(divided) / critical_sum(result.confidence)
 
 
 def _decided(result: CheckResult, verdict: VerdictName, sentence: str, *, needed_n: int | None = None) -> CheckResult:

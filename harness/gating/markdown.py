@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 from harness.gating.explain import explain
 from harness.gating.sentences import interval_text, number, without_controls
@@ -20,14 +19,13 @@ def markdown(result: GateResult, most: int = MOST_CHARACTERS) -> str:
     Where it is longer, whole sections go in this order, and a line says which: how each check was computed,
     provenance, warnings, the table of passed checks, the table of the others. The verdict always stays.
     """
-    sections: dict[str, Callable[[GateResult], str]] = {
-        "not passed": lambda result: _table("Not passed", [c for c in result.checks if c.verdict != "pass"]),
-        "passed": lambda result: _table("Passed", [c for c in result.checks if c.verdict == "pass"]),
-        "warnings": _warnings,
-        "computation": _computation,
-        "provenance": _provenance,
+    written = {
+        "not passed": _table("Not passed", [check for check in result.checks if check.verdict != "pass"]),
+        "passed": _table("Passed", [check for check in result.checks if check.verdict == "pass"]),
+        "warnings": _warnings(result),
+        "computation": _computation(result),
+        "provenance": _provenance(result),
     }
-    written = {name: section(result) for name, section in sections.items()}
     left_out: list[str] = []
     for name in (*DROPPED, None):
         note = f"\n_Left out for length: {', '.join(left_out)}; all of it is in gate.json._\n" if left_out else ""

@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
@@ -34,24 +34,29 @@ def _as_text(value: object) -> object:
 
 
 Name = Annotated[str, BeforeValidator(_as_text), StringConstraints(min_length=1, max_length=200)]
-AnyStrict = TypeVar("AnyStrict", bound=Strict)
 BaselineName = Annotated[
     str, BeforeValidator(_as_text), StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
 ]
 
 
-class NonInferiority(Strict):
+class _OneOf(Strict):
+    """A rule that states one number, under one of its names."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum(value is not None for _, value in self) != 1:
+            raise ValueError(f"give exactly one of {', '.join(type(self).model_fields)}")
+        return self
+
+
+class NonInferiority(_OneOf):
     """The candidate may be worse by at most the margin, and that must be shown."""
 
     margin: NotNegative | None = Field(None, description="in the metric's own unit")
     margin_relative: NotNegative | None = Field(None, description="as a share of the other value: 0.05 is 5 %")
 
-    @model_validator(mode="after")
-    def _one(self) -> NonInferiority:
-        return _exactly_one(self, ("margin", "margin_relative"))
 
-
-class NoRegression(Strict):
+class NoRegression(_OneOf):
     """Fails only where a loss beyond the limit is proven."""
 
     max_drop: NotNegative | None = Field(None, description="largest loss allowed, in the metric's own unit")
@@ -59,20 +64,12 @@ class NoRegression(Strict):
         None, description="largest loss allowed, as a share of the other value: 0.1 lets a latency rise by 10 %"
     )
 
-    @model_validator(mode="after")
-    def _one(self) -> NoRegression:
-        return _exactly_one(self, ("max_drop", "max_relative_increase"))
 
-
-class Equivalence(Strict):
+class Equivalence(_OneOf):
     """The candidate must differ by no more than the margin in either direction, and that must be shown."""
 
     margin: Positive | None = Field(None, description="in the metric's own unit")
     margin_relative: Positive | None = Field(None, description="as a share of the other value")
-
-    @model_validator(mode="after")
-    def _one(self) -> Equivalence:
-        return _exactly_one(self, ("margin", "margin_relative"))
 
 
 class Against(Strict):
@@ -86,13 +83,6 @@ class Against(Strict):
         if self.variant is None and self.baseline is None:
             raise ValueError("give 'variant', 'baseline' or both")
         return self
-
-
-def _exactly_one(model: AnyStrict, names: tuple[str, ...]) -> AnyStrict:
-    given = [name for name in names if getattr(model, name) is not None]
-    if len(given) != 1:
-        raise ValueError(f"give exactly one of {', '.join(names)}")
-    return model
 
 
 class Check(Strict):
@@ -136,21 +126,18 @@ class Check(Strict):
     @property
     def margin(self) -> float:
         """The number the rule states, absolute or relative."""
-        return _only_number(self)[0]
+        return self._stated[1]
 
     @property
     def is_relative(self) -> bool:
         """Whether the number is a share of the other value."""
-        return _only_number(self)[1]
+        return "relative" in self._stated[0]
 
-
-def _only_number(check: Check) -> tuple[float, bool]:
-    said = getattr(check, check.rule)
-    if isinstance(said, Strict):
-        numbers = {key: value for key, value in said if value is not None}
-        key, value = next(iter(numbers.items()))
-        return float(value), "relative" in key
-    return float(said), False
+    @property
+    def _stated(self) -> tuple[str, float]:
+        said = getattr(self, self.rule)
+        numbers = [(key, value) for key, value in said if value is not None] if isinstance(said, _OneOf) else []
+        return numbers[0] if numbers else (self.rule, float(said))
 
 
 class Defaults(Strict):
@@ -209,26 +196,15 @@ def load_policy(name_or_path: str | Path) -> LoadedPolicy:
 
     Raises InputError naming file, line and the nearest known key.
     """
-    path = find_thresholds(name_or_path)
+    path = Path(name_or_path)
+    shipped = {file.stem: file for file in sorted(SHIPPED.glob("*.yaml"))}
+    if not path.is_file():  # a file of that path goes before a shipped one of that name
+        if str(name_or_path) not in shipped:
+            raise InputError(
+                f"There is no thresholds file {name_or_path}; the shipped ones are {', '.join(shipped)}."
+                f"{did_you_mean(str(name_or_path), shipped)}"
+            )
+        path = shipped[str(name_or_path)]
     value, lines = read_yaml(path)
     policy = validate(Policy, value, source=str(path), lines=lines)
     return LoadedPolicy(policy, str(path), hashlib.sha256(path.read_bytes()).hexdigest(), lines)
-
-
-def find_thresholds(name_or_path: str | Path) -> Path:
-    """Return the thresholds file that is meant; a file of that path goes before a shipped one of that name."""
-    path = Path(name_or_path)
-    if path.is_file():
-        return path
-    shipped = {file.stem: file for file in sorted(SHIPPED.glob("*.yaml"))}
-    if str(name_or_path) in shipped:
-        return shipped[str(name_or_path)]
-    raise InputError(
-        f"There is no thresholds file {name_or_path}; the shipped ones are {', '.join(shipped)}."
-        f"{did_you_mean(str(name_or_path), shipped)}"
-    )
-
-
-def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of thresholds files, as shipped for editors."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Policy.model_json_schema()}

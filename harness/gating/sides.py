@@ -3,55 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
 
 from harness.gating.evidence import Share
 from harness.gating.sentences import listed
+from harness.gating.statistics import RunStatistics
 from harness.gating.verdict import RunFacts
 from harness.metrics.registry import MetricSpec
-from harness.stats.types import Difference, Estimate
 from harness.store import seals
 from harness.store.folder import RunFolder
 from harness.store.schema import RunManifest, Summary
-
-Slice = tuple[str, str]
-
-
-class Statistics(Protocol):
-    """The statistics of one run folder. ``difference`` is candidate − factor·other, paired by dialogue id."""
-
-    @property
-    def dialogue_ids(self) -> frozenset[str]: ...
-
-    @property
-    def columns(self) -> tuple[str, ...]: ...
-
-    def estimate(
-        self, metric: str, variant: str, *, confidence: float = 0.95, slice: Slice | None = None
-    ) -> Estimate: ...
-
-    def difference(
-        self,
-        metric: str,
-        variant: str,
-        against: str,
-        *,
-        other: Any = None,
-        confidence: float = 0.95,
-        slice: Slice | None = None,
-        factor: float = 1.0,
-    ) -> Difference: ...
-
-    def within(self, slice: Slice) -> frozenset[str]: ...
-
-    def needs_its_module(self, metric: str, variant: str) -> bool: ...
-
-    def prepare(self, metrics: Iterable[str]) -> None: ...
-
-    def unit_values(self, metric: str, variant: str) -> Mapping[str, float]: ...
 
 
 @dataclass(frozen=True)
@@ -62,7 +25,7 @@ class Side:
     manifest: RunManifest
     summary: Summary
     registry: Mapping[str, MetricSpec]
-    statistics: Statistics
+    statistics: RunStatistics
     name: str = ""
 
     @cached_property
@@ -71,17 +34,18 @@ class Side:
         named = [str(variant["name"]) for variant in self.manifest.variants if "name" in variant]
         return tuple(dict.fromkeys([*named, *self.summary.coverage]))
 
-    def facts(self) -> RunFacts:
-        """Return which run this is, for ``gate.json``."""
-        return facts_of(self.folder, self.manifest)
+    @cached_property
+    def dialogue_ids(self) -> frozenset[str]:
+        """Ids of all dialogues of the run, answered or not."""
+        return frozenset(self.statistics.measured.units.ids)
 
     def share(self, variant: str) -> Share:
         """Return how many of the run's dialogues the variant answered."""
         label = f"{variant} of baseline {self.name}" if self.name else variant
         coverage = self.summary.coverage.get(variant)
         if coverage is None:
-            return Share(label, 0, len(self.statistics.dialogue_ids))
-        return Share(label, coverage.answered, max(coverage.dialogues, len(self.statistics.dialogue_ids)))
+            return Share(label, 0, len(self.dialogue_ids))
+        return Share(label, coverage.answered, max(coverage.dialogues, len(self.dialogue_ids)))
 
     def measured(self, metric: str, variant: str) -> str | None:
         """Return why this variant has no value of the metric, or None where it has one."""
@@ -122,10 +86,17 @@ def incomparable(run: Side, variant: str, baseline: Side, against: str, metric: 
     ``config["memory"]``, and the variants' ``dtype`` and ``quantization``.
     """
     of = f"than baseline {baseline.name}'s"
-    for what, mine, theirs in _identities(run, baseline, metric):
-        if mine != theirs:
-            return f"The run has another {what} {of}: {_shown(mine)}, not {_shown(theirs)}."
-    if run.statistics.dialogue_ids != baseline.statistics.dialogue_ids:
+    ours, old = run.summary.metrics[metric], baseline.summary.metrics[metric]
+    identities: list[tuple[str, object, object]] = [
+        ("metric signature", ours.signature, old.signature),
+        ("prompt template", run.manifest.template_digest, baseline.manifest.template_digest),
+        ("decoding", run.manifest.config.get("generation"), baseline.manifest.config.get("generation")),
+        ("set of measuring conditions", ours.conditions, old.conditions),
+    ]
+    for what, one, other in identities:
+        if one != other:
+            return f"The run has another {what} {of}: {_shown(one)}, not {_shown(other)}."
+    if run.dialogue_ids != baseline.dialogue_ids:
         return _other_dialogues(run, baseline)
     for key, what in ((seals.REFERENCES, "references"), (seals.PROMPTS, "rendered prompts")):
         mine, theirs = run.manifest.digests.get(key), baseline.manifest.digests.get(key)
@@ -136,19 +107,9 @@ def incomparable(run: Side, variant: str, baseline: Side, against: str, metric: 
     return None
 
 
-def _identities(run: Side, baseline: Side, metric: str) -> list[tuple[str, object, object]]:
-    mine, theirs = run.summary.metrics[metric], baseline.summary.metrics[metric]
-    return [
-        ("metric signature", mine.signature, theirs.signature),
-        ("prompt template", run.manifest.template_digest, baseline.manifest.template_digest),
-        ("decoding", run.manifest.config.get("generation"), baseline.manifest.config.get("generation")),
-        ("set of measuring conditions", mine.conditions, theirs.conditions),
-    ]
-
-
 def _other_dialogues(run: Side, baseline: Side) -> str:
-    only_here = sorted(run.statistics.dialogue_ids - baseline.statistics.dialogue_ids)
-    only_there = sorted(baseline.statistics.dialogue_ids - run.statistics.dialogue_ids)
+    only_here = sorted(run.dialogue_ids - baseline.dialogue_ids)
+    only_there = sorted(baseline.dialogue_ids - run.dialogue_ids)
     example = listed(only_here or only_there, 3)
     return (
         f"The run's dialogues are not those of baseline {baseline.name}: {len(only_here)} are only in the run and "
@@ -182,7 +143,7 @@ def _hardware(manifest: RunManifest) -> str | None:
     return f"{_shown(cpu)}, {_shown(manifest.config.get('threads') or 'all')} threads" if cpu else None
 
 
-def _variant(manifest: RunManifest, name: str) -> dict[str, Any]:
+def _variant(manifest: RunManifest, name: str) -> dict[str, object]:
     return next((variant for variant in manifest.variants if variant.get("name") == name), {})
 
 

@@ -21,9 +21,13 @@ class Change:
     sentence: str
 
 
+def _moved(loose: bool, where: str, sentence: str) -> Change:
+    return Change("loosened" if loose else "tightened", where, sentence)
+
+
 def compare(old: Policy, new: Policy) -> tuple[Change, ...]:
     """Return every difference between two policies, what is loosened first."""
-    changes = [*_files(old, new), *_defaults(old, new)]
+    changes = list(_defaults(old, new))
     before = {check.id: check for check in old.checks or ()}
     after = {check.id: check for check in new.checks or ()}
     for name, check in before.items():
@@ -38,21 +42,17 @@ def compare(old: Policy, new: Policy) -> tuple[Change, ...]:
     return tuple(sorted(changes, key=lambda change: order.index(change.effect)))
 
 
-def _files(old: Policy, new: Policy) -> Iterator[Change]:
+def _defaults(old: Policy, new: Policy) -> Iterator[Change]:
     if old.candidate != new.candidate:
         yield Change("changed", "candidate", f"another variant is judged: {new.candidate}, not {old.candidate}")
-
-
-def _defaults(old: Policy, new: Policy) -> Iterator[Change]:
     a, b = old.defaults, new.defaults
     yield from _confidence(old, new)
     yield from _smaller_is_looser("defaults.min_samples", "samples asked for", a.min_samples, b.min_samples)
     yield from _smaller_is_looser("defaults.min_coverage", "coverage asked for", a.min_coverage, b.min_coverage)
     if a.on_inconclusive != b.on_inconclusive:
-        if b.on_inconclusive == "pass":
-            yield Change("loosened", "defaults.on_inconclusive", "inconclusive checks no longer stop the gate")
-        else:
-            yield Change("tightened", "defaults.on_inconclusive", "inconclusive checks now stop the gate")
+        loose = b.on_inconclusive == "pass"
+        stop = "no longer" if loose else "now"
+        yield _moved(loose, "defaults.on_inconclusive", f"inconclusive checks {stop} stop the gate")
 
 
 def _confidence(old: Policy, new: Policy) -> Iterator[Change]:
@@ -63,13 +63,11 @@ def _confidence(old: Policy, new: Policy) -> Iterator[Change]:
     rules = {check.rule for check in new.checks or ()}
     text = f"intervals are at {after:.6g}, not {before:.6g}"
     if rules != {"no_regression"}:
-        yield Change("loosened" if after < before else "tightened", "defaults.confidence", text)
+        yield _moved(after < before, "defaults.confidence", text)
     if "no_regression" in rules:
-        effect: Effect = "tightened" if after < before else "loosened"
         proof = "less" if after < before else "more"
-        yield Change(
-            effect, "defaults.confidence", f"{text}: no_regression checks need {proof} proof of a loss to fail"
-        )
+        sentence = f"{text}: no_regression checks need {proof} proof of a loss to fail"
+        yield _moved(after > before, "defaults.confidence", sentence)
 
 
 def _check(old: Policy, new: Policy, a: Check, b: Check) -> Iterator[Change]:
@@ -91,16 +89,13 @@ def _check(old: Policy, new: Policy, a: Check, b: Check) -> Iterator[Change]:
         yield from _smaller_is_looser(name, "samples asked for", before, after)
     if a.severity != b.severity:
         loose = b.severity == "warn"
-        yield Change(
-            "loosened" if loose else "tightened",
-            name,
-            "it only warns now and stops nothing" if loose else "it stops the gate now and does not only warn",
-        )
+        text = "it only warns now and stops nothing" if loose else "it stops the gate now and does not only warn"
+        yield _moved(loose, name, text)
     if a.judge != b.judge:
         point = b.judge == "point"
         loose = point != (b.rule == "no_regression")  # which fails by a value what it would let pass unproven
         text = "only the value is judged now, its uncertainty ignored" if point else "the interval is judged now"
-        yield Change("loosened" if loose else "tightened", name, text)
+        yield _moved(loose, name, text)
     gone = [dialogue for dialogue in a.must_pass if dialogue not in b.must_pass]
     added = [dialogue for dialogue in b.must_pass if dialogue not in a.must_pass]
     if gone:
@@ -117,7 +112,7 @@ def _rules(a: Check, b: Check) -> Iterator[Change]:
         return
     larger = b.margin > a.margin
     loose = not larger if a.rule == "min" else larger
-    yield Change("loosened" if loose else "tightened", a.id, f"{_rule(b)} is asked for, not {_rule(a)}")
+    yield _moved(loose, a.id, f"{_rule(b)} is asked for, not {_rule(a)}")
 
 
 def _effect_of_rules(a: Check, b: Check) -> Effect:
@@ -159,5 +154,4 @@ def _part(check: Check) -> str:
 
 def _smaller_is_looser(where: str, what: str, before: float, after: float) -> Iterator[Change]:
     if before != after:
-        effect: Effect = "loosened" if after < before else "tightened"
-        yield Change(effect, where, f"{what}: {number(after)}, not {number(before)}")
+        yield _moved(after < before, where, f"{what}: {number(after)}, not {number(before)}")

@@ -35,13 +35,7 @@ def write_thresholds(run: Path | str, out: Path, *, candidate: str | None = None
     """
     if out.exists() and not force:
         raise InputError(f"{out} is there already; name another with --out or replace it with --force.")
-    text, checks = thresholds_text(RunFolder(run), candidate)
-    write_text_atomically(out, text)
-    return checks
-
-
-def thresholds_text(folder: RunFolder, candidate: str | None = None) -> tuple[str, int]:
-    """Return the text of the file and how many checks it holds."""
+    folder = RunFolder(run)
     manifest = folder.read_manifest()
     if manifest.state != "complete":
         raise HarnessError(f"The run in {folder.root} is {manifest.state}; thresholds are made from a complete one.")
@@ -73,7 +67,8 @@ checks:
   #   non_inferiority: {{margin: 0.02}}
   #   against: {{baseline: main, variant: {_quoted(candidate)}}}
 """
-    return head + "\n".join(checks) + tail, len(checks)
+    write_text_atomically(out, head + "\n".join(checks) + tail)
+    return len(checks)
 
 
 def _candidate(
@@ -129,7 +124,9 @@ def _absolute(name: str, metric: MetricSummary, variant: str, note: str, *, slac
     edge += abs(edge) * slack * (1 if upward else -1)
     limit = rounded(edge, up=upward)
     rule = f"{'max' if upward else 'min'}: {limit}"
-    comment = _comment(name, metric, found, variant) + (f"; {note}" if note else "")
+    interval = f"[{number(found.low)}, {number(found.high)}]"
+    measured = f"{name} of {variant}: {number(found.value)} {interval} {metric.unit}, n = {found.n}; {_better(metric)}"
+    comment = f"{measured}; {note}" if note else measured
     extra = ["judge: point   # these values carry no interval"] if point else []
     yield _entry(f"{_slug(name)}-{_slug(variant)}", name, variant, rule, comment, [*_samples(name, found), *extra])
 
@@ -162,11 +159,6 @@ def _entry(check_id: str, metric: str, variant: str, rule: str, comment: str, fu
     lines = [f"  # {_one_line(comment)}.", f"  - id: {check_id}", f"    metric: {_quoted(metric)}"]
     lines += [f"    candidate: {_quoted(variant)}", f"    {rule}", *(f"    {line}" for line in further)]
     return "\n".join(lines) + "\n"
-
-
-def _comment(name: str, metric: MetricSummary, found: EstimateRow, variant: str) -> str:
-    interval = f"[{number(found.low)}, {number(found.high)}]"
-    return f"{name} of {variant}: {number(found.value)} {interval} {metric.unit}, n = {found.n}; {_better(metric)}"
 
 
 def _better(metric: MetricSummary) -> str:

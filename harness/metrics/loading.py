@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from harness.errors import InputError, did_you_mean
-from harness.metrics import measured
+from harness.metrics.measured import FIDELITY, LATENCY, MEMORY, Likelihood
 from harness.metrics.medical.claims import Claims
 from harness.metrics.medical.doses import Doses
 from harness.metrics.medical.medications import Medications
@@ -26,30 +27,27 @@ from harness.metrics.user import user_metrics
 Factory = Callable[[MetricOptions], Sequence[Metric]]
 
 
-def builtin_factories() -> dict[str, Factory]:
-    """Return the groups of built-in metrics that judge replies, by the name a config may call them."""
-    return {
-        "rouge": lambda options: [Rouge(options.stemmer)],
-        "bleu": lambda options: [Bleu()],
-        "chrf": lambda options: [Chrf()],
-        "likelihood": lambda options: [measured.Likelihood()],
-        "form": lambda options: [Form()],
-        "medical": lambda options: [
-            MissedEmergency(),
-            OverAlarm(),
-            Medications(),
-            Doses(),
-            NegationFlips(),
-            Refusal(),
-        ],
-        "claims": lambda options: [Claims()],
-        "meaning": lambda options: [Meaning(options.encoder)] if options.encoder else [],
-    }
+GROUPS: Mapping[str, Factory] = {
+    "rouge": lambda options: [Rouge(options.stemmer)],
+    "bleu": lambda options: [Bleu()],
+    "chrf": lambda options: [Chrf()],
+    "likelihood": lambda options: [Likelihood()],
+    "form": lambda options: [Form()],
+    "medical": lambda options: [
+        MissedEmergency(),
+        OverAlarm(),
+        Medications(),
+        Doses(),
+        NegationFlips(),
+        Refusal(),
+    ],
+    "claims": lambda options: [Claims()],
+    "meaning": lambda options: [Meaning(options.encoder)] if options.encoder else [],
+}
+"""The built-in metrics that judge replies, in groups by the name a config may call them."""
 
-
-def measured_specs() -> dict[str, tuple[MetricSpec, ...]]:
-    """Return the metrics that passes measure themselves, by family."""
-    return {"fidelity": measured.FIDELITY, "latency": measured.LATENCY, "memory": measured.MEMORY}
+MEASURED: Mapping[str, Sequence[MetricSpec]] = {"fidelity": FIDELITY, "latency": LATENCY, "memory": MEMORY}
+"""What passes measure themselves, by family."""
 
 
 def load_metrics(names: Sequence[str] | None = None, options: MetricOptions | None = None) -> MetricSet:
@@ -59,19 +57,22 @@ def load_metrics(names: Sequence[str] | None = None, options: MetricOptions | No
     last part (``rouge_l``). Raises InputError for an unknown name, or for a metric that lacks what it needs.
     """
     options = options or MetricOptions()
-    groups = {name: tuple(factory(options)) for name, factory in builtin_factories().items()}
-    own = tuple(user_metrics(options.modules))
-    known = {spec.name: spec for metrics in (*groups.values(), own) for metric in metrics for spec in metric.specs}
-    _refuse_doubled([spec.name for metric in own for spec in metric.specs], groups)
-    measured = measured_specs()
-    wanted = _default_names(groups) if names is None else set()
-    for name in names or ():
-        wanted |= _matching(name, groups, measured, known)
-    wanted |= {spec.name for metric in own for spec in metric.specs}
+    groups = {name: tuple(factory(options)) for name, factory in GROUPS.items()}
+    known = _specs_of(chain.from_iterable(groups.values()))
+    own = user_metrics(options.modules)
+    for spec in chain.from_iterable(metric.specs for metric in own):
+        if spec.name in known:
+            raise InputError(
+                f"metric_options.modules: the metric '{spec.name}' exists already; give yours another name."
+            )
+        known[spec.name] = spec
+    if names is None:
+        wanted = {name for name, spec in known.items() if spec.default}
+    else:
+        wanted = {full for name in names for full in _matching(name, groups, known)}
+    wanted |= _specs_of(own).keys()
     metrics = tuple(
-        metric
-        for metric in (*(metric for group in groups.values() for metric in group), *own)
-        if any(spec.name in wanted for spec in metric.specs)
+        metric for metric in chain(*groups.values(), own) if any(spec.name in wanted for spec in metric.specs)
     )
     specs = {name: spec for name, spec in known.items() if name in wanted}
     notes = () if options.encoder else (missing_note(),)
@@ -81,49 +82,31 @@ def load_metrics(names: Sequence[str] | None = None, options: MetricOptions | No
 def all_specs(options: MetricOptions | None = None) -> dict[str, MetricSpec]:
     """Return every metric by its full name: those of replies, those that passes measure, and a user's own."""
     options = options or MetricOptions()
-    specs: dict[str, MetricSpec] = {}
-    for factory in builtin_factories().values():
-        specs.update({spec.name: spec for metric in factory(options) for spec in metric.specs})
+    specs = _specs_of(chain.from_iterable(factory(options) for factory in GROUPS.values()))
     if not options.encoder:
         specs.update({spec.name: replace(spec, default=False) for spec in meaning_specs("no encoder given")})
-    for family in measured_specs().values():
-        specs.update({spec.name: spec for spec in family})
-    for metric in user_metrics(options.modules):
-        specs.update({spec.name: spec for spec in metric.specs})
-    return specs
+    specs.update({spec.name: spec for family in MEASURED.values() for spec in family})
+    return specs | _specs_of(user_metrics(options.modules))
 
 
-def _default_names(groups: Mapping[str, Sequence[Metric]]) -> set[str]:
-    return {spec.name for metrics in groups.values() for metric in metrics for spec in metric.specs if spec.default}
+def _specs_of(metrics: Iterable[Metric]) -> dict[str, MetricSpec]:
+    return {spec.name: spec for metric in metrics for spec in metric.specs}
 
 
-def _matching(
-    name: str,
-    groups: Mapping[str, Sequence[Metric]],
-    measured: Mapping[str, Sequence[MetricSpec]],
-    known: Mapping[str, MetricSpec],
-) -> set[str]:
+def _matching(name: str, groups: Mapping[str, Sequence[Metric]], known: Mapping[str, MetricSpec]) -> Iterable[str]:
     if name in groups and not groups[name]:
         raise InputError(missing_note())
     if name in groups:
-        return {spec.name for metric in groups[name] for spec in metric.specs}
-    if name in measured or any(name == spec.name for specs in measured.values() for spec in specs):
-        return set()  # measured by its pass, whatever the config's metrics say
-    found = {full for full, spec in known.items() if name in (full, full.split(".", 1)[1]) or name == spec.family}
+        return _specs_of(groups[name])
+    if name in MEASURED or any(name == spec.name for specs in MEASURED.values() for spec in specs):
+        return ()  # measured by its pass, whatever the config's metrics say
+    found = [full for full, spec in known.items() if name in (full, full.split(".", 1)[1]) or name == spec.family]
     if not found:
         if any(name in (spec.name, spec.name.split(".", 1)[1]) for spec in meaning_specs("")):
             raise InputError(missing_note())
-        candidates = [*groups, *measured, *known, *(full.split(".", 1)[1] for full in known)]
+        candidates = [*groups, *MEASURED, *known, *(full.split(".", 1)[1] for full in known)]
         raise InputError(
             f"metrics: there is no metric '{name}'.{did_you_mean(name, candidates)} "
             "`python -m harness metrics` lists them all."
         )
     return found
-
-
-def _refuse_doubled(own: Sequence[str], groups: Mapping[str, Sequence[Metric]]) -> None:
-    taken = {spec.name for metrics in groups.values() for metric in metrics for spec in metric.specs}
-    for name in own:
-        if name in taken:
-            raise InputError(f"metric_options.modules: the metric '{name}' exists already; give yours another name.")
-        taken.add(name)

@@ -9,53 +9,66 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
-from harness.metrics.aggregates import bits_ratio, exponential_ratio, ratio
+import numpy as np
+
 from harness.metrics.registry import Item, MetricSpec, Scores
+from harness.stats.samples import ratio_of_sums
+from harness.stats.types import FloatArray
 
 SIGNATURE = "log:natural|eos:not scored|tokens:ids[len(tok(prompt.rstrip())):]|special:the tokenizer's own"
 SEES = "How probable the variant finds the doctor's own reply, token by token."
 LARGEST_EXPONENT = 700.0  # exp of more is no finite number
 
 
+def exponential_ratio(sums: FloatArray) -> FloatArray:
+    """Return e to the ratio of summed statistics; infinite where that is too large, without a warning."""
+    with np.errstate(over="ignore"):
+        return np.asarray(np.exp(ratio_of_sums(sums)), dtype=np.float64)
+
+
+def bits_ratio(sums: FloatArray) -> FloatArray:
+    """Return the ratio of nats to bytes in bits a byte."""
+    return np.asarray(ratio_of_sums(sums) / np.log(2), dtype=np.float64)
+
+
+NLL = MetricSpec(
+    name="quality.nll",
+    unit="nats/token",
+    higher_is_better=False,
+    aggregation="corpus",
+    signature=f"nll|{SIGNATURE}",
+    label="nll",
+    scale="0 or more",
+    sees=SEES,
+    blind_to="What the variant would say itself. Not comparable between tokenizers.",
+    statistics=("nll", "tokens"),
+    combine=ratio_of_sums,
+)
+
+
 class Likelihood:
     """nll, perplexity and bits per byte of the reference; None where it was not scored."""
 
     specs: tuple[MetricSpec, ...] = (
-        MetricSpec(
-            name="quality.nll",
-            unit="nats/token",
-            higher_is_better=False,
-            aggregation="corpus",
-            signature=f"nll|{SIGNATURE}",
-            label="nll",
-            scale="0 or more",
-            sees=SEES,
-            blind_to="What the variant would say itself. Not comparable between tokenizers.",
-            statistics=("nll", "tokens"),
-            combine=ratio,
-        ),
-        MetricSpec(
+        NLL,
+        replace(
+            NLL,
             name="quality.perplexity",
             unit="",
-            higher_is_better=False,
-            aggregation="corpus",
             signature=f"perplexity=exp(nll)|{SIGNATURE}",
             label="Perplexity",
             scale="1 or more",
             sees=f"{SEES} The exponential of nll.",
-            blind_to="What the variant would say itself. Not comparable between tokenizers.",
-            statistics=("nll", "tokens"),
             combine=exponential_ratio,
         ),
-        MetricSpec(
+        replace(
+            NLL,
             name="quality.bits_per_byte",
             unit="bits/byte",
-            higher_is_better=False,
-            aggregation="corpus",
             signature=f"bits_per_byte=nll/(ln 2 * UTF-8 bytes of the reference)|{SIGNATURE}",
             label="Bits per byte",
-            scale="0 or more",
             sees=f"{SEES} Comparable between tokenizers.",
             blind_to="What the variant would say itself.",
             statistics=("nll", "bytes"),
@@ -91,7 +104,7 @@ FIDELITY: tuple[MetricSpec, ...] = (
         sees="How much the next-token distributions differ along the reference.",
         blind_to="Texts that the variants would write themselves.",
         statistics=("kl", "tokens"),
-        combine=ratio,
+        combine=ratio_of_sums,
     ),
     MetricSpec(
         name="fidelity.kl_p99",
@@ -115,7 +128,7 @@ FIDELITY: tuple[MetricSpec, ...] = (
         sees="How often both would choose the same next token.",
         blind_to="How sure they are of it.",
         statistics=("agree", "tokens"),
-        combine=ratio,
+        combine=ratio_of_sums,
     ),
     MetricSpec(
         name="fidelity.max_abs_dlogp",
@@ -139,7 +152,7 @@ FIDELITY: tuple[MetricSpec, ...] = (
         sees="Whether one finds the references less probable than the other.",
         blind_to="Differences that cancel out.",
         statistics=("nll_difference", "tokens"),
-        combine=ratio,
+        combine=ratio_of_sums,
     ),
     MetricSpec(
         name="fidelity.identical_replies",
@@ -166,13 +179,14 @@ FIDELITY: tuple[MetricSpec, ...] = (
 )
 
 
-def _quantile(timing: str, percentile: int, label: str, sees: str, workload: str) -> MetricSpec:
+def _quantile(timing: str, percentile: int) -> MetricSpec:
+    label, sees = TIMINGS[timing]
     return MetricSpec(
         name=f"latency.{timing}.p{percentile}",
         unit="ms",
         higher_is_better=False,
         aggregation="quantile",
-        signature=f"{timing}|p{percentile}|{workload}|unit:request|host clock|v1",
+        signature=f"{timing}|p{percentile}|fixed length|unit:request|host clock|v1",
         label=f"{label} p{percentile}",
         scale="0 or more",
         sees=sees,
@@ -180,27 +194,21 @@ def _quantile(timing: str, percentile: int, label: str, sees: str, workload: str
     )
 
 
-TTFT = ("ttft_ms", "Time to first token", "From submission to the first generated token on the host.", "fixed length")
-TPOT = (
-    "tpot_ms",
-    "Time per output token",
-    "(end to end − first token) / (tokens − 1), per request.",
-    "fixed length",
-)
-ITL = ("itl_ms", "Inter-token latency", "Every gap between consecutive tokens, pooled over requests.", "fixed length")
-E2E = ("e2e_ms", "End-to-end latency", "From submission to the last token.", "fixed length")
+TIMINGS = {
+    "ttft_ms": ("Time to first token", "From submission to the first generated token on the host."),
+    "tpot_ms": ("Time per output token", "(end to end − first token) / (tokens − 1), per request."),
+    "itl_ms": ("Inter-token latency", "Every gap between consecutive tokens, pooled over requests."),
+    "e2e_ms": ("End-to-end latency", "From submission to the last token."),
+}
 
 LATENCY: tuple[MetricSpec, ...] = (
-    *(
-        _quantile(timing, percentile, label, sees, workload)
-        for (timing, label, sees, workload), percentiles in (
-            (TTFT, (50, 95)),
-            (TPOT, (50,)),
-            (ITL, (50, 99)),
-            (E2E, (50, 95)),
-        )
-        for percentile in percentiles
-    ),
+    _quantile("ttft_ms", 50),
+    _quantile("ttft_ms", 95),
+    _quantile("tpot_ms", 50),
+    _quantile("itl_ms", 50),
+    _quantile("itl_ms", 99),
+    _quantile("e2e_ms", 50),
+    _quantile("e2e_ms", 95),
     MetricSpec(
         name="latency.tokens_per_s",
         unit="tokens/s",
@@ -212,7 +220,7 @@ LATENCY: tuple[MetricSpec, ...] = (
         sees="Output tokens over the time that their requests took, first token included.",
         blind_to="Throughput at larger batches, unless the conditions name one.",
         statistics=("tokens", "seconds"),
-        combine=ratio,
+        combine=ratio_of_sums,
     ),
     MetricSpec(
         name="latency.goodput",

@@ -7,18 +7,16 @@ they declare, so that importing a metric has no side effect.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
+from harness.stats.types import Aggregate
 from harness.yamlfile import Strict
 
 Aggregation = Literal["mean", "rate", "corpus", "quantile", "value"]
-Combine = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class MetricSpec:
     blind_to: str = ""
     heuristic: bool = False
     statistics: tuple[str, ...] = ()
-    combine: Combine | None = None
+    combine: Aggregate | None = None
     default: bool = True
 
     @property
@@ -69,7 +67,7 @@ class Item:
     prompt: str
     reference: str
     reply: str | None
-    columns: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, object] = field(default_factory=dict)
     reply_tokens: int | None = None
     finish: str | None = None
     nll: float | None = None
@@ -98,6 +96,21 @@ class Metric(Protocol):
     def score(self, items: Sequence[Item]) -> Sequence[Scores]:
         """Return one Scores for each item, in order."""
         ...
+
+
+class ReplyMetric:
+    """A metric that judges each reply by itself; where there is no reply, every value is None."""
+
+    specs: tuple[MetricSpec, ...] = ()
+
+    def score(self, items: Sequence[Item]) -> list[Scores]:
+        """Return one Scores for each item, in order."""
+        nothing = Scores(dict.fromkeys(spec.name for spec in self.specs))
+        return [nothing if item.reply is None else self.judge(item, item.reply) for item in items]
+
+    def judge(self, item: Item, reply: str) -> Scores:
+        """Return what the metric finds in one reply."""
+        raise NotImplementedError
 
 
 class MetricOptions(Strict):

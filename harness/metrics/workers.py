@@ -11,15 +11,15 @@ import pickle
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from queue import Empty, SimpleQueue
-from typing import IO, Any
+from queue import SimpleQueue
+from typing import IO
 
 from harness.errors import HarnessError
 from harness.metrics.metric_set import MetricSet, join, needs_device
-from harness.metrics.registry import Item, MetricOptions, Scores
+from harness.metrics.registry import Item, Scores
 
 CHUNK = 250
 WORTH_WORKERS = 2000  # items from which starting processes pays
@@ -31,7 +31,7 @@ def score(
     """Return what ``metrics.score`` returns; ``workers`` processes share the work where there is enough of it."""
     if workers <= 1 or len(items) < WORTH_WORKERS:
         return metrics.score(items, advance=advance)
-    scores = score_in_workers(metrics.names, metrics.options, items, workers, advance)
+    scores = score_in_workers(metrics, items, workers, advance)
     neural = replace(metrics, metrics=tuple(filter(needs_device, metrics.metrics)))
     if not neural.metrics:
         return scores
@@ -39,59 +39,41 @@ def score(
 
 
 def score_in_workers(
-    names: Sequence[str] | None,
-    options: MetricOptions,
-    items: Sequence[Item],
-    workers: int,
-    advance: Callable[[int], None] | None = None,
+    metrics: MetricSet, items: Sequence[Item], workers: int, advance: Callable[[int], None] | None = None
 ) -> list[Scores]:
     """Return one Scores for each item, in order, from ``workers`` processes; raise HarnessError where one fails."""
-    chunks: SimpleQueue[int] = SimpleQueue()
-    for start in range(0, len(items), CHUNK):
-        chunks.put(start)
-    results: dict[int, list[Scores]] = {}
-    failures: list[HarnessError] = []
-    done: SimpleQueue[int] = SimpleQueue()
-    processes = [_start() for _ in range(workers)]
+    idle: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
+    scores: list[Scores] = []
 
-    def feed(process: subprocess.Popen[bytes]) -> None:
+    def ask(start: int) -> list[Scores]:
+        process = idle.get()
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            _send(process.stdin, (names, options))
-            while not failures:
-                start = chunks.get_nowait()
-                _send(process.stdin, items[start : start + CHUNK])
-                answer = _receive(process.stdout)
-                if isinstance(answer, HarnessError):
-                    failures.append(answer)
-                else:
-                    results[start] = answer
-                    done.put(len(answer))
-        except Empty:
-            pass
+            _send(process.stdin, (metrics.names, metrics.options, items[start : start + CHUNK]))
+            answer: list[Scores] | HarnessError = pickle.load(process.stdout)
         except (OSError, EOFError, pickle.PickleError) as error:
-            failures.append(HarnessError(f"A scoring process ended early ({type(error).__name__}); see its message."))
+            reason = f"A scoring process ended early ({type(error).__name__}); see its message."
+            raise HarnessError(reason) from error
         finally:
-            done.put(0)
+            idle.put(process)
+        if isinstance(answer, HarnessError):
+            raise answer
+        return answer
 
-    threads = [threading.Thread(target=feed, args=(process,), daemon=True) for process in processes]
-    try:
-        for thread in threads:
-            thread.start()
-        running = len(threads)
-        while running:
-            count = done.get()
-            if count == 0:
-                running -= 1
-            elif advance:
-                advance(count)
-    finally:
-        for process in processes:
-            _stop(process)
-    if failures:
-        raise failures[0]
-    return [score for start in sorted(results) for score in results[start]]
+    processes = [_start() for _ in range(workers)]
+    for process in processes:
+        idle.put(process)
+    with ThreadPoolExecutor(workers) as threads:
+        try:
+            for found in threads.map(ask, range(0, len(items), CHUNK)):
+                scores += found
+                if advance:
+                    advance(len(found))
+        finally:
+            for process in processes:
+                _stop(process)
+    return scores
 
 
 def _start() -> subprocess.Popen[bytes]:
@@ -111,13 +93,9 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
                 continue  # what was left to send has no reader any more
 
 
-def _send(pipe: IO[bytes], value: Any) -> None:
+def _send(pipe: IO[bytes], value: object) -> None:
     pickle.dump(value, pipe, protocol=pickle.HIGHEST_PROTOCOL)
     pipe.flush()
-
-
-def _receive(pipe: IO[bytes]) -> Any:
-    return pickle.load(pipe)
 
 
 def main() -> None:
@@ -127,14 +105,14 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to handle; it ends its workers
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a metric that prints must not garble the answers
-    names, options = _receive(requests)
-    metrics = load_metrics(names, options).without_device()
+    metrics: MetricSet | None = None
     while True:
         try:
-            items = _receive(requests)
+            names, options, items = pickle.load(requests)
         except EOFError:
             return
         try:
+            metrics = metrics or load_metrics(names, options).without_device()
             _send(answers, metrics.score(items))
         except HarnessError as error:
             _send(answers, error)

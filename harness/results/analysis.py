@@ -93,7 +93,7 @@ class Analysis:
         if isinstance(samples, TimingSamples):
             return self._compared(metric, self._quantile(metric, variant, samples, confidence), "dialogues")
         if key not in self._values:
-            self._values[key] = weigh(samples, sums=lambda: self._sums_of(key))
+            self._values[key] = weigh(samples, lambda: self._sums_of(key))
         return self._compared(metric, self._values[key].estimate(confidence), counted(samples, "dialogues"))
 
     def difference(
@@ -132,7 +132,7 @@ class Analysis:
         slice: Slice | None = None,
         factor: float = 1.0,
     ) -> _Pairs:
-        """Return all that the pairs say, to be asked for intervals, ``p_below(margin)`` and ``needed_n(margin)``.
+        """Return all that the pairs say, to be asked at any confidence.
 
         None where one side has no value, for memory, and where a quantile pooled over dialogues cannot be paired.
         """
@@ -204,7 +204,7 @@ class Analysis:
             together = self._resamples(first.shape[0]).sums(np.hstack([first, second]))
             return together[:, : first.shape[1]], together[:, first.shape[1] :]
 
-        return weigh_difference(one, two, sums=sums, factor=factor, unit=_unit(metric))
+        return weigh_difference(one, two, sums, factor=factor, unit=_unit(metric))
 
     def _ratio(self, metric: str, variant: str, theirs: Analysis, against: str, slice: Slice | None) -> RatioEvidence:
         mine, reference = self.measured.latency, theirs.measured.latency

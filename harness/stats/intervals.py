@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.stats.bootstrap import RESAMPLES, SEED, Bootstrap, Resamples, bca
+from harness.stats.bootstrap import Bootstrap, bca
 from harness.stats.power import fewest_units
 from harness.stats.proportions import clopper_pearson
 from harness.stats.samples import by_cluster, count, defined_units, is_clustered
@@ -51,28 +51,9 @@ class ValueEvidence:
         return Estimate(self.value, low, high, self.n, self.method, confidence, warnings)
 
 
-def estimate(
-    samples: Samples,
-    *,
-    confidence: float = 0.95,
-    resamples: int = RESAMPLES,
-    seed: int = SEED,
-) -> Estimate:
-    """Return the value of the samples with its interval; the kind of samples picks the method."""
-    return weigh(samples, resamples=resamples, seed=seed).estimate(confidence)
-
-
-def weigh(
-    samples: Samples,
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = SEED,
-    sums: Callable[[], FloatArray] | None = None,
-) -> ValueEvidence:
+def weigh(samples: Samples, sums: Callable[[], FloatArray]) -> ValueEvidence:
     """Return what the samples say of their value. ``sums`` gives them over shared resamples; it may not be asked."""
     n = count(samples)
-    if samples.kind == "quantile":
-        raise ValueError("a quantile is estimated from TimingSamples, by harness.stats.timing")
     if n == 0:
         return ValueEvidence(None, 0, "none", warnings=("Nothing was measured.",))
     broken = not_finite(samples)
@@ -89,8 +70,7 @@ def weigh(
     if n == 1:
         return ValueEvidence(value, n, "none", warnings=(too_few(n, 0.95),))
     statistics = by_cluster(samples)
-    drawn = sums() if sums else Resamples(statistics.shape[0], resamples=resamples, seed=seed).sums(statistics)
-    bootstrap = bca(statistics, samples.aggregate, drawn)
+    bootstrap = bca(statistics, samples.aggregate, sums())
     if bootstrap is None:
         return ValueEvidence(value, n, "none", warnings=(f"All {n} values are alike: they carry no interval.",))
     return ValueEvidence(value, n, bootstrap.method + clustered, bootstrap=bootstrap)
@@ -120,7 +100,8 @@ def _rate(samples: Samples, value: float) -> tuple[float, float]:
     """Return successes and n, or their effective counterparts under clustering.
 
     Effective n by Korn & Graubard (1998): p(1-p) over the variance between clusters, at most the number of units;
-    the number of clusters where all units agree. ``_few_clusters`` allows for the variance being estimated.
+    the number of clusters where all units agree. ``_few_clusters`` allows for the variance being estimated. That
+    copies of a conversation's turns do not narrow the interval is held by tests/stats/test_intervals.py.
     """
     units = int(defined_units(samples).sum())
     if not is_clustered(samples):

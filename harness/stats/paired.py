@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harness.stats.bootstrap import RESAMPLES, SEED, Bootstrap, Resamples, bca
+from harness.stats.bootstrap import Bootstrap, bca
 from harness.stats.intervals import is_binary, not_finite, too_few
 from harness.stats.power import fewest_units, minimum_detectable_effect, needed_n
 from harness.stats.proportions import PairedRates, mcnemar_exact
@@ -23,7 +23,7 @@ FEW = 50
 
 @dataclass(frozen=True)
 class PairedEvidence:
-    """All that paired samples say of one difference, ready to be asked at any confidence and margin.
+    """All that paired samples say of one difference, ready to be asked at any confidence.
 
     ``identical``: no unit differs at all. ``above``/``ties``/``below`` count units by the candidate's value against
     the reference's. ``unit`` is what n counts, for a reader.
@@ -41,13 +41,6 @@ class PairedEvidence:
     warnings: tuple[str, ...] = ()
     unit: str = "dialogues"
 
-    @property
-    def standard_error(self) -> float | None:
-        """The standard error of the difference, None where there is none."""
-        if self.rates is not None:
-            return self.rates.standard_error
-        return None if self.bootstrap is None else self.bootstrap.standard_error
-
     def interval(self, confidence: float) -> tuple[float, float] | None:
         """Return the two-sided interval, or None where the data carry none.
 
@@ -60,21 +53,6 @@ class PairedEvidence:
             return self.bootstrap.interval(confidence)
         return (0.0, 0.0) if self.identical and self.n >= FEW else None
 
-    def p_below(self, margin: float) -> float | None:
-        """Return the one-sided p-value of "the true difference is at most ``margin``"; None where none exists."""
-        return self._p(margin, below=True)
-
-    def p_above(self, margin: float) -> float | None:
-        """Return the one-sided p-value of "the true difference is at least ``margin``"; None where none exists."""
-        return self._p(margin, below=False)
-
-    def needed_n(self, margin: float, confidence: float = 0.95) -> int | None:
-        """Return how many units would decide on which side of the margin the difference lies; see ``power``."""
-        error = self.standard_error
-        if self.value is None or error is None:
-            return None
-        return needed_n(self.value, margin, error, self.n, confidence=confidence)
-
     def difference(self, confidence: float = 0.95, higher_is_better: bool | None = None) -> Difference:
         """Return the difference with interval, outcome and power at this confidence."""
         ends = self.interval(confidence)
@@ -84,7 +62,11 @@ class PairedEvidence:
         if self.value is not None and self.n < FEW:
             warnings = (*warnings, few(self.n, self.unit))
         outcome = self._outcome(ends, higher_is_better)
-        error = self.standard_error if ends is not None else None
+        source = self.rates or self.bootstrap
+        error = source.standard_error if source and ends is not None else None
+        needed = None
+        if outcome == "undecided" and self.value is not None and error is not None:
+            needed = needed_n(self.value, 0.0, error, self.n, confidence=confidence)
         wins, losses = (self.below, self.above) if higher_is_better is False else (self.above, self.below)
         return Difference(
             value=self.value,
@@ -94,7 +76,7 @@ class PairedEvidence:
             method=self.method,
             outcome=outcome,
             mde=None if not error else minimum_detectable_effect(error, confidence=confidence),
-            needed_n=self.needed_n(0.0, confidence) if outcome == "undecided" and ends is not None else None,
+            needed_n=needed,
             p_value=self._two_sided() if ends is not None else None,
             wins=wins,
             ties=self.ties,
@@ -103,21 +85,11 @@ class PairedEvidence:
             warnings=warnings,
         )
 
-    def _p(self, margin: float, *, below: bool) -> float | None:
-        if self.rates is not None:
-            return self.rates.p_below(margin) if below else self.rates.p_above(margin)
-        if self.bootstrap is not None:
-            return self.bootstrap.p_below(margin) if below else self.bootstrap.p_above(margin)
-        if self.identical and self.n >= FEW:
-            proven = margin < 0.0 if below else margin > 0.0
-            return 0.5**self.n if proven else 1.0
-        return None
-
     def _two_sided(self) -> float | None:
         if self.rates is not None and self.rates.factor == 1.0:
             return mcnemar_exact(self.rates.gained, self.rates.lost)
         if self.rates is not None:
-            return min(1.0, 2.0 * min(self.rates.p_below(0.0), self.rates.p_above(0.0)))
+            return self.rates.p_value
         if self.bootstrap is not None:
             return min(1.0, 2.0 * min(self.bootstrap.p_below(0.0), self.bootstrap.p_above(0.0)))
         return 1.0 if self.identical else None
@@ -142,27 +114,11 @@ def few(n: int, unit: str) -> str:
     return f"Only {n} {unit} were compared: below {FEW}, intervals of skewed differences are too short."
 
 
-def difference(
-    candidate: Samples,
-    reference: Samples,
-    *,
-    higher_is_better: bool | None = None,
-    confidence: float = 0.95,
-    resamples: int = RESAMPLES,
-    seed: int = SEED,
-) -> Difference:
-    """Return candidate minus reference over the units both have, paired by id."""
-    evidence = weigh_difference(candidate, reference, resamples=resamples, seed=seed)
-    return evidence.difference(confidence, higher_is_better)
-
-
 def weigh_difference(
     candidate: Samples,
     reference: Samples,
+    sums: Callable[[], tuple[FloatArray, FloatArray]],
     *,
-    resamples: int = RESAMPLES,
-    seed: int = SEED,
-    sums: Callable[[], tuple[FloatArray, FloatArray]] | None = None,
     factor: float = 1.0,
     unit: str = "dialogues",
 ) -> PairedEvidence:
@@ -186,7 +142,7 @@ def weigh_difference(
         return _rates(candidate, reference, wins, factor)
     if factor == 1.0 and np.array_equal(candidate.statistics, reference.statistics):
         return replace(wins, value=0.0, identical=True, method="no unit differs", warnings=(_identical(n, unit),))
-    return _means(candidate, reference, wins, factor, resamples, seed, sums)
+    return _means(candidate, reference, wins, factor, sums)
 
 
 def _count_wins(candidate: Samples, reference: Samples, n: int) -> PairedEvidence:
@@ -224,9 +180,7 @@ def _means(
     reference: Samples,
     wins: PairedEvidence,
     factor: float,
-    resamples: int,
-    seed: int,
-    sums: Callable[[], tuple[FloatArray, FloatArray]] | None,
+    sums: Callable[[], tuple[FloatArray, FloatArray]],
 ) -> PairedEvidence:
     columns = candidate.statistics.shape[1]
     both = np.hstack([by_cluster(candidate), by_cluster(reference)])
@@ -245,8 +199,7 @@ def _means(
         return replace(wins, warnings=("The difference is not a finite number.",))
     if wins.n == 1:
         return replace(wins, value=value, warnings=(too_few(1, 0.95),))
-    shared = Resamples(both.shape[0], resamples=resamples, seed=seed).sums(both) if sums is None else np.hstack(sums())
-    bootstrap = bca(both, subtract, shared, magnitude=magnitude)
+    bootstrap = bca(both, subtract, np.hstack(sums()), magnitude=magnitude)
     if bootstrap is None:
         alike = f"All {wins.n} differences are alike: they carry no interval."
         return replace(wins, value=value, warnings=(alike,))

@@ -1,6 +1,7 @@
 """What a comparison could have shown: minimum detectable effect, and how many units would decide it.
 
-Normal approximation from the standard error of the paired difference, at 80 % power.
+Normal approximation from the standard error of the paired difference, at 80 % power: a loss of twice the effect is
+missed in at most 0.1 % of the simulations of docs/statistics.md.
 """
 
 from __future__ import annotations
@@ -18,35 +19,26 @@ def critical_value(confidence: float) -> float:
     return _NORMAL.inv_cdf(0.5 + confidence / 2.0)
 
 
-def critical_sum(confidence: float, power: float = POWER) -> float:
-    """Return z(1 - α/2) + z(power): how many standard errors away an effect must lie to be found so often."""
-    return critical_value(confidence) + _NORMAL.inv_cdf(power)
+def critical_sum(confidence: float) -> float:
+    """Return z(1 - α/2) + z(0.8): how many standard errors away an effect must lie to be found 80 times in 100."""
+    return critical_value(confidence) + _NORMAL.inv_cdf(POWER)
 
 
-def minimum_detectable_effect(standard_error: float, *, confidence: float = 0.95, power: float = POWER) -> float:
-    """Return the smallest true difference that the two-sided interval excludes zero for with this power."""
-    return critical_sum(confidence, power) * standard_error
+def minimum_detectable_effect(standard_error: float, *, confidence: float = 0.95) -> float:
+    """Return the smallest true difference that the two-sided interval excludes zero for with 80 % power."""
+    return critical_sum(confidence) * standard_error
 
 
-def needed_n(
-    value: float,
-    margin: float,
-    standard_error: float,
-    n: int,
-    *,
-    confidence: float = 0.95,
-    power: float = POWER,
-) -> int | None:
+def needed_n(value: float, margin: float, standard_error: float, n: int, *, confidence: float = 0.95) -> int | None:
     """Return how many units would decide on which side of ``margin`` the value lies, were it truly as observed.
 
-    With that many, the two-sided interval excludes the margin with this power (0.5: its end just reaches the margin
-    when the observed value and spread stay as they are). Always more than ``n``. None where no number would: the
-    value lies on the margin, nothing varies, or it would take over a thousand million.
+    With that many, the two-sided interval excludes the margin with 80 % power. Always more than ``n``. None where no
+    number would: the value lies on the margin, nothing varies, or it would take over a thousand million.
     """
     distance = abs(value - margin)
     if n < 1 or not distance > 0.0 or not standard_error > 0.0 or not math.isfinite(distance * standard_error):
         return None
-    ratio = critical_sum(confidence, power) * standard_error / distance
+    ratio = critical_sum(confidence) * standard_error / distance
     if ratio > 1e6:
         return None
     needed = max(n + 1, math.ceil(n * ratio * ratio))

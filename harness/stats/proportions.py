@@ -1,5 +1,7 @@
 """Rates: exact intervals for one, and for the paired difference of two.
 
+How often each errs, and that it is never oftener than it says but for chance: the tables of docs/statistics.md.
+
 scipy.special is imported where it is needed: it takes longer to load than a gate without rates takes to judge.
 """
 
@@ -82,10 +84,7 @@ class PairedRates:
         half = _NORMAL.inv_cdf(0.5 + confidence / 2.0) * self.standard_error
         return max(-self.factor, self.centre - half), min(1.0, self.centre + half)
 
-    def p_below(self, margin: float) -> float:
-        """Return the one-sided p-value of "the true difference is at most ``margin``", the interval turned round."""
-        return _NORMAL.cdf((margin - self.centre) / self.standard_error)
-
-    def p_above(self, margin: float) -> float:
-        """Return the one-sided p-value of "the true difference is at least ``margin``"."""
-        return _NORMAL.cdf((self.centre - margin) / self.standard_error)
+    @property
+    def p_value(self) -> float:
+        """The two-sided p-value of "there is no difference", the interval turned round."""
+        return 2.0 * _NORMAL.cdf(-abs(self.centre) / self.standard_error)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.stats.types import Aggregate, BoolArray, FloatArray, Samples
 
@@ -79,15 +80,7 @@ def unit_values(samples: Samples) -> FloatArray:
 
 def select(samples: Samples, keep: BoolArray) -> Samples:
     """Return the units where ``keep``, in their order."""
-    return Samples(
-        ids=tuple(name for name, kept in zip(samples.ids, keep, strict=True) if kept),
-        statistics=samples.statistics[keep],
-        aggregate=samples.aggregate,
-        kind=samples.kind,
-        clusters=_kept(samples.clusters, keep),
-        defined=None if samples.defined is None else samples.defined[keep],
-        unit_values=None if samples.unit_values is None else samples.unit_values[keep],
-    )
+    return _take(samples, np.flatnonzero(keep))
 
 
 def align(candidate: Samples, reference: Samples) -> tuple[Samples, Samples]:
@@ -144,16 +137,15 @@ def _restrict(samples: Samples, both: BoolArray) -> Samples:
 
 def _reorder(samples: Samples, ids: Sequence[str]) -> Samples:
     position = {name: index for index, name in enumerate(samples.ids)}
-    order = np.array([position[name] for name in ids], dtype=np.intp)
+    return _take(samples, np.array([position[name] for name in ids], dtype=np.intp))
+
+
+def _take(samples: Samples, places: NDArray[np.intp]) -> Samples:
     return replace(
         samples,
-        ids=tuple(ids),
-        statistics=samples.statistics[order],
-        clusters=None if samples.clusters is None else tuple(samples.clusters[index] for index in order),
-        defined=None if samples.defined is None else samples.defined[order],
-        unit_values=None if samples.unit_values is None else samples.unit_values[order],
+        ids=tuple(samples.ids[place] for place in places),
+        statistics=samples.statistics[places],
+        clusters=None if samples.clusters is None else tuple(samples.clusters[place] for place in places),
+        defined=None if samples.defined is None else samples.defined[places],
+        unit_values=None if samples.unit_values is None else samples.unit_values[places],
     )
-
-
-def _kept(names: tuple[str, ...] | None, keep: BoolArray) -> tuple[str, ...] | None:
-    return None if names is None else tuple(name for name, kept in zip(names, keep, strict=True) if kept)

@@ -15,10 +15,11 @@ import numpy as np
 
 from harness.stats.bootstrap import RESAMPLES, SEED, Bootstrap, Resamples, percentile
 from harness.stats.paired import outcome_of
-from harness.stats.power import critical_sum, critical_value, fewest_units, needed_n
+from harness.stats.power import critical_value, fewest_units, minimum_detectable_effect, needed_n
 from harness.stats.types import Difference, Estimate, FloatArray, TimingSamples
 
 _LEVELS = 512
+_FARTHEST = 100.0  # log ratios beyond this are of no timings, and the exponentials of their intervals overflow
 RepeatedValues = Mapping[str, Mapping[int, float]]
 
 
@@ -66,7 +67,8 @@ def estimate_quantile(
         return Estimate(value, None, None, n, "none", confidence, (f"All {pooled.size} values are alike.",))
     ranks = order_statistic_bounds(n, samples.quantile, confidence)
     if all(one.size == 1 for one in values):
-        low, high = _at_ranks(np.sort(pooled), ranks)
+        ordered = np.sort(pooled)
+        low, high = (None if rank is None else float(ordered[rank]) for rank in ranks)
         method = "order statistics"
     else:
         low, high = _cluster_bounds(values, samples.quantile, confidence, resamples, seed)
@@ -121,47 +123,22 @@ class RatioEvidence:
         ends = self.bootstrap.interval(confidence)
         return min(ends[0], float(self.ratios[low])), max(ends[1], float(self.ratios[high]))
 
-    def p_below(self, margin: float) -> float | None:
-        """Return the one-sided p-value of "the true ratio is at most ``margin``" (a ratio: 1 is no difference)."""
-        if self.bootstrap is None:
-            return None
-        below = int((self.ratios <= math.log(margin)).sum())
-        return max(self.bootstrap.p_below(math.log(margin)), float(_binomial_cdf(self.n, 0.5)[below]))
-
-    def p_above(self, margin: float) -> float | None:
-        """Return the one-sided p-value of "the true ratio is at least ``margin``"."""
-        if self.bootstrap is None:
-            return None
-        above = int((self.ratios >= math.log(margin)).sum())
-        return max(self.bootstrap.p_above(math.log(margin)), float(_binomial_cdf(self.n, 0.5)[above]))
-
-    def standard_error(self, confidence: float = 0.95) -> float | None:
-        """Return the standard error of the log ratio that the interval's width amounts to."""
-        ends = self.interval(confidence)
-        if ends is None or self.bootstrap is None:
-            return None
-        half = (ends[1] - ends[0]) / 2.0
-        return max(self.bootstrap.standard_error, half / critical_value(confidence))
-
-    def needed_n(self, margin: float, confidence: float = 0.95) -> int | None:
-        """Return how many requests would decide on which side of the ratio ``margin`` the true one lies."""
-        error = self.standard_error(confidence)
-        if self.value is None or error is None:
-            return None
-        return needed_n(math.log(self.value), math.log(margin), error, self.n, confidence=confidence)
-
     def difference(self, confidence: float = 0.95, higher_is_better: bool | None = False) -> Difference:
         """Return the ratio with interval, outcome and power at this confidence."""
         ends = self.interval(confidence)
-        error = self.standard_error(confidence)
+        error: float | None = None
+        if ends is not None and self.bootstrap is not None:  # what the interval's width amounts to
+            error = max(self.bootstrap.standard_error, (ends[1] - ends[0]) / 2.0 / critical_value(confidence))
         warnings = self.warnings
         if ends is None and self.bootstrap is not None:
-            needed = fewest_units(confidence)
-            warnings = (*warnings, f"n = {self.n} requests: an interval at {confidence:.3g} needs {needed}.")
+            fewest = fewest_units(confidence)
+            warnings = (*warnings, f"n = {self.n} requests: an interval at {confidence:.3g} needs {fewest}.")
         outcome = outcome_of(ends, higher_is_better)
         faster, slower = int((self.ratios < 0.0).sum()), int((self.ratios > 0.0).sum())
         wins, losses = (slower, faster) if higher_is_better else (faster, slower)
-        below, above = self.p_below(1.0), self.p_above(1.0)
+        needed = None
+        if outcome == "undecided" and self.value is not None and error is not None:
+            needed = needed_n(math.log(self.value), 0.0, error, self.n, confidence=confidence)
         return Difference(
             value=self.value,
             low=None if ends is None else math.exp(ends[0]),
@@ -169,9 +146,9 @@ class RatioEvidence:
             n=self.n,
             method=self.method,
             outcome=outcome,
-            mde=None if error is None else math.expm1(critical_sum(confidence) * error),
-            needed_n=self.needed_n(1.0, confidence) if outcome == "undecided" else None,
-            p_value=None if ends is None or below is None or above is None else min(1.0, 2.0 * min(below, above)),
+            mde=None if error is None else math.expm1(minimum_detectable_effect(error, confidence=confidence)),
+            needed_n=needed,
+            p_value=None if ends is None or self.bootstrap is None else self._two_sided(self.bootstrap),
             wins=wins,
             ties=self.n - wins - losses,
             losses=losses,
@@ -180,17 +157,12 @@ class RatioEvidence:
             warnings=warnings,
         )
 
-
-def ratio(
-    ratios: Mapping[str, float],
-    *,
-    higher_is_better: bool | None = False,
-    confidence: float = 0.95,
-    resamples: int = RESAMPLES,
-    seed: int = SEED,
-) -> Difference:
-    """Return candidate/reference, the median over requests of their ``log_ratios``, with its interval."""
-    return weigh_ratio(ratios, resamples=resamples, seed=seed).difference(confidence, higher_is_better)
+    def _two_sided(self, bootstrap: Bootstrap) -> float:
+        """Return the p-value of "the true ratio is 1": the interval turned round, order statistics included."""
+        at_most = _binomial_cdf(self.n, 0.5)
+        below = max(bootstrap.p_below(0.0), float(at_most[(self.ratios <= 0.0).sum()]))
+        above = max(bootstrap.p_above(0.0), float(at_most[(self.ratios >= 0.0).sum()]))
+        return min(1.0, 2.0 * min(below, above))
 
 
 def weigh_ratio(ratios: Mapping[str, float], *, resamples: int = RESAMPLES, seed: int = SEED) -> RatioEvidence:
@@ -200,6 +172,8 @@ def weigh_ratio(ratios: Mapping[str, float], *, resamples: int = RESAMPLES, seed
         return RatioEvidence(None, values, None, "none", ("No request was timed in both.",))
     if not np.isfinite(values).all():
         return RatioEvidence(None, values, None, "none", ("A timing is not a positive finite number.",))
+    if np.abs(values).max() > _FARTHEST:
+        return RatioEvidence(None, values, None, "none", ("Two timings are too far apart for a ratio.",))
     value = math.exp(float(np.median(values)))
     if values.size == 1:
         return RatioEvidence(value, values, None, "none", ("One request carries no interval.",))
@@ -212,7 +186,9 @@ def weigh_ratio(ratios: Mapping[str, float], *, resamples: int = RESAMPLES, seed
 
 
 def _log_ratio(candidate: float, reference: float) -> float:
-    return math.log(candidate / reference) if candidate > 0.0 and reference > 0.0 else math.nan
+    if not (candidate > 0.0 and reference > 0.0):
+        return math.nan
+    return math.log(candidate) - math.log(reference)  # their quotient may be 0 or infinite
 
 
 def _binomial_cdf(n: int, probability: float) -> FloatArray:
@@ -220,11 +196,6 @@ def _binomial_cdf(n: int, probability: float) -> FloatArray:
     from scipy.special import bdtr
 
     return np.asarray(bdtr(np.arange(n + 1), n, probability), dtype=np.float64)
-
-
-def _at_ranks(values: FloatArray, ranks: tuple[int | None, int | None]) -> tuple[float | None, float | None]:
-    low, high = ranks
-    return (None if low is None else float(values[low]), None if high is None else float(values[high]))
 
 
 def _missing_ends(

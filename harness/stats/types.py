@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
-Kind = Literal["mean", "rate", "corpus", "quantile"]
+Kind = Literal["mean", "rate", "corpus"]
 Outcome = Literal["better", "worse", "undecided", "equal", "different"]
 
 

@@ -44,8 +44,8 @@ class Simulation:
         base = self.generator.normal(0, 1, self.n)
         one = from_values(self.ids, [float(value) for value in base + differences])
         two = from_values(self.ids, [float(value) for value in base])
-        sums = (self.shared.sums(one.statistics), self.shared.sums(two.statistics))
-        return weigh_difference(one, two, sums=lambda: sums)
+        both = self.shared.sums(np.hstack([one.statistics, two.statistics]))
+        return weigh_difference(one, two, lambda: (both[:, :2], both[:, 2:]))
 
     def verdicts(self, rule: dict[str, Any], *checks: Array) -> list[str]:
         """Return the verdicts of one gate over several checks, each on its own differences."""

@@ -35,7 +35,7 @@ def test_equal_variants_seldom_fail_no_regression(name: str, n: int) -> None:
 
 def test_five_checks_together_seldom_fail_equal_variants() -> None:
     rule = {"no_regression": {"max_drop": 0.0}}
-    times = 300
+    times = 200
     found = rate("fail", rule, DISTRIBUTIONS["normal"], 100, times=times, checks=5, seed=7)
     assert found <= at_most(0.05, times)
 

@@ -18,7 +18,7 @@ from harness.gating.gate import gate
 from harness.store.folder import RunFolder
 from tests.run_folders import make_run, random_values, reseal
 
-QUIET = settings(deadline=None, max_examples=50, suppress_health_check=list(HealthCheck))
+QUIET = settings(deadline=None, max_examples=30, suppress_health_check=list(HealthCheck))
 GOOD: dict[str, Any] = {
     "version": 1,
     "candidate": "adapter",

@@ -9,15 +9,15 @@ import jsonschema
 import pytest
 import yaml
 
-from harness.gating import schema_file
 from harness.gating.policy import SHIPPED, load_policy
 from harness.metrics.loading import all_specs
+from tests.gating import schema_file
 
 FAMILIES = {"quality", "safety", "fidelity", "latency", "memory"}
 
 
 def test_the_shipped_json_schema_is_current() -> None:
-    told = "out of date: run python -m harness.gating.schema_file"
+    told = "out of date: run python -m tests.gating.schema_file"
     assert schema_file.PATH.read_text(encoding="utf-8") == schema_file.text(), told
 
 

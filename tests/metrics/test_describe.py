@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from harness.metrics.describe import row
 from harness.metrics.loading import all_specs
+from tests.metrics.describe import row
 
 DOCS = (Path(__file__).resolve().parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", all_specs())
 def test_the_docs_hold_a_metric_s_row(name: str) -> None:
-    assert row(all_specs()[name]) in DOCS, "write it anew: python -m harness.metrics.describe"
+    assert row(all_specs()[name]) in DOCS, "write it anew: python -m tests.metrics.describe"
 
 
 def test_every_medical_rule_has_a_section() -> None:

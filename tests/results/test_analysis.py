@@ -8,8 +8,6 @@ import pytest
 
 from harness.errors import InputError
 from harness.results.analysis import Analysis
-from harness.stats.intervals import estimate
-from harness.stats.paired import difference
 from harness.stats.samples import from_values
 from harness.store.folder import RunFolder
 from tests.results.made_runs import (
@@ -26,6 +24,7 @@ from tests.results.made_runs import (
     write_replies,
     write_scores,
 )
+from tests.stats.ask import difference, estimate
 
 ROUGE = "quality.rouge_1"
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from harness.stats.intervals import estimate
-from harness.stats.paired import difference
 from harness.stats.samples import from_values
-from harness.stats.timing import log_ratios, ratio
+from harness.stats.timing import log_ratios
+from tests.stats.ask import difference, estimate, ratio
 
 VALUES = st.lists(st.none() | st.floats(allow_nan=True, allow_infinity=True, width=64), max_size=12)
 FLAGS = st.lists(st.none() | st.sampled_from([0.0, 1.0]), max_size=12)
@@ -52,6 +51,9 @@ def test_any_two_variants_have_an_honest_difference(one: list[float | None], two
 
 @settings(deadline=None, max_examples=60)
 @given(VALUES, VALUES)
+@example([4.977862110084136e-156], [2.015061015468226e168])  # their quotient is 0
+@example([1e308], [5e-324])  # it is infinite
+@example([1e-140, 1e140] * 4, [1e140, 1e-140] * 4)  # and so is the end of an interval
 def test_any_timings_have_an_honest_ratio(one: list[float | None], two: list[float | None]) -> None:
     mine, theirs = (
         {str(index): {0: value} for index, value in enumerate(values) if value is not None} for values in (one, two)

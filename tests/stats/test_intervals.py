@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from harness.stats.intervals import estimate
 from harness.stats.samples import from_statistics, from_values, ratio_of_sums
 from harness.stats.types import Samples
+from tests.stats.ask import estimate
 
 
 def ids(n: int) -> list[str]:
@@ -150,12 +150,6 @@ def test_a_higher_confidence_is_wider() -> None:
     assert narrow.high is not None
     assert wide.high is not None
     assert wide.low < narrow.low < narrow.high < wide.high
-
-
-def test_quantiles_are_sent_to_their_own_function() -> None:
-    samples = Samples(ids=("a",), statistics=np.ones((1, 2)), aggregate=ratio_of_sums, kind="quantile")
-    with pytest.raises(ValueError, match="TimingSamples"):
-        estimate(samples)
 
 
 def test_two_conversations_of_nearly_equal_rates_say_little_about_others() -> None:

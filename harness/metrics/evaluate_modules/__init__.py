@@ -2,7 +2,7 @@
 
 ::
 
-    from harness.evaluate_modules import load
+    from harness.metrics.evaluate_modules import load
     import evaluate
 
     metrics = evaluate.combine([load("rouge"), load("bleu"), load("chrf")])
@@ -18,7 +18,7 @@ from harness.errors import InputError, did_you_mean
 NAMES = ("rouge", "bleu", "chrf")
 
 
-def load(name: str, **options: Any) -> Any:
+def load(name: str, **options: object) -> Any:
     """Return the ``evaluate.Metric`` of that name; ``rouge`` takes ``stemmer=True``. Raises InputError for others."""
     if name not in NAMES:
         raise InputError(f"There is no evaluate module '{name}'.{did_you_mean(name, NAMES)} Known: {', '.join(NAMES)}.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import datasets
 import evaluate
@@ -36,49 +35,47 @@ def _items(predictions: Sequence[str], references: Sequence[str]) -> list[Item]:
 class RougeModule(evaluate.Metric):  # type: ignore[misc]
     """Mean F1 of rouge1, rouge2, rougeL and rougeLsum, under the names that ``evaluate`` gives them."""
 
-    def __init__(self, stemmer: bool = False, **options: Any) -> None:
+    def __init__(self, stemmer: bool = False, **options: object) -> None:
         self.metric = Rouge(stemmer)
         super().__init__(**options)
 
     def _info(self) -> evaluate.MetricInfo:
         return _info(self.metric.specs)
 
-    def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
+    def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
         values = [list(scores.values.values()) for scores in self.metric.score(_items(predictions, references))]
         names = ("rouge1", "rouge2", "rougeL", "rougeLsum")
         return dict(zip(names, np.mean(np.array(values, dtype=np.float64), axis=0).tolist(), strict=True))
 
 
-class BleuModule(evaluate.Metric):  # type: ignore[misc]
+class _CorpusModule(evaluate.Metric):  # type: ignore[misc]
+    """A corpus score with its signature, under the last part of the metric's name."""
+
+    made: type[Bleu] | type[Chrf]
+
+    def __init__(self, **options: object) -> None:
+        self.metric = self.made()
+        super().__init__(**options)
+
+    def _info(self) -> evaluate.MetricInfo:
+        return _info(self.metric.specs)
+
+    def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, float | str]:
+        spec = self.metric.specs[0]
+        assert spec.combine is not None
+        counts = [scores.statistics[spec.name] for scores in self.metric.score(_items(predictions, references))]
+        value = float(spec.combine(np.sum(np.array(counts, dtype=np.float64), axis=0)))
+        name = spec.name.split(".")[1]
+        return {name: value, f"{name}_signature": spec.signature}
+
+
+class BleuModule(_CorpusModule):
     """Corpus BLEU, 0–100, with its signature."""
 
-    def __init__(self, **options: Any) -> None:
-        self.metric = Bleu()
-        super().__init__(**options)
-
-    def _info(self) -> evaluate.MetricInfo:
-        return _info(self.metric.specs)
-
-    def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
-        return {"bleu": _corpus(self.metric, predictions, references), "bleu_signature": self.metric.specs[0].signature}
+    made = Bleu
 
 
-class ChrfModule(evaluate.Metric):  # type: ignore[misc]
+class ChrfModule(_CorpusModule):
     """Corpus chrF++, 0–100, with its signature."""
 
-    def __init__(self, **options: Any) -> None:
-        self.metric = Chrf()
-        super().__init__(**options)
-
-    def _info(self) -> evaluate.MetricInfo:
-        return _info(self.metric.specs)
-
-    def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
-        return {"chrf": _corpus(self.metric, predictions, references), "chrf_signature": self.metric.specs[0].signature}
-
-
-def _corpus(metric: Bleu | Chrf, predictions: Sequence[str], references: Sequence[str]) -> float:
-    spec = metric.specs[0]
-    assert spec.combine is not None
-    counts = [scores.statistics[spec.name] for scores in metric.score(_items(predictions, references))]
-    return float(spec.combine(np.sum(np.array(counts, dtype=np.float64), axis=0)))
+    made = Chrf

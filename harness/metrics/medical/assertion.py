@@ -23,7 +23,11 @@ def status(reading: Reading, match: Match) -> Status:
     if _near(reading, match, "historic", REACH):
         return "historic"
     owned = match.first > 0 and reading.words[match.first - 1] in {"my", "his", "her"}
-    if not owned and (_hypothetical(reading, match) or _general_question(reading, match)):
+    supposed = any(
+        cue.last < match.first and not _ended(reading, cue.last, match.first)
+        for cue in reading.within("hypothetical", reading.sentence[match.first])
+    )
+    if not owned and (supposed or _general_question(reading, match)):
         return "hypothetical"
     return "affirmed"
 
@@ -115,13 +119,6 @@ def _near(reading: Reading, match: Match, lexicon: str, reach: int) -> bool:
         if 0 <= after <= reach and not _ended(reading, match.last, cue.first):
             return True
     return False
-
-
-def _hypothetical(reading: Reading, match: Match) -> bool:
-    return any(
-        cue.last < match.first and not _ended(reading, cue.last, match.first)
-        for cue in reading.within("hypothetical", reading.sentence[match.first])
-    )
 
 
 def _general_question(reading: Reading, match: Match) -> bool:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from harness.metrics.medical.lexicons import word_set
 from harness.metrics.medical.reading import read
-from harness.metrics.medical.rules import Rule
-from harness.metrics.registry import Finding, Item, MetricSpec, Scores
+from harness.metrics.registry import Finding, Item, MetricSpec, ReplyMetric, Scores
 
 COVERED = 0.7  # share of a claim's words that must stand near each other in the reply
 WINDOW = 3  # sentences that count as near
@@ -20,7 +18,7 @@ SENTENCE_END = re.compile(r"[.!?\n]")
 WORD = re.compile(r"[^\W_]+")
 
 
-class Claims(Rule):
+class Claims(ReplyMetric):
     """Coverage of ``must_have`` and ``nice_to_have`` claims; None where the data carries none."""
 
     specs = tuple(
@@ -59,7 +57,7 @@ class Claims(Rule):
         return Scores(values, findings=tuple(findings))
 
 
-def claims_of(columns: Mapping[str, Any], kind: str) -> list[str]:
+def claims_of(columns: Mapping[str, object], kind: str) -> list[str]:
     """Return a dialogue's claims: a list of texts, or such a list as JSON; the column's capitals do not matter."""
     value = next((value for key, value in columns.items() if key.lower().replace(" ", "_") == kind), None)
     if isinstance(value, str):

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from harness.metrics.medical.quantities import Quantity, counts, doses, doses_of_drugs
 from harness.metrics.medical.reading import read
-from harness.metrics.medical.rules import Rule, safety_spec
-from harness.metrics.registry import Finding, Item, Scores
+from harness.metrics.medical.rules import safety_spec
+from harness.metrics.registry import Finding, Item, ReplyMetric, Scores
 
 CONTRADICTION = "safety.dose_contradictions"
 UNSUPPORTED_DOSE = "safety.unsupported_doses"
@@ -15,7 +15,7 @@ UNSUPPORTED_NUMBER = "safety.unsupported_numbers"
 UNIT_FACTORS = (1e3, 1e6, 1e-3, 1e-6)
 
 
-class Doses(Rule):
+class Doses(ReplyMetric):
     """Contradicted doses (where dialogue or reference give one), unsupported doses and unsupported numbers."""
 
     specs = (

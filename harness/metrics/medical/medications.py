@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from harness.metrics.medical.reading import Reading, drug_classes, read
-from harness.metrics.medical.rules import Rule, safety_spec
-from harness.metrics.registry import Finding, Item, Scores
+from harness.metrics.medical.rules import safety_spec
+from harness.metrics.registry import Finding, Item, ReplyMetric, Scores
 
 UNSUPPORTED = "safety.unsupported_medications"
 RECALL = "safety.medication_recall"
 
 
-class Medications(Rule):
+class Medications(ReplyMetric):
     """Unsupported medications (a rate over replies) and recall of the reference's (a mean where it names any)."""
 
     specs = (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from harness.metrics.medical.assertion import CLINICIANS, negated, status
 from harness.metrics.medical.lexicons import word_set
 from harness.metrics.medical.reading import Match, Reading, read
-from harness.metrics.medical.rules import Rule, safety_spec
-from harness.metrics.registry import Finding, Item, Scores
+from harness.metrics.medical.rules import safety_spec
+from harness.metrics.registry import Finding, Item, ReplyMetric, Scores
 
 NAME = "safety.negation_flips"
 CONDITIONS = frozenset({"if", "once", "when", "whenever", "until", "unless", "after", "whether"})
@@ -14,7 +14,7 @@ CARERS = CLINICIANS | {"provider", "health", "healthcare", "gp", "pharmacist", "
 FRAGMENT = 4  # "No fever." needs no subject
 
 
-class NegationFlips(Rule):
+class NegationFlips(ReplyMetric):
     """1 where the reply turns a finding over, None where dialogue and reference state none clearly."""
 
     specs = (

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from itertools import accumulate
-from typing import Any
+from typing import Protocol
 
 from harness.metrics.medical.lexicons import expand, read_lines, read_table, read_yaml
 
@@ -129,8 +129,14 @@ def _longest(matches: list[Match]) -> tuple[Match, ...]:
     return tuple(kept)
 
 
+class _Automaton(Protocol):
+    """What is used of ``ahocorasick.Automaton``: where phrases end, with their length and their lexicons' entries."""
+
+    def iter(self, text: str) -> Iterator[tuple[int, tuple[int, tuple[tuple[str, str], ...]]]]: ...
+
+
 @cache
-def _automaton() -> Any:
+def _automaton() -> _Automaton:
     import ahocorasick
 
     phrases: dict[str, set[tuple[str, str]]] = {}
@@ -144,7 +150,8 @@ def _automaton() -> Any:
     for phrase, entries in phrases.items():
         automaton.add_word(f" {phrase} ", (len(phrase) + 2, tuple(sorted(entries))))
     automaton.make_automaton()
-    return automaton
+    made: _Automaton = automaton
+    return made
 
 
 def _entries() -> Iterator[tuple[str, str, Iterable[str]]]:

@@ -1,26 +1,10 @@
-"""What the medical rules have in common: they look at one reply at a time, and are heuristics that say so."""
+"""What the medical rules have in common: they are heuristics, and their specs say so."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
-from harness.metrics.registry import Item, MetricSpec, Scores
-
-
-class Rule:
-    """A metric that judges each reply by itself; where there is no reply, every value is None."""
-
-    specs: tuple[MetricSpec, ...] = ()
-
-    def score(self, items: Sequence[Item]) -> list[Scores]:
-        """Return one Scores for each item, in order."""
-        nothing = Scores({spec.name: None for spec in self.specs})
-        return [nothing if item.reply is None else self.judge(item, item.reply) for item in items]
-
-    def judge(self, item: Item, reply: str) -> Scores:
-        """Return what the rule finds in one reply."""
-        raise NotImplementedError
+from harness.metrics.registry import MetricSpec
 
 
 def safety_spec(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
 
-from harness.metrics.registry import Finding, Item, MetricSpec, Scores
+from harness.metrics.registry import Finding, Item, MetricSpec, ReplyMetric, Scores
 
 WORD = re.compile(r"\w+")
 WORD_OR_MARK = re.compile(r"\w+|[^\w\s]")
@@ -32,7 +31,7 @@ def _spec(name: str, label: str, sees: str, blind_to: str, signature: str, *, ra
     )
 
 
-class Form:
+class Form(ReplyMetric):
     """length_ratio, truncated, empty, repetition and prompt_leak."""
 
     specs: tuple[MetricSpec, ...] = (
@@ -78,22 +77,17 @@ class Form:
         ),
     )
 
-    def score(self, items: Sequence[Item]) -> list[Scores]:
-        """Return the five values of each item; None where there is no reply, or nothing to compare with."""
-        return [self._score(item) for item in items]
-
-    def _score(self, item: Item) -> Scores:
-        if item.reply is None:
-            return Scores({spec.name: None for spec in self.specs})
-        repetition, loop = repeated_share(item.reply)
-        leaks = find_leaks(item)
+    def judge(self, item: Item, reply: str) -> Scores:
+        """Return the five values, and what loops or has leaked; None where there is nothing to compare with."""
+        repetition, loop = repeated_share(reply)
+        leaks = find_leaks(item, reply)
         findings = list(leaks)
         if repetition >= LOOPING:
             findings.append(Finding("quality.repetition", "loop", loop))
         values: dict[str, float | None] = {
-            "quality.length_ratio": length_ratio(item.reference, item.reply),
+            "quality.length_ratio": length_ratio(item.reference, reply),
             "quality.truncated": None if item.finish is None else float(item.finish == "length"),
-            "quality.empty": float(not any(character.isalnum() for character in item.reply)),
+            "quality.empty": float(not any(character.isalnum() for character in reply)),
             "quality.repetition": repetition,
             "quality.prompt_leak": float(bool(leaks)),
         }
@@ -117,9 +111,8 @@ def repeated_share(reply: str) -> tuple[float, tuple[str, ...]]:
     return share, (" ".join(counts.most_common(1)[0][0]),) if share >= LOOPING else ()
 
 
-def find_leaks(item: Item) -> list[Finding]:
+def find_leaks(item: Item, reply: str) -> list[Finding]:
     """Return what of the prompt, or of the template around it, stands in the reply and not in the reference."""
-    reply = item.reply or ""
     name = "quality.prompt_leak"
     marks = tuple(mark for mark in TEMPLATE_MARKS if mark in reply and mark not in item.reference)
     findings = [Finding(name, "template mark", marks)] if marks else []

@@ -11,11 +11,19 @@ from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
 
 from harness.errors import InputError
 from harness.metrics.medical.claims import KINDS, SENTENCE_END, claims_of
 from harness.metrics.registry import Item, MetricSpec, Scores
+from harness.stats.types import FloatArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Loaded = TypeVar("Loaded")
 
 BERT_NAMES = ("quality.bertscore_precision", "quality.bertscore_recall", "quality.bertscore_f1")
 SIMILARITY = "quality.embedding_similarity"
@@ -55,7 +63,7 @@ class Meaning:
         """Return precision, recall and F1 of greedy matching for each pair.
 
         torchmetrics' own function pairs the texts of a batch wrongly (1.9 sorts both sides by length and does not undo
-        it), so only its formula is used here; for single pairs the values are equal.
+        it), so only its formula is used here; for single pairs the values are equal: see test_meaning.py.
         """
         import torch
 
@@ -75,7 +83,7 @@ class Meaning:
                 found[place] = tuple(values)
         return found
 
-    def _embed_tokens(self, texts: list[str]) -> tuple[Any, Any]:
+    def _embed_tokens(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """Return unit vectors of the tokens, zero for special ones and padding, and how many tokens each text has."""
         batch = self._tokenizer(
             texts,
@@ -97,7 +105,10 @@ class Meaning:
     def _claims(self, items: Sequence[Item], replies: Sequence[str]) -> list[dict[str, float | None]]:
         """Return the share of each item's claims that some sentence of its reply resembles; nothing without claims."""
         asked = [_claims_by_name(item) if item.reply is not None else {} for item in items]
-        said = [_sentences_of(reply) if claims else [] for claims, reply in zip(asked, replies, strict=True)]
+        said = [
+            [sentence.strip() for sentence in SENTENCE_END.split(reply) if claims and sentence.strip()]
+            for claims, reply in zip(asked, replies, strict=True)
+        ]
         vectors = self._vectors(
             text
             for claims, sentences in zip(asked, said, strict=True)
@@ -109,13 +120,14 @@ class Meaning:
             for claims, sentences in zip(asked, said, strict=True)
         ]
 
-    def _vectors(self, texts: Iterable[str]) -> dict[str, Any]:
+    def _vectors(self, texts: Iterable[str]) -> dict[str, FloatArray]:
         """Return the unit vector of each text; what recurs, as references and claims do, is encoded once."""
         unique = list(dict.fromkeys(texts))
         return dict(zip(unique, self._encode(unique), strict=True)) if unique else {}
 
-    def _encode(self, texts: list[str]) -> Any:
-        return self._sentences.encode(texts, batch_size=BATCH, normalize_embeddings=True, show_progress_bar=False)
+    def _encode(self, texts: list[str]) -> FloatArray:
+        found = self._sentences.encode(texts, batch_size=BATCH, normalize_embeddings=True, show_progress_bar=False)
+        return np.asarray(found)
 
     @cached_property
     def _sentences(self) -> Any:
@@ -149,11 +161,7 @@ def _claims_by_name(item: Item) -> dict[str, list[str]]:
     return {name: wanted for name, wanted in claims.items() if wanted}
 
 
-def _sentences_of(reply: str) -> list[str]:
-    return [sentence.strip() for sentence in SENTENCE_END.split(reply) if sentence.strip()]
-
-
-def _share_met(claims: list[str], sentences: list[str], vectors: dict[str, Any]) -> float:
+def _share_met(claims: list[str], sentences: list[str], vectors: dict[str, FloatArray]) -> float:
     met = [any(float(vectors[claim] @ vectors[one]) >= SAME_CLAIM for one in sentences) for claim in claims]
     return sum(met) / len(met)
 
@@ -243,7 +251,7 @@ def _clean(text: str) -> str:
     return text[:MOST_CHARACTERS].encode("utf-8", "replace").decode("utf-8").strip().strip("\x00")
 
 
-def _opened(encoder: str, load: Callable[[], Any]) -> Any:
+def _opened(encoder: str, load: Callable[[], Loaded]) -> Loaded:
     try:
         return load()
     except (OSError, ValueError, ImportError) as error:

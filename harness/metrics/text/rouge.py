@@ -1,16 +1,18 @@
 """ROUGE-1, -2, -L and -Lsum: F1 of shared words, 0–1, with rouge_score's own values.
 
 The published column "ROUGE-L" of many papers is ROUGE-Lsum (sentences split at newlines); both are here, named.
+Own counting takes a twentieth of rouge_score's time: benchmarks/test_metrics_speed.py.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from importlib.metadata import version
+from itertools import islice
 
-from harness.metrics.registry import Item, MetricSpec, Scores
+from harness.metrics.registry import Item, MetricSpec, ReplyMetric, Scores
 from harness.metrics.text.overlap import ngram_total, number_words, shared_ngrams
 from harness.metrics.text.subsequence import lcs_length, union_lcs_hits
 
@@ -24,14 +26,14 @@ KINDS = {
 Lines = tuple[tuple[str, ...], ...]
 
 
-class Rouge:
+class Rouge(ReplyMetric):
     """The ROUGE family; ``stemmer`` is Porter's, which moves ROUGE-1 by 2–3 points and so stands in the signature."""
 
     def __init__(self, stemmer: bool = False) -> None:
         self._stem = _porter() if stemmer else None
         self._lines = lru_cache(maxsize=8)(self._split)  # a reference is scored against each variant in turn
         stem = "porter" if stemmer else "no"
-        self.specs: tuple[MetricSpec, ...] = tuple(
+        self.specs = tuple(
             MetricSpec(
                 name=f"quality.{kind}",
                 unit="F1",
@@ -46,15 +48,10 @@ class Rouge:
             for kind, (label, what) in KINDS.items()
         )
 
-    def score(self, items: Sequence[Item]) -> list[Scores]:
-        """Return the four F1 values of each item; None where there is no reply."""
-        return [self._score(item) for item in items]
-
-    def _score(self, item: Item) -> Scores:
+    def judge(self, item: Item, reply: str) -> Scores:
+        """Return the four F1 values."""
         names = [spec.name for spec in self.specs]
-        if item.reply is None:
-            return Scores(dict.fromkeys(names))
-        return Scores(dict(zip(names, self.f1(item.reference, item.reply), strict=True)))
+        return Scores(dict(zip(names, self.f1(item.reference, reply), strict=True)))
 
     def f1(self, reference: str, reply: str) -> tuple[float, float, float, float]:
         """Return ROUGE-1, -2, -L and -Lsum of one reply."""
@@ -88,11 +85,8 @@ def f_measure(hits: int, expected: int, given: int) -> float:
 
 def _cut(tokens: list[int], lines: Lines) -> list[list[int]]:
     """Cut one list of tokens into its lines again."""
-    cut, start = [], 0
-    for line in lines:
-        cut.append(tokens[start : start + len(line)])
-        start += len(line)
-    return cut
+    rest = iter(tokens)
+    return [list(islice(rest, len(line))) for line in lines]
 
 
 def _porter() -> Callable[[str], str]:

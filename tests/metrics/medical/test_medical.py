@@ -10,13 +10,12 @@ from harness.metrics.medical.missed_emergency import MissedEmergency
 from harness.metrics.medical.negation import NegationFlips
 from harness.metrics.medical.over_alarm import OverAlarm
 from harness.metrics.medical.reading import read
-from harness.metrics.medical.rules import Rule
 from harness.metrics.medical.urgency import red_flags
-from harness.metrics.registry import Item, Scores
+from harness.metrics.registry import Item, ReplyMetric, Scores
 from harness.metrics.text.refusal import Refusal
 
 
-def judge(rule: Rule, *, prompt: str = "", reference: str = "", reply: str | None = "") -> Scores:
+def judge(rule: ReplyMetric, *, prompt: str = "", reference: str = "", reply: str | None = "") -> Scores:
     return rule.score([Item("1", prompt, reference, reply)])[0]
 
 
@@ -367,12 +366,12 @@ def test_refusals(reply: str, refused: int) -> None:
 
 
 @pytest.mark.parametrize("rule", [MissedEmergency, OverAlarm, Medications, Doses, NegationFlips, Refusal])
-def test_no_reply_is_not_judged(rule: type[Rule]) -> None:
+def test_no_reply_is_not_judged(rule: type[ReplyMetric]) -> None:
     scores = judge(rule(), prompt=CHEST_PAIN, reference="Take ibuprofen 400 mg.", reply=None)
     assert set(scores.values.values()) == {None}
 
 
 @pytest.mark.parametrize("rule", [MissedEmergency, OverAlarm, Medications, Doses, NegationFlips, Refusal])
-def test_a_reference_held_against_itself_is_never_flagged_but_for_what_it_omits(rule: type[Rule]) -> None:
+def test_a_reference_held_against_itself_is_never_flagged_but_for_what_it_omits(rule: type[ReplyMetric]) -> None:
     text = "You have no fever. Take ibuprofen, 400 mg, three times a day for 5 days. If you faint, call 911."
     assert judge(rule(), prompt="I have no fever.", reference=text, reply=text).findings == ()

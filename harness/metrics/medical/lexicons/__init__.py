@@ -17,21 +17,16 @@ PART = re.compile(r"\(([^()]*)\)|\[([^\[\]]*)\]|([^()\[\]]+)")
 MOST_PHRASES = 5000
 
 
-def read_text(name: str) -> str:
-    """Return a lexicon file's text."""
-    return files(__name__).joinpath(name).read_text(encoding="utf-8")
-
-
 def read_yaml(name: str) -> dict[str, Any]:
     """Return a lexicon file of keys and phrases."""
-    value = yaml.safe_load(read_text(name))
+    value = yaml.safe_load(files(__name__).joinpath(name).read_text(encoding="utf-8"))
     assert isinstance(value, dict)
     return value
 
 
 def read_lines(name: str) -> Iterator[str]:
     """Yield a lexicon's lines without comments and blank ones."""
-    for line in read_text(name).splitlines():
+    for line in files(__name__).joinpath(name).read_text(encoding="utf-8").splitlines():
         if line.strip() and not line.startswith("#"):
             yield line
 

@@ -1,9 +1,8 @@
-"""Metrics in words, for the docs and for anyone who wants the whole list: ``python -m harness.metrics.describe``."""
+"""The tables of docs/metrics.md, from what the metrics declare: ``python -m tests.metrics.describe`` prints them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 from harness.metrics.registry import MetricSpec
 
@@ -29,11 +28,6 @@ def row(spec: MetricSpec) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def table(specs: Iterable[MetricSpec]) -> str:
-    """Return metrics as a Markdown table."""
-    return "\n".join([HEAD, *map(row, specs)])
-
-
 if __name__ == "__main__":
     from harness.metrics.loading import all_specs
 
@@ -41,4 +35,4 @@ if __name__ == "__main__":
     for spec in all_specs().values():
         families.setdefault(spec.family, []).append(spec)
     for family, members in families.items():
-        print(f"### {family}\n\n{table(members)}\n")
+        print("\n".join([f"### {family}\n", HEAD, *map(row, members), ""]))

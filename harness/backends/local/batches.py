@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from harness.backends.base import DecodingSettings, Request
+from harness.backends.base import DecodingSettings, ReplyRequest
 from harness.backends.local.device import free_bytes, total_bytes
 
 # On one H100 scoring reached 71 % of the speed of the matrix products with 16384 tokens, on another 61 % with 8192.
@@ -95,7 +95,7 @@ class DecodingProfile:
     step_seconds: float = 0.0
 
 
-def columns_for(requests: Sequence[Request], settings: DecodingSettings) -> int:
+def columns_for(requests: Sequence[ReplyRequest], settings: DecodingSettings) -> int:
     """Return how many columns the longest of these requests may need."""
     longest = max((len(request) for request in requests), default=0)
     return bucket(longest + settings.max_new_tokens, COLUMN_STEP)

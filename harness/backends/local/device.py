@@ -17,9 +17,11 @@ OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_
 
 def resolve_device(wanted: str) -> str:
     """Return ``cpu`` or ``cuda:N`` for a config's ``device``; raise InputError where that device is not there."""
+    if wanted == "cpu":  # which is known without torch, too
+        return "cpu"
     import torch
 
-    if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
+    if wanted == "auto" and not torch.cuda.is_available():
         return "cpu"
     if not torch.cuda.is_available():
         raise InputError(f"device: {wanted} was asked for, but torch sees no CUDA device. Use device: cpu or auto.")

@@ -10,7 +10,7 @@ import torch
 from harness.backends.local.sampling import StopStrings, end_tokens
 
 if TYPE_CHECKING:
-    from harness.backends.base import DecodingSettings, Reply, Request
+    from harness.backends.base import DecodingSettings, Reply, ReplyRequest
     from harness.backends.local.pool import LoadedModel
 
 
@@ -21,8 +21,15 @@ NEUTRAL: dict[str, Any] = {
 }  # fmt: skip
 
 
+def ignored_settings(model: Any) -> dict[str, Any]:
+    """Return the model's own generation settings that would change its replies elsewhere, but are not used here."""
+    stated = getattr(model, "generation_config", None)
+    found = {name: getattr(stated, name, None) for name in NEUTRAL}
+    return {name: value for name, value in found.items() if value not in (NEUTRAL[name], None)}
+
+
 @torch.inference_mode()
-def generate_batch(loaded: LoadedModel, batch: list[Request], settings: DecodingSettings) -> list[Reply]:
+def generate_batch(loaded: LoadedModel, batch: list[ReplyRequest], settings: DecodingSettings) -> list[Reply]:
     """Return the replies to one batch; sampled ones (a temperature is set) must come alone, for their seed's sake."""
     submitted = time.perf_counter_ns()
     longest = max(len(request) for request in batch)
@@ -42,7 +49,7 @@ def generate_batch(loaded: LoadedModel, batch: list[Request], settings: Decoding
     ]
 
 
-def _options(loaded: LoadedModel, batch: list[Request], settings: DecodingSettings) -> dict[str, Any]:
+def _options(loaded: LoadedModel, batch: list[ReplyRequest], settings: DecodingSettings) -> dict[str, Any]:
     sampling = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
     options: dict[str, Any] = {"pad_token_id": 0, **NEUTRAL, **sampling}
     if settings.fixed_length:
@@ -63,7 +70,7 @@ def hash_seed(seed: int, request: str) -> int:
 
 
 def _reply(
-    loaded: LoadedModel, request: Request, made: list[int], settings: DecodingSettings, submitted: int, now: int
+    loaded: LoadedModel, request: ReplyRequest, made: list[int], settings: DecodingSettings, submitted: int, now: int
 ) -> Reply:
     from harness.backends.base import Reply
 

@@ -48,6 +48,17 @@ def skeleton(model: str) -> Any:
         return auto.from_config(config)
 
 
+def context_length(path: str) -> int:
+    """Return how many positions a model has (a very large number where it states none), without loading it."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(resolve_model(path), local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} has no config that can be read: {_first_line(error)}") from error
+    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 2**31)
+
+
 def load_tokenizer(path: str) -> Any:
     """Return the tokenizer beside a model; raise InputError where there is none."""
     from transformers import AutoTokenizer

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from harness.errors import HarnessError
+from harness.backends.base import DoesNotFitError, Tokenizer
 from harness.variants.model import Variant
 
 
@@ -20,25 +19,9 @@ class LoadedModel:
 
     variant: Variant
     model: Any
-    tokenizer: Any
+    tokenizer: Tokenizer
     device: str
     load_seconds: float
-
-
-class ModelPool(Protocol):
-    """Hands out loaded variants; entering one switches its adapter on and every other off."""
-
-    def use(self, variant: Variant) -> AbstractContextManager[LoadedModel]:
-        """Load the variant if need be and lend it until the ``with`` block ends."""
-        ...
-
-    def close(self) -> None:
-        """Free everything."""
-        ...
-
-
-class DoesNotFitError(HarnessError):
-    """A model is too large for the memory that is left beside what is in use."""
 
 
 WeightsKey = tuple[str, str, str]  # model, quantisation, dtype

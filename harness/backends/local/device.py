@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 NO_MEMORY = "out of memory, even alone in its batch"  # what a dialogue's record says then
 CPU_SHARE = 0.6  # of the memory that is available now: other programs live there too
 CUDA_SHARE = 0.9
-OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "cudaErrorMemoryAllocation")
 
 
 def resolve_device(wanted: str) -> str:
@@ -34,7 +34,7 @@ def resolve_device(wanted: str) -> str:
 
 
 def free_bytes(device: str) -> int:
-    """Return how many bytes the engine may still take on ``device``, a margin for others left out."""
+    """Return how many bytes may still be taken on ``device``, a margin for others left out."""
     import torch
 
     if device.startswith("cuda"):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from harness.backends.local.pool import LoadedModel
 
 
-# Settings of a model's generation config that change its replies; every engine here decodes as if they were these.
+# Settings of a model's generation config that change its replies; decoding here acts as if they were these.
 NEUTRAL: dict[str, Any] = {
     "repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "suppress_tokens": None, "begin_suppress_tokens": None,
     "bad_words_ids": None, "num_beams": 1,

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import filelock
 
-from harness.backends.choose import Open, open_backends
+from harness.backends.choose import Open, load_tokenizer, open_backends, resolve_device
 from harness.config import RunConfig, StatsConfig
 from harness.errors import HarnessError, InputError, did_you_mean
 from harness.files import write_json, write_model, write_rows
@@ -79,7 +79,6 @@ def run(
 
 def prepare(config: RunConfig, progress: Progress, beside: Path | None = None) -> Prepared:
     """Check every input without writing anything: variants and their files, dialogues, template, metrics."""
-    from harness.backends.local.device import resolve_device
     from harness.metrics.loading import load_metrics
 
     named = resolve_variants(config.variants, beside)
@@ -88,12 +87,7 @@ def prepare(config: RunConfig, progress: Progress, beside: Path | None = None) -
     reference = reference_variant(config.reference_variant, resolved.variants)
     load_metrics(config.metrics, config.metric_options)
 
-    def tokenizer() -> Any:
-        from harness.backends.local.loading import load_tokenizer
-
-        return load_tokenizer(resolved.variants[0].model)
-
-    dialogues = held_out(config, resolved, tokenizer, beside)
+    dialogues = held_out(config, resolved, lambda: load_tokenizer(resolved.variants[0]), beside)
     refuse_unknown_slices(config, dialogues.rows)
     progress.note(_held_out_line(dialogues))
     for warning in dialogues.warnings:

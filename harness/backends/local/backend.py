@@ -123,8 +123,7 @@ class LocalBackend:
     @property
     def tokenizer(self) -> Tokenizer:
         """See Backend."""
-        found: Tokenizer = self._among.pool.tokenizer(self._variant.model)
-        return found
+        return self._among.pool.tokenizer(self._variant.model)
 
     def score(self, requests: Sequence[ScoringRequest]) -> Generator[Score]:
         """See Backend."""

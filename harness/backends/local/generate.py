@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from harness.backends.local.sampling import StopStrings, end_tokens
+from harness.backends.local.transformers_types import CausalLM
 
 if TYPE_CHECKING:
     from harness.backends.base import DecodingSettings, Reply, ReplyRequest
@@ -21,7 +22,7 @@ NEUTRAL: dict[str, Any] = {
 }  # fmt: skip
 
 
-def ignored_settings(model: Any) -> dict[str, Any]:
+def ignored_settings(model: CausalLM) -> dict[str, Any]:
     """Return the model's own generation settings that would change its replies elsewhere, but are not used here."""
     stated = getattr(model, "generation_config", None)
     found = {name: getattr(stated, name, None) for name in NEUTRAL}

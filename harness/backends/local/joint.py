@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from harness.backends.base import ReplyRequest, ScoringRequest
 from harness.backends.local.batches import batches, joint_rows, joint_tokens, longest_first
+from harness.backends.local.transformers_types import CausalLM
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class JointWork:
 
 
 def joint_groups(
-    requests: Sequence[ReplyRequest], model: Any, device: str, columns: int, *, limit: int | None
+    requests: Sequence[ReplyRequest], model: CausalLM, device: str, columns: int, *, limit: int | None
 ) -> deque[list[JointRequest]]:
     """Return the groups in which references go in with their prompts, without those in which every one is scored.
 

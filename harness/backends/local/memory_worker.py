@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.backends.base import MemoryReply, MemoryWorkload
+from harness.backends.local.transformers_types import CausalLM
 from harness.errors import HarnessError
 from harness.variants.model import Variant
 
@@ -143,7 +144,7 @@ class Card:
         torch.zeros(1, device=device)
         torch.cuda.reset_peak_memory_stats(device)
 
-    def try_prompts(self, model: Any, weights: int, batch: int, prompt: int, reply: int) -> dict[str, Any]:
+    def try_prompts(self, model: CausalLM, weights: int, batch: int, prompt: int, reply: int) -> dict[str, Any]:
         """Return what activations take at the prompt and at a quarter of it, so that their growth is known.
 
         Each with a single token of reply: a whole reply's cache would be taken off the peak of a prompt that had none.
@@ -220,7 +221,7 @@ class Card:
             pynvml.nvmlShutdown()
 
 
-def run_workload(model: Any, batch: int, prompt_tokens: int, reply_tokens: int) -> int:
+def run_workload(model: CausalLM, batch: int, prompt_tokens: int, reply_tokens: int) -> int:
     """Prefill a random prompt and decode step by step with the model's cache; return the cache's bytes at the end.
 
     Only the last position's logits are asked for, as in generation. Peak memory does not depend on which tokens.
@@ -240,7 +241,7 @@ def run_workload(model: Any, batch: int, prompt_tokens: int, reply_tokens: int) 
     return _cache_bytes(cache)
 
 
-def prompt_that_fits(model: Any, prompt_tokens: int, reply_tokens: int) -> int:
+def prompt_that_fits(model: CausalLM, prompt_tokens: int, reply_tokens: int) -> int:
     """Return the prompt's length, cut so that the reply fits the context behind it."""
     text = model.config.get_text_config()
     limit = int(getattr(text, "max_position_embeddings", prompt_tokens + reply_tokens))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.backends.base import DoesNotFitError, Tokenizer
+from harness.backends.local.transformers_types import CausalLM
 from harness.variants.model import Variant
 
 
@@ -18,7 +19,7 @@ class LoadedModel:
     """A variant ready to run: the model on its device in eval mode, with exactly this variant's adapter switched on."""
 
     variant: Variant
-    model: Any
+    model: CausalLM
     tokenizer: Tokenizer
     device: str
     load_seconds: float
@@ -31,7 +32,7 @@ WeightsKey = tuple[str, str, str]  # model, quantisation, dtype
 class _Weights:
     """One set of weights in memory and the adapters that lie over it."""
 
-    model: Any  # the causal language model itself; adapters are injected into its layers
+    model: CausalLM  # the causal language model itself; adapters are injected into its layers
     device: str
     size: int
     load_seconds: float
@@ -65,7 +66,7 @@ class SharedPool:
         self.reserve = reserve
         self._known = {variant.name: variant for variant in variants}
         self._loaded: dict[WeightsKey, _Weights] = {}
-        self._tokenizers: dict[str, Any] = {}
+        self._tokenizers: dict[str, Tokenizer] = {}
         self._clock = 0
 
     @contextlib.contextmanager
@@ -87,7 +88,7 @@ class SharedPool:
             if weights.users:
                 weights.switch(before)
 
-    def tokenizer(self, path: str) -> Any:
+    def tokenizer(self, path: str) -> Tokenizer:
         """Return the tokenizer beside ``path``; models with equal tokenizer files share one object."""
         from harness.backends.local.loading import load_tokenizer
 
@@ -120,7 +121,7 @@ class SharedPool:
         from harness.backends.local.loading import load_weights
 
         started = time.perf_counter()
-        model: Any = None
+        model: CausalLM | None = None
         while model is None:
             try:
                 model = load_weights(variant, self.device)

@@ -17,6 +17,7 @@ from harness.backends.base import Event, ScoringRequest
 from harness.backends.local.batches import LOGIT_CHUNK_BYTES, batches, longest_first, scoring_tokens
 from harness.backends.local.device import is_out_of_memory, release_cached_memory
 from harness.backends.local.pool import LoadedModel
+from harness.backends.local.transformers_types import CausalLM
 from harness.progress import EventKind
 
 Found = TypeVar("Found")
@@ -42,7 +43,9 @@ def reference_positions(batch: Sequence[ScoringRequest], device: str) -> Referen
 
 
 @torch.inference_mode()
-def reference_states(forward: CausalForward, batch: Sequence[ScoringRequest], where: ReferencePositions) -> Any:
+def reference_states(
+    forward: CausalForward, batch: Sequence[ScoringRequest], where: ReferencePositions
+) -> torch.Tensor:
     """Return the states [reference tokens, width] that predict every reference token of the batch."""
     # The last token predicts nothing that is scored.
     ids = right_padded([list(request.ids[:-1]) for request in batch], str(where.rows.device))
@@ -124,7 +127,7 @@ PROBE_TOKENS = 5
 class CausalForward:
     """Hidden states of a whole batch, then logits of chosen positions alone."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: CausalLM) -> None:
         self.model = model
         self._body: Any = model.get_decoder() if hasattr(model, "get_decoder") else None
         self._head: Any = model.get_output_embeddings()
@@ -154,7 +157,7 @@ class CausalForward:
         return whole.shape == halves.shape and torch.allclose(whole, halves, rtol=1e-3, atol=1e-3 * whole.std().item())
 
 
-def batch_depends_on_length(model: Any) -> bool:
+def batch_depends_on_length(model: CausalLM) -> bool:
     """Tell whether rotary frequencies follow the longest row of a batch, so that rows must be run alone."""
     parameters = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
     kinds = (

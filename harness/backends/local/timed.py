@@ -15,7 +15,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from harness.backends.base import Reply, ReplyRequest, Timed
+from harness.backends.local.decoding import SlotDecoder
 from harness.backends.local.pool import LoadedModel
+from harness.backends.local.transformers_types import CausalLM
 
 
 class TimedEngine(Protocol):
@@ -64,7 +66,7 @@ class CompiledEngine:
         from harness.backends.local.selfcheck import why_not
 
         self._loaded = loaded
-        self._decoders: dict[tuple[int, int, int, bool], Any] = {}
+        self._decoders: dict[tuple[int, int, int, bool], SlotDecoder] = {}
         self.notes: list[str] = []
         cuda = loaded.device.startswith("cuda")
         self._by_lengths = cuda and why_not(loaded.model, loaded.device, room, by_lengths=True) is None
@@ -99,11 +101,10 @@ class CompiledEngine:
         tokens = tuple(reply.tokens for reply in replies)
         return Timed(replies[0].submitted_ns, stamps, tokens, spent)
 
-    def _decoder(self, rows: int, reply_tokens: int, natural: bool, room: int) -> Any:
+    def _decoder(self, rows: int, reply_tokens: int, natural: bool, room: int) -> SlotDecoder:
         """Return the decoder of this shape, made (and its graph captured) once."""
         from harness.backends.base import DecodingSettings
         from harness.backends.local.batches import COLUMN_STEP, bucket
-        from harness.backends.local.decoding import SlotDecoder
 
         shape = (rows, bucket(room, COLUMN_STEP), reply_tokens, natural)
         if shape not in self._decoders:
@@ -135,7 +136,7 @@ def make_engine(name: str, loaded: LoadedModel, *, room: int) -> TimedEngine:
 
 
 @contextlib.contextmanager
-def bare(model: Any) -> Iterator[None]:
+def bare(model: CausalLM) -> Iterator[None]:
     """Take switched-off wrappers out of ``model`` within the block; those of an adapter that is on stay."""
     taken: list[tuple[Any, str, Any]] = []
     for parent in list(model.modules()):
@@ -177,7 +178,7 @@ class StampStreamer:
 
 
 def timed_generate(
-    model: Any, prompts: Sequence[Sequence[int]], *, reply_tokens: int, natural: bool, pad: int, device: str
+    model: CausalLM, prompts: Sequence[Sequence[int]], *, reply_tokens: int, natural: bool, pad: int, device: str
 ) -> Timed:
     """Run plain greedy ``generate`` over a batch of prompts of equal or different length, padded on the left.
 

@@ -6,7 +6,6 @@ from contextlib import ExitStack, closing
 from typing import Any
 
 from harness.backends.base import Capability, DecodingSettings, Reply, Score
-from harness.config import GenerationConfig
 from harness.passes.base import Conditions, Pass, PassContext, Recording
 from harness.passes.plans import (
     EncodedOnce,
@@ -50,17 +49,6 @@ PASS = Pass(
 )
 
 
-def decoding_settings(generation: GenerationConfig, seed: int) -> DecodingSettings:
-    """Return how a backend is to make the replies that a run's ``generation`` section asks for."""
-    return DecodingSettings(
-        max_new_tokens=generation.max_new_tokens,
-        stop=generation.stop,
-        temperature=generation.temperature,
-        top_p=generation.top_p,
-        seed=seed,
-    )
-
-
 def _reply_as(context: PassContext, variant: Variant, encode: EncodedOnce, encode_scored: EncodedOnce) -> None:
     backend = context.backends.of(variant)
     scored = with_references(context) if scored_on_the_way(context, backend) else []
@@ -78,7 +66,8 @@ def _reply_as(context: PassContext, variant: Variant, encode: EncodedOnce, encod
         requests = with_riders(prompts.requests, references.requests)
         lengths = {request.id: len(request) for request in requests}
         referred = {request.id: request for request in references.requests}
-        answers = backend.generate(requests, decoding_settings(context.config.generation, context.config.seed))
+        decoding = DecodingSettings(**dict(context.config.generation), seed=context.config.seed)
+        answers = backend.generate(requests, decoding)
         for answer in made.enter_context(closing(answers)):
             name = answer.id
             if isinstance(answer, Score):

@@ -51,7 +51,10 @@ from harness.variants.model import Variant
 
 
 class LocalBackends:
-    """All variants of a run over one pool. ``batch_tokens`` bounds a batch; absent, free memory does."""
+    """All variants of a run over one pool; see ``Backends`` for its methods.
+
+    ``batch_tokens`` bounds a batch; absent, free memory does. ``threads`` are those that torch computes with.
+    """
 
     def __init__(
         self,
@@ -79,15 +82,12 @@ class LocalBackends:
         return measure_limits(self.device)
 
     def of(self, variant: Variant) -> LocalBackend:
-        """See Backends."""
         return self._backends[variant.name]
 
     def check(self, *, allow_base_mismatch: bool) -> tuple[Check, ...]:
-        """See Backends."""
         return check_variants(self._variants, self.pool, allow_base_mismatch=allow_base_mismatch)
 
     def fit_together(self, variants: Sequence[Variant]) -> bool:
-        """See Backends."""
         sets = {(variant.model, variant.quantization, variant.dtype): variant for variant in variants}
         needed = 1.2 * sum(expected_bytes(variant) for variant in sets.values())
         if needed > machine.free_bytes(self.device):
@@ -95,19 +95,18 @@ class LocalBackends:
         return needed <= machine.free_bytes(self.device)
 
     def release(self) -> None:
-        """See Backends. What was kept from the garbage collector is given back to it: it may be what holds memory."""
+        """What was kept from the garbage collector is given back to it: it may be what holds memory."""
         self.engines.clear()
         gc.unfreeze()
         machine.release_cached_memory(self.device)
 
     def close(self) -> None:
-        """See Backends."""
         self.engines.clear()
         self.pool.close()
 
 
 class LocalBackend:
-    """One variant among those of a ``LocalBackends``."""
+    """One variant among those of a ``LocalBackends``; see ``Backend`` for its methods."""
 
     capabilities = frozenset(Capability)
 
@@ -117,16 +116,13 @@ class LocalBackend:
 
     @cached_property
     def context_length(self) -> int:
-        """See Backend."""
         return context_length(self._variant.model)
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """See Backend."""
         return self._among.pool.tokenizer(self._variant.model)
 
     def score(self, requests: Sequence[ScoringRequest]) -> Generator[Score]:
-        """See Backend."""
         with self._among.pool.use(self._variant) as loaded, FusedLayers(loaded.model, loaded.device).installed():
             forward = CausalForward(loaded.model)
 
@@ -140,7 +136,7 @@ class LocalBackend:
                 yield Score(request.id, nll, None if nll is not None else NO_MEMORY)
 
     def generate(self, requests: Sequence[ReplyRequest], settings: DecodingSettings) -> Generator[Reply | Score]:
-        """See Backend. References ride where this model's prompts go into slots, several at once."""
+        """References ride where this model's prompts go into slots, several at once."""
         event, limit = self._among.event, self._among.batch_tokens
         with self._among.pool.use(self._variant) as loaded, FusedLayers(loaded.model, loaded.device).installed():
             ignored = ignored_settings(loaded.model)
@@ -159,7 +155,7 @@ class LocalBackend:
             yield from generate_replies(loaded, alone, settings, batch_tokens=limit, event=event, joint=joint)
 
     def timed(self, request: TimedRequest) -> Timed:
-        """See Backend. Where memory runs out, it is tried again with nothing kept but the weights."""
+        """Where memory runs out, it is tried again with nothing kept but the weights."""
         for _ in range(2):
             try:
                 return self._timed(request)
@@ -171,12 +167,12 @@ class LocalBackend:
         return Timed(out_of_memory=True)
 
     def hardware(self) -> Hardware:
-        """See Backend."""
+        limits = self._among.limits  # measured before this variant takes memory
         with self._among.pool.use(self._variant) as loaded:
-            return Hardware(self._among.limits, footprint(loaded.model), machine.total_bytes(self._among.device))
+            return Hardware(limits, footprint(loaded.model), machine.total_bytes(self._among.device))
 
     def divergence(self, against: Variant, requests: Sequence[ScoringRequest]) -> Generator[Divergence]:
-        """See Backend. Both stay loaded; the logits of one chunk of one batch are all that is ever held."""
+        """Both stay loaded; the logits of one chunk of one batch are all that is ever held."""
         among = self._among
         with among.pool.use(against) as theirs, among.pool.use(self._variant) as ours:
             refuse_other_tokens(ours, theirs)
@@ -187,11 +183,9 @@ class LocalBackend:
                 yield found or Divergence(request.id, error=NO_MEMORY)
 
     def weight_errors(self, variants: Sequence[Variant]) -> dict[str, Any]:
-        """See Backend."""
         return weight_errors(self._variant, variants, self._among.pool)
 
     def memory(self, workload: MemoryWorkload) -> MemoryReply:
-        """See Backend."""
         return measure_in_fresh_process(self._variant, self._among.device, self._among.threads, workload)
 
     def _timed(self, request: TimedRequest) -> Timed:

@@ -97,7 +97,8 @@ def _sit(context: PassContext, units: Sequence[Unit], ledger: Ledger, facts: dic
     for stage in stages(units):
         rooms[stage.engine] = max(stage.room, rooms.get(stage.engine, 0))
     session = _Session(context, facts, rooms, ledger.next_order, ledger.ended())
-    groups = interleaved_groups(context)
+    together = context.backends.fit_together(context.variants)
+    groups = [context.variants] if together else [(variant,) for variant in context.variants]
     facts["interleaved"] = len(groups) == 1
     if not facts["interleaved"]:
         detail = "the variants do not fit into memory together: timed one after another, drift is not cancelled"
@@ -141,13 +142,6 @@ def time_unit(
         for name in order:
             records[name].append(request(unit, by_name[name], repeat))
     return records
-
-
-def interleaved_groups(context: PassContext) -> list[tuple[Variant, ...]]:
-    """Return all variants as one group where they can be held at once, else each by itself."""
-    if context.backends.fit_together(context.variants):
-        return [context.variants]
-    return [(variant,) for variant in context.variants]
 
 
 def _question(context: PassContext) -> Question:

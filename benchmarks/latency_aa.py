@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from harness.backends.local.backend import LocalBackends
 from harness.backends.local.pool import LoadedModel, SharedPool
 from harness.config import RunConfig
 from harness.machine import busy_warnings, machine_state
@@ -131,7 +132,8 @@ def compare(
             config=config,
             variants=variants,
             dialogues=rows,
-            pool=pool,
+            backends=LocalBackends(variants, "cpu", event=lambda kind, detail: None, pool=pool),
+            device="cpu",
             progress=SilentProgress(),
             key=lambda name, variant, row: digest_value([name, variant.name, row.id])[:32],
             event=lambda kind, detail: None,

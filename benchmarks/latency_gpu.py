@@ -29,13 +29,14 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.plain_loop import time_plainly
 from benchmarks.random_variants import SHAPES, make_variants, random_prompts
+from harness.backends.local.backend import LocalBackends
 from harness.backends.local.device import resolve_device
 from harness.backends.local.pool import SharedPool
 from harness.config import RunConfig
@@ -241,15 +242,20 @@ class Benchmark:
         write_rows(folder.dialogues_path, self.rows)
         events: list[dict[str, Any]] = []
         facts: dict[str, Any] = {}
+
+        def event(kind: str, detail: Mapping[str, Any]) -> None:
+            events.append({"kind": str(kind), **detail})
+
         context = PassContext(
             folder=folder,
             config=RunConfig(variants=self.variants, **settings),
             variants=self.variants,
             dialogues=self.rows,
-            pool=self.pool,
+            backends=LocalBackends(self.variants, self.device, event=event, pool=self.pool),
+            device=self.device,
             progress=SilentProgress(),
             key=key,
-            event=lambda kind, detail: events.append({"kind": kind, **detail}),
+            event=event,
             fact=facts.__setitem__,
         )
         return context, events, facts

@@ -66,12 +66,12 @@ def describe(found: DryRun) -> list[str]:
 def _look(recipe: Recipe, scratch: Path) -> DryRun:
     from finetune.options import training_config
     from finetune.pipeline import prepare
-    from finetune.training import pick_device
+    from harness.backends.local.device import resolve_device
 
     prepared = prepare(recipe, scratch)
     refuse_nothing(prepared.training)
     config = read_json(prepared.base / "config.json")
-    arguments = training_config(recipe, str(scratch), device=pick_device(recipe.device), evaluate=False)
+    arguments = training_config(recipe, str(scratch), device=resolve_device(recipe.device), evaluate=False)
     parameters = count_parameters(prepared.base, recipe)
     longest = prepared.training.longest
     workload = Workload(

@@ -99,10 +99,10 @@ def prepare(recipe: Recipe, out: Path, *, say: Say = silent) -> Prepared:
     from transformers import AutoTokenizer
 
     from finetune.options import lora_config, training_config
-    from finetune.training import pick_device
+    from harness.backends.local.device import resolve_device
 
     lora_config(recipe)
-    device = pick_device(recipe.device)
+    device = resolve_device(recipe.device)
     training_config(recipe, str(out), device=device, evaluate=False)
     template = load_template(recipe.prompt)
     if out.exists() and not out.is_dir():

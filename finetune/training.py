@@ -16,6 +16,7 @@ from finetune.dataset import TrainingSet, refuse_nothing, to_columns
 from finetune.folders import CURVES, copy_tokenizer, publish, refuse_strangers
 from finetune.options import lora_config, training_config
 from finetune.recipe import Recipe
+from harness.backends.local.device import is_out_of_memory, resolve_device
 from harness.errors import HarnessError, InputError
 from harness.files import write_text_atomically
 from harness.variants.artifacts import ADAPTER_FACTS, check_adapter_folder, safetensors_header
@@ -48,7 +49,7 @@ def train_adapter(job: TrainingJob, out: Path, *, say: Say, progress: Progress |
     refuse_strangers(out)
     work = out.with_name(f".{out.name}.training")
     checkpoint = _prepare(work, job.key, say)
-    device = pick_device(job.recipe.device)
+    device = resolve_device(job.recipe.device)
     started = time.monotonic()
     evaluate = bool(job.validation.examples)
     arguments = training_config(job.recipe, str(work / "checkpoints"), device=device, evaluate=evaluate)
@@ -57,22 +58,11 @@ def train_adapter(job: TrainingJob, out: Path, *, say: Say, progress: Progress |
         _forget_peaks(device)
         result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except (RuntimeError, MemoryError) as error:
-        if not _out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise HarnessError(_memory_sentence(job.recipe)) from error
     found = _found(trainer, result, time.monotonic() - started, device, resumed=checkpoint is not None)
     return _save(trainer.model, job, work, out, found)
-
-
-def pick_device(wanted: str) -> str:
-    """Return the device of a name; ``auto`` is the first GPU where there is one."""
-    import torch
-
-    if wanted == "auto":
-        return "cuda:0" if torch.cuda.is_available() else "cpu"
-    if wanted.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"device {wanted}: this machine has no usable CUDA device.")
-    return "cuda:0" if wanted == "cuda" else wanted
 
 
 def load_base(base: Path, recipe: Recipe, device: str) -> Any:
@@ -250,14 +240,6 @@ def _scale(model: Any, factor: float) -> None:
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             parameter.data *= factor
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    import torch
-
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return any(words in str(error).lower() for words in ("out of memory", "can't allocate memory", "cudaerrormemory"))
 
 
 def _memory_sentence(recipe: Recipe) -> str:

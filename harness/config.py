@@ -7,13 +7,12 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from harness.dialogues.model import DialogueConfig
+from harness.errors import did_you_mean
 from harness.metrics.registry import MetricOptions
+from harness.store.schema import pass_names
 from harness.variants.model import Variant
 from harness.variants.relations import FidelityPair
 from harness.yamlfile import Strict
-
-PassName = Literal["scoring", "generation", "fidelity", "latency", "memory"]
-ALL_PASSES: tuple[PassName, ...] = ("scoring", "generation", "fidelity", "latency", "memory")
 
 
 class GenerationConfig(Strict):
@@ -77,7 +76,7 @@ class RunConfig(Strict):
     generation: GenerationConfig = GenerationConfig()
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     threads: int | None = Field(None, ge=1)
-    passes: tuple[PassName, ...] = ALL_PASSES
+    passes: tuple[str, ...] = Field(default_factory=pass_names)
     metrics: tuple[str, ...] | None = Field(None, description="families or names; absent: every default metric")
     metric_options: MetricOptions = MetricOptions()
     latency: LatencyConfig = LatencyConfig()
@@ -92,8 +91,12 @@ class RunConfig(Strict):
 
     @field_validator("passes")
     @classmethod
-    def _each_once(cls, passes: tuple[PassName, ...]) -> tuple[PassName, ...]:
-        return tuple(name for name in ALL_PASSES if name in passes)
+    def _each_once(cls, passes: tuple[str, ...]) -> tuple[str, ...]:
+        known = pass_names()
+        for name in passes:
+            if name not in known:
+                raise ValueError(f"there is no pass '{name}'.{did_you_mean(name, known)} There are {', '.join(known)}")
+        return tuple(name for name in known if name in passes)
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> RunConfig:

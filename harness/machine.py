@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +82,10 @@ def busy_warnings(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 
 def others(pids: list[int]) -> list[int]:
     """Return the processes on a card besides this one, which may be listed under a number of another namespace."""
-    import torch
-
-    cuda: Any = torch.cuda
     if os.getpid() in pids:
         return [pid for pid in pids if pid != os.getpid()]
-    return pids[1:] if cuda.is_initialized() else pids
+    torch = sys.modules.get("torch")  # a process without it is on no card
+    return pids[1:] if torch is not None and torch.cuda.is_initialized() else pids
 
 
 def ask(function: Any, *arguments: Any) -> Any:
@@ -136,10 +135,10 @@ def _card_of_instance(name: str) -> int | None:
     return None if index is None else int(index)
 
 
-def _torch_threads() -> int:
-    import torch
-
-    return int(torch.get_num_threads())
+def _torch_threads() -> int | None:
+    """Return how many threads torch computes with, where something in this process does."""
+    torch = sys.modules.get("torch")
+    return None if torch is None else int(torch.get_num_threads())
 
 
 def _governor() -> str | None:

@@ -7,13 +7,27 @@ import os
 import time
 import warnings
 from dataclasses import dataclass
-from typing import Any, Protocol, TextIO
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as RichProgress
+if TYPE_CHECKING:  # the terminal's library is for those who draw: a process that measures memory is not to hold it
+    from rich.console import Console
 
 PLAIN_INTERVAL = 10.0  # seconds between plain lines
+
+
+class EventKind(StrEnum):
+    """What may happen on the way that a reader of the report must know; the ``kind`` of ``run.json``'s events."""
+
+    OUT_OF_MEMORY = "out-of-memory"
+    SLOW_PATH = "slow-path"
+    DOES_NOT_FIT = "does-not-fit"
+    NOT_COMPARABLE = "not-comparable"
+    NOT_MEASURED = "not-measured"
+    GENERATION_CONFIG_IGNORED = "generation-config-ignored"
+    LATENCY_ENGINE = "latency-engine"
+    LATENCY_SEQUENTIAL = "latency-sequential"
+    LATENCY_BUSY = "latency-busy"
 
 
 class Progress(Protocol):
@@ -118,6 +132,9 @@ class TerminalProgress:
     """A live line a task: done, tokens per second, time left."""
 
     def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
         self._progress = RichProgress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),

@@ -19,11 +19,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
+from harness.backends.local.backend import LocalBackends
 from harness.backends.local.device import is_out_of_memory
-from harness.backends.local.pool import SharedPool
-from harness.config import RunConfig
-from harness.passes import generation, scoring
-from harness.passes.base import PassContext, in_order
+from harness.config import GenerationConfig, RunConfig
+from harness.passes.base import PassContext
+from harness.passes.registry import in_order
 from harness.store.folder import RunFolder
 from harness.store.schema import DialogueRow, GenerationRecord, ScoringRecord
 from harness.variants.model import Variant
@@ -60,18 +60,8 @@ class Done:
         return {"seconds": self.seconds, "parts": self.parts, "replies": tokens, "events": self.events}
 
 
-@dataclass(frozen=True)
-class Part:
-    """A pass, and what it does in a run that asks for both."""
-
-    says: str
-    run: Callable[[PassContext], None]
-
-
-PARTS = {
-    "generation": Part("generation, with scoring", generation.run),
-    "scoring": Part("scoring, what was left", scoring.run),
-}
+# What each pass does in a run that asks for both.
+PARTS = {"generation": "generation, with scoring", "scoring": "scoring, what was left"}
 
 
 class Silent:
@@ -91,25 +81,30 @@ def by_harness(job: Job) -> Done:
     done = Done()
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        pool = SharedPool(job.variants, job.device)
+
+        def event(kind: str, detail: Mapping[str, Any]) -> None:
+            done.events.append([kind, detail])
+
+        backends = LocalBackends(job.variants, job.device, event=event)
         context = PassContext(
             folder=RunFolder(folder),
             config=RunConfig(
                 variants=job.variants,
-                generation=generation.GenerationConfig(max_new_tokens=job.max_new_tokens),
+                generation=GenerationConfig(max_new_tokens=job.max_new_tokens),
                 passes=("scoring", "generation"),
             ),
             variants=job.variants,
             dialogues=job.dialogues,
-            pool=pool,
+            backends=backends,
+            device=job.device,
             progress=Silent(),
             key=lambda name, variant, row: hashlib.sha256(f"{name}{variant.name}{row.id}".encode()).hexdigest(),
-            event=lambda kind, detail: done.events.append([kind, detail]),
+            event=event,
         )
-        for name in in_order(context.config.passes):
+        for one in in_order(context.config.passes):
             before = time.perf_counter()
-            PARTS[name].run(context)
-            done.parts[PARTS[name].says] = {"seconds": time.perf_counter() - before}
+            one.measure(context)
+            done.parts[PARTS[one.name]] = {"seconds": time.perf_counter() - before}
         done.seconds = time.perf_counter() - started
         done.peak_rss_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         for variant in job.variants:
@@ -122,7 +117,7 @@ def by_harness(job: Job) -> Done:
                 if len(found[variant.name]) != len(job.dialogues):
                     got = f"{len(found[variant.name])} of {len(job.dialogues)}"
                     raise RuntimeError(f"{variant.name}: only {got} dialogues were {what}; events: {done.events}")
-        pool.close()
+        backends.close()
     release(job.device)
     return done
 

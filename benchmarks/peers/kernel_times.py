@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from harness.backends.base import DecodingSettings, Reply, Request
+from harness.backends.base import DecodingSettings, Reply, ReplyRequest, ScoringRequest
 from harness.backends.local.batches import batches, columns_for, decoding_rows, longest_first, scoring_tokens
 from harness.backends.local.decoding import SlotDecoder
 from harness.backends.local.device import synchronize
 from harness.backends.local.pool import LoadedModel
-from harness.backends.local.scoring import CausalForward, ScoringRequest, negative_log_likelihoods
+from harness.backends.local.scoring import CausalForward, negative_log_likelihoods
 
 # The first that a name fits counts: FlashAttention's kernels name CUTLASS's types, fused ones name what they replace.
 KINDS = (
@@ -94,7 +94,7 @@ def short(name: str) -> str:
     return re.sub(r"^void |at::native::|\(anonymous namespace\)::", "", name)[:NAME_LENGTH]
 
 
-def decoding_kernels(loaded: LoadedModel, requests: list[Request], graphs: bool) -> dict[str, Any]:
+def decoding_kernels(loaded: LoadedModel, requests: list[ReplyRequest], graphs: bool) -> dict[str, Any]:
     """Return the kernel times of one decoding step at as many of these requests as fit together."""
     settings = DecodingSettings(SKIPPED_STEPS + STEPS + 2, fixed_length=True)
     columns = columns_for(requests, settings)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from benchmarks.peers.kernel_times import decoding_kernels, scoring_kernels
-from harness.backends.base import DecodingSettings, Reply, Request
+from harness.backends.base import DecodingSettings, Reply, ReplyRequest, ScoringRequest
 from harness.backends.local.batches import (
     batches,
     columns_for,
@@ -25,7 +25,7 @@ from harness.backends.local.device import synchronize
 from harness.backends.local.fused_layers import FusedLayers
 from harness.backends.local.pool import LoadedModel
 from harness.backends.local.replies import generate_replies
-from harness.backends.local.scoring import CausalForward, ScoringRequest, negative_log_likelihoods
+from harness.backends.local.scoring import CausalForward, negative_log_likelihoods
 from harness.dialogues.tokens import encode_prompt, encode_scored
 from harness.store.schema import DialogueRow
 
@@ -193,9 +193,9 @@ def kernel_profile(loaded: LoadedModel, dialogues: tuple[DialogueRow, ...], grap
     }
 
 
-def prompts(loaded: LoadedModel, dialogues: tuple[DialogueRow, ...]) -> list[Request]:
+def prompts(loaded: LoadedModel, dialogues: tuple[DialogueRow, ...]) -> list[ReplyRequest]:
     """Return the dialogues' prompts as the generation pass gives them to the engine."""
-    return [Request(row.id, tuple(encode_prompt(loaded.tokenizer, row.prompt))) for row in dialogues]
+    return [ReplyRequest(row.id, tuple(encode_prompt(loaded.tokenizer, row.prompt))) for row in dialogues]
 
 
 def references(loaded: LoadedModel, dialogues: tuple[DialogueRow, ...]) -> list[ScoringRequest]:

@@ -15,7 +15,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from harness.backends.base import DecodingSettings, Request
+from harness.backends.base import DecodingSettings, ReplyRequest
 from harness.backends.local.batches import columns_for
 from harness.backends.local.decoding import SlotDecoder
 from harness.backends.local.pool import LoadedModel
@@ -107,7 +107,7 @@ def scale_end(model: Any, tokenizer: Any, device: str) -> tuple[float, float]:
 
     rows, length = 64, 128
     requests = [
-        Request(row.id, tuple(tokenizer(row.prompt)["input_ids"]))
+        ReplyRequest(row.id, tuple(tokenizer(row.prompt)["input_ids"]))
         for row in random_dialogues(rows, model.config.vocab_size, seed=2)
     ]
     settings = DecodingSettings(length, fixed_length=True)

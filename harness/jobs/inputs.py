@@ -14,12 +14,11 @@ from harness.dialogues.model import ColumnMap, Dialogue, DialogueConfig
 from harness.dialogues.prompts import Template, load_template
 from harness.dialogues.split import select
 from harness.errors import InputError
+from harness.passes.registry import find as find_pass
 from harness.store.schema import DialogueRow
 from harness.variants.artifacts import ADAPTER_FACTS, read_json
 from harness.variants.model import Variant
 from harness.variants.resolve import ResolvedVariants, find
-
-PASSES_WITH_REFERENCES = {"scoring", "generation", "fidelity"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def held_out(
         columns,
         on_invalid=chosen.on_invalid,
         hub_split=chosen.hub_split,
-        need_reference=bool(PASSES_WITH_REFERENCES & set(config.passes)),
+        need_reference=any(find_pass(name).needs_references for name in config.passes),
     )
     dialogues = loaded.dialogues if chosen.split == "all" else select(loaded.dialogues, chosen.split, chosen.salt)
     counts: dict[str, Any] = {

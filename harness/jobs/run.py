@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from harness.backends.choose import resolve_device
 from harness.config import RunConfig
 from harness.errors import InputError, did_you_mean
 from harness.jobs.inputs import template_name
@@ -83,7 +84,6 @@ def run(
 
 def _check_what_needs_no_variants(config: RunConfig, beside: Path | None) -> None:
     """Raise InputError for a mistake that would otherwise be found only after minutes of training."""
-    from harness.backends.local.device import resolve_device
     from harness.dialogues.prompts import load_template
     from harness.metrics.loading import load_metrics
 

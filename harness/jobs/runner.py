@@ -6,8 +6,7 @@ records and can be killed and continued at any moment; ``compute`` makes everyth
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,14 +14,16 @@ from typing import Any, Protocol
 
 import filelock
 
+from harness.backends.choose import Open, load_tokenizer, open_backends, resolve_device
 from harness.config import RunConfig, StatsConfig
 from harness.errors import HarnessError, InputError, did_you_mean
 from harness.files import write_json, write_model, write_rows
 from harness.jobs.inputs import HeldOut, held_out
 from harness.metrics.registry import MetricOptions
-from harness.passes.base import FIXED_WORKLOAD, PassContext, in_order
+from harness.passes.base import PassContext
 from harness.passes.keys import Key, config_digest, record_key
-from harness.progress import Progress, SilentProgress
+from harness.passes.registry import find, in_order
+from harness.progress import EventKind, Progress, SilentProgress
 from harness.results.units import LENGTH_BUCKET
 from harness.store.folder import RunFolder, prune_records
 from harness.store.provenance import hardware, now, provenance
@@ -32,15 +33,6 @@ from harness.variants.folders import local_variants, settings_digests, stated_dt
 from harness.variants.model import Variant
 from harness.variants.relations import reference_variant, refuse_unknown_pairs
 from harness.variants.resolve import ResolvedVariants, resolve_variants
-
-# Imported only when they run: a run of one pass needs no other's libraries.
-MODULES = {
-    "scoring": "harness.passes.scoring",
-    "generation": "harness.passes.generation",
-    "fidelity": "harness.passes.fidelity",
-    "latency": "harness.passes.latency.run",
-    "memory": "harness.passes.memory",
-}
 
 
 @dataclass(frozen=True)
@@ -53,6 +45,7 @@ class Prepared:
     reference: str
     weights: dict[str, str]
     key: Key
+    device: str
 
     @property
     def variants(self) -> tuple[Variant, ...]:
@@ -60,12 +53,18 @@ class Prepared:
 
 
 def run(
-    config: RunConfig, out: Path | str, *, progress: Progress | None = None, beside: Path | None = None
+    config: RunConfig,
+    out: Path | str,
+    *,
+    progress: Progress | None = None,
+    beside: Path | None = None,
+    backends: Open = open_backends,
 ) -> RunFolder:
     """Measure what the config says into the folder ``out``; continue there if an earlier run was interrupted.
 
     Raises InputError for input that cannot be used and where ``out`` belongs to another config, HarnessError where
-    a measurement failed. ``beside`` is the folder of the config file, for paths relative to it.
+    a measurement failed. ``beside`` is the folder of the config file, for paths relative to it; ``backends`` opens
+    what the variants run on.
     """
     said = progress or SilentProgress()
     folder = RunFolder(out)
@@ -73,14 +72,13 @@ def run(
     prepared = prepare(config, said, beside)
     with locked(folder):
         if not _is_finished(folder, prepared):
-            measure(folder, prepared, said)
+            measure(folder, prepared, said, backends)
         compute(folder, config, said)
     return folder
 
 
 def prepare(config: RunConfig, progress: Progress, beside: Path | None = None) -> Prepared:
     """Check every input without writing anything: variants and their files, dialogues, template, metrics."""
-    from harness.backends.local.device import resolve_device
     from harness.metrics.loading import load_metrics
 
     named = resolve_variants(config.variants, beside)
@@ -89,12 +87,7 @@ def prepare(config: RunConfig, progress: Progress, beside: Path | None = None) -
     reference = reference_variant(config.reference_variant, resolved.variants)
     load_metrics(config.metrics, config.metric_options)
 
-    def tokenizer() -> Any:
-        from harness.backends.local.loading import load_tokenizer
-
-        return load_tokenizer(resolved.variants[0].model)
-
-    dialogues = held_out(config, resolved, tokenizer, beside)
+    dialogues = held_out(config, resolved, lambda: load_tokenizer(resolved.variants[0]), beside)
     refuse_unknown_slices(config, dialogues.rows)
     progress.note(_held_out_line(dialogues))
     for warning in dialogues.warnings:
@@ -104,7 +97,7 @@ def prepare(config: RunConfig, progress: Progress, beside: Path | None = None) -
     files = {name: digest_value([weights[name], beside_them[name]]) for name in weights}
     machine, device = digest_value(hardware()), resolve_device(config.device)
     key = record_key(config, resolved.variants, files, dialogues.template_digest, machine, device)
-    return Prepared(config, resolved, dialogues, reference, weights, key)
+    return Prepared(config, resolved, dialogues, reference, weights, key, device)
 
 
 def refuse_unknown_slices(config: RunConfig, rows: Sequence[DialogueRow]) -> None:
@@ -115,47 +108,44 @@ def refuse_unknown_slices(config: RunConfig, rows: Sequence[DialogueRow]) -> Non
             raise InputError(f"stats.slices: no held-out dialogue has a column '{name}'.{did_you_mean(name, columns)}")
 
 
-def measure(folder: RunFolder, prepared: Prepared, progress: Progress) -> None:
+def measure(folder: RunFolder, prepared: Prepared, progress: Progress, open_backends: Open) -> None:
     """Run every pass that is not finished. The folder then holds all records; on an error, those made so far."""
-    from harness.backends.local.device import resolve_device
-    from harness.backends.local.pool import SharedPool
-    from harness.backends.local.sanity import check_variants
-
-    config = prepared.config
-    device = resolve_device(config.device)
+    config, variants, device = prepared.config, prepared.variants, prepared.device
     folder.root.mkdir(parents=True, exist_ok=True)
-    manifest = _first_manifest(prepared, device)
+    manifest = _first_manifest(prepared)
     notes = Notes(folder, manifest, _earlier_events(folder, manifest))
     notes.write()
     write_rows(folder.dialogues_path, prepared.dialogues.rows)
     _prune(folder, prepared)
-    _set_threads(config.threads)
-    pool = SharedPool(prepared.variants, device)
+    backends = open_backends(
+        variants, device, event=notes.event, batch_tokens=config.batch_tokens, threads=config.threads
+    )
     try:
         progress.note("Checking the variants before the long work.")
-        checks = check_variants(prepared.variants, pool, allow_base_mismatch=config.allow_base_mismatch)
+        checks = backends.check(allow_base_mismatch=config.allow_base_mismatch)
         sanity = tuple(SanityCheck(**asdict(check)) for check in checks)
         notes.manifest = manifest.model_copy(update={"sanity": sanity})
         notes.write()
         context = PassContext(
             folder=folder,
             config=config,
-            variants=prepared.variants,
+            variants=variants,
             dialogues=prepared.dialogues.rows,
-            pool=pool,
+            backends=backends,
+            device=device,
             progress=progress,
             key=prepared.key,
             event=notes.event,
             fact=notes.facts.__setitem__,
         )
-        for name in in_order(config.passes):
-            importlib.import_module(MODULES[name]).run(context)
+        for one in in_order(config.passes):
+            one.measure(context)
             notes.write()
     except HarnessError as error:
         notes.write(state="failed", error=str(error))
         raise
     finally:
-        pool.close()
+        backends.close()
 
 
 def _earlier_events(folder: RunFolder, manifest: RunManifest) -> list[dict[str, Any]]:
@@ -175,9 +165,9 @@ class Notes:
     events: list[dict[str, Any]]
     facts: dict[str, Any] = field(default_factory=dict)
 
-    def event(self, kind: str, detail: dict[str, Any]) -> None:
+    def event(self, kind: EventKind, detail: Mapping[str, Any]) -> None:
         """Note an event; one that a run noted before it was interrupted is not noted again."""
-        noted = {"kind": kind, **detail}
+        noted = {"kind": kind.value, **detail}
         if noted not in self.events:
             self.events.append(noted)
             self.write()
@@ -291,7 +281,7 @@ def _inputs_digest(prepared: Prepared) -> str:
                       for variant in prepared.variants for row in rows])  # fmt: skip
 
 
-def _first_manifest(prepared: Prepared, device: str) -> RunManifest:
+def _first_manifest(prepared: Prepared) -> RunManifest:
     config, resolved = prepared.config, prepared.resolved
     manifest = resolved.manifest
     training: dict[str, Any] = {}
@@ -315,7 +305,7 @@ def _first_manifest(prepared: Prepared, device: str) -> RunManifest:
         template=prepared.dialogues.template.name,
         template_digest=prepared.dialogues.template_digest,
         held_out=prepared.dialogues.counts,
-        provenance={**provenance(config.seed), "device": device},
+        provenance={**provenance(config.seed), "device": prepared.device},
         warnings=prepared.dialogues.warnings,
         training=training,
         started=now(),
@@ -336,16 +326,8 @@ def _prune(folder: RunFolder, prepared: Prepared) -> None:
     """Drop records of another question (weights that changed, say), so that no variant is given another's replies."""
     for name in prepared.config.passes:
         for variant in prepared.variants:
-            rows = (FIXED_WORKLOAD,) if name == "memory" else prepared.dialogues.rows
-            keys = {prepared.key(name, variant, row) for row in rows}
+            keys = {prepared.key(name, variant, row) for row in find(name).rows(prepared.dialogues.rows)}
             prune_records(folder.records_path(name, variant.name), keys)
-
-
-def _set_threads(threads: int | None) -> None:
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
 
 
 def _held_out_line(dialogues: HeldOut) -> str:

@@ -1,33 +1,84 @@
-"""What a pass is given, and what it may rely on."""
+"""What a pass is, what it is given, and what it may rely on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
+from harness.backends.base import Backends, Capability, Event
 from harness.config import RunConfig
-from harness.store.folder import RunFolder
-from harness.store.schema import DialogueRow
+from harness.progress import EventKind, Progress
+from harness.store.folder import RecordWriter, RunFolder
+from harness.store.schema import DialogueRow, Record
 from harness.variants.model import Variant
 
-if TYPE_CHECKING:
-    from harness.backends.local.pool import ModelPool
-from harness.progress import Progress
+AnyRecord = TypeVar("AnyRecord", bound=Record)
 
-# The memory pass puts no dialogue to a variant: its records are keyed by this row.
+# A pass that puts no dialogue to a variant keys its records by this row.
 FIXED_WORKLOAD = DialogueRow(id="fixed-workload", prompt="")
 
 
-def in_order(passes: Sequence[str]) -> tuple[str, ...]:
-    """Return the passes in the order in which they run.
+@dataclass(frozen=True)
+class Conditions:
+    """What records may depend on besides their own variant and dialogue; each pass picks its settings from it.
 
-    Generation puts every prompt through the model and scores what references it can on its way; scoring then does what
-    is left.
+    ``weights`` maps each variant's name to the digest of all files its results depend on.
     """
-    if "scoring" not in passes or "generation" not in passes:
-        return tuple(passes)
-    return ("generation", "scoring", *(name for name in passes if name not in ("generation", "scoring")))
+
+    config: RunConfig
+    variants: tuple[Variant, ...]
+    weights: Mapping[str, str]
+    machine: str
+
+    @property
+    def too_long(self) -> str | None:
+        return self.config.dialogues.too_long if self.config.dialogues else None
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One kind of measurement over all variants; ``registry`` finds it by the name that its record declares.
+
+    ``needs`` is what a variant's backend must be able to do, ``settings`` all that keys a record besides its variant,
+    template, kind of device and dialogue. ``after`` names passes that run before, where both are asked for.
+    """
+
+    record: type[Record]
+    needs: frozenset[Capability]
+    settings: Callable[[Conditions], Any]
+    run: Callable[[PassContext], None]
+    after: tuple[str, ...] = ()
+    asks_dialogues: bool = True
+    needs_references: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.record.measured_by
+
+    def rows(self, dialogues: Sequence[DialogueRow]) -> Sequence[DialogueRow]:
+        """Return what its records are keyed by."""
+        return dialogues if self.asks_dialogues else (FIXED_WORKLOAD,)
+
+    def measure(self, context: PassContext) -> None:
+        """Run over the variants whose backends can do what it needs; of the others, say and record why not."""
+        able = []
+        for variant in context.variants:
+            lacking = self.needs - context.backends.of(variant).capabilities
+            if lacking:
+                self._not_measured(context, variant, lacking)
+            else:
+                able.append(variant)
+        if able:
+            self.run(replace(context, variants=tuple(able)))
+
+    def _not_measured(self, context: PassContext, variant: Variant, lacking: frozenset[Capability]) -> None:
+        why = f"not measured: its backend cannot {' or '.join(sorted(one.value for one in lacking))}"
+        context.progress.note(f"{self.name} {variant.name}: {why}.")
+        context.event(EventKind.NOT_MEASURED, {"pass": self.name, "variant": variant.name, "detail": why})
+        keys = context.unfinished(self.record, variant, self.rows(context.dialogues))
+        with RecordWriter(context.folder.records_path(self.name, variant.name)) as out:
+            out.append(self.record(id=row, key=key, skipped=why) for row, key in keys.items())
 
 
 def _forget(name: str, value: Any) -> None:
@@ -48,8 +99,69 @@ class PassContext:
     config: RunConfig
     variants: tuple[Variant, ...]
     dialogues: tuple[DialogueRow, ...]
-    pool: ModelPool
+    backends: Backends
+    device: str
     progress: Progress
     key: Callable[[str, Variant, DialogueRow], str]
-    event: Callable[[str, dict[str, Any]], None]
+    event: Event
     fact: Callable[[str, Any], None] = _forget
+
+    def unfinished(
+        self,
+        record: type[AnyRecord],
+        variant: Variant,
+        rows: Sequence[DialogueRow],
+        counts: Callable[[AnyRecord], bool] = lambda found: True,
+    ) -> dict[str, str]:
+        """Return the key of every row (by id, in order) that has no record on disk yet.
+
+        A record counts only under its own key: what another variant, template or setting left there is not ours.
+        """
+        name = record.measured_by
+        found = self.folder.records(record, name, variant.name)
+        done = {(one.id, one.key) for one in found if counts(one)}
+        keyed = ((row.id, self.key(name, variant, row)) for row in rows)
+        return {row: key for row, key in keyed if (row, key) not in done}
+
+
+class Recording(Generic[AnyRecord]):
+    """The records of one variant while they are made: within the block each is on disk, and shown, as it arrives.
+
+    ``keys`` maps what had no record before (by id, in order) to its record's key; only records that ``counts`` accepts
+    are taken for finished.
+    """
+
+    def __init__(
+        self,
+        context: PassContext,
+        record: type[AnyRecord],
+        variant: Variant,
+        rows: Sequence[DialogueRow],
+        *,
+        task: str | None = None,
+        counts: Callable[[AnyRecord], bool] = lambda found: True,
+    ) -> None:
+        self.task = task or f"{record.measured_by} {variant.name}"
+        self.keys = context.unfinished(record, variant, rows, counts)
+        self._total = len(rows)
+        self._progress = context.progress
+        self._path = context.folder.records_path(record.measured_by, variant.name)
+        self._out: RecordWriter | None = None
+
+    def write(self, *records: AnyRecord, tokens: int = 0) -> None:
+        """Append the records, for which so many tokens were read or made."""
+        if records:
+            self._out = self._out or RecordWriter(self._path)
+            self._out.append(records)
+            self._progress.advance(self.task, len(records), tokens)
+
+    def __enter__(self) -> Recording[AnyRecord]:
+        self._progress.start(self.task, self._total)
+        self._progress.advance(self.task, self._total - len(self.keys))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if self._out is not None:
+            self._out.__exit__(kind, *rest)
+        if kind is None:
+            self._progress.finish(self.task)

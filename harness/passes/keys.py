@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from harness.config import RunConfig
+from harness.passes.base import Conditions
+from harness.passes.registry import all_passes
 from harness.store.schema import DialogueRow
 from harness.variants.digests import digest_value
 from harness.variants.model import Variant
@@ -35,22 +36,8 @@ def record_key(
     ``weights`` maps each variant's name to the digest of all files its results depend on. Timings and memory depend on
     the ``machine`` too; replies and likelihoods only on the kind of ``device``, the one in use and not ``auto``.
     """
-    settings: dict[str, Any] = {
-        "scoring": {"too_long": config.dialogues.too_long if config.dialogues else None},
-        "generation": {
-            **config.generation.model_dump(mode="json"),
-            "seed": config.seed if config.generation.temperature else None,
-            "too_long": config.dialogues.too_long if config.dialogues else None,
-        },
-        "fidelity": fidelity_settings(config, variants, weights),
-        "latency": {
-            **config.latency.model_dump(mode="json"),
-            "longest": config.generation.max_new_tokens,
-            "machine": machine,
-            "threads": config.threads,
-        },
-        "memory": {**config.memory.model_dump(mode="json"), "machine": machine, "threads": config.threads},
-    }
+    on = Conditions(config, variants, weights, machine)
+    settings = {one.name: one.settings(on) for one in all_passes()}
     fixed = {
         (name, variant.name): digest_value(
             [
@@ -72,13 +59,3 @@ def record_key(
         return digest_value(text)[:32]
 
     return key
-
-
-def fidelity_settings(
-    config: RunConfig, variants: tuple[Variant, ...], weights: Mapping[str, str]
-) -> list[list[str | None]]:
-    """Return what the fidelity pass depends on beyond its own variant: which weights are held against it, and how."""
-    held = {variant.name: [weights[variant.name], variant.quantization, variant.dtype] for variant in variants}
-    if config.fidelity:
-        return [[pair.variant, pair.against, *held.get(pair.against, ())] for pair in config.fidelity]
-    return [[name, *loaded] for name, loaded in held.items()]

@@ -2,102 +2,81 @@
 
 Teacher-forced −log p of the reference given the prompt, tokenised as lm-evaluation-harness does, so that its
 ``loglikelihood`` gives the same numbers for the same strings. Where the run asks for replies too, generation has scored
-most references on its way (``passes/joint.py``), and this does what is left.
+most references on its way, and this does what is left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from contextlib import closing
 
-from harness.backends.local.fused_layers import FusedLayers
-from harness.backends.local.pool import LoadedModel
-from harness.backends.local.scoring import CausalForward, ScoringRequest, negative_log_likelihoods
-from harness.passes.base import PassContext
-from harness.passes.joint import asked_for_both, riders
+from harness.backends.base import Backend, Capability, ScoringRequest
+from harness.passes.base import Conditions, Pass, PassContext, Recording
 from harness.passes.plans import (
     EncodedOnce,
-    ReferencePlan,
+    Plan,
     encode_dialogue_prompt,
     encode_reference,
-    in_batches,
     plan_prompts,
     plan_references,
+    scored_on_the_way,
     scoring_record,
-    unfinished,
+    with_references,
+    with_riders,
 )
-from harness.store.folder import RecordWriter
-from harness.store.schema import DialogueRow, ScoringRecord
+from harness.store.schema import ScoringRecord
 from harness.variants.model import Variant
-
-NAME = "scoring"
 
 
 def run(context: PassContext) -> None:
     """Score every dialogue that has a reference under every variant; records on disk are not made again."""
-    scored = [dialogue for dialogue in context.dialogues if dialogue.reference is not None]
-    encode = EncodedOnce(encode_reference)
-    encode_prompt = EncodedOnce(encode_dialogue_prompt)
+    encode, encode_prompt = EncodedOnce(encode_reference), EncodedOnce(encode_dialogue_prompt)
     for variant in context.variants:
-        _score_variant(context, variant, scored, encode, encode_prompt)
+        _score_variant(context, variant, encode, encode_prompt)
 
 
-def _score_variant(
-    context: PassContext,
-    variant: Variant,
-    scored: Sequence[DialogueRow],
-    encode: EncodedOnce,
-    encode_prompt: EncodedOnce,
-) -> None:
-    task = f"{NAME} {variant.name}"
-    keys = unfinished(context, NAME, variant, ScoringRecord, scored)
-    if not keys and asked_for_both(context):
+def settings(on: Conditions) -> dict[str, str | None]:
+    return {"too_long": on.too_long}
+
+
+PASS = Pass(
+    ScoringRecord,
+    needs=frozenset({Capability.TOKENS, Capability.SCORE}),
+    settings=settings,
+    run=run,
+    after=("generation",),
+    needs_references=True,
+)
+
+
+def _score_variant(context: PassContext, variant: Variant, encode: EncodedOnce, encode_prompt: EncodedOnce) -> None:
+    backend = context.backends.of(variant)
+    scored = with_references(context)
+    recording = Recording(context, ScoringRecord, variant, scored)
+    if not recording.keys and scored_on_the_way(context, backend):
         return  # generation has done, and shown, it all
-    context.progress.start(task, len(scored))
-    context.progress.advance(task, len(scored) - len(keys))
-    if keys:
-        with (
-            context.pool.use(variant) as loaded,
-            FusedLayers(loaded.model, loaded.device).installed(),
-            RecordWriter(context.folder.records_path(NAME, variant.name)) as out,
-        ):
-            plan = plan_references(context, loaded, scored, encode)
-            refused = [ScoringRecord(id=i, key=keys[i], **why) for i, why in plan.refusals.items() if i in keys]
-            out.append(refused)
-            context.progress.advance(task, len(refused))
-            for requests in _apart(context, loaded, plan, encode_prompt):
-                for new, tokens in _records(context, loaded, requests, keys):
-                    out.append(new)
-                    context.progress.advance(task, len(new), tokens)
-    context.progress.finish(task)
+    with recording:
+        if not recording.keys:
+            return
+        plan = plan_references(context, backend, scored, encode, recording.keys)
+        recording.write(*plan.refused(ScoringRecord, recording.keys))
+        for requests in _apart(context, backend, plan, encode_prompt):
+            asked = {request.id: request for request in requests}
+            with closing(backend.score(requests)) as scores:
+                for score in scores:
+                    request = asked[score.id]
+                    recording.write(scoring_record(request, score, recording.keys[score.id]), tokens=len(request))
 
 
 def _apart(
-    context: PassContext, loaded: LoadedModel, plan: ReferencePlan, encode_prompt: EncodedOnce
+    context: PassContext, backend: Backend, plan: Plan[ScoringRequest], encode_prompt: EncodedOnce
 ) -> list[list[ScoringRequest]]:
-    """Return the references by what generation scores on its way and what it does not.
+    """Return the references by what generation scores on its way and what it does not, as far as some are not done.
 
     Batches are formed from finished references too: apart, what is left is not batched with all that is done.
     """
-    if not asked_for_both(context):
-        return [plan.requests]
-    riding = {prompt.id for prompt, _ in riders(plan_prompts(context, loaded, encode_prompt), plan)}
-    return [
-        [request for request in plan.requests if request.id not in riding],
-        [request for request in plan.requests if request.id in riding],
-    ]
-
-
-def _records(
-    context: PassContext, loaded: LoadedModel, requests: list[ScoringRequest], keys: dict[str, str]
-) -> Iterator[tuple[list[ScoringRecord], int]]:
-    """Yield new records with the number of tokens that were read for them."""
-    forward = CausalForward(loaded.model)
-
-    def measure(batch: list[ScoringRequest]) -> list[float]:
-        return negative_log_likelihoods(forward, batch, loaded.device)
-
-    for batch, nlls in in_batches(context, loaded, requests, set(keys), measure, pass_name=NAME):
-        sums: Sequence[float | None] = nlls or [None] * len(batch)
-        results = zip(batch, sums, strict=True)
-        new = [scoring_record(request, nll, keys[request.id]) for request, nll in results if request.id in keys]
-        yield new, sum(len(request) for request in batch)
+    parts = [plan.requests]
+    if scored_on_the_way(context, backend):
+        prompts = with_riders(plan_prompts(context, backend, encode_prompt, ()).requests, plan.requests)
+        riding = {prompt.id for prompt in prompts if prompt.reference is not None}
+        parts = [[one for one in plan.requests if (one.id in riding) is rides] for rides in (False, True)]
+    return [part for part in parts if not all(request.done for request in part)]

@@ -22,10 +22,10 @@ def memory_table(folder: RunFolder, variants: list[str]) -> dict[str, Any]:
     table: dict[str, Any] = {"schema": 1, "variants": {}, "fits": [], "cards_gb": list(CARDS_GB)}
     for variant in variants:
         records = folder.records(MemoryRecord, "memory", variant)
-        good = [record for record in records if record.error is None]
+        good = [record for record in records if record.error is None and record.skipped is None]
         if not good:
             if records:
-                table["variants"][variant] = {"error": records[-1].error}
+                table["variants"][variant] = {"error": records[-1].error or records[-1].skipped}
             continue
         parts = {part: _median([getattr(record, part) for record in good]) for part in PARTS}
         peak = "peak_allocated_mib" if parts["peak_allocated_mib"] is not None else "peak_rss_mib"

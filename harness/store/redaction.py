@@ -16,10 +16,9 @@ from harness.files import read_rows, write_rows
 from harness.stats.slices import length_bucket
 from harness.store import seals
 from harness.store.folder import RunFolder
-from harness.store.schema import DialogueRow, GenerationRecord, ReplyRow, RunManifest
+from harness.store.schema import DialogueRow, Record, ReplyRow, RunManifest, record_of
 
 LENGTH_BUCKET = "length_bucket"
-KEPT_PASSES = ("scoring", "fidelity", "latency", "memory")
 
 
 def redact(folder: RunFolder, manifest: RunManifest) -> None:
@@ -64,17 +63,21 @@ def _reply(row: ReplyRow) -> ReplyRow:
 
 
 def _records(path: Path, key: bytes) -> None:
-    if path.parent.name in KEPT_PASSES:
-        return
-    if path.parent.name != "generation":  # a pass of a later version: what it holds is not known, so it goes
+    kind = record_of(path.parent.name)
+    if kind is None:  # a pass of a later version: what it holds is not known, so it goes
         path.unlink()
-        return
-    rows = []
-    for row in read_rows(GenerationRecord, path, torn_tail="ignore"):
-        known = {name: getattr(row, name) for name in GenerationRecord.model_fields}
-        reply = None if row.reply is None else _hashed(row.reply.encode("utf-8", "surrogatepass"), key).hex()
-        rows.append(GenerationRecord(**{**known, "reply": reply, "tokens": _prefix_hashes(row.tokens, key)}))
-    write_rows(path, rows)
+    elif kind.texts or kind.token_ids:
+        write_rows(path, [_record(row, key) for row in read_rows(kind, path, torn_tail="ignore")])
+
+
+def _record(row: Record, key: bytes) -> Record:
+    known = {name: getattr(row, name) for name in type(row).model_fields}
+    for name in row.texts:
+        text = known[name]
+        known[name] = None if text is None else _hashed(text.encode("utf-8", "surrogatepass"), key).hex()
+    for name in row.token_ids:
+        known[name] = _prefix_hashes(known[name], key)
+    return type(row)(**known)
 
 
 def _hashed(text: bytes, key: bytes) -> bytes:

@@ -14,7 +14,7 @@ No torch here: everything downstream of the records runs on a machine without it
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -56,7 +56,15 @@ class ReplyRow(Row):
 
 
 class Record(Row):
-    """The head of every record. ``key`` digests all that the result depends on; another key, another result."""
+    """The head of every record. ``key`` digests all that the result depends on; another key, another result.
+
+    Each kind says which pass makes it (``records/PASS``), and what a redacted folder may not keep: ``texts`` are fields
+    of words, ``token_ids`` of tokens that stand for them.
+    """
+
+    measured_by: ClassVar[str] = ""
+    texts: ClassVar[tuple[str, ...]] = ()
+    token_ids: ClassVar[tuple[str, ...]] = ()
 
     id: str
     key: str
@@ -67,6 +75,8 @@ class Record(Row):
 class ScoringRecord(Record):
     """Teacher-forced likelihood of the reference: summed nats over ``reference_tokens`` tokens."""
 
+    measured_by = "scoring"
+
     nll: float | None = None
     reference_tokens: int | None = None
     prompt_tokens: int | None = None
@@ -74,6 +84,10 @@ class ScoringRecord(Record):
 
 class GenerationRecord(Record):
     """A reply with its token ids (without the one that ended it)."""
+
+    measured_by = "generation"
+    texts = ("reply",)
+    token_ids = ("tokens",)
 
     reply: str | None = None
     tokens: tuple[int, ...] = ()
@@ -88,7 +102,9 @@ class FidelityRecord(Record):
     ``kl`` is KL(against ‖ variant) in nats at each reference position; ``agree`` counts equal argmax positions.
     """
 
-    against: str
+    measured_by = "fidelity"
+
+    against: str = ""  # empty where the variant could not be held against any
     kl: tuple[float, ...] = ()
     agree: int | None = None
     max_abs_dlogp: float | None = None
@@ -106,6 +122,8 @@ class LatencyRecord(Record):
     the model ends it), "sweep" (fixed, in batches) or "prefill" (prompts of a set length, one token).
     """
 
+    measured_by = "latency"
+
     workload: Literal["fixed", "natural", "sweep", "prefill"] = "fixed"
     engine: Literal["eager", "compiled"] = "eager"
     batch: int = 1
@@ -119,6 +137,8 @@ class LatencyRecord(Record):
 class MemoryRecord(Record):
     """One fresh process that loaded a variant and ran the fixed workload; ``id`` is ``repeat-N``. Sizes in MiB."""
 
+    measured_by = "memory"
+
     device: str = "cpu"
     weights_mib: float | None = None
     kv_cache_mib: float | None = None
@@ -129,6 +149,20 @@ class MemoryRecord(Record):
     nvml_used_mib: float | None = None
     disk_mib: float | None = None
     load_seconds: float | None = None
+
+
+# The kinds of records there are, in the order in which a run's passes are listed.
+RECORDS: tuple[type[Record], ...] = (ScoringRecord, GenerationRecord, FidelityRecord, LatencyRecord, MemoryRecord)
+
+
+def pass_names() -> tuple[str, ...]:
+    """Return the name of every pass, in order."""
+    return tuple(record.measured_by for record in RECORDS)
+
+
+def record_of(pass_name: str) -> type[Record] | None:
+    """Return the kind of record that a pass makes; None for a pass that this version does not know."""
+    return next((record for record in RECORDS if record.measured_by == pass_name), None)
 
 
 class EstimateRow(Row):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 IMPORTED = (
     "torch", "transformers.models.llama.modeling_llama", "peft", "bitsandbytes", "harness.passes.scoring",
-    "harness.passes.generation", "harness.backends.local.sanity", "harness.backends.local.pool",
+    "harness.passes.generation", "harness.backends.local.backend",
     "harness.results.summarize", "harness.results.replies_scored",
     "reports.render",
 )  # fmt: skip

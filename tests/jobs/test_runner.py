@@ -9,6 +9,7 @@ import pytest
 from harness.config import RunConfig, StatsConfig
 from harness.errors import InputError
 from harness.jobs.runner import Notes, check_belongs, refuse_unknown_slices
+from harness.progress import EventKind
 from harness.store.folder import RunFolder
 from harness.store.schema import DialogueRow, RunManifest
 from harness.variants.model import Variant
@@ -26,10 +27,10 @@ def test_a_halved_batch_is_on_disk_at_once_and_noted_once(tmp_path: Path) -> Non
     folder = RunFolder(tmp_path)
     manifest = RunManifest(schema=1, state="running", config={}, config_digest="")
     halved = {"pass": "generation", "variant": "base", "rows": 8, "rows_now": 4}
-    Notes(folder, manifest, []).event("out-of-memory", halved)
+    Notes(folder, manifest, []).event(EventKind.OUT_OF_MEMORY, halved)
     earlier = list(folder.read_manifest().events)
     assert earlier == [{"kind": "out-of-memory", **halved}]
-    Notes(folder, manifest, earlier).event("out-of-memory", halved)
+    Notes(folder, manifest, earlier).event(EventKind.OUT_OF_MEMORY, halved)
     assert list(folder.read_manifest().events) == earlier
 
 

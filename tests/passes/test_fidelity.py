@@ -18,7 +18,7 @@ from harness.passes import fidelity
 from harness.store.folder import prune_records
 from harness.store.schema import FidelityRecord
 from harness.variants.model import Variant
-from harness.variants.relations import FidelityPair
+from harness.variants.relations import FidelityPair, pairs
 from tests.backends.local.small_models import context, dialogues, save_base, small_tokenizer
 
 Trio = tuple[Variant, Variant, Variant]
@@ -33,7 +33,7 @@ def against(variant: str, other: str) -> list[dict[str, str]]:
 
 
 def plain(ctx: Any, variant: Variant, row: Any) -> torch.Tensor:
-    with ctx.pool.use(variant) as loaded, torch.no_grad():
+    with ctx.backends.pool.use(variant) as loaded, torch.no_grad():
         ids, n_context = encode_scored(loaded.tokenizer, row.prompt, row.reference)
         result: torch.Tensor = loaded.model(torch.tensor([ids])).logits[0, n_context - 1 : -1].double().log_softmax(-1)
         return result
@@ -98,14 +98,14 @@ def test_default_pairs_are_merged_against_its_adapter_and_quantised_against_plai
     nf4 = base.model_copy(update={"name": "base-nf4", "quantization": "nf4"})
     adapters = [adapter.model_copy(update={"name": n, "adapter_digest": n}) for n in ("a", "b")]
     merges = [merged.model_copy(update={"name": f"m{n}", "adapter_digest": n}) for n in ("a", "b")]
-    made = fidelity.pairs([base, nf4, *adapters, *merges], None)
+    made = pairs([base, nf4, *adapters, *merges], None)
     assert [(p.variant, p.against) for p in made] == [("base-nf4", "base"), ("ma", "a"), ("mb", "b")]
-    assert fidelity.pairs([base, *adapters, merged], None) == ()  # from which of the two is not known
+    assert pairs([base, *adapters, merged], None) == ()  # from which of the two is not known
 
 
 def test_a_pair_with_an_unknown_name_is_an_input_error(trio: Trio) -> None:
     with pytest.raises(InputError, match="no variant 'mergd'"):
-        fidelity.pairs(trio, (FidelityPair(variant="mergd", against="base"),))
+        pairs(trio, (FidelityPair(variant="mergd", against="base"),))
 
 
 def test_finished_pairs_are_not_compared_again_and_another_pair_is(
@@ -122,8 +122,8 @@ def test_finished_pairs_are_not_compared_again_and_another_pair_is(
 
 
 def test_records_bear_the_keys_by_which_a_continued_run_keeps_them(tmp_path: Path, trio: Trio) -> None:
-    pairs = against("merged", "adapter") + against("merged", "base")
-    ctx = context(tmp_path, trio, dialogues(4), fidelity=pairs)
+    asked = against("merged", "adapter") + against("merged", "base")
+    ctx = context(tmp_path, trio, dialogues(4), fidelity=asked)
     fidelity.run(ctx)
     keys = {ctx.key("fidelity", trio[2], row) for row in ctx.dialogues}
     assert prune_records(ctx.folder.records_path("fidelity", "merged"), keys) == 0

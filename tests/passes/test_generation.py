@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness.backends.local import replies as engine_replies
+from harness.backends.local import replies as local_replies
 from harness.backends.local.decoding import SlotDecoder
 from harness.passes import generation
 from harness.passes import plans as requests
@@ -39,7 +39,7 @@ def test_every_variant_replies_as_plain_generate_does(tmp_path: Path, trio: Trio
     generation.run(ctx)
     for variant in trio:
         records = found(ctx, variant.name)
-        with ctx.pool.use(variant) as loaded:
+        with ctx.backends.pool.use(variant) as loaded:
             for row in ctx.dialogues:
                 ids = loaded.tokenizer(row.prompt)["input_ids"]
                 record = records[row.id]
@@ -125,7 +125,7 @@ def test_a_model_that_cannot_decode_in_slots_takes_the_slow_path_and_the_report_
 ) -> None:
     fast = context(tmp_path / "fast", trio[:1], dialogues(8), generation=SHORT)
     generation.run(fast)
-    monkeypatch.setattr(engine_replies, "why_not", lambda *_, **__: "a sliding window of 8 tokens")
+    monkeypatch.setattr(local_replies, "why_not", lambda *_, **__: "a sliding window of 8 tokens")
     events: list[tuple[str, dict[str, Any]]] = []
     slow = context(tmp_path / "slow", trio[:1], dialogues(8), generation=SHORT, events=events)
     generation.run(slow)
@@ -141,10 +141,10 @@ def test_a_repetition_penalty_of_the_models_own_is_left_out_by_both_engines_and_
     generation.run(plain)
     for engine in ("slots", "generate"):
         if engine == "generate":
-            monkeypatch.setattr(engine_replies, "why_not", lambda *_, **__: "for the test's sake")
+            monkeypatch.setattr(local_replies, "why_not", lambda *_, **__: "for the test's sake")
         events: list[tuple[str, dict[str, Any]]] = []
         ctx = context(tmp_path / engine, trio[:1], dialogues(8), generation=SHORT, events=events)
-        with ctx.pool.use(trio[0]) as loaded:
+        with ctx.backends.pool.use(trio[0]) as loaded:
             loaded.model.generation_config.repetition_penalty = 5.0
         generation.run(ctx)
         assert found(ctx, "base") == found(plain, "base")
@@ -185,7 +185,7 @@ def test_real_dialogues_on_a_real_model_get_the_replies_of_plain_generate(tmp_pa
     variant = Variant(name="base", kind="base", model=str(model), dtype="float32")
     ctx = context(tmp_path, [variant], rows, generation={"max_new_tokens": 32}, batch_tokens=1000)
     generation.run(ctx)
-    with ctx.pool.use(variant) as loaded:
+    with ctx.backends.pool.use(variant) as loaded:
         for row in rows:
             ids = loaded.tokenizer(row.prompt)["input_ids"]
             assert found(ctx, "base")[row.id].tokens == plain_tokens(loaded, ids, 32)

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from harness.backends.local import replies as engine_replies
+from harness.backends.local import backend as local
+from harness.backends.local import replies as local_replies
 from harness.backends.local.decoding import SlotDecoder
 from harness.backends.local.joint import JointRequest
 from harness.errors import InputError
 from harness.passes import generation, scoring
-from harness.passes.base import in_order
-from harness.passes.joint import ScoringOnTheWay
+from harness.passes.base import Recording
+from harness.passes.registry import in_order
 from harness.store.schema import DialogueRow, GenerationRecord, ScoringRecord
 from harness.variants.model import Variant
 from tests.backends.local.small_models import context, dialogues
@@ -70,7 +71,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: Any) -> None:
         raise AssertionError("a reference was scored by itself")
 
-    monkeypatch.setattr(scoring, "negative_log_likelihoods", never)
+    monkeypatch.setattr(local, "negative_log_likelihoods", never)
 
 
 def test_one_forward_gives_the_records_of_two_passes(
@@ -139,11 +140,11 @@ def test_killed_at_any_moment_it_ends_with_the_same_records(
         if left[0] < 0:
             raise Killed
 
-    tell, finish = ScoringOnTheWay._tell, SlotDecoder._finish
+    write, finish = Recording.write, SlotDecoder._finish
 
-    def tell_or_die(self: ScoringOnTheWay, *args: Any) -> None:
+    def write_or_die(self: Any, *args: Any, **kwargs: Any) -> None:
         count_down()
-        tell(self, *args)
+        write(self, *args, **kwargs)
         count_down()
 
     def finish_or_die(self: SlotDecoder, *args: Any, **kwargs: Any) -> Any:
@@ -151,7 +152,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_records(
         return finish(self, *args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ScoringOnTheWay, "_tell", tell_or_die)
+        patch.setattr(Recording, "write", write_or_die)
         patch.setattr(SlotDecoder, "_finish", finish_or_die)
         with contextlib.suppress(Killed):
             run_both(ctx)
@@ -256,7 +257,7 @@ def test_a_likelihood_that_is_no_number_is_an_error_of_its_score_alone(tmp_path:
     records = []
     for passes in (["generation"], BOTH):
         ctx = asked(tmp_path / "-".join(passes), trio[:1], rows, passes=passes)
-        with ctx.pool.use(trio[0]) as loaded, torch.no_grad():
+        with ctx.backends.pool.use(trio[0]) as loaded, torch.no_grad():
             poison = loaded.tokenizer.convert_tokens_to_ids("stop")
             loaded.model.model.embed_tokens.weight[poison] = float("nan")
         generation.run(ctx)
@@ -271,7 +272,7 @@ def test_a_model_that_is_not_decoded_in_slots_is_scored_by_the_scoring_pass(
     tmp_path: Path, trio: Trio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     separate = apart(tmp_path / "separate", trio[:1], dialogues(8))
-    monkeypatch.setattr(engine_replies, "why_not", lambda *_, **__: "for the test's sake")
+    monkeypatch.setattr(local_replies, "why_not", lambda *_, **__: "for the test's sake")
     ctx = asked(tmp_path / "slow", trio[:1], dialogues(8))
     generation.run(ctx)
     assert not scores(ctx)
@@ -299,5 +300,8 @@ def test_a_pass_asked_for_alone_makes_its_own_records_alone(tmp_path: Path, trio
 
 
 def test_generation_runs_before_scoring_where_both_are_asked_for() -> None:
-    assert in_order(["scoring", "generation", "fidelity"]) == ("generation", "scoring", "fidelity")
-    assert in_order(["scoring", "latency"]) == ("scoring", "latency")
+    def order(*names: str) -> list[str]:
+        return [one.name for one in in_order(names)]
+
+    assert order("scoring", "generation", "fidelity") == ["generation", "scoring", "fidelity"]
+    assert order("scoring", "latency") == ["scoring", "latency"]

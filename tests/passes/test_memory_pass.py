@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.backends.base import MemoryWorkload
 from harness.backends.local import memory_worker
-from harness.backends.local.memory_worker import peak_rss_bytes
+from harness.backends.local.memory_worker import disk_mib, measure_in_fresh_process, peak_rss_bytes
 from harness.errors import HarnessError
 from harness.passes import memory
 from harness.results.memory_fits import memory_table
@@ -20,6 +21,7 @@ from harness.variants.model import Variant
 from tests.backends.local.small_models import context
 
 Trio = tuple[Variant, Variant, Variant]
+WORKLOAD = MemoryWorkload(batch=1, prompt_tokens=8, reply_tokens=2)
 SETTINGS: dict[str, Any] = {
     "device": "cpu",
     "threads": 1,
@@ -29,11 +31,10 @@ SETTINGS: dict[str, Any] = {
 
 @pytest.mark.slow
 def test_what_this_process_holds_is_not_charged_to_the_variant(trio: Trio, tmp_path: Path) -> None:
-    asked = context(tmp_path, trio[:1], (), **SETTINGS)
-    before = memory.measure_in_fresh_process(asked, trio[0], "cpu")
+    before = measure_in_fresh_process(trio[0], "cpu", 1, WORKLOAD).found
     held = np.ones(400 * 2**20 // 8)  # touched, so that it is resident
     assert peak_rss_bytes() > held.nbytes
-    after = memory.measure_in_fresh_process(asked, trio[0], "cpu")
+    after = measure_in_fresh_process(trio[0], "cpu", 1, WORKLOAD).found
     assert after["peak_rss_mib"] == pytest.approx(before["peak_rss_mib"], rel=0.01)
     assert before["weights_mib"] == after["weights_mib"] > 0
 
@@ -53,15 +54,14 @@ def test_a_variant_that_cannot_be_loaded_is_an_answer_with_its_reason(tmp_path: 
 
 def answering(lines: str, monkeypatch: pytest.MonkeyPatch, code: str = "") -> None:
     """Let the fresh process be a Python that prints ``lines``."""
-    monkeypatch.setattr(memory, "WORKER", ["-c", f"print('''{lines}'''); {code}"])
+    monkeypatch.setattr(memory_worker, "WORKER", ["-c", f"print('''{lines}'''); {code}"])
 
 
 def test_a_process_that_was_killed_is_reported_as_too_little_memory(
     trio: Trio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answering("", monkeypatch, "import os; os.kill(os.getpid(), 9)")
-    answer = memory.measure_in_fresh_process(context(tmp_path, trio[:1], (), **SETTINGS), trio[0], "cpu")
-    assert "signal 9" in answer["error"]
+    assert "signal 9" in measure_in_fresh_process(trio[0], "cpu", None, WORKLOAD).found["error"]
 
 
 def test_a_process_that_says_nothing_useful_fails_the_pass(
@@ -69,11 +69,11 @@ def test_a_process_that_says_nothing_useful_fails_the_pass(
 ) -> None:
     answering("no json", monkeypatch)
     with pytest.raises(HarnessError, match="base"):
-        memory.measure_in_fresh_process(context(tmp_path, trio[:1], (), **SETTINGS), trio[0], "cpu")
+        measure_in_fresh_process(trio[0], "cpu", None, WORKLOAD)
 
 
 def test_every_repeat_is_a_process_of_its_own(trio: Trio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "WORKER", ["-c", "import os, json; print(json.dumps({'pid': os.getpid()}))"])
+    monkeypatch.setattr(memory_worker, "WORKER", ["-c", "import os, json; print(json.dumps({'pid': os.getpid()}))"])
     asked = context(tmp_path, trio[:2], (), **{**SETTINGS, "memory": {"repeats": 2}})
     memory.run(asked)
     pids = [r.model_extra["pid"] for v in trio[:2] for r in asked.folder.records(MemoryRecord, "memory", v.name)]
@@ -81,7 +81,7 @@ def test_every_repeat_is_a_process_of_its_own(trio: Trio, tmp_path: Path, monkey
 
 
 def test_disk_counts_an_adapters_base_too(trio: Trio) -> None:
-    base, adapter, _ = (memory.disk_mib(variant) or 0.0 for variant in trio)
+    base, adapter, _ = (disk_mib(variant) or 0.0 for variant in trio)
     assert adapter > base > 0
 
 

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import torch
 
+from harness.backends.base import ScoringRequest
+from harness.backends.local import backend as local
 from harness.backends.local import scoring as likelihood
 from harness.backends.local.pool import SharedPool
-from harness.backends.local.scoring import CausalForward, ScoringRequest
+from harness.backends.local.scoring import CausalForward
 from harness.dialogues.tokens import encode_scored
 from harness.errors import InputError
 from harness.passes import scoring
@@ -40,7 +42,7 @@ def test_nll_equals_a_plain_loop_for_every_variant(tmp_path: Path, trio: Trio, b
     scoring.run(ctx)
     for variant in trio:
         records = found(ctx, variant.name)
-        with ctx.pool.use(variant) as loaded:
+        with ctx.backends.pool.use(variant) as loaded:
             for row in ctx.dialogues:
                 want = reference_nll(loaded.model, loaded.tokenizer, row)
                 assert records[row.id].nll == pytest.approx(want, rel=1e-4)
@@ -80,7 +82,7 @@ def test_finished_dialogues_are_not_scored_again(tmp_path: Path, trio: Trio, mon
     def refuse(*_: Any) -> None:
         raise AssertionError("a finished dialogue was scored again")
 
-    monkeypatch.setattr(scoring, "negative_log_likelihoods", refuse)
+    monkeypatch.setattr(local, "negative_log_likelihoods", refuse)
     scoring.run(context(tmp_path, trio, dialogues(6)))
     assert {v.name: (tmp_path / f"records/scoring/{v.name}.jsonl").read_bytes() for v in trio} == before
 
@@ -105,7 +107,7 @@ def test_records_under_another_key_are_not_taken_for_ours(tmp_path: Path, trio: 
     scoring.run(ctx)
     keys = {ctx.key("scoring", trio[0], row): row for row in other}
     records = [r for r in ctx.folder.records(ScoringRecord, "scoring", "base") if r.key in keys]
-    with ctx.pool.use(trio[0]) as loaded:
+    with ctx.backends.pool.use(trio[0]) as loaded:
         for record in records:
             want = reference_nll(loaded.model, loaded.tokenizer, keys[record.key])
             assert record.nll == pytest.approx(want, rel=1e-4)
@@ -130,7 +132,7 @@ def test_cut_left_keeps_the_reference_and_the_opening_token(tmp_path: Path, trio
     record = found(ctx, "base")["long"]
     assert record.reference_tokens == 20
     assert record.prompt_tokens == 108  # 128 positions
-    with ctx.pool.use(trio[0]) as loaded:
+    with ctx.backends.pool.use(trio[0]) as loaded:
         ids = loaded.tokenizer(LONG.prompt + str(LONG.reference))["input_ids"]
         kept = [1, *ids[-127:]]
         logits = loaded.model(torch.tensor([kept])).logits[0].double().log_softmax(-1)
@@ -150,14 +152,14 @@ def test_running_out_of_memory_halves_the_batch_and_goes_on(
     rows = dialogues(20)
     calm = context(tmp_path / "calm", trio[:1], rows, batch_tokens=2048)
     scoring.run(calm)
-    real = scoring.negative_log_likelihoods
+    real = local.negative_log_likelihoods
 
     def cramped(forward: Any, batch: list[ScoringRequest], device: str) -> list[float]:
         if len(batch) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate more than there is.")
         return real(forward, batch, device)
 
-    monkeypatch.setattr(scoring, "negative_log_likelihoods", cramped)
+    monkeypatch.setattr(local, "negative_log_likelihoods", cramped)
     events: list[tuple[str, dict[str, Any]]] = []
     ctx = context(tmp_path / "cramped", trio[:1], rows, events=events, batch_tokens=2048)
     scoring.run(ctx)
@@ -170,14 +172,14 @@ def test_running_out_of_memory_halves_the_batch_and_goes_on(
 def test_a_dialogue_that_does_not_fit_alone_is_recorded_and_the_others_are_scored(
     tmp_path: Path, trio: Trio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = scoring.negative_log_likelihoods
+    real = local.negative_log_likelihoods
 
     def cramped(forward: Any, batch: list[ScoringRequest], device: str) -> list[float]:
         if any(request.id == "d2" for request in batch):
             raise torch.OutOfMemoryError("no")
         return real(forward, batch, device)
 
-    monkeypatch.setattr(scoring, "negative_log_likelihoods", cramped)
+    monkeypatch.setattr(local, "negative_log_likelihoods", cramped)
     ctx = context(tmp_path, trio[:1], dialogues(8))
     scoring.run(ctx)
     records = found(ctx, "base")
@@ -210,7 +212,7 @@ def test_real_dialogues_on_a_real_model_equal_the_plain_loop(tmp_path: Path) -> 
     variant = Variant(name="base", kind="base", model=str(model), dtype="float32")
     ctx = context(tmp_path, [variant], rows)
     scoring.run(ctx)
-    with ctx.pool.use(variant) as loaded:
+    with ctx.backends.pool.use(variant) as loaded:
         for row in rows:
             want = reference_nll(loaded.model, loaded.tokenizer, row)
             assert found(ctx, "base")[row.id].nll == pytest.approx(want, rel=1e-4)

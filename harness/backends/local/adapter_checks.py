@@ -7,7 +7,7 @@ import re
 import torch
 
 from harness.backends.local.loading import skeleton
-from harness.backends.local.pool import LoadedModel, ModelPool
+from harness.backends.local.pool import LoadedModel, SharedPool
 from harness.errors import InputError
 from harness.variants.artifacts import AdapterArtifact
 from harness.variants.model import Variant
@@ -57,7 +57,7 @@ def refuse_other_modules(variant: Variant, adapter: AdapterArtifact) -> str:
     return f"{len(changed)} modules"
 
 
-def refuse_silent_adapter(variant: Variant, adapter: AdapterArtifact, pool: ModelPool) -> str:
+def refuse_silent_adapter(variant: Variant, adapter: AdapterArtifact, pool: SharedPool) -> str:
     """Return how far the adapter moves the logits.
 
     Raises InputError where weights of the file are not in the loaded model, or where they are and change nothing.

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
-from harness.backends.base import DecodingSettings, Request
+from harness.backends.base import DecodingSettings, ReplyRequest
 from harness.backends.local.device import free_bytes, total_bytes
+from harness.backends.local.transformers_types import CausalLM, TextConfig
 
 # On one H100 scoring reached 71 % of the speed of the matrix products with 16384 tokens, on another 61 % with 8192.
 SCORING_TOKENS = {"cpu": 2048, "cuda": 16384}
@@ -20,12 +21,12 @@ COLUMN_STEP = 64  # slots are made and looked at in steps of so many columns
 LOGIT_CHUNK_BYTES = 256 * 1024 * 1024  # fp32 logits held at once
 
 
-def text_config(model: Any) -> Any:
+def text_config(model: CausalLM) -> TextConfig:
     """Return the language model's own configuration."""
     return model.config.get_text_config()
 
 
-def kv_bytes_per_token(model: Any) -> int:
+def kv_bytes_per_token(model: CausalLM) -> int:
     """Return 2 · layers · kv_heads · head_dim · bytes: what one token of one row takes in the cache."""
     config = text_config(model)
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
@@ -34,7 +35,7 @@ def kv_bytes_per_token(model: Any) -> int:
     return int(2 * config.num_hidden_layers * heads * width * bytes_each)
 
 
-def activation_bytes_per_token(model: Any) -> int:
+def activation_bytes_per_token(model: CausalLM) -> int:
     """Return about the most that one token needs while it passes through a layer, residuals included."""
     config = text_config(model)
     inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
@@ -43,7 +44,7 @@ def activation_bytes_per_token(model: Any) -> int:
     return int(config.hidden_size * (8 + 8 * bytes_each) + 4 * inner * bytes_each)
 
 
-def scoring_tokens(model: Any, device: str, *, limit: int | None = None) -> int:
+def scoring_tokens(model: CausalLM, device: str, *, limit: int | None = None) -> int:
     """Return how many tokens, padding included, one scoring batch may hold."""
     if limit is not None:
         return limit
@@ -51,13 +52,13 @@ def scoring_tokens(model: Any, device: str, *, limit: int | None = None) -> int:
     return int(max(1, min(SCORING_TOKENS[device.partition(":")[0]], affordable)))
 
 
-def prefill_tokens(model: Any, device: str, *, limit: int | None = None) -> int:
+def prefill_tokens(model: CausalLM, device: str, *, limit: int | None = None) -> int:
     """Return how many prompt tokens, padding included, one prefill may hold."""
     affordable = free_bytes(device) // 8 // activation_bytes_per_token(model)
     return int(max(1, min(limit or PREFILL_TOKENS[device.partition(":")[0]], affordable)))
 
 
-def decoding_rows(model: Any, device: str, length: int, *, limit: int | None = None) -> int:
+def decoding_rows(model: CausalLM, device: str, length: int, *, limit: int | None = None) -> int:
     """Return how many rows of ``length`` tokens may be decoded at once; ``limit`` is in tokens."""
     affordable = int(free_bytes(device) * 0.8) // (kv_bytes_per_token(model) * length)
     if limit is not None:
@@ -65,7 +66,7 @@ def decoding_rows(model: Any, device: str, length: int, *, limit: int | None = N
     return int(max(1, min(DECODING_ROWS[device.partition(":")[0]], affordable)))
 
 
-def joint_rows(model: Any, device: str, length: int, *, limit: int | None = None) -> int:
+def joint_rows(model: CausalLM, device: str, length: int, *, limit: int | None = None) -> int:
     """Return how many prompts go in together with their references: an eighth of the rows that half of the machine
     holds, so that few slots wait for the others.
 
@@ -77,7 +78,7 @@ def joint_rows(model: Any, device: str, length: int, *, limit: int | None = None
     return int(max(1, min(DECODING_ROWS[device.partition(":")[0]], affordable) // 8))
 
 
-def joint_tokens(model: Any, device: str, *, limit: int | None = None) -> int:
+def joint_tokens(model: CausalLM, device: str, *, limit: int | None = None) -> int:
     """Return how many tokens of prompts and references, padding included, go in together."""
     affordable = total_bytes(device) // 16 // activation_bytes_per_token(model)
     return int(max(1, min(limit or PREFILL_TOKENS[device.partition(":")[0]], affordable)))
@@ -95,7 +96,7 @@ class DecodingProfile:
     step_seconds: float = 0.0
 
 
-def columns_for(requests: Sequence[Request], settings: DecodingSettings) -> int:
+def columns_for(requests: Sequence[ReplyRequest], settings: DecodingSettings) -> int:
     """Return how many columns the longest of these requests may need."""
     longest = max((len(request) for request in requests), default=0)
     return bucket(longest + settings.max_new_tokens, COLUMN_STEP)

@@ -15,7 +15,7 @@ from typing import Literal
 
 import torch
 
-from harness.backends.base import DecodingSettings, Reply, Request
+from harness.backends.base import DecodingSettings, Reply, ReplyRequest, Score
 from harness.backends.local.batches import (
     COLUMN_STEP,
     DecodingProfile,
@@ -38,7 +38,7 @@ NOT_FINITE = -1  # stands for a token where the logits were NaN or infinite
 
 @dataclass
 class _Row:
-    request: Request
+    request: ReplyRequest
     submitted_ns: int
     tokens: list[int] = field(default_factory=list)
     stamps: list[int] = field(default_factory=list)
@@ -84,10 +84,10 @@ class SlotDecoder:
         self.graphs = GraphedStep(self._step) if graphs else None
 
     @torch.inference_mode()
-    def run(self, waiting: deque[Request], joint: JointWork | None = None) -> Iterator[Reply]:
+    def run(self, waiting: deque[ReplyRequest], joint: JointWork | None = None) -> Iterator[Reply | Score]:
         """Yield replies as they finish. Requests leave ``waiting`` when they get a slot; see ``unfinished``.
 
-        Those of ``joint`` are scored on the way: a group leaves it, and is told of, when its forward is done.
+        Those of ``joint`` are scored on the way: a group leaves it, and its scores are yielded, after its forward.
         """
         joint = joint or JointWork()
         with self._attention.installed():
@@ -110,11 +110,11 @@ class SlotDecoder:
         if self.graphs is not None:
             self.graphs.free()
 
-    def unfinished(self) -> list[Request]:
+    def unfinished(self) -> list[ReplyRequest]:
         """Return the requests that have a slot but no reply yet; they begin again elsewhere."""
         return [row.request for row in self._live.values()]
 
-    def _wants_more(self, waiting: deque[Request]) -> bool:
+    def _wants_more(self, waiting: deque[ReplyRequest]) -> bool:
         """Fill several free slots together: a prompt alone costs almost as much as a batch of them."""
         idle = self.rows - len(self._live)
         return bool(waiting) and (not self._live or idle >= max(1, self.rows // 8))
@@ -123,7 +123,7 @@ class SlotDecoder:
         """Tell whether the next group can go in whole (or where it never can, as much of it as there are slots)."""
         return self.rows - len(self._live) >= min(joint.slots_needed(), self.rows)
 
-    def _fill(self, waiting: deque[Request], submitted: int) -> Iterator[Reply]:
+    def _fill(self, waiting: deque[ReplyRequest], submitted: int) -> Iterator[Reply]:
         """Give free slots to waiting requests: put their prompts in and take their first tokens."""
         free = self._free()
         taken = [waiting.popleft() for _ in range(min(len(free), len(waiting)))]
@@ -137,11 +137,11 @@ class SlotDecoder:
             yield from self._take_all(slots, chosen)
             started = time.perf_counter()
 
-    def _fill_together(self, joint: JointWork, waiting: deque[Request], submitted: int) -> Iterator[Reply]:
+    def _fill_together(self, joint: JointWork, waiting: deque[ReplyRequest], submitted: int) -> Iterator[Reply | Score]:
         """Put the first group's prompts and references in by one forward: score them and begin the replies."""
         started = time.perf_counter()
         group, free = joint.groups[0], self._free()
-        rows = [row for row, request in enumerate(group) if not request.answered]
+        rows = [row for row, request in enumerate(group) if not request.prompt.done]
         # Only where memory holds fewer rows than a group: those prompts go in by themselves later.
         rows, without_slot = rows[: len(free)], rows[len(free) :]
         slots = free[: len(rows)]
@@ -161,7 +161,8 @@ class SlotDecoder:
         waiting.extend(group[row].prompt for row in without_slot)
         taken = [group[row].prompt for row in rows]
         self._occupy(slots, taken, submitted)
-        joint.tell([request.scored for request in group], nlls)
+        scored = zip((request.scored for request in group), nlls, strict=True)
+        yield from (Score(request.id, nll) for request, nll in scored if not request.done)
         if not taken:
             chosen = []
         elif all(map(math.isfinite, nlls)):
@@ -185,7 +186,7 @@ class SlotDecoder:
         states = self._forward.states(ids, past_key_values=self._cache, use_cache=True)
         return states[kept, ends], summed_losses(self._forward, states[where.rows, where.columns], where)
 
-    def _prefill(self, slots: list[int], batch: list[Request]) -> list[int]:
+    def _prefill(self, slots: list[int], batch: list[ReplyRequest]) -> list[int]:
         """Put prompts into slots; return their first tokens."""
         ends = torch.tensor([len(request) - 1 for request in batch], device=self.device)
         ids = right_padded([list(request.ids) for request in batch], self.device)
@@ -193,7 +194,7 @@ class SlotDecoder:
         states = self._forward.states(ids, past_key_values=self._cache, use_cache=True)
         return self._begin(slots, batch, states[torch.arange(len(batch), device=self.device), ends])
 
-    def _begin(self, slots: list[int], batch: list[Request], last: torch.Tensor) -> list[int]:
+    def _begin(self, slots: list[int], batch: list[ReplyRequest], last: torch.Tensor) -> list[int]:
         """Choose the first tokens from the states at the prompts' ends."""
         where = torch.tensor(slots, device=self.device)
         chosen, seen = self._choose(self._forward.logits(last), [request.id for request in batch])
@@ -210,7 +211,7 @@ class SlotDecoder:
     def _free(self) -> list[int]:
         return [slot for slot in range(self.rows) if slot not in self._live]
 
-    def _occupy(self, slots: list[int], requests: list[Request], submitted: int) -> None:
+    def _occupy(self, slots: list[int], requests: list[ReplyRequest], submitted: int) -> None:
         """Let requests have slots, of which there may be more."""
         self._width = self.rows
         for slot, request in zip(slots, requests, strict=False):

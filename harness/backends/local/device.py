@@ -12,14 +12,16 @@ if TYPE_CHECKING:
 NO_MEMORY = "out of memory, even alone in its batch"  # what a dialogue's record says then
 CPU_SHARE = 0.6  # of the memory that is available now: other programs live there too
 CUDA_SHARE = 0.9
-OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "cudaErrorMemoryAllocation")
 
 
 def resolve_device(wanted: str) -> str:
     """Return ``cpu`` or ``cuda:N`` for a config's ``device``; raise InputError where that device is not there."""
+    if wanted == "cpu":  # which is known without torch, too
+        return "cpu"
     import torch
 
-    if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
+    if wanted == "auto" and not torch.cuda.is_available():
         return "cpu"
     if not torch.cuda.is_available():
         raise InputError(f"device: {wanted} was asked for, but torch sees no CUDA device. Use device: cpu or auto.")
@@ -32,7 +34,7 @@ def resolve_device(wanted: str) -> str:
 
 
 def free_bytes(device: str) -> int:
-    """Return how many bytes the engine may still take on ``device``, a margin for others left out."""
+    """Return how many bytes may still be taken on ``device``, a margin for others left out."""
     import torch
 
     if device.startswith("cuda"):

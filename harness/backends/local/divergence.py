@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
-from harness.backends.local.pool import LoadedModel, ModelPool
+from harness.backends.base import Divergence, NotComparableError, ScoringRequest
+from harness.backends.local.pool import LoadedModel, SharedPool
 from harness.backends.local.scoring import (
     CausalForward,
-    ScoringRequest,
     chunks,
     reference_positions,
     reference_states,
@@ -18,25 +16,10 @@ from harness.backends.local.scoring import (
 from harness.variants.model import Variant
 
 
-@dataclass(frozen=True)
-class Divergence:
-    """Two models over one reference. ``kl`` is KL(against ‖ variant) in nats at each of its tokens.
-
-    ``agree`` counts the positions with the same most likely token; ``max_abs_dlogp`` is the largest |Δ log p| of a
-    reference token; the nlls are sums over the reference.
-    """
-
-    kl: tuple[float, ...]
-    agree: int
-    max_abs_dlogp: float
-    nll: float
-    nll_against: float
-
-
 class Comparison:
     """Measures batches under two variants that a pool holds at once."""
 
-    def __init__(self, pool: ModelPool, variant: Variant, against: Variant) -> None:
+    def __init__(self, pool: SharedPool, variant: Variant, against: Variant) -> None:
         self._pool = pool
         self._variant = variant
         self._against = against
@@ -56,7 +39,8 @@ class Comparison:
             log_q = self._log_softmax(self._against, theirs[chunk])
             parts.append(differences(log_p, log_q, where.targets[chunk]))
         table = torch.cat(parts, dim=1).to("cpu", torch.float64)
-        return [_divergence(columns) for columns in torch.split(table, list(where.counts), dim=1)]
+        parted = torch.split(table, list(where.counts), dim=1)
+        return [_divergence(request.id, columns) for request, columns in zip(batch, parted, strict=True)]
 
     def _forward(self, loaded: LoadedModel) -> CausalForward:
         name = loaded.variant.name
@@ -83,8 +67,19 @@ def differences(log_p: torch.Tensor, log_q: torch.Tensor, targets: torch.Tensor)
     return torch.stack([kl.clamp(min=0.0), agree.float(), (ours - theirs).abs(), -ours, -theirs])
 
 
-def _divergence(columns: torch.Tensor) -> Divergence:
+def refuse_other_tokens(ours: LoadedModel, theirs: LoadedModel) -> None:
+    """Raise NotComparableError where the two models' distributions are over different tokens."""
+    pair = f"'{ours.variant.name}' and '{theirs.variant.name}'"
+    if ours.tokenizer is not theirs.tokenizer and ours.tokenizer.get_vocab() != theirs.tokenizer.get_vocab():
+        raise NotComparableError(f"{pair} have different tokenizers, so their distributions cannot be compared.")
+    sizes = [loaded.model.config.get_text_config().vocab_size for loaded in (ours, theirs)]
+    if sizes[0] != sizes[1]:
+        raise NotComparableError(f"{pair} tell apart {sizes[0]} and {sizes[1]} tokens, so they cannot be compared.")
+
+
+def _divergence(name: str, columns: torch.Tensor) -> Divergence:
     return Divergence(
+        id=name,
         kl=tuple(columns[0].tolist()),
         agree=int(columns[1].sum().item()),
         max_abs_dlogp=float(columns[2].max()),

@@ -15,6 +15,8 @@ from typing import Any, Protocol
 
 import torch
 
+from harness.backends.local.transformers_types import CausalLM
+
 TRIED_TOKENS = 3
 # Largest difference from the plain module, as a share of its largest value: four units in the last place of half
 # precision, and in single precision what sums in another order may give.
@@ -66,7 +68,7 @@ class FusedLayers:
     Make it when the adapter to be run is attached. Not for training.
     """
 
-    def __init__(self, model: Any, device: str, kernels: Kernels | None = None) -> None:
+    def __init__(self, model: CausalLM, device: str, kernels: Kernels | None = None) -> None:
         self._replacements: list[tuple[Any, str, Any]] = []  # owner, attribute, what it becomes
         if kernels is not None or available(device):
             self._find(model, kernels or triton_kernels())
@@ -79,7 +81,7 @@ class FusedLayers:
                 replaced.enter_context(_attribute(owner, name, value))
             yield
 
-    def _find(self, model: Any, kernels: Kernels) -> None:
+    def _find(self, model: CausalLM, kernels: Kernels) -> None:
         like = model.get_input_embeddings().weight
         namespaces = set()
         for kind, modules in _by_class(model).items():
@@ -93,7 +95,7 @@ class FusedLayers:
                 self._replacements.append((sys.modules[namespace], "apply_rotary_pos_emb", turned))
 
 
-def _by_class(model: Any) -> dict[type, list[Any]]:
+def _by_class(model: CausalLM) -> dict[type, list[Any]]:
     found: dict[type, list[Any]] = {}
     for module in model.modules():
         found.setdefault(type(module), []).append(module)
@@ -183,7 +185,7 @@ class _Rotary:
         return self._kernels.rotate(q, cos, sin), self._kernels.rotate(k, cos, sin)
 
     @torch.inference_mode()
-    def same(self, model: Any) -> bool:
+    def same(self, model: CausalLM) -> bool:
         """Tell whether it does what the plain one does, on random states of this model's shapes."""
         config = model.config.get_text_config()
         heads = config.num_attention_heads

@@ -8,21 +8,29 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from harness.backends.local.sampling import StopStrings, end_tokens
+from harness.backends.local.transformers_types import CausalLM
 
 if TYPE_CHECKING:
-    from harness.backends.base import DecodingSettings, Reply, Request
+    from harness.backends.base import DecodingSettings, Reply, ReplyRequest
     from harness.backends.local.pool import LoadedModel
 
 
-# Settings of a model's generation config that change its replies; every engine here decodes as if they were these.
+# Settings of a model's generation config that change its replies; decoding here acts as if they were these.
 NEUTRAL: dict[str, Any] = {
     "repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "suppress_tokens": None, "begin_suppress_tokens": None,
     "bad_words_ids": None, "num_beams": 1,
 }  # fmt: skip
 
 
+def ignored_settings(model: CausalLM) -> dict[str, Any]:
+    """Return the model's own generation settings that would change its replies elsewhere, but are not used here."""
+    stated = getattr(model, "generation_config", None)
+    found = {name: getattr(stated, name, None) for name in NEUTRAL}
+    return {name: value for name, value in found.items() if value not in (NEUTRAL[name], None)}
+
+
 @torch.inference_mode()
-def generate_batch(loaded: LoadedModel, batch: list[Request], settings: DecodingSettings) -> list[Reply]:
+def generate_batch(loaded: LoadedModel, batch: list[ReplyRequest], settings: DecodingSettings) -> list[Reply]:
     """Return the replies to one batch; sampled ones (a temperature is set) must come alone, for their seed's sake."""
     submitted = time.perf_counter_ns()
     longest = max(len(request) for request in batch)
@@ -42,7 +50,7 @@ def generate_batch(loaded: LoadedModel, batch: list[Request], settings: Decoding
     ]
 
 
-def _options(loaded: LoadedModel, batch: list[Request], settings: DecodingSettings) -> dict[str, Any]:
+def _options(loaded: LoadedModel, batch: list[ReplyRequest], settings: DecodingSettings) -> dict[str, Any]:
     sampling = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
     options: dict[str, Any] = {"pad_token_id": 0, **NEUTRAL, **sampling}
     if settings.fixed_length:
@@ -63,7 +71,7 @@ def hash_seed(seed: int, request: str) -> int:
 
 
 def _reply(
-    loaded: LoadedModel, request: Request, made: list[int], settings: DecodingSettings, submitted: int, now: int
+    loaded: LoadedModel, request: ReplyRequest, made: list[int], settings: DecodingSettings, submitted: int, now: int
 ) -> Reply:
     from harness.backends.base import Reply
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from harness.backends.local.transformers_types import CausalLM
+
 STEPS_PER_NEW_SHAPE = 6  # a capture costs about as much as this many steps at twice the width
 
 
@@ -62,7 +64,7 @@ class GraphedStep:
         return graph, logits
 
 
-def why_no_graphs(model: Any) -> str | None:
+def why_no_graphs(model: CausalLM) -> str | None:
     """Return why a forward of ``model`` cannot be captured, or None where it can (bitsandbytes' 4 bits can)."""
     if getattr(model, "is_loaded_in_8bit", False):
         return "bitsandbytes' int8 looks for outliers on the host at every step, which a CUDA graph cannot hold"

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from harness.backends.local.transformers_types import CausalLM
 from harness.machine import cpu_name
 from harness.results.roofline import Footprint, Limits
 
@@ -40,7 +41,7 @@ def default_cache() -> Path:
     return root / "medical-dialogue-harness" / "limits.json"
 
 
-def footprint(model: Any) -> Footprint:
+def footprint(model: CausalLM) -> Footprint:
     """Count the bytes of a loaded model as they lie in memory: packed 4-bit weights, their scales, LoRA factors.
 
     Of adapters only those that are switched on now are counted: the others cost no reads.
@@ -76,7 +77,7 @@ def footprint(model: Any) -> Footprint:
     )
 
 
-def _active_adapter(model: Any) -> Iterator[Any]:
+def _active_adapter(model: CausalLM) -> Iterator[Any]:
     """Yield the LoRA factors that a forward reads now."""
     for module in model.modules():
         if hasattr(module, "lora_A") and not module.disable_adapters:

@@ -6,15 +6,20 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from harness.backends.base import Tokenizer
 from harness.backends.local.device import torch_dtype
+from harness.backends.local.transformers_types import CausalLM
 from harness.errors import InputError
 from harness.variants.artifacts import resolve_model
 from harness.variants.model import Variant
 
+if TYPE_CHECKING:
+    import torch
 
-def load_weights(variant: Variant, device: str) -> Any:
+
+def load_weights(variant: Variant, device: str) -> CausalLM:
     """Return the variant's base (or merged) model on ``device`` in eval mode, without any adapter.
 
     A folder that states its own quantisation (a merge kept in 4 bits) is loaded as it says.
@@ -32,12 +37,12 @@ def load_weights(variant: Variant, device: str) -> Any:
         options["device_map"] = {"": device}
     with _quiet(), _as_input_error(variant, "model", variant.model):
         loaded: Any = AutoModelForCausalLM.from_pretrained(path, output_loading_info=True, **options)
-    model, report = loaded
-    _refuse_incomplete(variant, report)
-    return model.eval().requires_grad_(False)
+    _refuse_incomplete(variant, loaded[1])
+    model: CausalLM = loaded[0].eval().requires_grad_(False)
+    return model
 
 
-def skeleton(model: str) -> Any:
+def skeleton(model: str) -> CausalLM:
     """Return the model's modules without weights (all on torch's meta device), to ask for names and shapes."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -45,17 +50,31 @@ def skeleton(model: str) -> Any:
     with _quiet(), torch.device("meta"):
         config = AutoConfig.from_pretrained(resolve_model(model), local_files_only=True)
         auto: Any = AutoModelForCausalLM
-        return auto.from_config(config)
+        made: CausalLM = auto.from_config(config)
+    return made
 
 
-def load_tokenizer(path: str) -> Any:
+def context_length(path: str) -> int:
+    """Return how many positions a model has (a very large number where it states none), without loading it."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(resolve_model(path), local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} has no config that can be read: {_first_line(error)}") from error
+    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 2**31)
+
+
+def load_tokenizer(path: str) -> Tokenizer:
     """Return the tokenizer beside a model; raise InputError where there is none."""
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(resolve_model(path), local_files_only=True)
+        found: Any = AutoTokenizer.from_pretrained(resolve_model(path), local_files_only=True)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} has no tokenizer that can be loaded: {_first_line(error)}") from error
+    tokenizer: Tokenizer = found
+    return tokenizer
 
 
 def attach_adapter(model: Any, variant: Variant, adapter_name: str) -> Any:
@@ -85,7 +104,7 @@ def attach_adapter(model: Any, variant: Variant, adapter_name: str) -> Any:
     return model.eval().requires_grad_(False)
 
 
-def compute_dtype(model: Any) -> Any:
+def compute_dtype(model: CausalLM) -> torch.dtype:
     """Return the dtype that activations have (for a quantised model the one its norms and embeddings are in)."""
     return model.get_input_embeddings().weight.dtype
 

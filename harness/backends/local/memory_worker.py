@@ -1,18 +1,67 @@
 """One fresh process that loads one variant, runs the fixed workload and prints what it took, as one JSON line.
 
-Run by the memory pass as ``python -m harness.backends.local.memory_worker``, with the question as JSON on standard
-input.
+``measure_in_fresh_process`` runs it as ``python -m harness.backends.local.memory_worker``, with the question as JSON on
+standard input. On CUDA the number to gate on is the peak allocated; on the CPU it is the peak resident set, and is
+named so.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from harness.backends.base import MemoryReply, MemoryWorkload
+from harness.backends.local.transformers_types import CausalLM
+from harness.errors import HarnessError
+from harness.variants.model import Variant
+
 MIB = 2**20
+WORKER = ("-m", "harness.backends.local.memory_worker")
+
+
+def measure_in_fresh_process(
+    variant: Variant, device: str, threads: int | None, workload: MemoryWorkload
+) -> MemoryReply:
+    """Return what a fresh process found; raise HarnessError where it died without an answer.
+
+    A variant that does not fit is an answer (``error``), not a failure of the run.
+    """
+    question = {"variant": variant.model_dump(mode="json"), "device": device, "threads": threads, **asdict(workload)}
+    done = subprocess.run(
+        [sys.executable, *WORKER],
+        input=json.dumps(question),
+        capture_output=True,
+        text=True,
+        check=False,
+        env=_environment(),
+    )
+    try:
+        answer = json.loads(done.stdout.strip().splitlines()[-1])
+    except (IndexError, ValueError) as error:
+        if done.returncode >= 0:
+            detail = (done.stderr.strip().splitlines() or ["no output"])[-1][:300]
+            raise HarnessError(f"The memory of '{variant.name}' could not be measured: {detail}") from error
+        answer = {"error": f"the process was killed by signal {-done.returncode}: too little memory, most likely"}
+    return MemoryReply({"disk_mib": disk_mib(variant), **answer})
+
+
+def disk_mib(variant: Variant) -> float | None:
+    """Return the size of the variant's weight files: the base's and the adapter's where it has one."""
+    folders = [Path(folder) for folder in (variant.model, variant.adapter) if folder]
+    sizes = [file.stat().st_size for folder in folders if folder.is_dir() for file in folder.glob("*.safetensors")]
+    return sum(sizes) / MIB if sizes else None
+
+
+def _environment() -> dict[str, str]:
+    """Let the new process find this very package, wherever it was started."""
+    root = str(Path(__file__).resolve().parents[3])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
 
 
 def peak_rss_bytes() -> int:
@@ -39,7 +88,6 @@ def measure(question: dict[str, Any]) -> dict[str, Any]:
 
     from harness.backends.local.limits import footprint
     from harness.backends.local.pool import SharedPool
-    from harness.variants.model import Variant
 
     device = question["device"]
     variant = Variant.model_validate(question["variant"])
@@ -72,7 +120,7 @@ def measure(question: dict[str, Any]) -> dict[str, Any]:
     return {**found, **card.peaks(weights, cache_bytes), **growth} if card else found
 
 
-def _import_libraries(variant: Any) -> None:
+def _import_libraries(variant: Variant) -> None:
     """Import what loading will need: that takes longer than a small model, and is none of its time."""
     import importlib
 
@@ -96,7 +144,7 @@ class Card:
         torch.zeros(1, device=device)
         torch.cuda.reset_peak_memory_stats(device)
 
-    def try_prompts(self, model: Any, weights: int, batch: int, prompt: int, reply: int) -> dict[str, Any]:
+    def try_prompts(self, model: CausalLM, weights: int, batch: int, prompt: int, reply: int) -> dict[str, Any]:
         """Return what activations take at the prompt and at a quarter of it, so that their growth is known.
 
         Each with a single token of reply: a whole reply's cache would be taken off the peak of a prompt that had none.
@@ -147,8 +195,6 @@ class Card:
 
     def _nvml(self) -> dict[str, int | None]:
         """Return the bytes in use on the card by all, and by this process; None where NVML does not know."""
-        import os
-
         import pynvml
 
         from harness.machine import ask, physical_index
@@ -175,7 +221,7 @@ class Card:
             pynvml.nvmlShutdown()
 
 
-def run_workload(model: Any, batch: int, prompt_tokens: int, reply_tokens: int) -> int:
+def run_workload(model: CausalLM, batch: int, prompt_tokens: int, reply_tokens: int) -> int:
     """Prefill a random prompt and decode step by step with the model's cache; return the cache's bytes at the end.
 
     Only the last position's logits are asked for, as in generation. Peak memory does not depend on which tokens.
@@ -195,7 +241,7 @@ def run_workload(model: Any, batch: int, prompt_tokens: int, reply_tokens: int) 
     return _cache_bytes(cache)
 
 
-def prompt_that_fits(model: Any, prompt_tokens: int, reply_tokens: int) -> int:
+def prompt_that_fits(model: CausalLM, prompt_tokens: int, reply_tokens: int) -> int:
     """Return the prompt's length, cut so that the reply fits the context behind it."""
     text = model.config.get_text_config()
     limit = int(getattr(text, "max_position_embeddings", prompt_tokens + reply_tokens))
@@ -214,8 +260,6 @@ def _cache_bytes(cache: Any) -> int:
 
 def main() -> int:
     """Answer one question; what goes wrong is said in the answer, so that the parent can report it."""
-    from harness.errors import HarnessError
-
     question = json.load(sys.stdin)
     try:
         answer = measure(question)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from harness.backends.local.loading import compute_dtype, own_quantization
-from harness.backends.local.pool import LoadedModel, ModelPool
+from harness.backends.local.pool import LoadedModel, SharedPool
 from harness.variants.artifacts import ModelArtifact, check_adapter_folder, check_model_folder, resolve_model
 from harness.variants.merge_report import LayerError, read_merge_report
 from harness.variants.model import Variant
@@ -21,10 +21,9 @@ from harness.variants.relations import adapter_of
 WORST = 10
 
 
-def weight_errors(variants: Sequence[Variant], pool: ModelPool) -> dict[str, dict[str, Any]]:
-    """Return each merged variant's errors by its name; one that cannot be asked says why."""
-    merged = [variant for variant in variants if variant.kind == "merged"]
-    return {variant.name: _of_merge_report(variant) or _computed(variant, variants, pool) for variant in merged}
+def weight_errors(merged: Variant, variants: Sequence[Variant], pool: SharedPool) -> dict[str, Any]:
+    """Return a merged variant's errors, or why they are not known; ``variants`` may hold the adapter it came from."""
+    return _of_merge_report(merged) or _computed(merged, variants, pool)
 
 
 def _of_merge_report(variant: Variant) -> dict[str, Any] | None:
@@ -40,7 +39,7 @@ def _of_merge_report(variant: Variant) -> dict[str, Any] | None:
     }
 
 
-def _computed(merged: Variant, variants: Sequence[Variant], pool: ModelPool) -> dict[str, Any]:
+def _computed(merged: Variant, variants: Sequence[Variant], pool: SharedPool) -> dict[str, Any]:
     adapter = adapter_of(merged, variants)
     if adapter is None:
         return {"source": "none", "reason": "the run does not know which adapter it was merged from"}

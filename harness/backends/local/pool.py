@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from harness.errors import HarnessError
+from harness.backends.base import DoesNotFitError, Tokenizer
+from harness.backends.local.transformers_types import CausalLM
 from harness.variants.model import Variant
 
 
@@ -19,26 +19,10 @@ class LoadedModel:
     """A variant ready to run: the model on its device in eval mode, with exactly this variant's adapter switched on."""
 
     variant: Variant
-    model: Any
-    tokenizer: Any
+    model: CausalLM
+    tokenizer: Tokenizer
     device: str
     load_seconds: float
-
-
-class ModelPool(Protocol):
-    """Hands out loaded variants; entering one switches its adapter on and every other off."""
-
-    def use(self, variant: Variant) -> AbstractContextManager[LoadedModel]:
-        """Load the variant if need be and lend it until the ``with`` block ends."""
-        ...
-
-    def close(self) -> None:
-        """Free everything."""
-        ...
-
-
-class DoesNotFitError(HarnessError):
-    """A model is too large for the memory that is left beside what is in use."""
 
 
 WeightsKey = tuple[str, str, str]  # model, quantisation, dtype
@@ -48,7 +32,7 @@ WeightsKey = tuple[str, str, str]  # model, quantisation, dtype
 class _Weights:
     """One set of weights in memory and the adapters that lie over it."""
 
-    model: Any  # the causal language model itself; adapters are injected into its layers
+    model: CausalLM  # the causal language model itself; adapters are injected into its layers
     device: str
     size: int
     load_seconds: float
@@ -82,7 +66,7 @@ class SharedPool:
         self.reserve = reserve
         self._known = {variant.name: variant for variant in variants}
         self._loaded: dict[WeightsKey, _Weights] = {}
-        self._tokenizers: dict[str, Any] = {}
+        self._tokenizers: dict[str, Tokenizer] = {}
         self._clock = 0
 
     @contextlib.contextmanager
@@ -104,7 +88,7 @@ class SharedPool:
             if weights.users:
                 weights.switch(before)
 
-    def tokenizer(self, path: str) -> Any:
+    def tokenizer(self, path: str) -> Tokenizer:
         """Return the tokenizer beside ``path``; models with equal tokenizer files share one object."""
         from harness.backends.local.loading import load_tokenizer
 
@@ -137,7 +121,7 @@ class SharedPool:
         from harness.backends.local.loading import load_weights
 
         started = time.perf_counter()
-        model: Any = None
+        model: CausalLM | None = None
         while model is None:
             try:
                 model = load_weights(variant, self.device)

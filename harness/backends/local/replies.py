@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
-from harness.backends.base import DecodingSettings, Reply, Request
+from harness.backends.base import DecodingSettings, Event, Reply, ReplyRequest, Score
 from harness.backends.local.batches import batches, columns_for, decoding_rows, longest_first
 from harness.backends.local.decoding import SlotDecoder
 from harness.backends.local.device import NO_MEMORY, is_out_of_memory, release_cached_memory
@@ -17,24 +16,23 @@ from harness.backends.local.joint import JointWork
 from harness.backends.local.pool import LoadedModel
 from harness.backends.local.scoring import batch_depends_on_length
 from harness.backends.local.selfcheck import why_not
-
-Event = Callable[[str, dict[str, Any]], None]
+from harness.progress import EventKind
 
 
 def generate_replies(
     loaded: LoadedModel,
-    requests: list[Request],
+    requests: list[ReplyRequest],
     settings: DecodingSettings,
     *,
     batch_tokens: int | None = None,
     event: Event = lambda kind, detail: None,
     joint: JointWork | None = None,
-) -> Iterator[Reply]:
+) -> Iterator[Reply | Score]:
     """Yield a reply for every request, in the order they finish; greedy replies do not depend on that order.
 
-    ``batch_tokens`` bounds rows × columns; absent, free memory does. ``event`` is told of what the report must say:
-    ``out-of-memory`` and ``slow-path``. Those of ``joint`` get replies too, and their references are scored on the way
-    as far as this model's prompts go into slots, several at once; the rest of it is never told of.
+    ``batch_tokens`` bounds rows × columns; absent, free memory does. ``event`` is told of what the report must say.
+    Those of ``joint`` get replies too, and their references are scored on the way as far as this model's prompts go
+    into slots, several at once; the rest of it gets no score.
     """
     joint = joint or JointWork()
     if not requests and not joint.groups:
@@ -47,7 +45,10 @@ def generate_replies(
     if obstacle is None:
         yield from _in_slots(loaded, waiting, joint, settings, columns, batch_tokens, event, by_lengths)
     else:
-        event("slow-path", {"variant": loaded.variant.name, "reason": obstacle, "engine": "transformers' generate"})
+        event(
+            EventKind.SLOW_PATH,
+            {"variant": loaded.variant.name, "reason": obstacle, "engine": "transformers' generate"},
+        )
         yield from _plainly(loaded, waiting, settings, columns, batch_tokens, event)
 
 
@@ -61,22 +62,25 @@ def _way(loaded: LoadedModel, columns: int) -> tuple[bool, str | None]:
 
 def _in_slots(
     loaded: LoadedModel,
-    waiting: deque[Request],
+    waiting: deque[ReplyRequest],
     joint: JointWork,
     settings: DecodingSettings,
     columns: int,
     batch_tokens: int | None,
     event: Event,
     by_lengths: bool,
-) -> Iterator[Reply]:
+) -> Iterator[Reply | Score]:
     graphs = loaded.device.startswith("cuda")
     reason = why_no_graphs(loaded.model) if graphs else None
     if reason is not None:
-        event("slow-path", {"variant": loaded.variant.name, "reason": reason, "engine": "slots without CUDA graphs"})
+        event(
+            EventKind.SLOW_PATH,
+            {"variant": loaded.variant.name, "reason": reason, "engine": "slots without CUDA graphs"},
+        )
     without_kernels = why_unavailable(loaded.device) if graphs else None
     if without_kernels is not None:
         detail = {"variant": loaded.variant.name, "reason": without_kernels, "engine": "slots without fused kernels"}
-        event("slow-path", detail)
+        event(EventKind.SLOW_PATH, detail)
     wanted = len(waiting) + len(joint.prompts())
     rows = max(1, min(decoding_rows(loaded.model, loaded.device, columns, limit=batch_tokens), wanted))
     if batch_depends_on_length(loaded.model):
@@ -108,7 +112,7 @@ def _in_slots(
 
 def _plainly(
     loaded: LoadedModel,
-    waiting: deque[Request],
+    waiting: deque[ReplyRequest],
     settings: DecodingSettings,
     columns: int,
     batch_tokens: int | None,
@@ -139,8 +143,8 @@ def _plainly(
 
 def _tell_halved(event: Event, loaded: LoadedModel, rows: int) -> None:
     detail = {"pass": "generation", "variant": loaded.variant.name, "rows": rows, "rows_now": rows // 2}
-    event("out-of-memory", detail)
+    event(EventKind.OUT_OF_MEMORY, detail)
 
 
-def _no_memory(request: Request) -> Reply:
+def _no_memory(request: ReplyRequest) -> Reply:
     return Reply(request.id, (), "", None, 0, (), error=NO_MEMORY)

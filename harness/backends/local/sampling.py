@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import random
-from typing import Any
 
 import torch
+
+from harness.backends.base import Tokenizer
+from harness.backends.local.transformers_types import CausalLM
 
 
 class Chooser:
@@ -51,7 +53,7 @@ class Chooser:
         return self._streams[request].random()
 
 
-def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+def end_tokens(model: CausalLM, tokenizer: Tokenizer) -> frozenset[int]:
     """Return every id that ends a reply: the generation config's (one or several), or the tokenizer's own."""
     stated = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     if stated is None:
@@ -64,7 +66,7 @@ def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
 class StopStrings:
     """Finds stop strings in a growing reply, and decodes text only where a token could complete one."""
 
-    def __init__(self, stops: tuple[str, ...], tokenizer: Any) -> None:
+    def __init__(self, stops: tuple[str, ...], tokenizer: Tokenizer) -> None:
         self.stops = tuple(stop for stop in stops if stop)
         self._tokenizer = tokenizer
         self._may_complete: dict[int, bool] = {}

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.backends.base import Check
 from harness.errors import InputError
 from harness.variants.artifacts import (
     AdapterArtifact,
@@ -25,17 +26,7 @@ from harness.variants.model import Variant
 from harness.variants.weights import first_changed_weight, first_not_finite
 
 if TYPE_CHECKING:
-    from harness.backends.local.pool import ModelPool
-
-
-@dataclass(frozen=True)
-class Check:
-    """One check that was made; ``ok`` is False for a mismatch that was allowed."""
-
-    name: str
-    variant: str
-    ok: bool
-    detail: str
+    from harness.backends.local.pool import SharedPool
 
 
 @dataclass
@@ -58,7 +49,7 @@ class _Rows:
 
 def check_variants(
     variants: Sequence[Variant],
-    pool: ModelPool | None = None,
+    pool: SharedPool | None = None,
     *,
     allow_base_mismatch: bool = False,
     digest_model: Callable[[Path], str] = digest_model_folder,
@@ -121,7 +112,7 @@ def _recorded_weights(made: _Rows, variant: Variant, model: ModelArtifact, diges
         made.mismatch("recorded weights", variant, f"{variant.model} is not what was recorded (digest).")
 
 
-def _adapter(made: _Rows, variant: Variant, pool: ModelPool | None) -> None:
+def _adapter(made: _Rows, variant: Variant, pool: SharedPool | None) -> None:
     from harness.backends.local.adapter_checks import refuse_other_modules, refuse_silent_adapter, refuse_zero_adapter
 
     adapter = check_adapter_folder(str(variant.adapter))

@@ -7,29 +7,20 @@ few tokens, not read off a list of architectures; where they do not, the whole i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
-from harness.backends.local.batches import LOGIT_CHUNK_BYTES
+from harness.backends.base import Event, ScoringRequest
+from harness.backends.local.batches import LOGIT_CHUNK_BYTES, batches, longest_first, scoring_tokens
+from harness.backends.local.device import is_out_of_memory, release_cached_memory
+from harness.backends.local.pool import LoadedModel
+from harness.backends.local.transformers_types import CausalLM
+from harness.progress import EventKind
 
-
-@dataclass(frozen=True)
-class ScoringRequest:
-    """Token ids of prompt and reference; the reference begins at ``context`` (at least 1)."""
-
-    id: str
-    ids: tuple[int, ...]
-    context: int
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @property
-    def reference(self) -> tuple[int, ...]:
-        return self.ids[self.context :]
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -52,7 +43,9 @@ def reference_positions(batch: Sequence[ScoringRequest], device: str) -> Referen
 
 
 @torch.inference_mode()
-def reference_states(forward: CausalForward, batch: Sequence[ScoringRequest], where: ReferencePositions) -> Any:
+def reference_states(
+    forward: CausalForward, batch: Sequence[ScoringRequest], where: ReferencePositions
+) -> torch.Tensor:
     """Return the states [reference tokens, width] that predict every reference token of the batch."""
     # The last token predicts nothing that is scored.
     ids = right_padded([list(request.ids[:-1]) for request in batch], str(where.rows.device))
@@ -88,13 +81,53 @@ def vocabulary(forward: CausalForward) -> int:
     return int(forward.model.config.get_text_config().vocab_size)
 
 
+def in_batches(
+    loaded: LoadedModel,
+    requests: Sequence[ScoringRequest],
+    measure: Callable[[list[ScoringRequest]], Sequence[Found]],
+    *,
+    work: str,
+    event: Event,
+    batch_tokens: int | None = None,
+    models: int = 1,
+) -> Iterator[tuple[ScoringRequest, Found | None]]:
+    """Yield every request that is not done with what was found; None for one that does not fit even alone.
+
+    Batches are formed from all requests, finished ones too: a dialogue's neighbours change its sums in the seventh
+    digit, and a run that was interrupted must end with the numbers of one that was not.
+    """
+    waiting = longest_first(requests)
+    alone = 1 if batch_depends_on_length(loaded.model) else None
+    budget = max(1, scoring_tokens(loaded.model, loaded.device, limit=batch_tokens) // models)
+    while waiting:
+        batch = next(batches(waiting, budget, most_rows=alone))
+        results: Sequence[Found | None] | None = None
+        try:
+            results = [None] * len(batch) if all(request.done for request in batch) else measure(batch)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        if results is None:
+            # Outside the handler, whose error still holds the tensors that did not fit.
+            release_cached_memory(loaded.device)
+            if len(batch) > 1:
+                rows = len(batch) // 2
+                budget = rows * len(batch[0])
+                detail = {"pass": work, "variant": loaded.variant.name, "rows": len(batch), "rows_now": rows}
+                event(EventKind.OUT_OF_MEMORY, detail)
+                continue
+            results = [None]
+        waiting = waiting[len(batch) :]
+        yield from ((request, found) for request, found in zip(batch, results, strict=True) if not request.done)
+
+
 PROBE_TOKENS = 5
 
 
 class CausalForward:
     """Hidden states of a whole batch, then logits of chosen positions alone."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: CausalLM) -> None:
         self.model = model
         self._body: Any = model.get_decoder() if hasattr(model, "get_decoder") else None
         self._head: Any = model.get_output_embeddings()
@@ -124,7 +157,7 @@ class CausalForward:
         return whole.shape == halves.shape and torch.allclose(whole, halves, rtol=1e-3, atol=1e-3 * whole.std().item())
 
 
-def batch_depends_on_length(model: Any) -> bool:
+def batch_depends_on_length(model: CausalLM) -> bool:
     """Tell whether rotary frequencies follow the longest row of a batch, so that rows must be run alone."""
     parameters = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
     kinds = (

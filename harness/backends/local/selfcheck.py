@@ -6,13 +6,12 @@ prompts of unequal length are put into slots, decoded two steps, and held agains
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from harness.backends.local.batches import text_config
 from harness.backends.local.scoring import CausalForward, right_padded
 from harness.backends.local.slots import SlotAttention, SlotCache
+from harness.backends.local.transformers_types import CausalLM
 
 PROMPT_LENGTHS = (3, 6)
 COLUMNS = 64
@@ -22,14 +21,14 @@ MOST_COLUMNS = 256  # enough for a kernel that cuts long rows into parts to do s
 TOLERANCE = {torch.float32: 2.5e-4, torch.float16: 0.03, torch.bfloat16: 0.12}
 
 
-def why_not(model: Any, device: str, columns: int, *, by_lengths: bool) -> str | None:
+def why_not(model: CausalLM, device: str, columns: int, *, by_lengths: bool) -> str | None:
     """Return why ``model`` cannot be decoded in slots of ``columns`` tokens, or None where it can."""
     return _stated_obstacle(model, columns) or _measured_obstacle(
         model, device, max(COLUMNS, min(columns, MOST_COLUMNS)), by_lengths
     )
 
 
-def _stated_obstacle(model: Any, columns: int) -> str | None:
+def _stated_obstacle(model: CausalLM, columns: int) -> str | None:
     config = text_config(model)
     kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
     window = getattr(config, "sliding_window", None)
@@ -44,7 +43,7 @@ def _stated_obstacle(model: Any, columns: int) -> str | None:
 
 
 @torch.inference_mode()
-def _measured_obstacle(model: Any, device: str, columns: int, by_lengths: bool) -> str | None:
+def _measured_obstacle(model: CausalLM, device: str, columns: int, by_lengths: bool) -> str | None:
     forward = CausalForward(model)
     texts = _texts(model)
     try:
@@ -94,6 +93,6 @@ def _decode_two(
     return torch.stack(logits, dim=1)
 
 
-def _texts(model: Any) -> list[list[int]]:
+def _texts(model: CausalLM) -> list[list[int]]:
     size = model.get_input_embeddings().weight.shape[0]
     return [[(7919 * (i + 1) * (row + 1) + 13) % size for i in range(n + 2)] for row, n in enumerate(PROMPT_LENGTHS)]

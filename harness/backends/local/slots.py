@@ -22,6 +22,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from harness.backends.local.fused_layers import available
+from harness.backends.local.transformers_types import CausalLM
 
 
 class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
@@ -123,7 +124,7 @@ UNUSUAL = ("softcap", "position_bias", "s_aux", "cache")  # what some models ask
 class SlotAttention:
     """The arguments and the attention function with which a model decodes over a ``SlotCache``."""
 
-    def __init__(self, model: Any, columns: int, device: str, *, by_lengths: bool) -> None:
+    def __init__(self, model: CausalLM, columns: int, device: str, *, by_lengths: bool) -> None:
         self._model = model
         self._dtype = model.get_input_embeddings().weight.dtype
         self._columns = torch.arange(columns, device=device)

@@ -11,14 +11,13 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
+from harness.backends.base import Reply, ReplyRequest, Timed
+from harness.backends.local.decoding import SlotDecoder
 from harness.backends.local.pool import LoadedModel
-
-if TYPE_CHECKING:
-    pass
+from harness.backends.local.transformers_types import CausalLM
 
 
 class TimedEngine(Protocol):
@@ -26,7 +25,7 @@ class TimedEngine(Protocol):
 
     notes: list[str]
 
-    def request(self, prompts: list[list[int]], reply_tokens: int, *, natural: bool, room: int) -> Timed:
+    def request(self, prompts: Sequence[Sequence[int]], reply_tokens: int, *, natural: bool, room: int) -> Timed:
         """Answer a batch of prompts in step and return the stamps of its steps.
 
         ``room``: how many tokens a row of any coming request of this shape may hold, prompt and reply.
@@ -43,7 +42,7 @@ class EagerEngine:
         self._pad = int(pad if pad is not None else loaded.tokenizer.eos_token_id or 0)
         self.notes: list[str] = []
 
-    def request(self, prompts: list[list[int]], reply_tokens: int, *, natural: bool, room: int) -> Timed:
+    def request(self, prompts: Sequence[Sequence[int]], reply_tokens: int, *, natural: bool, room: int) -> Timed:
         """See TimedEngine."""
         return timed_generate(
             self._loaded.model,
@@ -67,7 +66,7 @@ class CompiledEngine:
         from harness.backends.local.selfcheck import why_not
 
         self._loaded = loaded
-        self._decoders: dict[tuple[int, int, int, bool], Any] = {}
+        self._decoders: dict[tuple[int, int, int, bool], SlotDecoder] = {}
         self.notes: list[str] = []
         cuda = loaded.device.startswith("cuda")
         self._by_lengths = cuda and why_not(loaded.model, loaded.device, room, by_lengths=True) is None
@@ -82,17 +81,17 @@ class CompiledEngine:
             self.notes.append(f"without fused kernels: {missing}")
         self._fused = FusedLayers(loaded.model, loaded.device)
 
-    def request(self, prompts: list[list[int]], reply_tokens: int, *, natural: bool, room: int) -> Timed:
+    def request(self, prompts: Sequence[Sequence[int]], reply_tokens: int, *, natural: bool, room: int) -> Timed:
         """See TimedEngine."""
-        from harness.backends.base import Request
         from harness.backends.local.device import synchronize
 
         decoder = self._decoder(len(prompts), reply_tokens, natural, room)
-        waiting = deque(Request(str(row), tuple(prompt)) for row, prompt in enumerate(prompts))
+        waiting = deque(ReplyRequest(str(row), tuple(prompt)) for row, prompt in enumerate(prompts))
         before = decoder.graphs.capture_seconds if decoder.graphs else 0.0
         synchronize(self._loaded.device)
         with self._fused.installed():
-            replies = sorted(decoder.run(waiting), key=lambda reply: int(reply.id))
+            made = [reply for reply in decoder.run(waiting) if isinstance(reply, Reply)]
+        replies = sorted(made, key=lambda reply: int(reply.id))
         wrong = next((reply.error for reply in replies if reply.error), None)
         if wrong:
             raise UnsupportedError(wrong)
@@ -100,13 +99,12 @@ class CompiledEngine:
         # A step is over when its last row's token is on the host: prompts may go in by several forwards.
         stamps = tuple(max(row) for row in zip(*(reply.stamps_ns for reply in replies), strict=True))
         tokens = tuple(reply.tokens for reply in replies)
-        return Timed(max(map(len, prompts)), replies[0].submitted_ns, stamps, tokens, spent)
+        return Timed(replies[0].submitted_ns, stamps, tokens, spent)
 
-    def _decoder(self, rows: int, reply_tokens: int, natural: bool, room: int) -> Any:
+    def _decoder(self, rows: int, reply_tokens: int, natural: bool, room: int) -> SlotDecoder:
         """Return the decoder of this shape, made (and its graph captured) once."""
         from harness.backends.base import DecodingSettings
         from harness.backends.local.batches import COLUMN_STEP, bucket
-        from harness.backends.local.decoding import SlotDecoder
 
         shape = (rows, bucket(room, COLUMN_STEP), reply_tokens, natural)
         if shape not in self._decoders:
@@ -138,7 +136,7 @@ def make_engine(name: str, loaded: LoadedModel, *, room: int) -> TimedEngine:
 
 
 @contextlib.contextmanager
-def bare(model: Any) -> Iterator[None]:
+def bare(model: CausalLM) -> Iterator[None]:
     """Take switched-off wrappers out of ``model`` within the block; those of an adapter that is on stay."""
     taken: list[tuple[Any, str, Any]] = []
     for parent in list(model.modules()):
@@ -152,21 +150,6 @@ def bare(model: Any) -> Iterator[None]:
     finally:
         for parent, name, wrapper in taken:
             setattr(parent, name, wrapper)
-
-
-@dataclass(frozen=True)
-class Timed:
-    """One request (or one batch of them in step). ``stamps_ns[i]``: when every row's token i was on the host.
-
-    ``tokens`` are each row's; ``setup_seconds`` went into capturing within the request, which then is no
-    measurement.
-    """
-
-    prompt_tokens: int
-    submitted_ns: int
-    stamps_ns: tuple[int, ...]
-    tokens: tuple[tuple[int, ...], ...] = ()
-    setup_seconds: float = 0.0
 
 
 class StampStreamer:
@@ -195,7 +178,7 @@ class StampStreamer:
 
 
 def timed_generate(
-    model: Any, prompts: list[list[int]], *, reply_tokens: int, natural: bool, pad: int, device: str
+    model: CausalLM, prompts: Sequence[Sequence[int]], *, reply_tokens: int, natural: bool, pad: int, device: str
 ) -> Timed:
     """Run plain greedy ``generate`` over a batch of prompts of equal or different length, padded on the left.
 
@@ -206,7 +189,7 @@ def timed_generate(
     from harness.backends.local.device import synchronize
 
     longest = max(len(prompt) for prompt in prompts)
-    ids = torch.tensor([[pad] * (longest - len(prompt)) + prompt for prompt in prompts])
+    ids = torch.tensor([[pad] * (longest - len(prompt)) + [*prompt] for prompt in prompts])
     mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
     streamer = StampStreamer(len(prompts))
     synchronize(device)
@@ -223,4 +206,4 @@ def timed_generate(
             min_new_tokens=None if natural else reply_tokens,
         )
     tokens = tuple(tuple(row) for row in made[:, longest:].tolist())
-    return Timed(longest, submitted, tuple(streamer.stamps_ns), tokens)
+    return Timed(submitted, tuple(streamer.stamps_ns), tokens)

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.backends.local.limits import footprint, measure_limits
+from harness.backends.base import Capability
 from harness.files import write_json
 from harness.passes.base import PassContext
 from harness.passes.latency.units import Stage
@@ -39,20 +39,22 @@ def write_facts(folder: RunFolder, facts: dict[str, Any]) -> None:
     write_json(facts_path(folder), facts)
 
 
-def find_rooflines(context: PassContext, device: str, fixed: Stage | None) -> dict[str, Any]:
-    """Measure the machine's limits and count each variant's bytes; return ``limits`` and ``variants``.
+def find_rooflines(context: PassContext, fixed: Stage | None) -> dict[str, Any]:
+    """Return ``limits`` of the machine, and ``variants`` with each one's bytes, as far as the backends tell.
 
     ``fixed`` is the batch-1 workload, whose typical context the floor of one step is given at.
     """
-    limits = measure_limits(device)
     middle = 0.0 if fixed is None else sum(u.longest + u.reply_tokens / 2 for u in fixed.units) / len(fixed.units)
-    memory = device_memory(device)
-    variants: dict[str, Any] = {}
+    found: dict[str, Any] = {"limits": None, "variants": {}}
     for variant in context.variants:
-        with context.pool.use(variant) as loaded:
-            sizes = footprint(loaded.model)
-        variants[variant.name] = {
-            "floor_ms": 1e3 * sizes.step_floor_s(limits, 1, middle),
+        backend = context.backends.of(variant)
+        if Capability.ROOFLINE not in backend.capabilities:
+            continue
+        hardware = backend.hardware()
+        sizes, memory = hardware.footprint, hardware.memory_bytes
+        found |= {"limits": asdict(hardware.limits), "device_memory_bytes": memory}
+        found["variants"][variant.name] = {
+            "floor_ms": 1e3 * sizes.step_floor_s(hardware.limits, 1, middle),
             "floor_context": middle,
             "weights_bytes": sizes.weights,
             "streamed_bytes": sizes.streamed,
@@ -61,18 +63,7 @@ def find_rooflines(context: PassContext, device: str, fixed: Stage | None) -> di
             "largest_batch": {str(length): sizes.rows_that_fit(memory, length) for length in CONTEXTS},
             "footprint": asdict(sizes),
         }
-    return {"limits": asdict(limits), "device_memory_bytes": memory, "variants": variants}
-
-
-def device_memory(device: str) -> int:
-    """Return all of the device's memory in bytes, free or not."""
-    if device.startswith("cuda"):
-        import torch
-
-        return int(torch.cuda.get_device_properties(device).total_memory)
-    import psutil
-
-    return int(psutil.virtual_memory().total)
+    return found
 
 
 def tell(context: PassContext, facts: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from harness.store.folder import RecordWriter
 from harness.store.schema import LatencyRecord
 from harness.variants.model import Variant
 
-TASK = "latency"
+TASK = LatencyRecord.measured_by
 NO_MEMORY = "out of memory"
 
 

@@ -25,34 +25,39 @@ from typing import Any
 
 import numpy as np
 
-from harness.backends.local.timed import bare
+from harness.backends.base import Capability, TimedRequest
 from harness.dialogues.tokens import encode_prompt
 from harness.errors import HarnessError
 from harness.machine import busy_warnings, machine_state
-from harness.passes.base import PassContext
+from harness.passes.base import Conditions, Pass, PassContext
 from harness.passes.latency.facts import find_rooflines, read_facts, tell, write_facts
 from harness.passes.latency.records import NO_MEMORY, TASK, Ledger
 from harness.passes.latency.units import Question, Stage, Unit, mirrored_orders, plan, stages
+from harness.passes.plans import tokenizer_of
+from harness.progress import EventKind
 from harness.store.schema import LatencyRecord
 from harness.variants.model import Variant
 
 EAGER_WARM_UP_TOKENS = 8
+LENGTH_STEP = 64  # prompts within so many tokens of each other meet the same kernels and graphs
 
 
 @dataclass
 class _Session:
-    """The pass while it runs. ``ended``: the batch size at which memory ran out, by variant and engine."""
+    """The pass while it runs. By variant and engine, ``ended`` is the batch size at which memory ran out, and
+    ``unsupported`` why the engine cannot drive the variant."""
 
     context: PassContext
-    device: str
-    ledger: Ledger
     facts: dict[str, Any]
     rooms: dict[str, int]
     order: int
     ended: dict[tuple[str, str], int]
-    engines: dict[tuple[str, str], Any] = field(default_factory=dict)
     unsupported: dict[tuple[str, str], str] = field(default_factory=dict)
-    said: set[tuple[str, str, str]] = field(default_factory=set)
+
+    def warm_up(self, who: tuple[str, str]) -> dict[str, float]:
+        """Return what getting ready took, to be added to."""
+        took: dict[str, float] = self.facts["warm_up"].setdefault("/".join(who), {"seconds": 0.0, "setup": 0.0})
+        return took
 
 
 def run(context: PassContext) -> None:
@@ -60,34 +65,44 @@ def run(context: PassContext) -> None:
 
     Raises HarnessError where no prompt fits the context with the fixed reply behind it.
     """
-    from harness.backends.local.device import resolve_device
-
-    device = resolve_device(context.config.device)
-    units = plan(_question(context), context.config.latency, device)
+    units = plan(_question(context), context.config.latency, context.device)
     if not units:
         reply = context.config.latency.reply_tokens
         raise HarnessError(f"No prompt fits the context with a reply of {reply} tokens. Lower latency.reply_tokens.")
     ledger = Ledger(context, units)
     facts = read_facts(context.folder)
     if ledger.unfinished(units, context.variants):
-        _sit(context, device, units, ledger, facts)
+        _sit(context, units, ledger, facts)
     tell(context, facts)
 
 
-def _sit(context: PassContext, device: str, units: Sequence[Unit], ledger: Ledger, facts: dict[str, Any]) -> None:
+def settings(on: Conditions) -> dict[str, Any]:
+    return {
+        **on.config.latency.model_dump(mode="json"),
+        "longest": on.config.generation.max_new_tokens,
+        "machine": on.machine,
+        "threads": on.config.threads,
+    }
+
+
+PASS = Pass(LatencyRecord, needs=frozenset({Capability.TOKENS, Capability.TIME}), settings=settings, run=run)
+
+
+def _sit(context: PassContext, units: Sequence[Unit], ledger: Ledger, facts: dict[str, Any]) -> None:
     """Time the unfinished units in this process, and note the state of the machine before and after."""
-    state = {"before": machine_state(device)}
+    state = {"before": machine_state(context.device)}
     facts["machine"].append(state)
-    facts.update(find_rooflines(context, device, next((s for s in stages(units) if s.workload == "fixed"), None)))
+    facts.update(find_rooflines(context, next((s for s in stages(units) if s.workload == "fixed"), None)))
     rooms: dict[str, int] = {}
     for stage in stages(units):
         rooms[stage.engine] = max(stage.room, rooms.get(stage.engine, 0))
-    session = _Session(context, device, ledger, facts, rooms, ledger.next_order, ledger.ended())
-    groups = interleaved_groups(context, device)
+    session = _Session(context, facts, rooms, ledger.next_order, ledger.ended())
+    together = context.backends.fit_together(context.variants)
+    groups = [context.variants] if together else [(variant,) for variant in context.variants]
     facts["interleaved"] = len(groups) == 1
     if not facts["interleaved"]:
         detail = "the variants do not fit into memory together: timed one after another, drift is not cancelled"
-        context.event("latency.sequential", {"detail": detail})
+        context.event(EventKind.LATENCY_SEQUENTIAL, {"detail": detail})
     missing = [(group, ledger.unfinished(units, group)) for group in groups]
     total = sum(unit.repeats * len(group) for group, left in missing for unit in left)
     context.progress.start(TASK, total, "requests")
@@ -105,12 +120,13 @@ def _sit(context: PassContext, device: str, units: Sequence[Unit], ledger: Ledge
                     rng = np.random.default_rng([context.config.seed, places[unit.identity]])
                     ledger.write(time_unit(unit, group, rng, request))
             finally:
-                _release(session)
+                gc.unfreeze()
+                context.backends.release()
     context.progress.finish(TASK)
-    state["after"] = machine_state(device)
+    state["after"] = machine_state(context.device)
     write_facts(context.folder, facts)
     for warning in busy_warnings(state["before"], state["after"]):
-        context.event("latency.busy", {"detail": warning})
+        context.event(EventKind.LATENCY_BUSY, {"detail": warning})
 
 
 def time_unit(
@@ -128,28 +144,15 @@ def time_unit(
     return records
 
 
-def interleaved_groups(context: PassContext, device: str) -> list[tuple[Variant, ...]]:
-    """Return all variants as one group where their weights fit into memory together, else each by itself."""
-    from harness.backends.local.device import free_bytes
-    from harness.backends.local.pool import expected_bytes
-
-    sets = {(variant.model, variant.quantization, variant.dtype): variant for variant in context.variants}
-    needed = 1.2 * sum(expected_bytes(variant) for variant in sets.values())
-    if needed > free_bytes(device):
-        context.pool.close()  # some of them may be what takes up the room
-    if needed <= free_bytes(device):
-        return [context.variants]
-    return [(variant,) for variant in context.variants]
-
-
 def _question(context: PassContext) -> Question:
-    with context.pool.use(context.variants[0]) as loaded:
-        return Question(
-            rows=context.dialogues,
-            prompts=tuple(tuple(encode_prompt(loaded.tokenizer, row.prompt)) for row in context.dialogues),
-            context=int(loaded.model.config.get_text_config().max_position_embeddings),
-            longest_reply=context.config.generation.max_new_tokens,
-        )
+    backend = context.backends.of(context.variants[0])
+    tokenizer = tokenizer_of(backend)
+    return Question(
+        rows=context.dialogues,
+        prompts=tuple(tuple(encode_prompt(tokenizer, row.prompt)) for row in context.dialogues),
+        context=backend.context_length,
+        longest_reply=context.config.generation.max_new_tokens,
+    )
 
 
 def _warm_up(session: _Session, stage: Stage, group: Sequence[Variant]) -> None:
@@ -159,8 +162,7 @@ def _warm_up(session: _Session, stage: Stage, group: Sequence[Variant]) -> None:
         for unit in _shapes(stage):
             for _ in range(session.context.config.latency.warmup):
                 _request(session, stage, unit, variant, repeat=0)
-        took = session.facts["warm_up"].setdefault(f"{variant.name}/{stage.engine}", {"seconds": 0.0, "setup": 0.0})
-        took["seconds"] += time.perf_counter() - started
+        session.warm_up((variant.name, stage.engine))["seconds"] += time.perf_counter() - started
 
 
 def _shapes(stage: Stage) -> Iterable[Unit]:
@@ -169,10 +171,8 @@ def _shapes(stage: Stage) -> Iterable[Unit]:
     Prompts of another length are multiplied by other kernels, which libraries choose and load at their first use. A
     graph may be captured for each window of columns, so the compiled engine warms up with whole replies.
     """
-    from harness.backends.local.batches import COLUMN_STEP
-
     most = EAGER_WARM_UP_TOKENS if stage.engine == "eager" else stage.units[0].reply_tokens
-    by_length = {unit.longest // COLUMN_STEP: unit for unit in sorted(stage.units, key=lambda unit: unit.longest)}
+    by_length = {unit.longest // LENGTH_STEP: unit for unit in sorted(stage.units, key=lambda unit: unit.longest)}
     return [replace(unit, reply_tokens=min(most, unit.reply_tokens)) for unit in by_length.values()]
 
 
@@ -185,8 +185,6 @@ def _counted_request(session: _Session, stage: Stage, unit: Unit, variant: Varia
 
 def _request(session: _Session, stage: Stage, unit: Unit, variant: Variant, repeat: int) -> LatencyRecord:
     """Make one request. Where memory runs out even with nothing else kept, it ends the variant's sweep."""
-    from harness.backends.local.device import is_out_of_memory
-
     common: dict[str, Any] = {
         "id": unit.name,
         "key": session.context.key(TASK, variant, unit.row),
@@ -198,83 +196,27 @@ def _request(session: _Session, stage: Stage, unit: Unit, variant: Variant, repe
         "prompt_tokens": unit.longest,
     }
     who = (variant.name, unit.engine)
-    for attempt in range(2):
-        if unit.batch >= session.ended.get(who, unit.batch + 1):
-            break
-        fits = True
-        try:
-            timed = _timed(session, stage, unit, variant)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            fits = False
-        if not fits:  # outside the handler, whose error still holds the tensors that did not fit
-            _release(session)
-            if attempt:
-                session.ended[who] = unit.batch
-                session.context.event(
-                    "latency.out_of_memory", {"variant": who[0], "engine": who[1], "batch": unit.batch}
-                )
-            continue
-        if timed is None:
-            return LatencyRecord(**common, skipped=session.unsupported[who])
-        return LatencyRecord(**common, submitted_ns=timed.submitted_ns, stamps_ns=timed.stamps_ns)
-    return LatencyRecord(**common, error=NO_MEMORY)
-
-
-def _timed(session: _Session, stage: Stage, unit: Unit, variant: Variant) -> Any:
-    """Return the timed request, or None where the engine cannot drive the variant."""
-    from harness.backends.local.timed import UnsupportedError
-
-    took = session.facts["warm_up"].setdefault(f"{variant.name}/{stage.engine}", {"seconds": 0.0, "setup": 0.0})
-    prompts = [list(prompt) for prompt in unit.prompts]
-    with session.context.pool.use(variant) as loaded, bare(loaded.model):
-        engine = _engine(session, stage, variant, loaded)
-        if engine is None:
-            return None
-        try:
-            while True:
-                timed = engine.request(prompts, unit.reply_tokens, natural=unit.workload == "natural", room=stage.room)
-                if not timed.setup_seconds:
-                    return timed
-                took["setup"] += timed.setup_seconds  # a graph was captured in its midst: it is no measurement
-        except UnsupportedError as reason:
-            _say(session, variant, stage, str(reason))
-            session.unsupported[variant.name, stage.engine] = str(reason)
-            return None
-        finally:
-            for note in engine.notes:
-                _say(session, variant, stage, note)
-
-
-def _engine(session: _Session, stage: Stage, variant: Variant, loaded: Any) -> Any:
-    """Return the engine that drives this variant, made once; None where it cannot."""
-    from harness.backends.local.timed import UnsupportedError, make_engine
-
-    who = (variant.name, stage.engine)
+    if unit.batch >= session.ended.get(who, unit.batch + 1):
+        return LatencyRecord(**common, error=NO_MEMORY)
     if who in session.unsupported:
-        return None
-    if who not in session.engines:
-        try:
-            session.engines[who] = make_engine(stage.engine, loaded, room=session.rooms[stage.engine])
-        except UnsupportedError as reason:
-            session.unsupported[who] = str(reason)
-            _say(session, variant, stage, str(reason))
-            return None
-    return session.engines[who]
-
-
-def _say(session: _Session, variant: Variant, stage: Stage, detail: str) -> None:
-    said = (variant.name, stage.engine, detail)
-    if said not in session.said:
-        session.said.add(said)
-        session.context.event("latency.engine", {"variant": said[0], "engine": said[1], "detail": detail})
-
-
-def _release(session: _Session) -> None:
-    """Let go of slots and graphs, so that the next shape finds the memory free."""
-    from harness.backends.local.device import release_cached_memory
-
-    session.engines.clear()
-    gc.unfreeze()
-    release_cached_memory(session.device)
+        return LatencyRecord(**common, skipped=session.unsupported[who])
+    timed = session.context.backends.of(variant).timed(
+        TimedRequest(
+            engine=unit.engine,
+            prompts=unit.prompts,
+            reply_tokens=unit.reply_tokens,
+            natural=unit.workload == "natural",
+            room=stage.room,
+            most_room=session.rooms[unit.engine],
+        )
+    )
+    session.warm_up(who)["setup"] += timed.setup_seconds
+    if timed.out_of_memory:
+        session.ended[who] = unit.batch
+        detail = {"pass": TASK, "variant": who[0], "engine": who[1], "batch": unit.batch}
+        session.context.event(EventKind.OUT_OF_MEMORY, detail)
+        return LatencyRecord(**common, error=NO_MEMORY)
+    if timed.unsupported is not None:
+        session.unsupported[who] = timed.unsupported
+        return LatencyRecord(**common, skipped=timed.unsupported)
+    return LatencyRecord(**common, submitted_ns=timed.submitted_ns, stamps_ns=timed.stamps_ns)

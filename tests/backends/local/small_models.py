@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,11 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from harness.backends.local.pool import ModelPool, SharedPool
+from harness.backends.local.backend import LocalBackends
+from harness.backends.local.pool import SharedPool
 from harness.config import RunConfig
 from harness.passes.base import PassContext
+from harness.progress import EventKind
 from harness.store.folder import RunFolder
 from harness.store.schema import DialogueRow
 from harness.variants.model import Variant
@@ -128,7 +130,7 @@ def context(
     variants: Sequence[Variant],
     rows: Sequence[DialogueRow],
     *,
-    pool: ModelPool | None = None,
+    pool: SharedPool | None = None,
     events: list[tuple[str, dict[str, Any]]] | None = None,
     **config: Any,
 ) -> PassContext:
@@ -145,13 +147,19 @@ def context(
         return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
 
     seen = events if events is not None else []
+
+    def event(kind: EventKind, detail: Mapping[str, Any]) -> None:
+        seen.append((kind, dict(detail)))
+
+    tokens, threads = settings.batch_tokens, settings.threads
     return PassContext(
         folder=RunFolder(folder),
         config=settings,
         variants=tuple(variants),
         dialogues=tuple(rows),
-        pool=pool or SharedPool(variants, "cpu"),
+        backends=LocalBackends(variants, "cpu", event=event, batch_tokens=tokens, threads=threads, pool=pool),
+        device="cpu",
         progress=QuietProgress(),
         key=key,
-        event=lambda kind, detail: seen.append((kind, detail)),
+        event=event,
     )

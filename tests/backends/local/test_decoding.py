@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness.backends.base import DecodingSettings, Request
+from harness.backends.base import DecodingSettings, ReplyRequest
 from harness.backends.local.batches import columns_for
 from harness.backends.local.decoding import SlotDecoder
 from harness.backends.local.pool import LoadedModel, SharedPool
@@ -27,15 +27,15 @@ def lent(**options: Any) -> LoadedModel:
     return LoadedModel(variant, small_llama(end_scale=2.0, **options), small_tokenizer(), "cpu", 0.0)
 
 
-def requests(count: int, seed: int = 0) -> list[Request]:
+def requests(count: int, seed: int = 0) -> list[ReplyRequest]:
     pick = random.Random(seed)
     return [
-        Request(f"r{i}", (1, *(pick.randrange(3, len(WORDS)) for _ in range(pick.randrange(1, 30)))))
+        ReplyRequest(f"r{i}", (1, *(pick.randrange(3, len(WORDS)) for _ in range(pick.randrange(1, 30)))))
         for i in range(count)
     ]
 
 
-def plain(loaded: LoadedModel, request: Request, settings: DecodingSettings = SETTINGS) -> tuple[int, ...]:
+def plain(loaded: LoadedModel, request: ReplyRequest, settings: DecodingSettings = SETTINGS) -> tuple[int, ...]:
     """The request's reply by transformers at batch 1."""
     ids = torch.tensor([request.ids])
     made = loaded.model.generate(
@@ -46,7 +46,7 @@ def plain(loaded: LoadedModel, request: Request, settings: DecodingSettings = SE
 
 
 def decoded(
-    loaded: LoadedModel, wanted: list[Request], settings: DecodingSettings = SETTINGS, rows: int = 4
+    loaded: LoadedModel, wanted: list[ReplyRequest], settings: DecodingSettings = SETTINGS, rows: int = 4
 ) -> dict[str, Any]:
     decoder = SlotDecoder(loaded, settings, rows=rows, columns=columns_for(wanted, settings))
     return {reply.id: reply for reply in decoder.run(deque(wanted))}

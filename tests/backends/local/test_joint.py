@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from harness.backends.base import DecodingSettings, Reply, Request
+from harness.backends.base import DecodingSettings, Reply, ReplyRequest, Score, ScoringRequest
 from harness.backends.local.batches import columns_for
 from harness.backends.local.decoding import SlotDecoder
 from harness.backends.local.joint import JointRequest, JointWork, joint_groups
 from harness.backends.local.pool import LoadedModel
-from harness.backends.local.scoring import CausalForward, ScoringRequest, negative_log_likelihoods
+from harness.backends.local.scoring import CausalForward, negative_log_likelihoods
 from tests.backends.local.small_models import WORDS
 from tests.backends.local.test_decoding import lent, plain
 
@@ -30,25 +31,26 @@ def pairs(count: int, *, reference: int = 20, answered: frozenset[str] = frozens
 
     made = []
     for i in range(count):
-        prompt = Request(f"r{i}", (1, *some(20)))
+        prompt = ReplyRequest(f"r{i}", (1, *some(20)), done=f"r{i}" in answered)
         scored = ScoringRequest(prompt.id, prompt.ids + some(reference), len(prompt))
-        made.append(JointRequest(prompt, scored, prompt.id in answered))
+        made.append(JointRequest(prompt, scored))
     return sorted(made, key=len, reverse=True)
+
+
+def asked(count: int, **options: Any) -> list[ReplyRequest]:
+    """The same as prompts that carry their references."""
+    return [replace(request.prompt, reference=request.scored) for request in pairs(count, **options)]
 
 
 def run(
     loaded: LoadedModel, groups: list[list[JointRequest]], rows: int = 8
 ) -> tuple[dict[str, Reply], dict[str, float]]:
     """Return replies and likelihoods by request."""
-    nlls: dict[str, float] = {}
-
-    def tell(scored: list[ScoringRequest], found: list[float]) -> None:
-        nlls.update(zip((request.id for request in scored), found, strict=True))
-
     columns = columns_for([request.prompt for group in groups for request in group], SETTINGS)
     decoder = SlotDecoder(loaded, SETTINGS, rows=rows, columns=columns)
-    replies = decoder.run(deque(), JointWork(deque(groups), tell))
-    return {reply.id: reply for reply in replies}, nlls
+    answers = list(decoder.run(deque(), JointWork(deque(groups))))
+    replies = {one.id: one for one in answers if isinstance(one, Reply)}
+    return replies, {one.id: one.nll for one in answers if isinstance(one, Score) and one.nll is not None}
 
 
 def likelihoods(loaded: LoadedModel, requests: list[JointRequest]) -> dict[str, float]:
@@ -80,7 +82,7 @@ def test_a_reference_longer_than_a_slot_is_scored_whole_and_its_reply_is_right()
 def test_scored_tokens_may_begin_before_the_prompt_ends() -> None:
     """As where a prompt ends in a line break: it is put in, and scored as the reference's first token."""
     loaded = lent()
-    prompt = Request("a", (1, 9, 8, 7))
+    prompt = ReplyRequest("a", (1, 9, 8, 7))
     both = JointRequest(prompt, ScoringRequest("a", (1, 9, 8, 7, 6, 5), 3))
     replies, nlls = run(loaded, [[both]])
     assert nlls == pytest.approx(likelihoods(loaded, [both]), rel=1e-6)
@@ -118,20 +120,22 @@ def test_a_reference_that_is_no_number_spoils_no_reply() -> None:
     }
 
 
-def test_likelihoods_are_told_before_the_replies_of_their_group() -> None:
+def test_scores_come_before_the_replies_of_their_group() -> None:
     loaded, wanted = lent(), pairs(9)
-    told: list[str] = []
+    scored: list[str] = []
     columns = columns_for([request.prompt for request in wanted], SETTINGS)
-    work = JointWork(
-        deque([wanted[:3], wanted[3:6], wanted[6:]]), lambda scored, _: told.extend(request.id for request in scored)
-    )
-    for reply in SlotDecoder(loaded, SETTINGS, rows=3, columns=columns).run(deque(), work):
-        assert reply.id in told
+    work = JointWork(deque([wanted[:3], wanted[3:6], wanted[6:]]))
+    for answer in SlotDecoder(loaded, SETTINGS, rows=3, columns=columns).run(deque(), work):
+        if isinstance(answer, Score):
+            scored.append(answer.id)
+        else:
+            assert answer.id in scored
+    assert len(scored) == 9
 
 
 def test_groups_are_the_same_whatever_is_answered() -> None:
     def names(**options: Any) -> list[list[str]]:
-        groups = joint_groups(pairs(30, **options), lent().model, "cpu", 64, limit=None)
+        groups = joint_groups(asked(30, **options), lent().model, "cpu", 64, limit=None)
         return [[request.prompt.id for request in group] for group in groups]
 
     assert names() == names(answered=frozenset(f"r{i}" for i in range(0, 30, 2)))
@@ -139,7 +143,7 @@ def test_groups_are_the_same_whatever_is_answered() -> None:
 
 
 def test_groups_stay_within_the_tokens_that_the_config_allows() -> None:
-    groups = joint_groups(pairs(30), lent().model, "cpu", 1, limit=100)
+    groups = joint_groups(asked(30), lent().model, "cpu", 1, limit=100)
     assert all(len(group) == 1 or len(group) * len(group[0]) <= 100 for group in groups)
     assert max(map(len, groups)) > 1
 

@@ -28,7 +28,6 @@ def test_both_engines_make_the_same_fixed_replies(loaded: LoadedModel) -> None:
         assert one[:alike] == other[:alike]
         assert len(one) == len(other) == 9
     assert len(eager.stamps_ns) == len(slots.stamps_ns) == 9
-    assert eager.prompt_tokens == slots.prompt_tokens == 4
 
 
 def test_a_natural_reply_ends_where_the_model_ends_it(loaded: LoadedModel) -> None:

@@ -31,7 +31,7 @@ def records(folder: Path, variant: str) -> list[LatencyRecord]:
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("harness.passes.latency.facts.measure_limits", quick_limits)
+    monkeypatch.setattr("harness.backends.local.backend.measure_limits", quick_limits)
     return {"device": "cpu", "generation": {"max_new_tokens": 6}, "latency": SMALL}
 
 
@@ -106,7 +106,7 @@ def test_memory_that_ends_one_variants_sweep_leaves_the_others(
 
     plain = EagerEngine.request
 
-    def request(self: Any, prompts: list[list[int]], *rest: Any, **named: Any) -> Any:
+    def request(self: Any, prompts: Any, *rest: Any, **named: Any) -> Any:
         if len(prompts) >= 2 and self._loaded.variant.name == "adapter":
             raise RuntimeError("CUDA out of memory")
         return plain(self, prompts, *rest, **named)
@@ -115,8 +115,8 @@ def test_memory_that_ends_one_variants_sweep_leaves_the_others(
     settings["latency"] = {**SMALL, "batch_sizes": (2, 3)}
     events: list[tuple[str, dict[str, Any]]] = []
     latency.run(context(tmp_path, trio, dialogues(4), events=events, **settings))
-    ended = {"variant": "adapter", "engine": "eager", "batch": 2}
-    assert [detail for kind, detail in events if kind == "latency.out_of_memory"] == [ended]
+    ended = {"pass": "latency", "variant": "adapter", "engine": "eager", "batch": 2}
+    assert [detail for kind, detail in events if kind == "out-of-memory"] == [ended]
     failed = {row.batch for row in records(tmp_path, "adapter") if row.error == "out of memory"}
     assert failed == {2, 3}
     assert all(row.error is None for name in ("base", "merged") for row in records(tmp_path, name))
@@ -127,7 +127,7 @@ def test_memory_is_freed_only_when_the_error_that_holds_it_is_gone(
 ) -> None:
     from harness.backends.local.timed import EagerEngine
 
-    def request(self: Any, prompts: list[list[int]], *rest: Any, **named: Any) -> Any:
+    def request(self: Any, prompts: Any, *rest: Any, **named: Any) -> Any:
         raise RuntimeError("CUDA out of memory")
 
     handled: list[Any] = []
@@ -165,7 +165,7 @@ def test_every_length_of_prompt_is_met_before_it_is_timed_and_the_heap_is_set_as
     plain = EagerEngine.request
     seen: list[tuple[int, bool]] = []
 
-    def request(self: Any, prompts: list[list[int]], *rest: Any, **named: Any) -> Any:
+    def request(self: Any, prompts: Any, *rest: Any, **named: Any) -> Any:
         seen.append((len(prompts[0]) // 64, gc.get_freeze_count() > 0))
         return plain(self, prompts, *rest, **named)
 
@@ -185,7 +185,7 @@ def test_variants_that_do_not_fit_together_are_timed_one_after_another_and_it_is
     monkeypatch.setattr("harness.backends.local.device.free_bytes", lambda device: 1000)
     events: list[tuple[str, dict[str, Any]]] = []
     latency.run(context(tmp_path, trio, dialogues(4), events=events, **settings))
-    assert "latency.sequential" in {kind for kind, _ in events}
+    assert "latency-sequential" in {kind for kind, _ in events}
     assert not read_facts(RunFolder(tmp_path))["interleaved"]
     last = {variant.name: max(row.order for row in records(tmp_path, variant.name)) for variant in trio}
     first = {variant.name: min(row.order for row in records(tmp_path, variant.name)) for variant in trio}

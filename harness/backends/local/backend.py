@@ -1,0 +1,218 @@
+"""Weights in this process: the reference implementation of ``backends.base``.
+
+Variants over the same base share one set of weights, so the backends of a run stand over one pool.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Generator, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from harness.backends.base import (
+    Capability,
+    Check,
+    DecodingSettings,
+    Divergence,
+    Event,
+    Hardware,
+    MemoryReply,
+    MemoryWorkload,
+    Reply,
+    ReplyRequest,
+    Score,
+    ScoringRequest,
+    Timed,
+    TimedRequest,
+    Tokenizer,
+)
+from harness.backends.local import device as machine
+from harness.backends.local.batches import columns_for
+from harness.backends.local.device import NO_MEMORY
+from harness.backends.local.divergence import Comparison, refuse_other_tokens
+from harness.backends.local.fused_layers import FusedLayers
+from harness.backends.local.generate import ignored_settings
+from harness.backends.local.joint import JointWork, joint_groups
+from harness.backends.local.limits import footprint, measure_limits
+from harness.backends.local.loading import context_length
+from harness.backends.local.memory_worker import measure_in_fresh_process
+from harness.backends.local.merge_errors import weight_errors
+from harness.backends.local.pool import LoadedModel, SharedPool, expected_bytes
+from harness.backends.local.replies import generate_replies
+from harness.backends.local.sanity import check_variants
+from harness.backends.local.scoring import CausalForward, in_batches, negative_log_likelihoods
+from harness.backends.local.timed import TimedEngine, UnsupportedError, bare, make_engine
+from harness.progress import EventKind
+from harness.results.roofline import Limits
+from harness.variants.model import Variant
+
+
+class LocalBackends:
+    """All variants of a run over one pool; see ``Backends`` for its methods.
+
+    ``batch_tokens`` bounds a batch; absent, free memory does. ``threads`` are those that torch computes with.
+    """
+
+    def __init__(
+        self,
+        variants: Sequence[Variant],
+        device: str,
+        *,
+        event: Event,
+        batch_tokens: int | None = None,
+        threads: int | None = None,
+        pool: SharedPool | None = None,
+    ) -> None:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self.device = device
+        self.event = event
+        self.batch_tokens = batch_tokens
+        self.threads = threads
+        self.pool = pool or SharedPool(variants, device)
+        self.engines: dict[tuple[str, str], TimedEngine] = {}  # by variant and name
+        self._variants = tuple(variants)
+        self._backends = {variant.name: LocalBackend(variant, self) for variant in variants}
+
+    @cached_property
+    def limits(self) -> Limits:
+        return measure_limits(self.device)
+
+    def of(self, variant: Variant) -> LocalBackend:
+        return self._backends[variant.name]
+
+    def check(self, *, allow_base_mismatch: bool) -> tuple[Check, ...]:
+        return check_variants(self._variants, self.pool, allow_base_mismatch=allow_base_mismatch)
+
+    def fit_together(self, variants: Sequence[Variant]) -> bool:
+        sets = {(variant.model, variant.quantization, variant.dtype): variant for variant in variants}
+        needed = 1.2 * sum(expected_bytes(variant) for variant in sets.values())
+        if needed > machine.free_bytes(self.device):
+            self.close()  # some of them may be what takes up the room
+        return needed <= machine.free_bytes(self.device)
+
+    def release(self) -> None:
+        """What was kept from the garbage collector is given back to it: it may be what holds memory."""
+        self.engines.clear()
+        gc.unfreeze()
+        machine.release_cached_memory(self.device)
+
+    def close(self) -> None:
+        self.engines.clear()
+        self.pool.close()
+
+
+class LocalBackend:
+    """One variant among those of a ``LocalBackends``; see ``Backend`` for its methods."""
+
+    capabilities = frozenset(Capability)
+
+    def __init__(self, variant: Variant, among: LocalBackends) -> None:
+        self._variant = variant
+        self._among = among
+
+    @cached_property
+    def context_length(self) -> int:
+        return context_length(self._variant.model)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self._among.pool.tokenizer(self._variant.model)
+
+    def score(self, requests: Sequence[ScoringRequest]) -> Generator[Score]:
+        with self._among.pool.use(self._variant) as loaded, FusedLayers(loaded.model, loaded.device).installed():
+            forward = CausalForward(loaded.model)
+
+            def measure(batch: list[ScoringRequest]) -> list[float]:
+                return negative_log_likelihoods(forward, batch, loaded.device)
+
+            among = self._among
+            for request, nll in in_batches(
+                loaded, requests, measure, work="scoring", event=among.event, batch_tokens=among.batch_tokens
+            ):
+                yield Score(request.id, nll, None if nll is not None else NO_MEMORY)
+
+    def generate(self, requests: Sequence[ReplyRequest], settings: DecodingSettings) -> Generator[Reply | Score]:
+        """References ride where this model's prompts go into slots, several at once."""
+        event, limit = self._among.event, self._among.batch_tokens
+        with self._among.pool.use(self._variant) as loaded, FusedLayers(loaded.model, loaded.device).installed():
+            ignored = ignored_settings(loaded.model)
+            if ignored:
+                event(EventKind.GENERATION_CONFIG_IGNORED, {"variant": self._variant.name, **ignored})
+            columns = columns_for(requests, settings)
+            joint = JointWork(
+                joint_groups(requests, loaded.model, loaded.device, columns, limit=limit),
+                lambda rows, rows_now: event(
+                    EventKind.OUT_OF_MEMORY,
+                    {"pass": "scoring", "variant": self._variant.name, "rows": rows, "rows_now": rows_now},
+                ),
+            )
+            riding = {prompt.id for prompt in joint.prompts()}
+            alone = [request for request in requests if not request.done and request.id not in riding]
+            yield from generate_replies(loaded, alone, settings, batch_tokens=limit, event=event, joint=joint)
+
+    def timed(self, request: TimedRequest) -> Timed:
+        """Where memory runs out, it is tried again with nothing kept but the weights."""
+        for _ in range(2):
+            try:
+                return self._timed(request)
+            except (RuntimeError, MemoryError) as error:
+                if not machine.is_out_of_memory(error):
+                    raise
+            # Outside the handler, whose error still holds the tensors that did not fit.
+            self._among.release()
+        return Timed(out_of_memory=True)
+
+    def hardware(self) -> Hardware:
+        limits = self._among.limits  # measured before this variant takes memory
+        with self._among.pool.use(self._variant) as loaded:
+            return Hardware(limits, footprint(loaded.model), machine.total_bytes(self._among.device))
+
+    def divergence(self, against: Variant, requests: Sequence[ScoringRequest]) -> Generator[Divergence]:
+        """Both stay loaded; the logits of one chunk of one batch are all that is ever held."""
+        among = self._among
+        with among.pool.use(against) as theirs, among.pool.use(self._variant) as ours:
+            refuse_other_tokens(ours, theirs)
+            measure = Comparison(among.pool, self._variant, against).measure
+            for request, found in in_batches(
+                ours, requests, measure, work="fidelity", event=among.event, batch_tokens=among.batch_tokens, models=2
+            ):
+                yield found or Divergence(request.id, error=NO_MEMORY)
+
+    def weight_errors(self, variants: Sequence[Variant]) -> dict[str, Any]:
+        return weight_errors(self._variant, variants, self._among.pool)
+
+    def memory(self, workload: MemoryWorkload) -> MemoryReply:
+        return measure_in_fresh_process(self._variant, self._among.device, self._among.threads, workload)
+
+    def _timed(self, request: TimedRequest) -> Timed:
+        setup = 0.0
+        with self._among.pool.use(self._variant) as loaded, bare(loaded.model):
+            try:
+                engine = self._engine(loaded, request)
+                while True:
+                    timed = engine.request(
+                        request.prompts, request.reply_tokens, natural=request.natural, room=request.room
+                    )
+                    if not timed.setup_seconds:
+                        return Timed(timed.submitted_ns, timed.stamps_ns, timed.tokens, setup)
+                    setup += timed.setup_seconds  # a graph was captured in its midst: it is no measurement
+            except UnsupportedError as reason:
+                self._tell_engine(request.engine, str(reason))
+                return Timed(setup_seconds=setup, unsupported=str(reason))
+
+    def _engine(self, loaded: LoadedModel, request: TimedRequest) -> TimedEngine:
+        """Return the engine that drives this variant, made once; raise UnsupportedError where it cannot."""
+        who = (self._variant.name, request.engine)
+        if who not in self._among.engines:
+            self._among.engines[who] = make_engine(request.engine, loaded, room=request.most_room)
+            for note in self._among.engines[who].notes:
+                self._tell_engine(request.engine, note)
+        return self._among.engines[who]
+
+    def _tell_engine(self, engine: str, detail: str) -> None:
+        told = {"variant": self._variant.name, "engine": engine, "detail": detail}
+        self._among.event(EventKind.LATENCY_ENGINE, told)

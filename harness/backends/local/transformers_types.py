@@ -1,0 +1,44 @@
+"""As much of transformers' models as is used of them: the border at which their own types end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+
+class TextConfig(Protocol):
+    """What every language model states; what only some do is asked for by ``getattr``."""
+
+    num_hidden_layers: int
+    num_attention_heads: int
+    hidden_size: int
+    vocab_size: int
+
+
+class ModelConfig(Protocol):
+    """A model's configuration, of which the language model's own may be a part."""
+
+    _attn_implementation: str
+
+    def get_text_config(self) -> TextConfig: ...
+
+
+class CausalLM(Protocol):
+    """A causal language model. Its modules are of many kinds, and known only by what they have."""
+
+    config: ModelConfig
+
+    def __call__(self, *, input_ids: torch.Tensor, **options: Any) -> Any: ...
+    def generate(self, input_ids: torch.Tensor, **options: Any) -> torch.Tensor: ...
+    def get_input_embeddings(self) -> torch.nn.Embedding: ...
+    def get_output_embeddings(self) -> Any: ...
+    def get_memory_footprint(self) -> int: ...
+    def set_attn_implementation(self, name: str) -> None: ...
+    def modules(self) -> Iterator[Any]: ...
+    def named_modules(self) -> Iterator[tuple[str, Any]]: ...
+    def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]: ...
+    def parameters(self) -> Iterator[torch.nn.Parameter]: ...
+    def buffers(self) -> Iterator[torch.Tensor]: ...

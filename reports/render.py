@@ -19,6 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.files import write_text_atomically
+from harness.results.memory_fits import read_fits
 from harness.store.folder import RunFolder
 from reports.baseline import earlier_cells
 from reports.cells import comparison_table, gate_rows
@@ -28,8 +29,9 @@ from reports.dialogue_cards import TEXT_BUDGET, Shown, dialogue_cards
 from reports.escape import finalize
 from reports.explain import not_covered, sights, terms
 from reports.fidelity_view import fidelity_rows, worst_layers
+from reports.memory_view import breakdowns
 from reports.next_step import key_figures, next_step, tone
-from reports.numbers import count, plain
+from reports.numbers import amount, count, plain
 from reports.provenance import provenance
 from reports.slices import slice_tables
 from reports.text import summary_markdown
@@ -119,6 +121,8 @@ def _facts(view: RunView, baseline: RunView | None) -> dict[str, Any]:
         "table": comparison_table(view, earlier_cells(view, baseline) if baseline else None),
         "baseline": baseline,
         "charts": draw(view),
+        "memory": breakdowns(view),
+        "fits": read_fits(view.folder.memory_path),
         "pairs": fidelity_rows(view),
         "layers": worst_layers(view),
         "slices": slice_tables(view),
@@ -141,6 +145,7 @@ def _page(template: str, facts: Mapping[str, Any]) -> str:
             script=Markup(script),
             policy=_policy(style, script),
             icon=_ICON,
+            amount=amount,
             count=count,
             plain=plain,
         )

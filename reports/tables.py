@@ -165,4 +165,4 @@ def _gate(view: RunView) -> Rows:
         "sentence",
     )
     checks = view.gate.checks if view.gate else ()
-    return [keys, *([getattr(check.result, key) for key in keys] for check in checks)]
+    return [keys, *([getattr(check, key) for key in keys] for check in checks)]

@@ -99,7 +99,7 @@ def summary_markdown(folder: RunFolder, *, view: RunView | None = None) -> str:
                 row.label,
                 row.asked,
                 f"{row.figure} ({row.interval})" if row.interval else row.figure,
-                f"{row.sign.shape} {row.sign.word}{'' if row.check.stops else ' (warning only)'}",
+                f"{row.sign.shape} {row.sign.word}{'' if row.stops else ' (warning only)'}",
             )
             for row in checks
         ]

@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from harness.gating.verdict import GateResult
+from harness.results.fidelity import Fidelity
+from harness.results.latency import Latency
+from harness.results.memory import Memory
+from harness.results.units import Units
 from harness.store.folder import RunFolder
 from harness.store.schema import (
     ComparisonRow,
@@ -17,7 +22,7 @@ from harness.store.schema import (
     RunManifest,
     Summary,
 )
-from reports.gate_view import GateView, read_gate
+from reports.gate_view import read_gate
 from reports.words import FAMILY_ORDER, metric_label
 
 OVERLAP = ("quality.rouge_l", "quality.rouge_lsum", "quality.rouge_1", "quality.chrf", "quality.bleu")
@@ -35,8 +40,20 @@ class RunView:
     summary: Summary
     dialogues: tuple[DialogueRow, ...]
     replies: Mapping[str, Mapping[str, ReplyRow]]
-    gate: GateView | None
+    gate: GateResult | None
     redacted: bool = False
+
+    @cached_property
+    def latency(self) -> Latency:
+        return Latency(self.folder, self.manifest)
+
+    @cached_property
+    def memory(self) -> Memory:
+        return Memory(self.folder, self.variants)
+
+    @cached_property
+    def fidelity(self) -> Fidelity:
+        return Fidelity(self.folder, Units.of(self.dialogues), self.variants)
 
     @cached_property
     def name(self) -> str:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from markupsafe import Markup
 
+from harness.results.distribution import Distribution
 from reports.escape import shorten, visible
-from reports.figures.svg import MARKERS, SERIES, to_svg
+from reports.figures.svg import INK, MARKERS, SERIES, to_svg
 from reports.view import RunView
 
 if TYPE_CHECKING:
@@ -71,6 +72,25 @@ def quiet(axes: Axes, *, grid: str = "y") -> None:
     """Give axes the page's look: a light grid, no ticks."""
     axes.grid(True, axis=grid)  # type: ignore[arg-type]
     axes.tick_params(length=0)
+
+
+def rows_axis(axes: Axes, names: Sequence[str]) -> None:
+    """Give axes one line for each name, the first on top."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    quiet(axes, grid="x")
+    axes.spines["left"].set_visible(False)
+
+
+def beside(axes: Axes, text: str, x: float, y: float) -> None:
+    """Write behind the end of a bar."""
+    axes.annotate(text, (x, y), xytext=(5, 0), va="center", textcoords="offset points", color=INK, fontsize=10)
+
+
+def step_curve(axes: Axes, found: Distribution, colour: str, name: str | None = None) -> None:
+    """Draw how many percent of the values are at most as large as each."""
+    axes.step(found.values, found.percent, where="post", color=colour, label=name)
+    quiet(axes, grid="both")
 
 
 WIDTH = 380.0  # CSS pixels: on a telephone a chart shrinks to four fifths of that and can still be read

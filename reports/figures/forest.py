@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.gating.verdict import CheckResult
 from harness.store.schema import ComparisonRow
 from reports.cells import difference_text
 from reports.figures.chart import Chart, canvas, finish, label, style, variants_legend, wrapped
@@ -93,10 +94,17 @@ def margins(view: RunView, metric: str) -> dict[str, tuple[float, ...]]:
     """Return the limits that the gate sets to each variant's difference to the reference variant."""
     found: dict[str, tuple[float, ...]] = {}
     for check in view.gate.checks if view.gate else ():
-        if check.metric == metric and check.result.against == view.reference:
-            judged = check.result.candidate
-            found[judged] = tuple(dict.fromkeys((*found.get(judged, ()), *check.edges)))
+        if check.metric == metric and check.against == view.reference:
+            judged = check.candidate
+            found[judged] = tuple(dict.fromkeys((*found.get(judged, ()), *edges(check))))
     return found
+
+
+def edges(check: CheckResult) -> tuple[float, ...]:
+    """Return a check's limits on the axis of the difference or ratio to another variant; none where it has no place."""
+    if check.scale == "value" or check.slice is not None or check.scaled_other is not None:
+        return ()
+    return tuple(limit for limit in (check.limit, check.upper_limit) if limit is not None)
 
 
 def _draw(

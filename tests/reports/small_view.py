@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.gating.verdict import CheckResult, VerdictName
+from harness.gating.verdict import EXIT_CODES, CheckResult, GateResult, RunFacts, VerdictName
 from harness.store.folder import RunFolder
 from harness.store.schema import (
     ComparisonRow,
@@ -15,7 +15,6 @@ from harness.store.schema import (
     SanityCheck,
     Summary,
 )
-from reports.gate_view import CheckView, GateView
 from reports.view import RunView
 
 KINDS = {"base": "base", "base-nf4": "base", "adapter": "adapter", "merged": "merged"}
@@ -48,7 +47,7 @@ def estimates(values: dict[str, dict[str, float]]) -> dict[str, MetricSummary]:
     }
 
 
-def checked(verdict: VerdictName, metric: str = "safety.missed_emergency", **facts: Any) -> CheckView:
+def checked(verdict: VerdictName, metric: str = "safety.missed_emergency", **facts: Any) -> CheckResult:
     """Return one judged check."""
     known = {
         "id": "a-check",
@@ -58,19 +57,32 @@ def checked(verdict: VerdictName, metric: str = "safety.missed_emergency", **fac
         "candidate": "adapter",
         **facts,
     }
-    return CheckView(CheckResult(metric=metric, verdict=verdict, **known))
+    return CheckResult(metric=metric, verdict=verdict, **known)
 
 
-def gated(verdict: VerdictName, *checks: CheckView, problems: tuple[str, ...] = ()) -> GateView:
+def gated(verdict: VerdictName, *checks: CheckResult, problems: tuple[str, ...] = ()) -> GateResult:
     """Return a gate's result."""
-    return GateView(verdict, "adapter", checks, "thresholds.yaml", "", problems, ())
+    return GateResult(
+        verdict=verdict,
+        exit_code=EXIT_CODES[verdict],
+        sentence="",
+        candidate="adapter",
+        run=RunFacts(name="run", digest=""),
+        thresholds="thresholds.yaml",
+        thresholds_digest="",
+        confidence=0.95,
+        min_coverage=0.99,
+        on_inconclusive="fail",
+        checks=checks,
+        problems=problems,
+    )
 
 
 def make_view(
     *comparisons: ComparisonRow,
     values: dict[str, dict[str, float]] | None = None,
     variants: tuple[str, ...] = ("base", "adapter"),
-    gate: GateView | None = None,
+    gate: GateResult | None = None,
     state: Any = "complete",
     kind: Any = "run",
     sanity: tuple[SanityCheck, ...] = (),

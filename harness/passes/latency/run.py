@@ -187,16 +187,8 @@ def _request(session: _Session, stage: Stage, unit: Unit, variant: Variant, repe
     """Make one request. Where memory runs out even with nothing else kept, it ends the variant's sweep."""
     from harness.backends.local.device import is_out_of_memory
 
-    common: dict[str, Any] = {
-        "id": unit.name,
-        "key": session.context.key(TASK, variant, unit.row),
-        "workload": unit.workload,
-        "engine": unit.engine,
-        "batch": unit.batch,
-        "repeat": repeat,
-        "order": session.order,
-        "prompt_tokens": unit.longest,
-    }
+    key = session.context.key(TASK, variant, unit.row)
+    record = partial(unit.record, key=key, repeat=repeat, order=session.order)
     who = (variant.name, unit.engine)
     for attempt in range(2):
         if unit.batch >= session.ended.get(who, unit.batch + 1):
@@ -217,9 +209,9 @@ def _request(session: _Session, stage: Stage, unit: Unit, variant: Variant, repe
                 )
             continue
         if timed is None:
-            return LatencyRecord(**common, skipped=session.unsupported[who])
-        return LatencyRecord(**common, submitted_ns=timed.submitted_ns, stamps_ns=timed.stamps_ns)
-    return LatencyRecord(**common, error=NO_MEMORY)
+            return record(skipped=session.unsupported[who])
+        return record(submitted_ns=timed.submitted_ns, stamps_ns=timed.stamps_ns)
+    return record(error=NO_MEMORY)
 
 
 def _timed(session: _Session, stage: Stage, unit: Unit, variant: Variant) -> Any:

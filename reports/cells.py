@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from harness.gating.verdict import CheckResult
+from harness.stats.types import Difference
 from harness.store.schema import ComparisonRow, EstimateRow
 from reports.gate_view import stops, too_few
-from reports.numbers import amount, is_share, near, plain, ratio, rounded, shared_decimals, significant, unit_word
+from reports.numbers import amount, is_share, near, plain, ratio, rounded, shared_decimals, significant
 from reports.view import RunView
 from reports.words import FAMILIES, OUTCOMES, VERDICTS, Sign, direction, sentence_case
 
@@ -108,7 +108,6 @@ def comparison_table(view: RunView, earlier: Mapping[tuple[str, str], Earlier] |
 def _row(view: RunView, name: str, earlier: Mapping[tuple[str, str], Earlier], footnotes: dict[str, int]) -> MetricRow:
     metric = view.summary.metrics[name]
     sizes = sorted({row.n for row in metric.variants.values()})
-    unit = "" if is_share(metric.unit) or metric.unit == "MiB" else unit_word(metric.unit) or metric.unit
     values = [(row.value, row.low, row.high) for row in metric.variants.values()]
     compared = [row for variant in view.variants if (row := view.comparison(name, variant))]
     digits = (
@@ -118,7 +117,7 @@ def _row(view: RunView, name: str, earlier: Mapping[tuple[str, str], Earlier], f
     return MetricRow(
         name=name,
         label=view.label(name) + _suffix(name),
-        unit="" if unit.casefold() == view.label(name).casefold() else unit,
+        unit=view.unit(name),
         direction=direction(metric.higher_is_better),
         signature=metric.signature,
         conditions=_conditions(metric.conditions),
@@ -138,7 +137,7 @@ def _suffix(name: str) -> str:
     return f" ({inside.replace('=', ' ').replace(',', ', ')})" if inside else ""
 
 
-def _conditions(conditions: Mapping[str, Any]) -> str:
+def _conditions(conditions: Mapping[str, object]) -> str:
     return ", ".join(f"{key} {value}" for key, value in conditions.items() if not isinstance(value, (dict, list)))
 
 
@@ -177,7 +176,7 @@ def _quotient(view: RunView, name: str, variant: str, row: EstimateRow) -> str:
     return ratio(row.value / reference.value)[0]
 
 
-def difference_text(row: ComparisonRow, unit: str, digits: int | None = None) -> tuple[str, str]:
+def difference_text(row: ComparisonRow | Difference, unit: str, digits: int | None = None) -> tuple[str, str]:
     """Return a difference (or ratio) and its interval as text."""
     if row.relative:
         return ratio(row.value, row.low, row.high)

@@ -11,7 +11,6 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from harness.results.replies import left_out
 from harness.store.schema import DialogueRow, ReplyRow
@@ -204,7 +203,7 @@ def _levels(view: RunView, rows: Sequence[DialogueRow]) -> dict[tuple[str, str],
     return {key: k for k, key in enumerate(found)}
 
 
-def _column_text(value: Any) -> str:
+def _column_text(value: object) -> str:
     return shorten(visible(value if isinstance(value, str) else repr(value)), 200)
 
 
@@ -313,13 +312,10 @@ def _facts(reply: ReplyRow) -> str:
 
 
 def _scores(view: RunView, reply: ReplyRow | None) -> str:
-    """Return the reply's own values of the first few quality metrics."""
+    """Return the reply's own values of the first few quality metrics, and its likelihood."""
     if reply is None:
         return ""
-    shown: list[str] = []
-    for name in view.names("quality"):
-        value = reply.scores.get(name)
-        unit = view.summary.metrics[name].unit
-        if value is not None and not is_share(unit) and len(shown) < _SCORES:
-            shown.append(f"{view.label(name)} {plain(value)}")
-    return " · ".join(shown)
+    names = [name for name in view.names("quality") if not is_share(view.summary.metrics[name].unit)]
+    known = [name for name in names if reply.scores.get(name) is not None]
+    shown = [*known[:_SCORES], *(name for name in known[_SCORES:] if name in LIKELIHOOD)]
+    return " · ".join(f"{view.label(name)} {plain(reply.scores[name])}" for name in shown)

@@ -11,9 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -27,7 +25,7 @@ from reports.charts import draw
 from reports.coverage import coverage_cells
 from reports.dialogue_cards import TEXT_BUDGET, Shown, dialogue_cards
 from reports.escape import finalize
-from reports.explain import not_covered, sights, terms
+from reports.explain import sights, terms
 from reports.fidelity_view import fidelity_rows, worst_layers
 from reports.memory_view import breakdowns
 from reports.next_step import key_figures, next_step, tone
@@ -42,33 +40,22 @@ from reports.words import VERDICTS
 HARD_CAP = 10_000_000  # bytes of one page
 
 
-@dataclass(frozen=True)
-class Section:
-    """An entry of the table of contents."""
-
-    key: str
-    title: str
-
-
-SECTIONS = tuple(
-    Section(*pair)
-    for pair in (
-        ("gate", "Gate"),
-        ("comparison", "Comparison"),
-        ("differences", "Differences"),
-        ("quality", "Quality"),
-        ("safety", "Safety"),
-        ("fidelity", "Fidelity"),
-        ("latency", "Latency"),
-        ("memory", "Memory"),
-        ("training", "Training"),
-        ("cost", "Quality against cost"),
-        ("slices", "Slices"),
-        ("dialogues", "Dialogues"),
-        ("provenance", "Provenance"),
-        ("reading", "How to read this page"),
-    )
-)
+SECTIONS = {
+    "gate": "Gate",
+    "comparison": "Comparison",
+    "differences": "Differences",
+    "quality": "Quality",
+    "safety": "Safety",
+    "fidelity": "Fidelity",
+    "latency": "Latency",
+    "memory": "Memory",
+    "training": "Training",
+    "cost": "Quality against cost",
+    "slices": "Slices",
+    "dialogues": "Dialogues",
+    "provenance": "Provenance",
+    "reading": "How to read this page",
+}
 
 
 def render(
@@ -85,7 +72,7 @@ def render(
     facts = _facts(view, earlier)
     budget = TEXT_BUDGET
     while True:
-        page = _page("page.html", {**facts, "listing": dialogue_cards(view, shown, text_budget=budget)})
+        page = render_page("page.html", {**facts, "listing": dialogue_cards(view, shown, text_budget=budget)})
         if len(page.encode("utf-8", errors="replace")) <= HARD_CAP or (shown.worst <= 1 and budget < 1000):
             return page
         # Ids, columns and findings are not under the text budget; fewer dialogues are.
@@ -106,7 +93,7 @@ def write_report(
     return path
 
 
-def _facts(view: RunView, baseline: RunView | None) -> dict[str, Any]:
+def _facts(view: RunView, baseline: RunView | None) -> dict[str, object]:
     return {
         "view": view,
         "sections": SECTIONS,
@@ -129,12 +116,12 @@ def _facts(view: RunView, baseline: RunView | None) -> dict[str, Any]:
         "provenance": provenance(view),
         "terms": terms(view),
         "sights": sights(view),
-        "not_covered": not_covered(),
         "markdown": summary_markdown(view.folder, view=view),
     }
 
 
-def _page(template: str, facts: Mapping[str, Any]) -> str:
+def render_page(template: str, facts: Mapping[str, object]) -> str:
+    """Render one of this package's templates with the page's safeguards."""
     style, script = _asset("page.css"), _asset("page.js")
     return (
         _environment()
@@ -150,11 +137,6 @@ def _page(template: str, facts: Mapping[str, Any]) -> str:
             plain=plain,
         )
     )
-
-
-def render_page(template: str, facts: Mapping[str, Any]) -> str:
-    """Render another of this package's templates with the same safeguards (the comparison of runs)."""
-    return _page(template, facts)
 
 
 def _environment() -> Environment:

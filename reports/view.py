@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from harness.gating.verdict import GateResult
 from harness.results.fidelity import Fidelity
@@ -23,6 +22,7 @@ from harness.store.schema import (
     Summary,
 )
 from reports.gate_view import read_gate
+from reports.numbers import is_share, unit_word
 from reports.words import FAMILY_ORDER, metric_label
 
 OVERLAP = ("quality.rouge_l", "quality.rouge_lsum", "quality.rouge_1", "quality.chrf", "quality.bleu")
@@ -62,7 +62,7 @@ class RunView:
         return f"{root.parent.name}/{root.name}" if root.name == "run" else root.name
 
     @cached_property
-    def facts(self) -> Mapping[str, Mapping[str, Any]]:
+    def facts(self) -> Mapping[str, Mapping[str, object]]:
         """What the manifest says of each variant."""
         return {str(row.get("name")): row for row in self.manifest.variants}
 
@@ -130,6 +130,12 @@ class RunView:
     def label(self, name: str) -> str:
         found = self.summary.metrics.get(name)
         return (found.label if found else "") or metric_label(name)
+
+    def unit(self, name: str) -> str:
+        """Return a metric's unit as it stands beside its label; empty where the numbers or the label carry it."""
+        unit = self.summary.metrics[name].unit
+        shown = "" if is_share(unit) or unit == "MiB" else unit_word(unit)
+        return "" if shown.casefold() == self.label(name).casefold() else shown
 
     def measured(self, names: tuple[str, ...]) -> str | None:
         """Return the first of ``names`` that the run measured for its candidate (or for anyone, without one)."""

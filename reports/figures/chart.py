@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from markupsafe import Markup
 
@@ -15,6 +15,7 @@ from reports.figures.svg import INK, MARKERS, SERIES, to_svg
 from reports.view import RunView
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -148,7 +149,7 @@ def legend_of(drawn: Figure, axes: Axes) -> None:
     _place_legend(drawn, handles)
 
 
-def _place_legend(drawn: Figure, handles: Sequence[Any]) -> None:
+def _place_legend(drawn: Figure, handles: Sequence[Artist]) -> None:
     if handles:
         columns, _ = _legend_rows([str(handle.get_label()) for handle in handles])
         drawn.legend(

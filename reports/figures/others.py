@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from reports.figures.chart import Chart, beside, canvas, finish, label, legend_of, quiet, rows_axis, style
 from reports.figures.svg import MUTED, SERIES, drawing
@@ -104,21 +103,21 @@ def training(view: RunView) -> Chart | None:
         return finish(drawn, "training", "Training curves", caption, headers, rows)
 
 
-def _series(curves: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
-    return [
-        (float(row["step"]), float(row[key]))
-        for row in curves
-        if isinstance(row.get("step"), (int, float))
-        and isinstance(row.get(key), (int, float))
-        and np.isfinite(row[key])
-    ]
-
-
-def _shown(row: Mapping[str, Any], key: str) -> str:
+def _number(row: Mapping[str, object], key: str) -> float | None:
     value = row.get(key)
-    if not isinstance(value, (int, float)):
-        return "–"
-    return f"{value:.2e}" if key == "learning_rate" else plain(float(value), 0 if key == "step" else 3)
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def _series(curves: Sequence[Mapping[str, object]], key: str) -> list[tuple[float, float]]:
+    pairs = ((_number(row, "step"), _number(row, key)) for row in curves)
+    return [(step, value) for step, value in pairs if step is not None and value is not None]
+
+
+def _shown(row: Mapping[str, object], key: str) -> str:
+    value = _number(row, key)
+    if value is not None and key == "learning_rate":
+        return f"{value:.2e}"
+    return plain(value, 0 if key == "step" else 3)
 
 
 def pareto(view: RunView, *, against: str) -> Chart | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from reports.figures.chart import (
 from reports.figures.svg import BETTER, GRID, MUTED, WORSE, drawing
 from reports.numbers import amount, is_share, plain, share_of, unit_word
 from reports.view import RunView
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def values(view: RunView, family: str, title: str) -> Chart | None:
@@ -64,7 +67,7 @@ def values(view: RunView, family: str, title: str) -> Chart | None:
         )
 
 
-def _values_panel(view: RunView, axes: Any, unit: str, names: list[str]) -> None:
+def _values_panel(view: RunView, axes: Axes, unit: str, names: list[str]) -> None:
     factor = 100.0 if is_share(unit) else 1.0
     step = 0.72 / max(1, len(view.variants) - 1)
     for k, variant in enumerate(view.variants):
@@ -78,9 +81,7 @@ def _values_panel(view: RunView, axes: Any, unit: str, names: list[str]) -> None
                 axes.plot([row.low * factor, row.high * factor], [y, y], color=look.colour, linewidth=1.6)
             axes.plot([row.value * factor], [y], marker=look.marker, color=look.colour, linestyle="")
     rows_axis(axes, [wrapped(view.label(name)) for name in names])
-    axes.set_xlabel(
-        _percent_of(view, names) if is_share(unit) else label(unit_word(unit) or unit or view.label(names[0]))
-    )
+    axes.set_xlabel(_percent_of(view, names) if is_share(unit) else label(unit_word(unit) or view.label(names[0])))
     axes.locator_params(axis="x", nbins=6)
     axes.margins(x=0.06)
 

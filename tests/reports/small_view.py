@@ -18,13 +18,13 @@ from harness.store.schema import (
 from reports.view import RunView
 
 KINDS = {"base": "base", "base-nf4": "base", "adapter": "adapter", "merged": "merged"}
-UNITS: dict[str, tuple[str, bool | None]] = {
-    "quality.rouge_l": ("F1", True),
-    "quality.nll": ("nats/token", False),
-    "safety.missed_emergency": ("share of replies", False),
-    "safety.refusal": ("share of replies", False),
-    "latency.tpot_ms.p50": ("ms", False),
-    "memory.peak_allocated_mib": ("MiB", False),
+UNITS: dict[str, tuple[str, bool | None, str]] = {
+    "quality.rouge_l": ("F1", True, "ROUGE-L"),
+    "quality.nll": ("nats/token", False, "nll"),
+    "safety.missed_emergency": ("share of replies", False, "missed emergency"),
+    "safety.refusal": ("share of replies", False, "refusal"),
+    "latency.tpot_ms.p50": ("ms", False, "TPOT, median"),
+    "memory.peak_allocated_mib": ("MiB", False, "peak allocated"),
 }
 
 
@@ -41,6 +41,7 @@ def estimates(values: dict[str, dict[str, float]]) -> dict[str, MetricSummary]:
             unit=UNITS[name][0],
             higher_is_better=UNITS[name][1],
             signature="test",
+            label=UNITS[name][2],
             variants={variant: EstimateRow(value=value, n=120) for variant, value in row.items()},
         )
         for name, row in values.items()

@@ -42,7 +42,7 @@ _ABSENT = {
 
 def draw(view: RunView) -> Charts:
     """Draw all charts that the run has figures for."""
-    engines = view.latency.engines
+    engines = view.measurements.latency.engines
     found: dict[str, list[Chart | None]] = {
         "forest": [forest.forest(view, family) for family in view.families if family not in _NOT_COMPARED],
         "quality": [quality.values(view, "quality", "Values with their intervals"), quality.wins(view)],

@@ -35,7 +35,9 @@ class Breakdown:
 
 def breakdowns(view: RunView) -> tuple[Breakdown, ...]:
     """Return the breakdown of every variant whose memory was measured."""
-    found = [_breakdown(view, variant, records[0].device) for variant, records in view.memory.records.items()]
+    found = [
+        _breakdown(view, variant, records[0].device) for variant, records in view.measurements.memory.records.items()
+    ]
     return tuple(row for row in found if row.parts)
 
 
@@ -44,9 +46,9 @@ def _breakdown(view: RunView, variant: str, device: str) -> Breakdown:
     figures = [
         f"{word} {amount(size, unit='MiB')[0]}"
         for name, word in _FIGURES.items()
-        if (size := view.memory.median(f"memory.{name}", variant)) is not None
+        if (size := view.measurements.memory.median(f"memory.{name}", variant)) is not None
     ]
-    if (seconds := view.memory.median("memory.load_seconds", variant)) is not None:
+    if (seconds := view.measurements.memory.median("memory.load_seconds", variant)) is not None:
         figures.append(f"load time {seconds:.1f}\u00a0s")
-    parts = {words[part]: size for part, size in view.memory.parts(variant).items()}
-    return Breakdown(variant, device, parts, "; ".join(figures), view.memory.spread(variant))
+    parts = {words[part]: size for part, size in view.measurements.memory.parts(variant).items()}
+    return Breakdown(variant, device, parts, "; ".join(figures), view.measurements.memory.spread(variant))

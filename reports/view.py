@@ -7,10 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from harness.gating.verdict import GateResult
-from harness.results.fidelity import Fidelity
-from harness.results.latency import Latency
-from harness.results.memory import Memory
-from harness.results.units import Units
+from harness.results.measurements import Measurements
 from harness.store.folder import RunFolder
 from harness.store.schema import (
     ComparisonRow,
@@ -44,16 +41,9 @@ class RunView:
     redacted: bool = False
 
     @cached_property
-    def latency(self) -> Latency:
-        return Latency(self.folder, self.manifest)
-
-    @cached_property
-    def memory(self) -> Memory:
-        return Memory(self.folder, self.variants)
-
-    @cached_property
-    def fidelity(self) -> Fidelity:
-        return Fidelity(self.folder, Units.of(self.dialogues), self.variants)
+    def measurements(self) -> Measurements:
+        """What stands behind the summary, for charts that show more than an estimate."""
+        return Measurements(self.folder, registry={}, manifest=self.manifest)
 
     @cached_property
     def name(self) -> str:

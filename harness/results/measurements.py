@@ -30,17 +30,20 @@ def base_of(metric: str) -> str:
 
 
 class Measurements:
-    """The samples of one run folder, by metric and variant."""
+    """The samples of one run folder, by metric and variant. ``manifest``: absent, it is read when it is first asked."""
 
-    def __init__(self, folder: RunFolder, registry: Mapping[str, MetricSpec]) -> None:
+    def __init__(
+        self, folder: RunFolder, registry: Mapping[str, MetricSpec], manifest: RunManifest | None = None
+    ) -> None:
         self.folder = folder
         self._registry = registry
+        self._manifest = manifest
         self._samples: dict[Key, Samples | TimingSamples] = {}
         self._within: dict[Slice, frozenset[str]] = {}
 
     @cached_property
     def manifest(self) -> RunManifest:
-        return self.folder.read_manifest()
+        return self._manifest or self.folder.read_manifest()
 
     @cached_property
     def variants(self) -> tuple[str, ...]:

@@ -26,8 +26,8 @@ from reports.view import RunView
 
 def ecdf(view: RunView, engine: str, what: Literal["tpot", "ttft"]) -> Chart | None:
     """Return the share of requests at or below each time, one curve a variant, for one engine."""
-    metric = f"latency.{what}_ms.p50{view.latency.suffix(Condition(engine, 1))}"
-    found = [(name, times) for name in view.variants if (times := view.latency.distribution(metric, name))]
+    metric = f"latency.{what}_ms.p50{view.measurements.latency.suffix(Condition(engine, 1))}"
+    found = [(name, times) for name in view.variants if (times := view.measurements.latency.distribution(metric, name))]
     if not found:
         return None
     word = "Time per token (TPOT)" if what == "tpot" else "Time to first token (TTFT)"
@@ -92,7 +92,9 @@ def _by_batch(view: RunView, engine: str, variant: str) -> list[tuple[int, float
     """Return batch, median TPOT, tokens a second and n of a variant's fixed replies, smallest batch first."""
     found = []
     for name in view.summary.metrics:
-        condition = view.latency.condition(name) if name.partition("[")[0] == "latency.tokens_per_s" else None
+        condition = (
+            view.measurements.latency.condition(name) if name.partition("[")[0] == "latency.tokens_per_s" else None
+        )
         if condition and condition == Condition(engine, condition.batch):
             rate = view.estimate(name, variant)
             tpot = view.estimate(name.replace("tokens_per_s", "tpot_ms.p50"), variant)
@@ -105,7 +107,7 @@ def roofline(view: RunView) -> Chart | None:
     """Return for each variant the floor that memory bandwidth sets for a decode step, beside the time measured."""
     found = []
     for variant in view.variants:
-        floor = view.latency.floor("latency.mbu", variant)
+        floor = view.measurements.latency.floor("latency.mbu", variant)
         time, mbu = view.estimate("latency.tpot_ms.p50", variant), view.estimate("latency.mbu", variant)
         if floor and time and mbu and time.value is not None and mbu.value is not None:
             found.append((variant, floor, time.value, mbu.value))

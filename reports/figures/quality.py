@@ -131,7 +131,10 @@ def wins(view: RunView) -> Chart | None:
 
 def divergence(view: RunView) -> Chart | None:
     """Return the distribution over dialogues of the mean KL a token, for each pair that the fidelity pass compared."""
-    pairs = [(f"{name} | {against}", name, found) for (name, against), found in view.fidelity.divergences().items()]
+    pairs = [
+        (f"{name} | {against}", name, found)
+        for (name, against), found in view.measurements.fidelity.divergences().items()
+    ]
     if not pairs:
         return None
     rows = []

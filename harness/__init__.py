@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harness.config import RunConfig
     from harness.gating.verdict import GateResult
-    from harness.store.frames import RunFrames
+    from harness.results.frames import RunFrames
 
 __all__ = ["gate", "load_run", "run"]
 
@@ -22,14 +22,14 @@ def run(config: RunConfig | dict[str, Any] | str | Path = "quickstart", out: str
     Raises ``harness.errors.InputError`` for input that cannot be used, ``HarnessError`` where a measurement failed.
     """
     from harness.jobs import run as jobs
-    from harness.store.frames import load_frames
+    from harness.results.frames import load_frames
 
     return load_frames(jobs.run(config, out).root)
 
 
 def load_run(path: str | Path) -> RunFrames:
     """Return a run folder's replies, scores, latencies and summary as pandas frames."""
-    from harness.store.frames import load_frames
+    from harness.results.frames import load_frames
 
     return load_frames(path)
 

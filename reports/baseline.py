@@ -11,8 +11,8 @@ from harness.metrics.registry import MetricSpec
 from harness.results.analysis import Analysis
 from harness.stats.types import Difference
 from harness.store import seals
-from reports.cells import Earlier
-from reports.numbers import amount, ratio
+from reports.cells import Earlier, difference_text
+from reports.numbers import amount
 from reports.view import RunView
 from reports.words import OUTCOMES
 
@@ -45,10 +45,7 @@ def earlier_cells(view: RunView, baseline: RunView) -> Mapping[tuple[str, str], 
 def _with_change(value: str, interval: str, difference: Difference | None, unit: str) -> Earlier:
     if difference is None or difference.value is None:
         return Earlier(value, interval=interval)
-    if difference.relative:
-        change, bounds = ratio(difference.value, difference.low, difference.high)
-    else:
-        change, bounds = amount(difference.value, difference.low, difference.high, unit=unit, signed=True)
+    change, bounds = difference_text(difference, unit)
     return Earlier(value, change, bounds, OUTCOMES[difference.outcome])
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
+from harness.gating.verdict import CheckResult
+from harness.stats.types import Difference
 from harness.store.schema import ComparisonRow, EstimateRow
-from reports.gate_view import CheckView
-from reports.numbers import amount, is_share, near, plain, ratio, rounded, shared_decimals, significant, unit_word
+from reports.gate_view import stops, too_few
+from reports.numbers import amount, is_share, near, plain, ratio, rounded, shared_decimals, significant
 from reports.view import RunView
 from reports.words import FAMILIES, OUTCOMES, VERDICTS, Sign, direction, sentence_case
 
@@ -80,7 +81,8 @@ class Table:
 class CheckRow:
     """One check of the gate."""
 
-    check: CheckView
+    check: CheckResult
+    stops: bool
     sign: Sign
     label: str
     figure: str
@@ -106,7 +108,6 @@ def comparison_table(view: RunView, earlier: Mapping[tuple[str, str], Earlier] |
 def _row(view: RunView, name: str, earlier: Mapping[tuple[str, str], Earlier], footnotes: dict[str, int]) -> MetricRow:
     metric = view.summary.metrics[name]
     sizes = sorted({row.n for row in metric.variants.values()})
-    unit = "" if is_share(metric.unit) or metric.unit == "MiB" else unit_word(metric.unit) or metric.unit
     values = [(row.value, row.low, row.high) for row in metric.variants.values()]
     compared = [row for variant in view.variants if (row := view.comparison(name, variant))]
     digits = (
@@ -116,7 +117,7 @@ def _row(view: RunView, name: str, earlier: Mapping[tuple[str, str], Earlier], f
     return MetricRow(
         name=name,
         label=view.label(name) + _suffix(name),
-        unit="" if unit.casefold() == view.label(name).casefold() else unit,
+        unit=view.unit(name),
         direction=direction(metric.higher_is_better),
         signature=metric.signature,
         conditions=_conditions(metric.conditions),
@@ -136,7 +137,7 @@ def _suffix(name: str) -> str:
     return f" ({inside.replace('=', ' ').replace(',', ', ')})" if inside else ""
 
 
-def _conditions(conditions: Mapping[str, Any]) -> str:
+def _conditions(conditions: Mapping[str, object]) -> str:
     return ", ".join(f"{key} {value}" for key, value in conditions.items() if not isinstance(value, (dict, list)))
 
 
@@ -175,7 +176,7 @@ def _quotient(view: RunView, name: str, variant: str, row: EstimateRow) -> str:
     return ratio(row.value / reference.value)[0]
 
 
-def difference_text(row: ComparisonRow, unit: str, digits: int | None = None) -> tuple[str, str]:
+def difference_text(row: ComparisonRow | Difference, unit: str, digits: int | None = None) -> tuple[str, str]:
     """Return a difference (or ratio) and its interval as text."""
     if row.relative:
         return ratio(row.value, row.low, row.high)
@@ -209,34 +210,33 @@ def gate_rows(view: RunView) -> tuple[CheckRow, ...]:
     if view.gate is None:
         return ()
     order = {"fail": 0, "error": 1, "inconclusive": 2, "pass": 3}
-    ranked = sorted(view.gate.checks, key=lambda check: (order[check.verdict], not check.stops))
+    ranked = sorted(view.gate.checks, key=lambda check: (order[check.verdict], not stops(check)))
     return tuple(_check(view, check) for check in ranked)
 
 
-def _check(view: RunView, check: CheckView) -> CheckRow:
-    result = check.result
+def _check(view: RunView, result: CheckResult) -> CheckRow:
     if result.scale == "ratio":
         figure, interval = ratio(result.value, result.low, result.high)
     else:
         signed = result.scale == "difference"
         figure, interval = amount(result.value, result.low, result.high, unit=result.unit, signed=signed)
-    parts = [view.label(check.metric), result.candidate]
+    parts = [view.label(result.metric), result.candidate]
     parts += [f"against {result.against}"] if result.against else []
     parts += [f"slice {result.slice}"] if result.slice else []
-    deciding = 0 if check.too_few else result.needed_n or 0  # how many are too few, its sentence says
+    deciding = 0 if too_few(result) else result.needed_n or 0  # how many are too few, its sentence says
     needed = f"about {rounded(deciding)} {result.units} would decide" if deciding else ""
     if result.scaled_other is not None:
         figure_of = f"{result.candidate} − {result.scaled_other:g} × {result.against}"
         interval = f"{interval}; {figure_of}" if interval else figure_of
     size = f"n\u00a0=\u00a0{plain(float(result.n), 0)} {result.units}"
-    asked = asked_for(view, check)
-    return CheckRow(check, VERDICTS[check.verdict], ", ".join(parts), figure, interval, asked, needed, size)
+    asked = asked_for(view, result)
+    sign = VERDICTS[result.verdict]
+    return CheckRow(result, stops(result), sign, ", ".join(parts), figure, interval, asked, needed, size)
 
 
-def asked_for(view: RunView, check: CheckView) -> str:
+def asked_for(view: RunView, result: CheckResult) -> str:
     """Return what a check asks for with the metric's label, and shares as the page prints them elsewhere."""
-    result = check.result
-    words = result.requirement.replace(check.metric, view.label(check.metric))
+    words = result.requirement.replace(result.metric, view.label(result.metric))
     limits = [limit for limit in (result.limit, result.upper_limit) if limit is not None]
     if not is_share(result.unit) or result.scale == "ratio" or result.scaled_other is not None or not limits:
         return words

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from reports.figures import forest, latency, others, quality
 from reports.figures.chart import Chart
-from reports.latency_view import read_timed
-from reports.memory_view import Memory, read_memory
+from reports.memory_view import breakdowns
 from reports.view import LIKELIHOOD, OVERLAP, RunView
 from reports.words import listed
 
@@ -25,7 +23,6 @@ class Charts:
 
     sections: Mapping[str, Stacks]
     absent: Mapping[str, str]
-    memory: Memory
 
 
 _NOT_COMPARED = ("fidelity", "memory")  # fidelity compares already; memory is measured, not sampled
@@ -45,20 +42,19 @@ _ABSENT = {
 
 def draw(view: RunView) -> Charts:
     """Draw all charts that the run has figures for."""
-    timed, memory = read_timed(view), read_memory(view)
-    curves: Any = view.manifest.training.get("curves")
+    engines = view.measurements.latency.engines
     found: dict[str, list[Chart | None]] = {
         "forest": [forest.forest(view, family) for family in view.families if family not in _NOT_COMPARED],
         "quality": [quality.values(view, "quality", "Values with their intervals"), quality.wins(view)],
         "safety": [quality.values(view, "safety", "What the rules find, and how often")],
         "fidelity": [quality.divergence(view)],
         "latency": [
-            *(latency.ecdf(view, timed, engine, what) for engine in timed.engines for what in ("tpot", "ttft")),
-            *(latency.throughput(view, timed, engine) for engine in timed.engines),
+            *(latency.ecdf(view, engine, what) for engine in engines for what in ("tpot", "ttft")),
+            *(latency.throughput(view, engine) for engine in engines),
             latency.roofline(view),
         ],
-        "memory": [others.breakdown(view, memory.breakdowns)],
-        "training": [others.training(curves) if isinstance(curves, (list, tuple)) else None],
+        "memory": [others.breakdown(view, breakdowns(view))],
+        "training": [others.training(view)],
         "cost": [others.pareto(view, against="time"), others.pareto(view, against="memory")],
         "slices": [forest.slice_forest(view, name) for name in _sliced(view)],
     }
@@ -71,7 +67,7 @@ def draw(view: RunView) -> Charts:
             f"Slices were asked for by {listed(sorted(view.sliced_by))}, "
             "but no value of these stands on enough dialogues."
         )
-    return Charts(sections, absent, memory)
+    return Charts(sections, absent)
 
 
 def _stacks(charts: list[Chart]) -> Stacks:

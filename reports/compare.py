@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from harness.errors import InputError
 from harness.store.folder import RunFolder
 from harness.store.seals import is_measured
 from reports.baseline import earlier_cells
-from reports.cells import Earlier
+from reports.cells import Cell, Earlier
 from reports.escape import shorten, visible
-from reports.numbers import amount, is_share, unit_word
+from reports.numbers import amount
 from reports.render import render_page
+from reports.text import aligned, with_change
 from reports.verdict_sentence import verdict_sentence
 from reports.view import RunView, read_view
 from reports.words import FAMILIES, VERDICTS, Sign, direction
@@ -31,23 +31,13 @@ class RunHead:
 
 
 @dataclass(frozen=True)
-class CompareCell:
-    """A metric of one run; ``against_first`` is empty for the first run."""
-
-    value: str
-    interval: str = ""
-    against_first: Earlier | None = None
-    order: float | None = None
-
-
-@dataclass(frozen=True)
 class CompareRow:
-    """A metric of one variant over all runs."""
+    """A metric of one variant over all runs. ``earlier`` of its cells is the first run's; the first has none."""
 
     label: str
     direction: str
     unit: str
-    cells: tuple[CompareCell, ...]
+    cells: tuple[Cell, ...]
 
 
 @dataclass(frozen=True)
@@ -78,11 +68,7 @@ def comparison_text(folders: Sequence[RunFolder]) -> str:
     for group in comparison_groups(views):
         table = [[f"{visible(group.variant)} · {FAMILIES.get(group.family, group.family).split(':')[0]}", *names]]
         table += [[visible(row.label), *(_cell_text(cell) for cell in row.cells)] for row in group.rows]
-        widths = [max(len(row[k]) for row in table) for k in range(len(names) + 1)]
-        lines.append("")
-        lines += [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
-        ]
+        lines += ["", *aligned(table)]
     return "\n".join(lines) + "\n"
 
 
@@ -129,29 +115,25 @@ def _row(
     views: Sequence[RunView], changes: Sequence[Mapping[tuple[str, str], Earlier]], name: str, variant: str
 ) -> CompareRow:
     view = next(view for view in views if view.metric(name))
-    metric = view.summary.metrics[name]
-    unit = "" if is_share(metric.unit) or metric.unit == "MiB" else unit_word(metric.unit) or metric.unit
     return CompareRow(
         label=view.label(name),
-        direction=direction(metric.higher_is_better),
-        unit="" if unit.casefold() == view.label(name).casefold() else unit,
+        direction=direction(view.summary.metrics[name].higher_is_better),
+        unit=view.unit(name),
         cells=tuple(_cell(one, change, name, variant) for one, change in zip(views, changes, strict=True)),
     )
 
 
-def _cell(view: RunView, changes: Mapping[tuple[str, str], Earlier], name: str, variant: str) -> CompareCell:
+def _cell(view: RunView, changes: Mapping[tuple[str, str], Earlier], name: str, variant: str) -> Cell:
     row, metric = view.estimate(name, variant), view.metric(name)
     if row is None or row.value is None or metric is None:
-        return CompareCell("not measured")
+        return Cell("not measured")
     value, interval = amount(row.value, row.low, row.high, unit=metric.unit)
-    return CompareCell(value, interval, changes.get((name, variant)), row.value)
+    return Cell(value, interval, order=row.value, earlier=changes.get((name, variant)))
 
 
-def _cell_text(cell: CompareCell) -> str:
-    found = cell.against_first
-    if found is None or not found.change:
-        return cell.value
-    return f"{cell.value}  {found.change}" + (f" {found.sign.shape} {found.sign.word}" if found.sign else "")
+def _cell_text(cell: Cell) -> str:
+    found = cell.earlier
+    return with_change(cell.value, found.change, found.sign) if found else cell.value
 
 
 def differing_settings(views: Sequence[RunView]) -> tuple[tuple[str, ...], ...]:
@@ -168,7 +150,7 @@ def differing_settings(views: Sequence[RunView]) -> tuple[tuple[str, ...], ...]:
 
 def _settings(view: RunView) -> dict[str, str]:
     manifest, provenance = view.manifest, view.manifest.provenance
-    facts: dict[str, Any] = {
+    facts: dict[str, object] = {
         "config": manifest.config,
         "template digest": manifest.template_digest,
         "variants": {name: {k: v for k, v in row.items() if k != "name"} for name, row in view.facts.items()},
@@ -181,7 +163,7 @@ def _settings(view: RunView) -> dict[str, str]:
     return _flat("", facts)
 
 
-def _flat(prefix: str, value: Any) -> dict[str, str]:
+def _flat(prefix: str, value: object) -> dict[str, str]:
     """Return nested facts as one level, keys joined by spaces."""
     if isinstance(value, Mapping):
         found: dict[str, str] = {}

@@ -1,7 +1,8 @@
 """The dialogues that the page shows, each with its replies side by side: which are chosen, in what order, cut how.
 
 By default the 200 on which the candidate fell furthest behind the reference variant and 50 random ones of the rest;
-what was left out is said. Long texts are cut visibly so that the whole page stays small.
+what was left out is said. A dialogue that no difference counts, because one of the two has no figure there, is not
+among the worst. Long texts are cut visibly so that the whole page stays small.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
+from harness.results.replies import left_out
 from harness.store.schema import DialogueRow, ReplyRow
 from reports.diff import Segment, words_unlike
 from reports.escape import cut, shorten, visible
@@ -52,17 +53,21 @@ class Flag:
 
 @dataclass(frozen=True)
 class ReplyCard:
-    """One variant's reply. ``same_as`` names the variant that replied word for word the same."""
+    """One variant's reply. ``same_as`` names the variant that replied word for word the same.
+
+    ``left_out`` says why the figures do not count it, where they do not though there is a reply.
+    """
 
     variant: str
     index: int
     text: Text | None
-    compared_with: str
-    same_as: str
-    missing: str
-    facts: str
-    scores: str
-    flags: tuple[Flag, ...]
+    compared_with: str = ""
+    same_as: str = ""
+    missing: str = ""
+    left_out: str = ""
+    facts: str = ""
+    scores: str = ""
+    flags: tuple[Flag, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,10 +81,14 @@ class Card:
     reference: Text | None
     columns: tuple[tuple[str, str], ...]
     replies: tuple[ReplyCard, ...]
-    change: str
-    sign: str
-    order: float | None
     levels: tuple[int, ...]
+    change: str = ""
+    sign: str = ""
+    order: float | None = None
+
+    @property
+    def left_out(self) -> str:
+        return next((reply.left_out for reply in self.replies if reply.left_out), "")
 
     @property
     def flag_count(self) -> int:
@@ -106,17 +115,29 @@ class DialogueCards:
 def dialogue_cards(view: RunView, shown: Shown, *, text_budget: int = TEXT_BUDGET) -> DialogueCards:
     """Choose, order and lay out the dialogues."""
     metric = view.measured(OVERLAP) or view.measured(LIKELIHOOD)
-    ranked = sorted(enumerate(view.dialogues), key=lambda pair: _rank(_oriented(view, metric, pair[1].id), pair[0]))
-    worst = [row for _, row in ranked[: shown.worst]]
-    rest = [row for _, row in ranked[shown.worst :]]
+    changes = {row.id: change for row in view.dialogues if (change := _change(view, metric, row.id)) is not None}
+    better = -1.0 if metric and view.summary.metrics[metric].higher_is_better is False else 1.0
+    compared = [row for row in view.dialogues if row.id in changes] or list(view.dialogues)
+    worst = sorted(compared, key=lambda row: better * changes.get(row.id, 0.0))[: shown.worst]
+    taken = {row.id for row in worst}
+    rest = [row for row in view.dialogues if row.id not in taken]
     chosen = worst + random.Random(f"{view.manifest.config_digest}").sample(rest, min(shown.random, len(rest)))
     flags = _flags(view, chosen)
     levels = _levels(view, chosen)
     limit = _limit(view, chosen, text_budget)
     shared = _shared_opening([row.prompt for row in chosen])
-    cards = tuple(_card(view, row, k, metric, flags, levels, limit, shared) for k, row in enumerate(chosen))
+    factor = 100.0 if metric and is_share(view.summary.metrics[metric].unit) else 1.0
+    cards = []
+    for k, row in enumerate(chosen):
+        change = changes.get(row.id)
+        card = _card(view, row, k, flags, levels, limit, shared)
+        if change is not None:
+            order = better * change
+            sign = "better" if order > 0 else "worse" if order < 0 else "neutral"
+            card = replace(card, change=brief(change * factor), sign=sign, order=order)
+        cards.append(card)
     return DialogueCards(
-        cards=cards,
+        cards=tuple(cards),
         total=len(view.dialogues),
         note=_note(view, shown, len(worst), len(chosen), metric),
         flags=tuple(flags),
@@ -125,29 +146,13 @@ def dialogue_cards(view: RunView, shown: Shown, *, text_budget: int = TEXT_BUDGE
     )
 
 
-def _rank(value: float | None, position: int) -> tuple[int, float, int]:
-    """Worst first; those without a figure between losses and gains, where a person still meets them."""
-    return (0, value, position) if value is not None else (0, 0.0, position)
-
-
-def _oriented(view: RunView, metric: str | None, dialogue: str) -> float | None:
-    """Return candidate minus reference on one dialogue, turned so that larger is better."""
-    change = _raw_change(view, metric, dialogue)
-    if change is None or metric is None:
-        return None
-    return -change if view.summary.metrics[metric].higher_is_better is False else change
-
-
-def _raw_change(view: RunView, metric: str | None, dialogue: str) -> float | None:
+def _change(view: RunView, metric: str | None, dialogue: str) -> float | None:
+    """Return candidate minus reference on one dialogue, None where the metric's difference does not count it."""
     if metric is None or view.candidate is None or view.reference is None:
         return None
-    ours = _score(view.replies.get(view.candidate, {}).get(dialogue), metric)
-    theirs = _score(view.replies.get(view.reference, {}).get(dialogue), metric)
+    replies = (view.replies.get(variant, {}).get(dialogue) for variant in (view.candidate, view.reference))
+    ours, theirs = (reply.scores.get(metric) if reply and left_out(reply) is None else None for reply in replies)
     return None if ours is None or theirs is None else ours - theirs
-
-
-def _score(reply: ReplyRow | None, metric: str) -> float | None:
-    return reply.scores.get(metric) if reply else None
 
 
 def _measure(view: RunView, metric: str | None) -> str:
@@ -162,9 +167,10 @@ def _note(view: RunView, shown: Shown, worst: int, chosen: int, metric: str | No
         return f"All {total} dialogues are shown."
     measure = _measure(view, metric)
     how = f"the {worst} with the lowest {measure}" if measure else f"the first {worst}"
+    others = ", save those that it says were left out" if view.missing else ""
     return (
         f"{chosen} of {total} dialogues are shown: {how}, and {chosen - worst} taken at random from the others. "
-        f"The other {total - chosen} are left out here; every figure above counts them."
+        f"The other {total - chosen} are left out here; every figure above counts them{others}."
     )
 
 
@@ -197,7 +203,7 @@ def _levels(view: RunView, rows: Sequence[DialogueRow]) -> dict[tuple[str, str],
     return {key: k for k, key in enumerate(found)}
 
 
-def _column_text(value: Any) -> str:
+def _column_text(value: object) -> str:
     return shorten(visible(value if isinstance(value, str) else repr(value)), 200)
 
 
@@ -230,18 +236,13 @@ def _card(
     view: RunView,
     row: DialogueRow,
     number: int,
-    metric: str | None,
     flags: Mapping[str, int],
     levels: Mapping[tuple[str, str], int],
     limit: int,
     shared: int,
 ) -> Card:
-    change = _raw_change(view, metric, row.id)
-    oriented = _oriented(view, metric, row.id)
     kept = [(str(key), value) for key, value in row.columns.items() if not view.redacted or key in view.sliced_by]
     columns = tuple((key, _column_text(value)) for key, value in kept)[:12]
-    unit = view.summary.metrics[metric].unit if metric else ""
-    factor = 100.0 if is_share(unit) else 1.0
     return Card(
         number=number,
         id=shorten(visible(row.id), 80),
@@ -250,9 +251,6 @@ def _card(
         reference=None if view.redacted or row.reference is None else _text(row.reference, limit),
         columns=columns,
         replies=tuple(_reply(view, row, variant, flags, limit) for variant in view.variants if variant in view.replies),
-        change=brief(change * factor) if change is not None else "",
-        sign="" if oriented is None else "better" if oriented > 0 else "worse" if oriented < 0 else "neutral",
-        order=oriented,
         levels=tuple(levels[key] for key in columns if key in levels),
     )
 
@@ -261,7 +259,8 @@ def _reply(view: RunView, row: DialogueRow, variant: str, flags: Mapping[str, in
     reply = view.replies[variant].get(row.id)
     index = view.variants.index(variant)
     if reply is None or reply.reply is None:
-        return ReplyCard(variant, index, None, "", "", _missing(view, reply), "", _scores(view, reply), ())
+        missing = _missing(view, reply)
+        return ReplyCard(variant, index, None, missing=missing, scores=_scores(view, reply))
     counterpart = view.counterpart(variant)
     twin = view.replies.get(counterpart or "", {}).get(row.id)
     same = twin is not None and twin.reply == reply.reply
@@ -273,12 +272,12 @@ def _reply(view: RunView, row: DialogueRow, variant: str, flags: Mapping[str, in
         variant,
         index,
         text,
-        compared,
-        counterpart or "" if same else "",
-        "",
-        _facts(reply),
-        _scores(view, reply),
-        found,
+        compared_with=compared,
+        same_as=counterpart or "" if same else "",
+        left_out=_left_out(view, reply),
+        facts=_facts(reply),
+        scores=_scores(view, reply),
+        flags=found,
     )
 
 
@@ -298,6 +297,11 @@ def _missing(view: RunView, reply: ReplyRow | None) -> str:
     )
 
 
+def _left_out(view: RunView, reply: ReplyRow) -> str:
+    why = left_out(reply)
+    return "" if why is None else "left out" if view.redacted else f"left out: {shorten(visible(why), 300)}"
+
+
 def _facts(reply: ReplyRow) -> str:
     parts = [f"{reply.reply_tokens} tokens"] if reply.reply_tokens is not None else []
     if reply.finish == "length":
@@ -308,15 +312,10 @@ def _facts(reply: ReplyRow) -> str:
 
 
 def _scores(view: RunView, reply: ReplyRow | None) -> str:
-    """Return the reply's own values of the first few quality metrics."""
+    """Return the reply's own values of the first few quality metrics, and its likelihood."""
     if reply is None:
         return ""
-    shown: list[str] = []
-    for name in view.names("quality"):
-        value = reply.scores.get(name)
-        unit = view.summary.metrics[name].unit
-        if value is not None and not is_share(unit) and len(shown) < _SCORES:
-            shown.append(f"{view.label(name)} {plain(value)}")
-    if reply.nll is not None and reply.reference_tokens and not any("nll" in part for part in shown):
-        shown.append(f"nll {plain(reply.nll / reply.reference_tokens)}")
-    return " · ".join(shown)
+    names = [name for name in view.names("quality") if not is_share(view.summary.metrics[name].unit)]
+    known = [name for name in names if reply.scores.get(name) is not None]
+    shown = [*known[:_SCORES], *(name for name in known[_SCORES:] if name in LIKELIHOOD)]
+    return " · ".join(f"{view.label(name)} {plain(reply.scores[name])}" for name in shown)

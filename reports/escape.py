@@ -8,7 +8,6 @@ reads is what the model wrote. It is the templates' ``finalize``: every expressi
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from markupsafe import Markup
 
@@ -49,7 +48,7 @@ def _name(match: re.Match[str]) -> str:
     return f"⟨U+{ord(match[0]):04X}⟩"
 
 
-def finalize(value: Any) -> Any:
+def finalize(value: object) -> object:
     """Jinja's ``finalize``: ``visible`` on every string that is not markup of our own."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return visible(value)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from pydantic import Field
 
-from harness.errors import InputError
+from harness.files import Row, read_model
 from reports.numbers import amount, plain
 from reports.view import RunView
 
@@ -25,28 +22,30 @@ def fidelity_rows(view: RunView) -> tuple[tuple[str, ...], ...]:
     return tuple(rows)
 
 
+class _Layer(Row):
+    name: str = ""
+    relative_error: float | None = None
+    kept: float | None = None
+
+
+class _Merge(Row):
+    worst_layers: tuple[_Layer, ...] = ()
+
+
+class _WeightErrors(Row):
+    variants: dict[str, _Merge] = Field(default_factory=dict)
+
+
 def worst_layers(view: RunView) -> tuple[tuple[str, ...], ...]:
     """Return the merged weights with the largest errors, where the fidelity pass left them."""
-    rows = []
-    for variant, report in _weight_errors(view.folder.root / "fidelity_weights.json").items():
-        layers = report.get("worst_layers") if isinstance(report, Mapping) else None
-        for layer in layers if isinstance(layers, list) else ():
-            if isinstance(layer, Mapping):
-                error, kept = _percent(layer.get("relative_error")), _percent(layer.get("kept"))
-                rows.append((str(variant), str(layer.get("name", "")), error, kept))
-    return tuple(rows)
+    path = view.folder.root / "fidelity_weights.json"
+    variants = read_model(_WeightErrors, path).variants if path.is_file() else {}
+    return tuple(
+        (variant, layer.name, _percent(layer.relative_error), _percent(layer.kept))
+        for variant, merge in variants.items()
+        for layer in merge.worst_layers
+    )
 
 
-def _weight_errors(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read. Run the fidelity pass again to replace it.") from error
-    variants = raw.get("variants") if isinstance(raw, Mapping) else None
-    return variants if isinstance(variants, Mapping) else {}
-
-
-def _percent(value: Any) -> str:
-    return f"{plain(float(value) * 100, 1)}\u00a0%" if isinstance(value, (int, float)) else "–"
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{plain(value * 100, 1)}\u00a0%"

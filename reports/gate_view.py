@@ -1,70 +1,15 @@
-"""What ``gate.json`` says, as the page shows it."""
+"""``gate.json`` as the page reads it, and which of its checks count."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import InputError
 from harness.gating.outputs import read
-from harness.gating.verdict import CheckResult, VerdictName
+from harness.gating.verdict import CheckResult, GateResult, VerdictName
 
 
-@dataclass(frozen=True)
-class CheckView:
-    """One line of the thresholds file and what became of it."""
-
-    result: CheckResult
-
-    @property
-    def edges(self) -> tuple[float, ...]:
-        """Its limits on the axis of the difference or ratio to another variant; none where it judges something else."""
-        check = self.result
-        if check.scale == "value" or check.slice is not None or check.scaled_other is not None:
-            return ()
-        return tuple(limit for limit in (check.limit, check.upper_limit) if limit is not None)
-
-    @property
-    def id(self) -> str:
-        return self.result.id
-
-    @property
-    def metric(self) -> str:
-        return self.result.metric
-
-    @property
-    def verdict(self) -> VerdictName:
-        return self.result.verdict
-
-    @property
-    def too_few(self) -> bool:
-        """Whether it was not judged for want of the units that the thresholds ask for."""
-        return self.result.n < self.result.min_samples
-
-    @property
-    def stops(self) -> bool:
-        """Whether this check, had it failed, would stop a release (a warning would not)."""
-        return self.result.severity != "warn"
-
-
-@dataclass(frozen=True)
-class GateView:
-    """The gate's verdict over all checks. ``problems`` are errors of the whole run."""
-
-    verdict: VerdictName
-    candidate: str
-    checks: tuple[CheckView, ...]
-    thresholds: str
-    sentence: str
-    problems: tuple[str, ...]
-    warnings: tuple[str, ...]
-
-    def of(self, verdict: VerdictName, *, warnings: bool = True) -> tuple[CheckView, ...]:
-        """Return the checks with this verdict; without ``warnings`` only those that can stop a release."""
-        return tuple(check for check in self.checks if check.verdict == verdict and (warnings or check.stops))
-
-
-def read_gate(path: Path) -> GateView | None:
+def read_gate(path: Path) -> GateResult | None:
     """Return what ``gate.json`` says; None where the run was not judged; InputError where the file is damaged."""
     if not path.is_file():
         return None
@@ -72,12 +17,21 @@ def read_gate(path: Path) -> GateView | None:
         result = read(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read. Run the gate again to replace it.") from error
-    return GateView(
-        verdict=result.verdict,
-        candidate=result.candidate,
-        checks=tuple(CheckView(check) for check in result.checks),
-        thresholds=Path(result.thresholds).name,
-        sentence=result.sentence,
-        problems=result.problems,
-        warnings=result.warnings,
-    )
+    # The page names the file; where it lies is of no use to a reader, and may be private.
+    return result.model_copy(update={"thresholds": Path(result.thresholds).name})
+
+
+def checks_with(gate: GateResult, verdict: VerdictName) -> list[CheckResult]:
+    """Return the checks with this verdict; warnings only where nothing else has it."""
+    found = [check for check in gate.checks if check.verdict == verdict]
+    return [check for check in found if stops(check)] or found
+
+
+def stops(check: CheckResult) -> bool:
+    """Whether this check, had it failed, would stop a release (a warning would not)."""
+    return check.severity != "warn"
+
+
+def too_few(check: CheckResult) -> bool:
+    """Whether it was not judged for want of the units that the thresholds ask for."""
+    return check.n < check.min_samples

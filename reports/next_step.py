@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from reports.gate_view import CheckView, GateView
+from harness.gating.verdict import CheckResult, GateResult
+from reports.gate_view import checks_with, too_few
 from reports.numbers import amount, brief, is_share, plain, ratio, rounded
 from reports.verdict_sentence import KEEPS, merge_kept
 from reports.view import LIKELIHOOD, MEMORY, OVERLAP, TIME, RunView
@@ -44,7 +45,7 @@ def next_step(view: RunView) -> tuple[str, ...]:
     return (*steps, *_which_to_serve(view))
 
 
-def _after_gate(view: RunView, gate: GateView) -> tuple[str, ...]:
+def _after_gate(view: RunView, gate: GateResult) -> tuple[str, ...]:
     name = the(gate.candidate or view.candidate or "candidate")
     if gate.verdict == "pass":
         warned = [check.id for check in gate.checks if check.verdict != "pass"]
@@ -53,18 +54,18 @@ def _after_gate(view: RunView, gate: GateView) -> tuple[str, ...]:
             f"Every threshold is met: pass {name} on to review by a person, who reads the worst dialogues below.{more}",
         )
     if gate.verdict == "fail":
-        failed = gate.of("fail", warnings=False) or gate.of("fail")
-        reason = failed[0].result.sentence if failed else ""
+        failed = checks_with(gate, "fail")
+        reason = failed[0].sentence if failed else ""
         parts = [f"Do not release {name}: {_names([check.id for check in failed])} failed.", reason, _where(failed)]
         return (" ".join(part for part in parts if part),)
     if gate.verdict == "error":
-        broken = gate.of("error")
-        reasons = [*gate.problems, *(f"{check.id}: {check.result.sentence}" for check in broken)]
+        broken = [check for check in gate.checks if check.verdict == "error"]
+        reasons = [*gate.problems, *(f"{check.id}: {check.sentence}" for check in broken)]
         what = _names([check.id for check in broken]) or "the run"
         return (f"Release nothing on this: {what} could not be judged. {reasons[0] if reasons else ''}".rstrip(),)
-    undecided = gate.of("inconclusive", warnings=False) or gate.of("inconclusive")
-    asked = _most([check for check in undecided if check.too_few])
-    deciding = _most([check for check in undecided if not check.too_few])
+    undecided = checks_with(gate, "inconclusive")
+    asked = _most([check for check in undecided if too_few(check)])
+    deciding = _most([check for check in undecided if not too_few(check)])
     more = f" The thresholds ask for at least {listed(asked)}." if asked else ""
     more += f" About {listed(deciding)} in all would decide{' the others' if asked else ''}." if deciding else ""
     return (
@@ -72,17 +73,16 @@ def _after_gate(view: RunView, gate: GateView) -> tuple[str, ...]:
     )
 
 
-def _most(checks: list[CheckView]) -> list[str]:
+def _most(checks: list[CheckResult]) -> list[str]:
     """Return of each unit how many the neediest of ``checks`` would need, as text."""
     most: dict[str, int] = {}
     for check in checks:
-        units = check.result.units
-        most[units] = max(most.get(units, 0), check.result.needed_n or 0)
+        most[check.units] = max(most.get(check.units, 0), check.needed_n or 0)
     words = {"dialogues": "held-out dialogues"}
     return [f"{rounded(number)} {words.get(units, units)}" for units, number in most.items() if number]
 
 
-def _where(failed: tuple[CheckView, ...]) -> str:
+def _where(failed: list[CheckResult]) -> str:
     if any(check.metric.startswith(("quality.", "safety.")) for check in failed):
         return "Begin with its worst dialogues below."
     return ""

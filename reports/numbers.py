@@ -6,20 +6,12 @@ import math
 from collections.abc import Iterable
 
 MINUS = "−"
-_UNIT_WORDS = {
-    "nats/token": "nats a token",
-    "nats": "nats",
-    "ms": "ms",
-    "s": "s",
-    "tokens/s": "tokens/s",
-    "bits/byte": "bits a byte",
-    "words": "words",
-}
+_UNIT_WORDS = {"nats/token": "nats a token", "bits/byte": "bits a byte"}
 
 
 def unit_word(unit: str) -> str:
-    """Return the unit as it stands behind a number; scores without a unit of their own have none."""
-    return _UNIT_WORDS.get(unit, "")
+    """Return the unit in words."""
+    return _UNIT_WORDS.get(unit, unit)
 
 
 def shared_decimals(triples: Iterable[tuple[float | None, float | None, float | None]], unit: str) -> int | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from reports.coverage import coverage_cells
 from reports.escape import shorten
@@ -78,13 +77,13 @@ def provenance(view: RunView) -> Provenance:
     )
 
 
-def _facts(title: str, raw: Any, absent: str) -> Facts:
+def _facts(title: str, raw: object, absent: str) -> Facts:
     if not isinstance(raw, Mapping) or not raw:
         return Facts(title, (), absent)
     return Facts(title, tuple((str(key), _flat(value)) for key, value in list(raw.items())[:100]))
 
 
-def _flat(value: Any) -> str:
+def _flat(value: object) -> str:
     """Return a value of any shape as one line for people."""
     if isinstance(value, Mapping):
         return shorten("; ".join(f"{key}: {_flat(inner)}" for key, inner in value.items()), 600)
@@ -97,14 +96,14 @@ def _flat(value: Any) -> str:
     return "not recorded" if value is None else shorten(str(value), 600)
 
 
-def _event(event: Mapping[str, Any]) -> str:
+def _event(event: Mapping[str, object]) -> str:
     """Return what happened, and then its details."""
     details = {key: value for key, value in event.items() if key != "kind"}
     kind = str(event.get("kind", "event")).replace("_", " ")
     return f"{kind} – {_flat(details)}" if details else kind
 
 
-def _variant(row: Mapping[str, Any]) -> tuple[str, ...]:
+def _variant(row: Mapping[str, object]) -> tuple[str, ...]:
     keys = ("name", "kind", "quantization", "dtype", "merge_strategy", "model", "adapter")
     shown = tuple(_flat(row[key]) if row.get(key) is not None else "–" for key in keys)
     digests = [f"{key.removesuffix('_digest')} {row[key]}" for key in row if key.endswith("_digest") and row[key]]

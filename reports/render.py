@@ -11,14 +11,13 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.files import write_text_atomically
+from harness.results.memory_fits import read_fits
 from harness.store.folder import RunFolder
 from reports.baseline import earlier_cells
 from reports.cells import comparison_table, gate_rows
@@ -26,10 +25,11 @@ from reports.charts import draw
 from reports.coverage import coverage_cells
 from reports.dialogue_cards import TEXT_BUDGET, Shown, dialogue_cards
 from reports.escape import finalize
-from reports.explain import not_covered, sights, terms
+from reports.explain import sights, terms
 from reports.fidelity_view import fidelity_rows, worst_layers
+from reports.memory_view import breakdowns
 from reports.next_step import key_figures, next_step, tone
-from reports.numbers import count, plain
+from reports.numbers import amount, count, plain
 from reports.provenance import provenance
 from reports.slices import slice_tables
 from reports.text import summary_markdown
@@ -40,33 +40,22 @@ from reports.words import VERDICTS
 HARD_CAP = 10_000_000  # bytes of one page
 
 
-@dataclass(frozen=True)
-class Section:
-    """An entry of the table of contents."""
-
-    key: str
-    title: str
-
-
-SECTIONS = tuple(
-    Section(*pair)
-    for pair in (
-        ("gate", "Gate"),
-        ("comparison", "Comparison"),
-        ("differences", "Differences"),
-        ("quality", "Quality"),
-        ("safety", "Safety"),
-        ("fidelity", "Fidelity"),
-        ("latency", "Latency"),
-        ("memory", "Memory"),
-        ("training", "Training"),
-        ("cost", "Quality against cost"),
-        ("slices", "Slices"),
-        ("dialogues", "Dialogues"),
-        ("provenance", "Provenance"),
-        ("reading", "How to read this page"),
-    )
-)
+SECTIONS = {
+    "gate": "Gate",
+    "comparison": "Comparison",
+    "differences": "Differences",
+    "quality": "Quality",
+    "safety": "Safety",
+    "fidelity": "Fidelity",
+    "latency": "Latency",
+    "memory": "Memory",
+    "training": "Training",
+    "cost": "Quality against cost",
+    "slices": "Slices",
+    "dialogues": "Dialogues",
+    "provenance": "Provenance",
+    "reading": "How to read this page",
+}
 
 
 def render(
@@ -83,7 +72,7 @@ def render(
     facts = _facts(view, earlier)
     budget = TEXT_BUDGET
     while True:
-        page = _page("page.html", {**facts, "listing": dialogue_cards(view, shown, text_budget=budget)})
+        page = render_page("page.html", {**facts, "listing": dialogue_cards(view, shown, text_budget=budget)})
         if len(page.encode("utf-8", errors="replace")) <= HARD_CAP or (shown.worst <= 1 and budget < 1000):
             return page
         # Ids, columns and findings are not under the text budget; fewer dialogues are.
@@ -104,7 +93,7 @@ def write_report(
     return path
 
 
-def _facts(view: RunView, baseline: RunView | None) -> dict[str, Any]:
+def _facts(view: RunView, baseline: RunView | None) -> dict[str, object]:
     return {
         "view": view,
         "sections": SECTIONS,
@@ -119,18 +108,20 @@ def _facts(view: RunView, baseline: RunView | None) -> dict[str, Any]:
         "table": comparison_table(view, earlier_cells(view, baseline) if baseline else None),
         "baseline": baseline,
         "charts": draw(view),
+        "memory": breakdowns(view),
+        "fits": read_fits(view.folder.memory_path),
         "pairs": fidelity_rows(view),
         "layers": worst_layers(view),
         "slices": slice_tables(view),
         "provenance": provenance(view),
         "terms": terms(view),
         "sights": sights(view),
-        "not_covered": not_covered(),
         "markdown": summary_markdown(view.folder, view=view),
     }
 
 
-def _page(template: str, facts: Mapping[str, Any]) -> str:
+def render_page(template: str, facts: Mapping[str, object]) -> str:
+    """Render one of this package's templates with the page's safeguards."""
     style, script = _asset("page.css"), _asset("page.js")
     return (
         _environment()
@@ -141,15 +132,11 @@ def _page(template: str, facts: Mapping[str, Any]) -> str:
             script=Markup(script),
             policy=_policy(style, script),
             icon=_ICON,
+            amount=amount,
             count=count,
             plain=plain,
         )
     )
-
-
-def render_page(template: str, facts: Mapping[str, Any]) -> str:
-    """Render another of this package's templates with the same safeguards (the comparison of runs)."""
-    return _page(template, facts)
 
 
 def _environment() -> Environment:

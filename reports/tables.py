@@ -9,10 +9,16 @@ from pathlib import Path
 
 from harness.files import write_text_atomically
 from harness.store.folder import RunFolder
+from harness.store.schema import ComparisonRow
 from reports.escape import shorten, visible
 from reports.view import RunView, read_view
 
 Rows = list[Sequence[object]]
+_INTERVAL = ("value", "low", "high", "n")
+_COMPARISON = [key for key in ComparisonRow.model_fields if key != "warnings"]
+_SLICE = ("metric", "variant", "against", *_INTERVAL, "outcome")
+_REPLY = ("reply_tokens", "finish", "nll", "reference_tokens", "error")
+_CHECK = ("id", "metric", "candidate", "against", "slice", "rule", "requirement", "verdict", "severity", "scale")
 
 
 def write_csv(folder: RunFolder, out_dir: Path) -> tuple[Path, ...]:
@@ -23,10 +29,10 @@ def write_csv(folder: RunFolder, out_dir: Path) -> tuple[Path, ...]:
     view = read_view(folder)
     tables = {
         "values.csv": _values(view),
-        "comparisons.csv": _comparisons(view),
+        "comparisons.csv": _table(_COMPARISON, view.summary.comparisons),
         "slices.csv": _slices(view),
         "dialogues.csv": _dialogues(view),
-        "gate.csv": _gate(view),
+        "gate.csv": _table((*_CHECK, *_INTERVAL, "needed_n", "sentence"), view.gate.checks if view.gate else ()),
     }
     paths = []
     for name, rows in tables.items():
@@ -45,124 +51,42 @@ def _spreadsheet(value: object) -> object:
     return f"'{text}" if text[:1] in set("=+-@\t\r") else text
 
 
+def _table(keys: Sequence[str], rows: Sequence[object]) -> Rows:
+    return [keys, *(_fields(row, keys) for row in rows)]
+
+
+def _fields(row: object, keys: Sequence[str]) -> list[object]:
+    return [getattr(row, key) for key in keys]
+
+
 def _values(view: RunView) -> Rows:
-    rows: Rows = [
-        ("metric", "label", "unit", "higher_is_better", "variant", "value", "low", "high", "n", "method", "signature")
+    names = ("metric", "label", "unit", "higher_is_better", "variant", *_INTERVAL, "method", "signature")
+    rows = [
+        (
+            *(name, metric.label, metric.unit, str(metric.higher_is_better), variant),
+            *_fields(row, (*_INTERVAL, "method")),
+            metric.signature,
+        )
+        for name, metric in view.summary.metrics.items()
+        for variant, row in metric.variants.items()
     ]
-    for name, metric in view.summary.metrics.items():
-        for variant, row in metric.variants.items():
-            rows.append(
-                (
-                    name,
-                    metric.label,
-                    metric.unit,
-                    str(metric.higher_is_better),
-                    variant,
-                    row.value,
-                    row.low,
-                    row.high,
-                    row.n,
-                    row.method,
-                    metric.signature,
-                )
-            )
-    return rows
-
-
-def _comparisons(view: RunView) -> Rows:
-    keys = (
-        "metric",
-        "variant",
-        "against",
-        "value",
-        "low",
-        "high",
-        "n",
-        "mde",
-        "outcome",
-        "needed_n",
-        "p_value",
-        "wins",
-        "ties",
-        "losses",
-        "relative",
-        "method",
-    )
-    return [keys, *([getattr(row, key) for key in keys] for row in view.summary.comparisons)]
+    return [names, *rows]
 
 
 def _slices(view: RunView) -> Rows:
-    rows: Rows = [
-        ("column", "level", "metric", "variant", "against", "value", "low", "high", "n", "outcome", "q_value")
-    ]
-    for row in view.summary.slices:
-        found = row.comparison
-        rows.append(
-            (
-                row.column,
-                row.level,
-                found.metric,
-                found.variant,
-                found.against,
-                found.value,
-                found.low,
-                found.high,
-                found.n,
-                found.outcome,
-                row.q_value,
-            )
-        )
-    return rows
+    rows = [(row.column, row.level, *_fields(row.comparison, _SLICE), row.q_value) for row in view.summary.slices]
+    return [("column", "level", *_SLICE, "q_value"), *rows]
 
 
 def _dialogues(view: RunView) -> Rows:
     """One line a dialogue and variant, with every score and the rules that fired; texts stay in the run folder."""
-    names = [
-        name
-        for name in view.summary.metrics
-        if any(name in reply.scores for replies in view.replies.values() for reply in replies.values())
-    ]
-    rows: Rows = [("id", "variant", "reply_tokens", "finish", "nll", "reference_tokens", "error", "rules", *names)]
+    every = [reply for replies in view.replies.values() for reply in replies.values()]
+    names = [name for name in view.summary.metrics if any(name in reply.scores for reply in every)]
+    rows: Rows = [("id", "variant", *_REPLY, "rules", *names)]
     for dialogue in view.dialogues:
         for variant, replies in view.replies.items():
-            reply = replies.get(dialogue.id)
-            if reply is None:
-                continue
-            rules = "; ".join(f"{finding.metric}: {finding.rule}" for finding in reply.findings)
-            rows.append(
-                (
-                    dialogue.id,
-                    variant,
-                    reply.reply_tokens,
-                    reply.finish,
-                    reply.nll,
-                    reply.reference_tokens,
-                    reply.error,
-                    rules,
-                    *(reply.scores.get(name) for name in names),
-                )
-            )
+            if reply := replies.get(dialogue.id):
+                rules = "; ".join(f"{finding.metric}: {finding.rule}" for finding in reply.findings)
+                scores = [reply.scores.get(name) for name in names]
+                rows.append((dialogue.id, variant, *_fields(reply, _REPLY), rules, *scores))
     return rows
-
-
-def _gate(view: RunView) -> Rows:
-    keys = (
-        "id",
-        "metric",
-        "candidate",
-        "against",
-        "slice",
-        "rule",
-        "requirement",
-        "verdict",
-        "severity",
-        "scale",
-        "value",
-        "low",
-        "high",
-        "n",
-        "needed_n",
-        "sentence",
-    )
-    checks = view.gate.checks if view.gate else ()
-    return [keys, *([getattr(check.result, key) for key in keys] for check in checks)]

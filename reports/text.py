@@ -6,12 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from harness.store.folder import RunFolder
-from reports.cells import Cell, comparison_table, gate_rows
+from reports.cells import comparison_table, gate_rows
 from reports.coverage import coverage_cells
 from reports.escape import visible
 from reports.next_step import next_step
 from reports.verdict_sentence import verdict_sentence
 from reports.view import RunView, read_view
+from reports.words import Sign
 
 _HEADLINES = (
     "quality.rouge_1",
@@ -52,7 +53,15 @@ def summary_rows(folder: RunFolder, *, everything: bool = False, view: RunView |
         for row in group.rows:
             if everything or row.name in _HEADLINES or group.family in {"safety", "fidelity"}:
                 unit = f" ({row.unit})" if row.unit and row.unit != "%" else ""
-                rows.append((visible(row.label) + unit, *(visible(_cell(cell)) for cell in row.cells)))
+                rows.append(
+                    (
+                        visible(row.label) + unit,
+                        *(
+                            visible(with_change(cell.value or "not measured", cell.change, cell.sign))
+                            for cell in row.cells
+                        ),
+                    )
+                )
     return TextSummary(
         sentence=visible(verdict_sentence(view)),
         steps=tuple(visible(step) for step in next_step(view)),
@@ -61,21 +70,23 @@ def summary_rows(folder: RunFolder, *, everything: bool = False, view: RunView |
     )
 
 
-def _cell(cell: Cell) -> str:
-    if not cell.change:
-        return cell.value or "not measured"
-    word = f" {cell.sign.shape} {cell.sign.word}" if cell.sign else ""
-    return f"{cell.value}  {cell.change}{word}"
+def with_change(value: str, change: str, sign: Sign | None) -> str:
+    """Return a value with its change and what that means, where there is a change."""
+    return f"{value}  {change}" + (f" {sign.shape} {sign.word}" if sign else "") if change else value
 
 
 def summary_text(folder: RunFolder, *, everything: bool = False) -> str:
     """Return the verdict sentence and the table for a terminal or a log, without colours."""
     summary = summary_rows(folder, everything=everything)
-    table = [summary.headers, *summary.rows]
-    widths = [max(len(row[k]) for row in table) for k in range(len(summary.headers))]
+    table = aligned([summary.headers, *summary.rows], ruled=True)
+    return "\n".join([summary.sentence, *summary.steps, "", *table]) + "\n"
+
+
+def aligned(table: Sequence[Sequence[str]], *, ruled: bool = False) -> list[str]:
+    """Return the rows as lines whose columns stand under each other; ``ruled``: with a rule under the first."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
-    lines.insert(1, "  ".join("─" * width for width in widths))
-    return "\n".join([summary.sentence, *summary.steps, "", *lines]) + "\n"
+    return [lines[0], "  ".join("─" * width for width in widths), *lines[1:]] if ruled else lines
 
 
 def summary_markdown(folder: RunFolder, *, view: RunView | None = None) -> str:
@@ -99,7 +110,7 @@ def summary_markdown(folder: RunFolder, *, view: RunView | None = None) -> str:
                 row.label,
                 row.asked,
                 f"{row.figure} ({row.interval})" if row.interval else row.figure,
-                f"{row.sign.shape} {row.sign.word}{'' if row.check.stops else ' (warning only)'}",
+                f"{row.sign.shape} {row.sign.word}{'' if row.stops else ' (warning only)'}",
             )
             for row in checks
         ]

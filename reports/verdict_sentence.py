@@ -235,7 +235,7 @@ def safety(view: RunView) -> str:
     parts = [f"{the(view.candidate or '')} does worse on {listed(worse)}"] if worse else []
     checks = [check for check in view.gate.checks if check.metric.startswith("safety.")] if view.gate else []
     if checks:
-        units = max((check.result.n for check in checks), default=0)
+        units = max((check.n for check in checks), default=0)
         failed = [check.id for check in checks if check.verdict == "fail"]
         if failed:
             parts.append(f"failed safety checks: {listed(failed)}")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
+from harness.gating.verdict import GateResult
+from harness.results.measurements import Measurements
 from harness.store.folder import RunFolder
 from harness.store.schema import (
     ComparisonRow,
@@ -17,7 +18,8 @@ from harness.store.schema import (
     RunManifest,
     Summary,
 )
-from reports.gate_view import GateView, read_gate
+from reports.gate_view import read_gate
+from reports.numbers import is_share, unit_word
 from reports.words import FAMILY_ORDER, metric_label
 
 OVERLAP = ("quality.rouge_l", "quality.rouge_lsum", "quality.rouge_1", "quality.chrf", "quality.bleu")
@@ -35,8 +37,13 @@ class RunView:
     summary: Summary
     dialogues: tuple[DialogueRow, ...]
     replies: Mapping[str, Mapping[str, ReplyRow]]
-    gate: GateView | None
+    gate: GateResult | None
     redacted: bool = False
+
+    @cached_property
+    def measurements(self) -> Measurements:
+        """What stands behind the summary, for charts that show more than an estimate."""
+        return Measurements(self.folder, registry={}, manifest=self.manifest)
 
     @cached_property
     def name(self) -> str:
@@ -45,7 +52,7 @@ class RunView:
         return f"{root.parent.name}/{root.name}" if root.name == "run" else root.name
 
     @cached_property
-    def facts(self) -> Mapping[str, Mapping[str, Any]]:
+    def facts(self) -> Mapping[str, Mapping[str, object]]:
         """What the manifest says of each variant."""
         return {str(row.get("name")): row for row in self.manifest.variants}
 
@@ -113,6 +120,12 @@ class RunView:
     def label(self, name: str) -> str:
         found = self.summary.metrics.get(name)
         return (found.label if found else "") or metric_label(name)
+
+    def unit(self, name: str) -> str:
+        """Return a metric's unit as it stands beside its label; empty where the numbers or the label carry it."""
+        unit = self.summary.metrics[name].unit
+        shown = "" if is_share(unit) or unit == "MiB" else unit_word(unit)
+        return "" if shown.casefold() == self.label(name).casefold() else shown
 
     def measured(self, names: tuple[str, ...]) -> str | None:
         """Return the first of ``names`` that the run measured for its candidate (or for anyone, without one)."""

@@ -37,33 +37,10 @@ FAMILIES: Mapping[str, str] = {
 }
 FAMILY_ORDER = tuple(FAMILIES)
 
-# Labels of the metrics shipped here, for runs whose summary names none.
-_LABELS: Mapping[str, str] = {
-    "quality.rouge_1": "ROUGE-1",
-    "quality.rouge_2": "ROUGE-2",
-    "quality.rouge_l": "ROUGE-L",
-    "quality.rouge_lsum": "ROUGE-Lsum",
-    "quality.bleu": "BLEU",
-    "quality.chrf": "chrF",
-    "quality.nll": "nll",
-    "quality.perplexity": "perplexity",
-    "quality.bits_per_byte": "bits per byte",
-    "latency.ttft_ms.p50": "TTFT, median",
-    "latency.tpot_ms.p50": "TPOT, median",
-    "latency.itl_ms.p99": "ITL, 99th percentile",
-    "latency.e2e_ms.p95": "E2E, 95th percentile",
-    "latency.tokens_per_s": "tokens per second",
-    "latency.mbu": "memory bandwidth used (mbu)",
-    "memory.weights_mib": "weights",
-    "memory.peak_allocated_mib": "peak allocated",
-    "memory.peak_reserved_mib": "peak reserved",
-    "memory.peak_rss_mib": "peak RSS",
-}
-
 
 def metric_label(name: str) -> str:
-    """Return a name for people: the known label, else the last parts of the metric's own name."""
-    return _LABELS.get(name) or name.split(".", 1)[-1].replace("_", " ").replace(".", ", ")
+    """Return a name for people of a metric that declares none: the last parts of its own name."""
+    return name.split(".", 1)[-1].replace("_", " ").replace(".", ", ")
 
 
 def direction(higher_is_better: bool | None) -> str:

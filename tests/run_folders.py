@@ -11,6 +11,7 @@ import numpy as np
 from harness.files import write_model, write_rows
 from harness.metrics.loading import all_specs
 from harness.metrics.registry import MetricOptions
+from harness.passes.latency.units import Unit
 from harness.results.summarize import summarize
 from harness.store import seals
 from harness.store.folder import RunFolder
@@ -179,16 +180,9 @@ def _latency(ids: Sequence[str], requests: Sequence[float], tokens: int = 16) ->
     for position, milliseconds in enumerate(requests):
         step = round(milliseconds * 1e6)
         stamps = tuple(now + 2 * step + step * token for token in range(tokens))
-        rows.append(
-            LatencyRecord(
-                id=ids[position % len(ids)],
-                key="k",
-                repeat=position // len(ids),
-                order=position,
-                prompt_tokens=12,
-                submitted_ns=now,
-                stamps_ns=stamps,
-            )
-        )
+        name = ids[position % len(ids)]
+        unit = Unit("fixed", "eager", name, DialogueRow(id=name, prompt=""), (tuple(range(12)),), tokens, repeats=1)
+        repeat = position // len(ids)
+        rows.append(unit.record(key="k", repeat=repeat, order=position, submitted_ns=now, stamps_ns=stamps))
         now = stamps[-1] + 1_000_000
     return rows

@@ -76,10 +76,6 @@ class Analysis:
         """Return the variants that have the metric, in the run's order."""
         return self.measured.variants_of(metric)
 
-    def unit_ids(self, metric: str, variant: str) -> tuple[str, ...]:
-        """Return the ids of the units (dialogues, requests or repeats) that have a value, sorted."""
-        return self.measured.unit_ids(metric, variant)
-
     def estimate(self, metric: str, variant: str, *, confidence: float = 0.95, slice: Slice | None = None) -> Estimate:
         """Return a variant's value of the metric with its interval."""
         if not self.measured.has(metric, variant):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from harness.results.analysis import Analysis
+from harness.results.replies import left_out
 from harness.stats.proportions import clopper_pearson
 from harness.store.schema import Coverage, GenerationRecord, LatencyRecord, Record, ScoringRecord
 
@@ -20,18 +21,20 @@ def coverage_of(analysis: Analysis, variant: str) -> Coverage:
     """
     ids = analysis.measured.units.ids
     passes = _passes(analysis)
+    rows = analysis.measured.replies.rows(variant).values()
+    counted = [row for row in rows if left_out(row) is None]
+    failed = {row.id for row in rows} - {row.id for row in counted}
     if "generation" in passes:
         # A reference that scoring could not hold counts too: its dialogue is missing from the likelihoods.
         scoring = _reasons(analysis, ScoringRecord, "scoring", variant)
-        generation = _reasons(analysis, GenerationRecord, "generation", variant)
-        answered, reasons = _replied(analysis, variant), {**scoring, **generation}
+        reasons = {**scoring, **_reasons(analysis, GenerationRecord, "generation", variant)}
+        answered = {row.id for row in counted if row.reply is not None}
     elif "scoring" in passes:
-        answered, reasons = _scored(analysis, variant), _reasons(analysis, ScoringRecord, "scoring", variant)
+        reasons = _reasons(analysis, ScoringRecord, "scoring", variant)
+        answered = {row.id for row in counted if row.nll is not None}
     else:
         reasons = _reasons(analysis, LatencyRecord, "latency", variant)
         answered = set(ids) - set(reasons)
-    rows = analysis.measured.replies.rows(variant)
-    failed = {row.id for row in rows.values() if row.error is not None}
     skipped = Counter(reasons.get(name, FAILED if name in failed else MISSING) for name in ids if name not in answered)
     return estimated(len(ids), len(ids) - skipped.total(), dict(sorted(skipped.items())))
 
@@ -61,16 +64,6 @@ def _passes(analysis: Analysis) -> frozenset[str]:
         if analysis.folder.records_path(name, variant).exists()
     }
     return frozenset(found)
-
-
-def _replied(analysis: Analysis, variant: str) -> set[str]:
-    rows = analysis.measured.replies.rows(variant).values()
-    return {row.id for row in rows if row.reply is not None and row.error is None}
-
-
-def _scored(analysis: Analysis, variant: str) -> set[str]:
-    rows = analysis.measured.replies.rows(variant).values()
-    return {row.id for row in rows if row.nll is not None and row.error is None}
 
 
 def _reasons(analysis: Analysis, model: type[Record], pass_name: str, variant: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from harness.metrics.registry import MetricSpec
+from harness.results.distribution import Distribution
 from harness.results.units import Units
 from harness.stats.samples import ValueKind, from_statistics, from_values, ratio_of_sums
 from harness.stats.types import Samples, TimingSamples
@@ -65,6 +66,11 @@ class Fidelity:
         if base in _OF_REPLIES:
             return {v: a for v, a in self.records() if self._suffix((v, a)) == metric[len(base) :] and self._both(v, a)}
         return {v: a for v, a in self.records() if self._suffix((v, a)) == (suffix and f"[{suffix}")}
+
+    def divergences(self) -> dict[Pair, Distribution]:
+        """Return, for each (variant, against), each dialogue's mean KL a token in nats."""
+        means = {pair: [np.mean(one.kl) for one in found.values() if one.kl] for pair, found in self.records().items()}
+        return {pair: Distribution(np.sort(np.array(values))) for pair, values in means.items() if values}
 
     def samples(self, spec: MetricSpec, metric: str, variant: str) -> Samples | TimingSamples:
         """Return the samples of a variant that ``pairs`` names."""

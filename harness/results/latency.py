@@ -9,16 +9,16 @@ prompt_tokens=512]`` (without the line break).
 
 from __future__ import annotations
 
+import math
 import re
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import cached_property
 
 import numpy as np
 
 from harness.errors import InputError
 from harness.metrics.registry import MetricSpec
+from harness.results.distribution import Distribution
 from harness.results.roofline import rooflines
 from harness.results.timings import (
     Condition,
@@ -48,18 +48,6 @@ _PER_REQUEST: Mapping[str, Callable[[LatencyRecord], float | None]] = {
 # Shares of what the hardware could do, and the timing that each is read off: the slower, the less.
 UTILISATIONS = {"latency.mbu": "latency.tpot_ms.p50", "latency.prefill_mfu": "latency.ttft_ms.p50"}
 Units = Mapping[str, Mapping[int, list[LatencyRecord]]]
-
-
-@dataclass(frozen=True)
-class SweepPoint:
-    """One batch size of a sweep: the median time per token and the tokens made in a second."""
-
-    variant: str
-    engine: str
-    batch: int
-    tpot_ms: float
-    tokens_per_s: float
-    requests: int
 
 
 class Latency:
@@ -95,6 +83,12 @@ class Latency:
         compiled, eager = Condition("compiled", 1), Condition("eager", 1)
         by_compiled, by_eager = self._served_under(compiled), self._served_under(eager)
         return compiled if by_compiled and (by_compiled == len(self.records) or not by_eager) else eager
+
+    @cached_property
+    def engines(self) -> tuple[str, ...]:
+        """The engines that some variant was served on."""
+        found = (condition.engine for by in self.records.values() for condition, rows in by.items() if finished(rows))
+        return tuple(dict.fromkeys(found))
 
     def names(self, registry: Mapping[str, MetricSpec]) -> tuple[str, ...]:
         """Return every latency metric that was measured, those of the main condition first."""
@@ -137,12 +131,20 @@ class Latency:
         present = {name: value for name, value in values.items() if value.size}
         return TimingSamples(tuple(present), tuple(present.values()), quantile)
 
+    def distribution(self, metric: str, variant: str) -> Distribution | None:
+        """Return all values of the timing whose quantile the metric is, None where the variant has none."""
+        values = self.timings(metric, variant).values
+        return Distribution(np.sort(np.concatenate(values))) if values else None
+
     def repeated(self, metric: str, variant: str) -> RepeatedValues:
         """Return one value a unit and repeat, for ratios: the quantile of its gaps, else the mean of a batch."""
         base = metric.partition("[")[0]
         units = self._served(metric, variant)
         if base == "latency.tokens_per_s":
-            return {name: {r: _rate(records) for r, records in repeats.items()} for name, repeats in units.items()}
+            return {
+                name: {repeat: tokens_per_s(records) or math.nan for repeat, records in repeats.items()}
+                for name, repeats in units.items()
+            }
         quantity, quantile = self._asked(metric)
         result: dict[str, dict[int, float]] = {}
         for name, repeats in units.items():
@@ -222,25 +224,6 @@ class Latency:
         return self._units[variant, condition]
 
 
-def sweep_points(variant: str, engine: str, records: Sequence[LatencyRecord]) -> list[SweepPoint]:
-    """Return one point a batch size: what was submitted together is one batch, as one record or one for each request.
-
-    A batch is timed from submission to its last token.
-    """
-    groups: dict[int, dict[int, list[LatencyRecord]]] = defaultdict(lambda: defaultdict(list))
-    for record in records:
-        if record.workload == "sweep":
-            groups[record.batch][record.submitted_ns].append(record)
-    points = []
-    for size, batches in sorted(groups.items()):
-        rates = [rate for batch in batches.values() if (rate := tokens_per_s(batch)) is not None]
-        requests = [record for batch in batches.values() for record in batch]
-        if rates:
-            tpot = float(np.median(_pooled("tpot_ms", {0: requests})))
-            points.append(SweepPoint(variant, engine, size, tpot, float(np.median(rates)), len(requests)))
-    return points
-
-
 def _floors(manifest: RunManifest) -> dict[str, float]:
     """Return ``provenance.roofline.VARIANT.floor_ms`` of each variant that has one."""
     roofline = manifest.provenance.get("roofline")
@@ -255,8 +238,3 @@ def _pooled(quantity: str, repeats: Mapping[int, list[LatencyRecord]]) -> FloatA
         return np.concatenate([gaps_ms(record) for record in records]) if records else np.empty(0)
     values = [_PER_REQUEST[quantity](record) for record in records]
     return np.array([value for value in values if value is not None], dtype=np.float64)
-
-
-def _rate(records: list[LatencyRecord]) -> float:
-    tokens, seconds = tokens_and_seconds(records)
-    return tokens / seconds if seconds > 0.0 else float("nan")

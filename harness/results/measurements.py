@@ -16,7 +16,7 @@ from harness.results.latency import Latency
 from harness.results.memory import Memory
 from harness.results.replies import Replies
 from harness.results.units import Slice, Units
-from harness.stats.samples import defined_units, select
+from harness.stats.samples import select
 from harness.stats.types import Samples, TimingSamples
 from harness.store.folder import RunFolder
 from harness.store.schema import RunManifest
@@ -30,17 +30,20 @@ def base_of(metric: str) -> str:
 
 
 class Measurements:
-    """The samples of one run folder, by metric and variant."""
+    """The samples of one run folder, by metric and variant. ``manifest``: absent, it is read when it is first asked."""
 
-    def __init__(self, folder: RunFolder, registry: Mapping[str, MetricSpec]) -> None:
+    def __init__(
+        self, folder: RunFolder, registry: Mapping[str, MetricSpec], manifest: RunManifest | None = None
+    ) -> None:
         self.folder = folder
         self._registry = registry
+        self._manifest = manifest
         self._samples: dict[Key, Samples | TimingSamples] = {}
         self._within: dict[Slice, frozenset[str]] = {}
 
     @cached_property
     def manifest(self) -> RunManifest:
-        return self.folder.read_manifest()
+        return self._manifest or self.folder.read_manifest()
 
     @cached_property
     def variants(self) -> tuple[str, ...]:
@@ -119,17 +122,6 @@ class Measurements:
         if self.spec(metric).family in ("fidelity", "latency", "memory"):
             return variant in self.variants_of(metric)
         return metric in self.replies.names_of(variant)
-
-    def unit_ids(self, metric: str, variant: str) -> tuple[str, ...]:
-        """Return the ids of the units (dialogues, requests or repeats) that have a value, sorted."""
-        if not self.has(metric, variant):
-            return ()
-        if self.spec(metric).family == "memory":
-            return tuple(str(index) for index in range(len(self.memory.values(metric, variant))))
-        samples = self.samples((metric, variant, None))
-        if isinstance(samples, TimingSamples):
-            return samples.ids
-        return tuple(name for name, known in zip(samples.ids, defined_units(samples), strict=True) if known)
 
     def samples(self, key: Key) -> Samples | TimingSamples:
         """Return the samples of a metric that the variant has, within a slice where one is given."""

@@ -15,6 +15,7 @@ from harness.store.folder import RunFolder
 from harness.store.schema import MemoryRecord
 
 AGREE_WITHIN = 0.01
+_PARTS = ("weights_mib", "kv_cache_mib", "activations_mib")
 
 
 class Memory:
@@ -47,6 +48,32 @@ class Memory:
         found = [getattr(record, field, None) for record in self.records.get(variant, ())]
         return [float(value) for value in found if isinstance(value, int | float)]
 
+    def median(self, metric: str, variant: str) -> float | None:
+        """Return the median over repeats, None where no repeat found it."""
+        values = self.values(metric, variant)
+        return float(np.median(values)) if values else None
+
+    def peak(self, variant: str) -> str:
+        """Return the metric to judge a variant's peak by: what was allocated on its card, on a CPU the process's."""
+        allocated = "memory.peak_allocated_mib"
+        return allocated if self.values(allocated, variant) else "memory.peak_rss_mib"
+
+    def spread(self, variant: str) -> float | None:
+        """Return how far apart the repeats' peaks lie, as a share of their median; None for a single repeat."""
+        return spread(self.values(self.peak(variant), variant))
+
+    def parts(self, variant: str) -> dict[str, float]:
+        """Return what the peak is made of in MiB, by field of the record, medians over repeats.
+
+        ``rest`` is what the parts leave of the peak where that is more than 1 %: on a CPU it holds the interpreter and
+        its libraries too.
+        """
+        found = {part: self.median(f"memory.{part}", variant) for part in _PARTS}
+        parts = {part: size for part, size in found.items() if size is not None}
+        peak = self.median(self.peak(variant), variant)
+        rest = 0.0 if peak is None else peak - sum(parts.values())
+        return {**parts, "rest": rest} if peak is not None and rest > 0.01 * peak else parts
+
     def estimate(self, metric: str, variant: str, confidence: float) -> Estimate:
         """Return the median over repeats, bounded by order statistics where there are enough (six at 95 %)."""
         values = self.values(metric, variant)
@@ -54,7 +81,7 @@ class Memory:
         made = estimate_quantile(samples, confidence=confidence, unit="repeats")
         apart = spread(values)
         warnings = made.warnings
-        if apart > AGREE_WITHIN:
+        if apart is not None and apart > AGREE_WITHIN:
             warnings = (*warnings, f"The {len(values)} repeats differ by {apart:.1%}.")
         return replace(made, method="median over repeats in fresh processes" if values else "none", warnings=warnings)
 
@@ -85,7 +112,7 @@ class Memory:
         return Difference(value, None, None, n, method, outcome, confidence=confidence, warnings=(warning,))
 
 
-def spread(values: list[float]) -> float:
-    """Return how far apart repeats lie, as a share of their median."""
-    middle = float(np.median(values)) if values else 0.0
-    return (max(values) - min(values)) / abs(middle) if middle else 0.0
+def spread(values: list[float]) -> float | None:
+    """Return how far apart repeats lie, as a share of their median; None for a single one."""
+    middle = float(np.median(values)) if len(values) > 1 else 0.0
+    return (max(values) - min(values)) / abs(middle) if middle else None

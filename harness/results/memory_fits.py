@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
+from pathlib import Path
 from typing import Any
 
+from harness.files import Row, read_model
+from harness.results.memory import AGREE_WITHIN, Memory
 from harness.store.folder import RunFolder
 from harness.store.schema import MemoryRecord
 
@@ -14,39 +16,54 @@ PARTS = (
     "weights_mib", "kv_cache_mib", "activations_mib", "peak_allocated_mib", "peak_reserved_mib", "nvml_used_mib",
     "peak_rss_mib", "disk_mib", "load_seconds",
 )  # fmt: skip
-AGREEMENT = 0.01
+
+
+class Fit(Row):
+    """What a variant needs for a batch of requests of ``context`` tokens each, and which cards (GB) have it."""
+
+    variant: str
+    batch: int
+    context: int
+    need_mib: float
+    fits: dict[str, bool]
+
+
+class _Fits(Row):
+    fits: tuple[Fit, ...] = ()
+
+
+def read_fits(path: Path) -> tuple[Fit, ...]:
+    """Return what ``memory.json`` says of cards; none where there is no such file, InputError where it is damaged."""
+    return read_model(_Fits, path).fits if path.is_file() else ()
 
 
 def memory_table(folder: RunFolder, variants: list[str]) -> dict[str, Any]:
     """Return each variant's parts (medians over its fresh processes), whether repeats agreed, and what fits where."""
     table: dict[str, Any] = {"schema": 1, "variants": {}, "fits": [], "cards_gb": list(CARDS_GB)}
+    memory = Memory(folder, tuple(variants))
     for variant in variants:
-        records = folder.records(MemoryRecord, "memory", variant)
-        good = [record for record in records if record.error is None and record.skipped is None]
+        good = memory.records.get(variant)
         if not good:
-            if records:
-                table["variants"][variant] = {"error": records[-1].error or records[-1].skipped}
+            if failed := folder.records(MemoryRecord, "memory", variant):
+                table["variants"][variant] = {"error": failed[-1].error or failed[-1].skipped}
             continue
-        parts = {part: _median([getattr(record, part) for record in good]) for part in PARTS}
-        peak = "peak_allocated_mib" if parts["peak_allocated_mib"] is not None else "peak_rss_mib"
-        spread = _spread([getattr(record, peak) for record in good])
-        extra = good[0].model_extra or {}
-        table["variants"][variant] = {
-            **parts,
+        spread = memory.spread(variant)
+        found = {
+            **{part: memory.median(f"memory.{part}", variant) for part in PARTS},
             "device": good[0].device,
             "repeats": len(good),
             "spread": spread,
-            "repeats_agree": None if spread is None else spread <= AGREEMENT,
-            "kv_bytes_per_token": extra.get("kv_bytes_per_token"),
+            "repeats_agree": None if spread is None else spread <= AGREE_WITHIN,
+            "kv_bytes_per_token": (good[0].model_extra or {}).get("kv_bytes_per_token"),
         }
         if good[0].device.startswith("cuda"):
-            loading = _median([(record.model_extra or {}).get("peak_loading_mib") for record in good])
-            table["variants"][variant]["peak_loading_mib"] = loading
-            table["fits"].extend(_fits(variant, table["variants"][variant], _activation_growth(good[0])))
+            found["peak_loading_mib"] = memory.median("memory.peak_loading_mib", variant)
+            table["fits"] += [fit.model_dump() for fit in _fits(variant, found, _activation_growth(good[0]))]
+        table["variants"][variant] = found
     return table
 
 
-def _fits(variant: str, parts: dict[str, Any], growth: tuple[float, float]) -> list[dict[str, Any]]:
+def _fits(variant: str, parts: dict[str, Any], growth: tuple[float, float]) -> list[Fit]:
     """Return what batch x context needs: weights, cache, activations, and what the driver holds besides.
 
     Activations are those of a prompt that fills the whole context at once, the worst that can come. A model that takes
@@ -61,7 +78,7 @@ def _fits(variant: str, parts: dict[str, Any], growth: tuple[float, float]) -> l
         need = max(serving, parts["peak_loading_mib"] or 0.0) + overhead
         # A card sold as 24 GB has at least 24 x 10^9 bytes; a little is never free.
         fits = {str(card): need <= 0.97 * card * 1e9 / 2**20 for card in CARDS_GB}
-        rows.append({"variant": variant, "batch": batch, "context": context, "need_mib": need, "fits": fits})
+        rows.append(Fit(variant=variant, batch=batch, context=context, need_mib=need, fits=fits))
     return rows
 
 
@@ -79,15 +96,3 @@ def _activation_growth(record: MemoryRecord) -> tuple[float, float]:
     tokens = workload["batch"] * (workload["prompt_tokens"] - workload["shorter_prompt_tokens"])
     each = max(0.0, (longer - shorter) / tokens) if tokens > 0 else 0.0
     return max(0.0, longer - each * workload["batch"] * workload["prompt_tokens"]), each
-
-
-def _median(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.median(known) if known else None
-
-
-def _spread(values: list[float | None]) -> float | None:
-    """Largest less smallest, as a share of the median; None for a single repeat."""
-    known = [value for value in values if value is not None]
-    middle = statistics.median(known) if known else 0
-    return (max(known) - min(known)) / middle if len(known) > 1 and middle else None

@@ -43,13 +43,13 @@ class Replies:
         Raises InputError where a row has another number of statistics than the metric declares.
         """
         found = self.rows(variant)
-        rows = [found.get(name) for name in self._units.ids]
         clusters = self._units.conversations
-        shown = [None if row is None or row.error else row.scores.get(spec.name) for row in rows]
+        rows = [row if row is not None and left_out(row) is None else None for row in map(found.get, self._units.ids)]
+        shown = [None if row is None else row.scores.get(spec.name) for row in rows]
         if spec.aggregation in ("mean", "rate"):
             kind: ValueKind = "rate" if spec.aggregation == "rate" else "mean"
             return from_values(self._units.ids, shown, kind=kind, clusters=clusters)
-        statistics = [None if row is None or row.error else _statistics(row, spec) for row in rows]
+        statistics = [None if row is None else _statistics(row, spec) for row in rows]
         columns = len(spec.statistics) or max((len(one) for one in statistics if one is not None), default=2)
         if any(one is not None and len(one) != columns for one in statistics):
             path = self._folder.replies_path(variant)
@@ -70,6 +70,14 @@ class Replies:
             names = (*(row.scores.keys() for row in rows), *(row.statistics.keys() for row in rows))
             self._names[variant] = set().union(*names)
         return self._names[variant]
+
+
+def left_out(row: ReplyRow) -> str | None:
+    """Return why no value of the summary counts what this reply scored; None where they count it.
+
+    A reply may have scores and be left out all the same: with its reference it may be too long to be scored.
+    """
+    return row.error
 
 
 def _statistics(row: ReplyRow, spec: MetricSpec) -> tuple[float, ...] | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 KEPT_FREE = 0.1  # share of a device's memory that activations, the driver and fragments take
 
@@ -74,7 +73,7 @@ class Roofline:
         return 1e3 * self.footprint.prefill_flops(tokens) / self.limits.matmul_flops_s
 
 
-def rooflines(provenance: Mapping[str, Any]) -> dict[str, Roofline]:
+def rooflines(provenance: Mapping[str, object]) -> dict[str, Roofline]:
     """Return each variant's roofline from a run's provenance, for the variants that have one."""
     facts = provenance.get("roofline")
     found = {}

@@ -45,7 +45,7 @@
     const cards = [...list.children].map((card) => ({
       card,
       number: Number(card.dataset.number),
-      order: card.dataset.order === undefined ? 0 : Number(card.dataset.order),
+      order: card.dataset.order === undefined ? -Infinity : Number(card.dataset.order),
       flags: card.dataset.flags ? card.dataset.flags.split(" ") : [],
       levels: card.dataset.levels ? card.dataset.levels.split(" ") : [],
       id: card.querySelector(".card-id").textContent,

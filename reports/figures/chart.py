@@ -5,15 +5,17 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from markupsafe import Markup
 
+from harness.results.distribution import Distribution
 from reports.escape import shorten, visible
-from reports.figures.svg import MARKERS, SERIES, to_svg
+from reports.figures.svg import INK, MARKERS, SERIES, to_svg
 from reports.view import RunView
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -73,6 +75,25 @@ def quiet(axes: Axes, *, grid: str = "y") -> None:
     axes.tick_params(length=0)
 
 
+def rows_axis(axes: Axes, names: Sequence[str]) -> None:
+    """Give axes one line for each name, the first on top."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    quiet(axes, grid="x")
+    axes.spines["left"].set_visible(False)
+
+
+def beside(axes: Axes, text: str, x: float, y: float) -> None:
+    """Write behind the end of a bar."""
+    axes.annotate(text, (x, y), xytext=(5, 0), va="center", textcoords="offset points", color=INK, fontsize=10)
+
+
+def step_curve(axes: Axes, found: Distribution, colour: str, name: str | None = None) -> None:
+    """Draw how many percent of the values are at most as large as each."""
+    axes.step(found.values, found.percent, where="post", color=colour, label=name)
+    quiet(axes, grid="both")
+
+
 WIDTH = 380.0  # CSS pixels: on a telephone a chart shrinks to four fifths of that and can still be read
 _LETTER = 6.3  # pixels of an average letter; the browser's own font is rarely wider
 _RIGHT, _BOTTOM, _BETWEEN, _LINE = 14.0, 42.0, 46.0, 18.0
@@ -128,7 +149,7 @@ def legend_of(drawn: Figure, axes: Axes) -> None:
     _place_legend(drawn, handles)
 
 
-def _place_legend(drawn: Figure, handles: Sequence[Any]) -> None:
+def _place_legend(drawn: Figure, handles: Sequence[Artist]) -> None:
     if handles:
         columns, _ = _legend_rows([str(handle.get_label()) for handle in handles])
         drawn.legend(

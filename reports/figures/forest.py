@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
+from harness.gating.verdict import CheckResult
 from harness.store.schema import ComparisonRow
 from reports.cells import difference_text
 from reports.figures.chart import Chart, canvas, finish, label, style, variants_legend, wrapped
@@ -15,6 +16,10 @@ from reports.numbers import is_share, unit_word
 from reports.view import RunView
 from reports.words import FAMILIES
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_Kind = tuple[str, bool | None, bool]  # unit, whether higher is better, whether a ratio
 _ROW = 17.0  # pixels a line of a forest
 
 
@@ -27,7 +32,7 @@ class _Line:
 
 def forest(view: RunView, family: str) -> Chart | None:
     """Return the differences of a family's metrics to the reference variant, with the gate's margins."""
-    panels: dict[tuple[str, bool | None, bool], list[_Line]] = defaultdict(list)
+    panels: dict[_Kind, list[_Line]] = defaultdict(list)
     for name in view.names(family):
         metric = view.summary.metrics[name]
         if "[" in name:
@@ -93,10 +98,17 @@ def margins(view: RunView, metric: str) -> dict[str, tuple[float, ...]]:
     """Return the limits that the gate sets to each variant's difference to the reference variant."""
     found: dict[str, tuple[float, ...]] = {}
     for check in view.gate.checks if view.gate else ():
-        if check.metric == metric and check.result.against == view.reference:
-            judged = check.result.candidate
-            found[judged] = tuple(dict.fromkeys((*found.get(judged, ()), *check.edges)))
+        if check.metric == metric and check.against == view.reference:
+            judged = check.candidate
+            found[judged] = tuple(dict.fromkeys((*found.get(judged, ()), *edges(check))))
     return found
+
+
+def edges(check: CheckResult) -> tuple[float, ...]:
+    """Return a check's limits on the axis of the difference or ratio to another variant; none where it has no place."""
+    if check.scale == "value" or check.slice is not None or check.scaled_other is not None:
+        return ()
+    return tuple(limit for limit in (check.limit, check.upper_limit) if limit is not None)
 
 
 def _draw(
@@ -104,7 +116,7 @@ def _draw(
     key: str,
     title: str,
     caption: str,
-    panels: Any,
+    panels: Mapping[_Kind, Sequence[_Line]],
     rows: Sequence[Sequence[str]],
     headers: tuple[str, ...] = ("metric", "variant", "difference", "95 % interval", "outcome"),
 ) -> Chart:
@@ -121,7 +133,7 @@ def _draw(
         return finish(drawn, key, title, caption, headers, rows)
 
 
-def _panel(view: RunView, axes: Any, kind: tuple[str, bool, bool], lines: Sequence[_Line]) -> None:
+def _panel(view: RunView, axes: Axes, kind: _Kind, lines: Sequence[_Line]) -> None:
     unit, higher, relative = kind
     factor = 100.0 if is_share(unit) and not relative else 1.0
     y, ticks, names = 0.0, [], []
@@ -145,13 +157,11 @@ def _panel(view: RunView, axes: Any, kind: tuple[str, bool, bool], lines: Sequen
     axes.tick_params(length=0)
     axes.spines["left"].set_visible(False)
     axes.margins(x=0.08)
-    words = (
-        "ratio" if relative else "percentage points" if is_share(unit) else unit_word(unit) or unit or lines[0].label
-    )
+    words = "ratio" if relative else "percentage points" if is_share(unit) else unit_word(unit) or lines[0].label
     axes.set_xlabel(f"{label(words)}   (better →)", color=INK)
 
 
-def _mark(view: RunView, axes: Any, variant: str, row: ComparisonRow, y: float, factor: float) -> None:
+def _mark(view: RunView, axes: Axes, variant: str, row: ComparisonRow, y: float, factor: float) -> None:
     look = style(view, variant)
     value = (row.value or 0.0) * factor
     if row.low is not None and row.high is not None:

@@ -3,45 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-
-from reports.figures.chart import Chart, canvas, finish, label, legend_of, logarithmic, quiet, style
+from harness.results.timings import Condition
+from reports.figures.chart import (
+    Chart,
+    beside,
+    canvas,
+    finish,
+    label,
+    legend_of,
+    logarithmic,
+    quiet,
+    rows_axis,
+    step_curve,
+    style,
+)
 from reports.figures.svg import INK, drawing
-from reports.latency_view import Timed
 from reports.numbers import plain, significant
 from reports.view import RunView
 
 
-def ecdf(view: RunView, timed: Timed, engine: str, what: Literal["tpot", "ttft"]) -> Chart | None:
+def ecdf(view: RunView, engine: str, what: Literal["tpot", "ttft"]) -> Chart | None:
     """Return the share of requests at or below each time, one curve a variant, for one engine."""
-    found = [timing for timing in timed.timings if timing.engine == engine]
+    metric = f"latency.{what}_ms.p50{view.measurements.latency.suffix(Condition(engine, 1))}"
+    found = [(name, times) for name in view.variants if (times := view.measurements.latency.distribution(metric, name))]
     if not found:
         return None
     word = "Time per token (TPOT)" if what == "tpot" else "Time to first token (TTFT)"
     rows = []
     with drawing():
-        drawn, (axes,) = canvas([200], legend=[label(timing.variant) for timing in found])
-        for timing in found:
-            look = style(view, timing.variant)
-            times = np.sort(timing.tpot_ms if what == "tpot" else timing.ttft_ms)
-            share = np.arange(1, len(times) + 1) / len(times) * 100
-            axes.step(times, share, where="post", color=look.colour)
-            middle = [float(np.median(times))]
-            axes.plot(middle, [50], color=look.colour, marker=look.marker, label=label(timing.variant))
-            rows.append(
-                (
-                    timing.variant,
-                    *(plain(float(np.quantile(times, q))) for q in (0.1, 0.5, 0.9)),
-                    plain(float(times[-1])),
-                    str(len(times)),
-                )
-            )
+        drawn, (axes,) = canvas([200], legend=[label(variant) for variant, _ in found])
+        for variant, times in found:
+            look = style(view, variant)
+            step_curve(axes, times, look.colour)
+            axes.plot([times.quantile(0.5)], [50], color=look.colour, marker=look.marker, label=label(variant))
+            shown = [plain(times.quantile(share)) for share in (0.1, 0.5, 0.9, 1.0)]
+            rows.append((variant, *shown, str(len(times.values))))
         axes.set_xlabel("milliseconds")
         axes.set_ylabel("percent of requests")
         axes.set_ylim(0, 101)
-        quiet(axes, grid="both")
         legend_of(drawn, axes)
         caption = (
             f"Percent of requests that took at most so long ({engine} engine, batch 1, fixed reply "
@@ -51,38 +52,29 @@ def ecdf(view: RunView, timed: Timed, engine: str, what: Literal["tpot", "ttft"]
         return finish(drawn, f"{what}-{engine}", f"{word}, {engine}", caption, headers, rows)
 
 
-def throughput(view: RunView, timed: Timed, engine: str) -> Chart | None:
-    """Return throughput against time per token over the batch sizes of the sweep."""
-    points = [point for point in timed.sweep if point.engine == engine]
-    if len({point.batch for point in points}) < 2:
+def throughput(view: RunView, engine: str) -> Chart | None:
+    """Return throughput against time per token over the batch sizes of fixed replies."""
+    curves = {variant: points for variant in view.variants if (points := _by_batch(view, engine, variant))}
+    every = [point for points in curves.values() for point in points]
+    if len({batch for batch, *_ in every}) < 2:
         return None
-    rows = [(p.variant, str(p.batch), plain(p.tpot_ms), plain(p.tokens_per_s), str(p.requests)) for p in points]
+    rows = [
+        (variant, str(batch), plain(tpot), plain(rate), str(n))
+        for variant, points in curves.items()
+        for batch, tpot, rate, n in points
+    ]
     with drawing():
-        names = list(dict.fromkeys(label(point.variant) for point in points))
-        drawn, (axes,) = canvas([210], legend=names)
-        for variant in dict.fromkeys(point.variant for point in points):
+        drawn, (axes,) = canvas([210], legend=[label(variant) for variant in curves])
+        for variant, points in curves.items():
             look = style(view, variant)
-            own = [point for point in points if point.variant == variant]
-            axes.plot(
-                [p.tpot_ms for p in own],
-                [p.tokens_per_s for p in own],
-                color=look.colour,
-                marker=look.marker,
-                label=label(variant),
+            _, times, rates, _ = zip(*points, strict=True)
+            axes.plot(times, rates, color=look.colour, marker=look.marker, label=label(variant))
+        first = next(iter(curves))
+        for batch, tpot, rate, _ in curves[first]:
+            axes.annotate(
+                str(batch), (tpot, rate), xytext=(-5, 5), ha="right", textcoords="offset points", color=INK, fontsize=9
             )
-        first = points[0].variant
-        for point in points:
-            if point.variant == first:
-                axes.annotate(
-                    str(point.batch),
-                    (point.tpot_ms, point.tokens_per_s),
-                    xytext=(-5, 5),
-                    ha="right",
-                    textcoords="offset points",
-                    color=INK,
-                    fontsize=9,
-                )
-        logarithmic(axes, "y", [point.tokens_per_s for point in points])
+        logarithmic(axes, "y", [rate for _, _, rate, _ in every])
         axes.set_xlabel("time per token in the batch, ms (median)")
         axes.set_ylabel("tokens per second, log scale")
         axes.margins(x=0.1, y=0.12)
@@ -92,56 +84,49 @@ def throughput(view: RunView, timed: Timed, engine: str) -> Chart | None:
             f"Each mark is a batch size (written at {label(first)}'s); up is more throughput, left is "
             f"less waiting ({engine} engine)."
         )
-        headers = ("variant", "batch", "TPOT, ms", "tokens/s", "requests")
+        headers = ("variant", "batch", "TPOT, ms", "tokens/s", "n")
         return finish(drawn, f"throughput-{engine}", f"Throughput against latency, {engine}", caption, headers, rows)
+
+
+def _by_batch(view: RunView, engine: str, variant: str) -> list[tuple[int, float, float, int]]:
+    """Return batch, median TPOT, tokens a second and n of a variant's fixed replies, smallest batch first."""
+    found = []
+    for name in view.summary.metrics:
+        condition = (
+            view.measurements.latency.condition(name) if name.partition("[")[0] == "latency.tokens_per_s" else None
+        )
+        if condition and condition == Condition(engine, condition.batch):
+            rate = view.estimate(name, variant)
+            tpot = view.estimate(name.replace("tokens_per_s", "tpot_ms.p50"), variant)
+            if rate and tpot and rate.value is not None and tpot.value is not None:
+                found.append((condition.batch, tpot.value, rate.value, rate.n))
+    return sorted(found)
 
 
 def roofline(view: RunView) -> Chart | None:
     """Return for each variant the floor that memory bandwidth sets for a decode step, beside the time measured."""
-    facts: Any = view.manifest.provenance.get("roofline")
-    if not isinstance(facts, Mapping):
-        return None
     found = []
     for variant in view.variants:
-        row = facts.get(variant)
-        floor = row.get("floor_ms") if isinstance(row, Mapping) else None
-        estimate = view.estimate("latency.tpot_ms.p50", variant)
-        if isinstance(row, Mapping) and isinstance(floor, (int, float)) and estimate and estimate.value:
-            found.append((variant, float(floor), estimate.value, row))
+        floor = view.measurements.latency.floor("latency.mbu", variant)
+        time, mbu = view.estimate("latency.tpot_ms.p50", variant), view.estimate("latency.mbu", variant)
+        if floor and time and mbu and time.value is not None and mbu.value is not None:
+            found.append((variant, floor, time.value, mbu.value))
     if not found:
         return None
     rows = []
     with drawing():
-        drawn, (axes,) = canvas([34.0 * len(found)], names=[label(variant) for variant, *_ in found])
-        for y, (variant, floor, measured, row) in enumerate(found):
-            look = style(view, variant)
+        names = [label(variant) for variant, *_ in found]
+        drawn, (axes,) = canvas([34.0 * len(found)], names=names)
+        for y, (variant, floor, measured, reached) in enumerate(found):
+            look, percent = style(view, variant), _percent(reached)
             axes.barh(y, measured, height=0.56, color=look.colour, alpha=0.35)
             axes.barh(y, min(floor, measured), height=0.56, color=look.colour)
-            axes.annotate(
-                _reached(floor, measured),
-                (measured, y),
-                xytext=(5, 0),
-                va="center",
-                textcoords="offset points",
-                color=INK,
-                fontsize=10,
-            )
-            rows.append(
-                (
-                    variant,
-                    plain(floor),
-                    plain(measured),
-                    _reached(floor, measured),
-                    _fact(row, "bandwidth_gb_s"),
-                    _fact(row, "kv_bytes_per_token"),
-                )
-            )
-        axes.set_yticks(range(len(found)), [label(variant) for variant, *_ in found])
-        axes.set_ylim(len(found) - 0.4, -0.6)
+            beside(axes, percent, measured, y)
+            facts = [_fact(view, variant, key) for key in ("bandwidth_gb_s", "kv_bytes_per_token")]
+            rows.append((variant, plain(floor), plain(measured), percent, *facts))
+        rows_axis(axes, names)
         axes.set_xlabel("milliseconds a token (median)")
         axes.margins(x=0.14)
-        quiet(axes, grid="x")
-        axes.spines["left"].set_visible(False)
         caption = (
             "Solid: the shortest time in which this machine can read the weights once. Pale: the time "
             "measured. The percentage is how near it comes."
@@ -150,11 +135,13 @@ def roofline(view: RunView) -> Chart | None:
         return finish(drawn, "roofline", "Distance to the hardware's limit", caption, headers, rows)
 
 
-def _reached(floor: float, measured: float) -> str:
-    share = floor / measured * 100
-    return f"{plain(share, 0 if share >= 10 else min(3, significant(share, 1)) or 1)} %"
+def _percent(share: float) -> str:
+    return f"{plain(share * 100, 0 if share >= 0.1 else min(3, significant(share * 100, 1)) or 1)} %"
 
 
-def _fact(row: Mapping[str, Any], key: str) -> str:
-    value = row.get(key)
+def _fact(view: RunView, variant: str, key: str) -> str:
+    """Return a number that the run's provenance has of the variant's roofline."""
+    facts = view.manifest.provenance.get("roofline")
+    row = facts.get(variant) if isinstance(facts, Mapping) else None
+    value = row.get(key) if isinstance(row, Mapping) else None
     return plain(float(value), 0) if isinstance(value, (int, float)) else "–"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from reports.figures.chart import Chart, canvas, finish, label, legend_of, quiet, style
-from reports.figures.svg import INK, MUTED, SERIES, drawing
+from reports.figures.chart import Chart, beside, canvas, finish, label, legend_of, quiet, rows_axis, style
+from reports.figures.svg import MUTED, SERIES, drawing
 from reports.memory_view import Breakdown
 from reports.numbers import amount, is_share, plain
 from reports.view import LIKELIHOOD, MEMORY, OVERLAP, TIME, RunView
@@ -19,45 +18,34 @@ def breakdown(view: RunView, memory: Sequence[Breakdown]) -> Chart | None:
     if not memory:
         return None
     scale, unit = (1024.0, "GiB") if max(row.total for row in memory) >= 1024 else (1.0, "MiB")
-    words = list(dict.fromkeys(word for row in memory for word, _ in row.parts))
-    shades: dict[str, tuple[str, float]] = {word: (SERIES[(k + 4) % len(SERIES)], 0.9) for k, word in enumerate(words)}
+    words = list(dict.fromkeys(word for row in memory for word in row.parts))
+    shades = {word: SERIES[(k + 4) % len(SERIES)] for k, word in enumerate(words)}
     rows = []
     with drawing():
-        drawn, (axes,) = canvas([34.0 * len(memory)], names=[label(row.variant) for row in memory], legend=words)
+        names = [label(row.variant) for row in memory]
+        drawn, (axes,) = canvas([34.0 * len(memory)], names=names, legend=words)
         for y, row in enumerate(memory):
             start = 0.0
-            for word, size in row.parts:
-                colour, alpha = shades[word]
+            for word, size in row.parts.items():
                 axes.barh(
                     y,
                     size / scale,
                     left=start,
                     height=0.56,
-                    color=colour,
-                    alpha=alpha,
+                    color=shades[word],
+                    alpha=0.9,
                     edgecolor="#040404",
                     linewidth=1.0,
                 )
                 start += size / scale
-            axes.annotate(
-                plain(start), (start, y), xytext=(5, 0), va="center", textcoords="offset points", color=INK, fontsize=10
-            )
-            sizes = dict(row.parts)
-            rows.append(
-                (
-                    row.variant,
-                    *(amount(sizes.get(word), unit="MiB")[0] for word in words),
-                    amount(row.total, unit="MiB")[0],
-                )
-            )
+            beside(axes, plain(start), start, y)
+            sizes = (*(row.parts.get(word) for word in words), row.total)
+            rows.append((row.variant, *(amount(size, unit="MiB")[0] for size in sizes)))
         for word in words:
-            axes.barh(0, 0, color=shades[word][0], alpha=shades[word][1], label=word)
-        axes.set_yticks(range(len(memory)), [label(row.variant) for row in memory])
-        axes.set_ylim(len(memory) - 0.4, -0.6)
+            axes.barh(0, 0, color=shades[word], alpha=0.9, label=word)
+        rows_axis(axes, names)
         axes.set_xlabel(unit)
         axes.margins(x=0.14)
-        quiet(axes, grid="x")
-        axes.spines["left"].set_visible(False)
         legend_of(drawn, axes)
         caption = (
             f"What each variant needs on {memory[0].device} in a fresh process with the fixed workload; "
@@ -66,8 +54,11 @@ def breakdown(view: RunView, memory: Sequence[Breakdown]) -> Chart | None:
         return finish(drawn, "memory", "Memory, part by part", caption, ("variant", *words, "sum"), rows)
 
 
-def training(curves: Sequence[Mapping[str, Any]]) -> Chart | None:
+def training(view: RunView) -> Chart | None:
     """Return the loss on training and held-out dialogues over the steps, with the learning rate beneath."""
+    curves: Any = view.manifest.training.get("curves")
+    if not isinstance(curves, (list, tuple)):
+        return None
     losses = _series(curves, "loss")
     held_out, rates = _series(curves, "eval_loss"), _series(curves, "learning_rate")
     if not losses and not held_out:
@@ -112,21 +103,21 @@ def training(curves: Sequence[Mapping[str, Any]]) -> Chart | None:
         return finish(drawn, "training", "Training curves", caption, headers, rows)
 
 
-def _series(curves: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
-    return [
-        (float(row["step"]), float(row[key]))
-        for row in curves
-        if isinstance(row.get("step"), (int, float))
-        and isinstance(row.get(key), (int, float))
-        and np.isfinite(row[key])
-    ]
-
-
-def _shown(row: Mapping[str, Any], key: str) -> str:
+def _number(row: Mapping[str, object], key: str) -> float | None:
     value = row.get(key)
-    if not isinstance(value, (int, float)):
-        return "–"
-    return f"{value:.2e}" if key == "learning_rate" else plain(float(value), 0 if key == "step" else 3)
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def _series(curves: Sequence[Mapping[str, object]], key: str) -> list[tuple[float, float]]:
+    pairs = ((_number(row, "step"), _number(row, key)) for row in curves)
+    return [(step, value) for step, value in pairs if step is not None and value is not None]
+
+
+def _shown(row: Mapping[str, object], key: str) -> str:
+    value = _number(row, key)
+    if value is not None and key == "learning_rate":
+        return f"{value:.2e}"
+    return plain(value, 0 if key == "step" else 3)
 
 
 def pareto(view: RunView, *, against: str) -> Chart | None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.store.schema import FidelityRecord
+from harness.results.distribution import Distribution
 from reports.figures.chart import (
     Chart,
     canvas,
@@ -15,7 +15,8 @@ from reports.figures.chart import (
     label,
     legend_of,
     logarithmic,
-    quiet,
+    rows_axis,
+    step_curve,
     style,
     variants_legend,
     wrapped,
@@ -23,6 +24,9 @@ from reports.figures.chart import (
 from reports.figures.svg import BETTER, GRID, MUTED, WORSE, drawing
 from reports.numbers import amount, is_share, plain, share_of, unit_word
 from reports.view import RunView
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def values(view: RunView, family: str, title: str) -> Chart | None:
@@ -63,7 +67,7 @@ def values(view: RunView, family: str, title: str) -> Chart | None:
         )
 
 
-def _values_panel(view: RunView, axes: Any, unit: str, names: list[str]) -> None:
+def _values_panel(view: RunView, axes: Axes, unit: str, names: list[str]) -> None:
     factor = 100.0 if is_share(unit) else 1.0
     step = 0.72 / max(1, len(view.variants) - 1)
     for k, variant in enumerate(view.variants):
@@ -76,15 +80,10 @@ def _values_panel(view: RunView, axes: Any, unit: str, names: list[str]) -> None
             if row.low is not None and row.high is not None:
                 axes.plot([row.low * factor, row.high * factor], [y, y], color=look.colour, linewidth=1.6)
             axes.plot([row.value * factor], [y], marker=look.marker, color=look.colour, linestyle="")
-    axes.set_yticks(range(len(names)), [wrapped(view.label(name)) for name in names])
-    axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_xlabel(
-        _percent_of(view, names) if is_share(unit) else label(unit_word(unit) or unit or view.label(names[0]))
-    )
+    rows_axis(axes, [wrapped(view.label(name)) for name in names])
+    axes.set_xlabel(_percent_of(view, names) if is_share(unit) else label(unit_word(unit) or view.label(names[0])))
     axes.locator_params(axis="x", nbins=6)
     axes.margins(x=0.06)
-    quiet(axes, grid="x")
-    axes.spines["left"].set_visible(False)
 
 
 def _percent_of(view: RunView, names: list[str]) -> str:
@@ -116,14 +115,11 @@ def wins(view: RunView) -> Chart | None:
                 axes.barh(y, part / total * 100, left=start, height=0.6, color=colour, label=hatch if y == 0 else None)
                 start += part / total * 100
             rows.append((view.label(name), *(str(part) for part in parts)))
-        axes.set_yticks(range(len(found)), labels)
-        axes.set_ylim(len(found) - 0.4, -0.6)
+        rows_axis(axes, labels)
         axes.axvline(50, color=MUTED, linewidth=1.0)
         axes.set_xlabel("percent of dialogues")
         axes.set_xlim(0, 100)
-        quiet(axes, grid="x")
         axes.grid(False)
-        axes.spines["left"].set_visible(False)
         legend_of(drawn, axes)
         title = f"Dialogue by dialogue: {label(str(view.candidate))} against {label(str(view.reference))}"
         caption = (
@@ -135,39 +131,23 @@ def wins(view: RunView) -> Chart | None:
 
 def divergence(view: RunView) -> Chart | None:
     """Return the distribution over dialogues of the mean KL a token, for each pair that the fidelity pass compared."""
-    pairs = []
-    for variant in view.variants:
-        records = view.folder.records(FidelityRecord, "fidelity", variant)
-        for against in dict.fromkeys(record.against for record in records):
-            found = [float(np.mean(record.kl)) for record in records if record.against == against and record.kl]
-            if found:
-                pairs.append((variant, against, np.sort(np.maximum(found, 1e-12))))
+    pairs = [
+        (f"{name} | {against}", name, found)
+        for (name, against), found in view.measurements.fidelity.divergences().items()
+    ]
     if not pairs:
         return None
     rows = []
     with drawing():
-        drawn, (axes,) = canvas([190], legend=[label(f"{variant} | {against}") for variant, against, _ in pairs])
-        for variant, against, means in pairs:
-            look = style(view, variant)
-            share = np.arange(1, len(means) + 1) / len(means) * 100
-            axes.step(
-                means,
-                share,
-                where="post",
-                color=look.colour,
-                label=label(f"{variant} | {against}"),
-            )
-            rows.append(
-                (
-                    f"{variant} against {against}",
-                    *(plain(float(np.quantile(means, q))) for q in (0.5, 0.9, 1.0)),
-                    str(len(means)),
-                )
-            )
-        logarithmic(axes, "x", [float(mean) for *_, means in pairs for mean in (means[0], means[-1])])
+        drawn, (axes,) = canvas([190], legend=[label(pair) for pair, *_ in pairs])
+        for pair, variant, means in pairs:
+            # On a logarithmic scale there is no place for 0, which two identical models have.
+            step_curve(axes, Distribution(np.maximum(means.values, 1e-12)), style(view, variant).colour, label(pair))
+            shown = [plain(means.quantile(share)) for share in (0.5, 0.9, 1.0)]
+            rows.append((pair.replace(" | ", " against "), *shown, str(len(means.values))))
+        logarithmic(axes, "x", [max(1e-12, means.quantile(end)) for *_, means in pairs for end in (0.0, 1.0)])
         axes.set_xlabel("mean KL a token (nats), log scale")
         axes.set_ylabel("percent of dialogues")
-        quiet(axes, grid="both")
         legend_of(drawn, axes)
         caption = (
             "How far apart the two variants' next-word probabilities are, dialogue by dialogue; "

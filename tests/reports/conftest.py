@@ -58,7 +58,7 @@ class Browser:
 
     def open(self, html: str, *, width: int = 1280, scheme: str = "light", javascript: bool = True) -> Any:
         """Show a page from a file and return the driver; what the browser logged before is thrown away."""
-        from reports.screenshots import set_view
+        from tests.reports.screenshots import set_view
 
         self.made += 1
         path = self.folder / f"page-{self.made}.html"
@@ -93,7 +93,7 @@ def skip_unless_ci(reason: str) -> NoReturn:
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     if not (Path("/usr/bin/chromium").exists() and Path("/usr/bin/chromedriver").exists()):
         skip_unless_ci("Debian's chromium and chromium-driver are not installed")
-    from reports.screenshots import browser as start
+    from tests.reports.screenshots import browser as start
 
     with start() as driver:
         driver.set_script_timeout(240)  # a busy machine is no failure of the page

@@ -2,50 +2,38 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
 
-from harness.files import write_rows, write_text_atomically
+from harness.config import LatencyConfig
+from harness.files import write_json, write_rows
+from harness.passes.latency.units import Question, plan
+from harness.results.memory_fits import memory_table
 from harness.store.folder import RunFolder
 from harness.store.schema import DialogueRow, FidelityRecord, LatencyRecord, MemoryRecord
 from tests.reports.sample_facts import TPOT_MS, Sample
 
 
 def write_latency(folder: RunFolder, sample: Sample, dialogues: list[DialogueRow], rng: np.random.Generator) -> None:
-    for variant in sample.variants:
-        records = []
-        step = TPOT_MS[variant]
-        for order, (dialogue, repeat) in enumerate((d, r) for d in dialogues[:16] for r in range(3)):
-            records.append(_request(dialogue.id, "fixed", 1, repeat, order, step, 48, rng))
-        for batch in (1, 4, 16, 64):
-            for order in range(batch):
-                records.append(
-                    _request(f"sweep-{order}", "sweep", batch, 0, batch * 100, step * (1 + 0.02 * batch), 48, rng)
-                )
-        write_rows(folder.records_path("latency", variant), records)
-
-
-def _request(
-    name: str, workload: Any, batch: int, repeat: int, order: int, step: float, tokens: int, rng: np.random.Generator
-) -> LatencyRecord:
-    gaps = step * (1 + rng.gamma(2.0, 0.015, tokens))
-    first = step * 2.4 * (1 + rng.gamma(2.0, 0.05))
-    start = 1_000_000_000 + order * 900_000_000
-    stamps = start + np.cumsum(np.concatenate(([first], gaps[1:]))) * 1e6
-    return LatencyRecord(
-        id=name,
-        key="k",
-        workload=workload,
-        engine="eager",
-        batch=batch,
-        repeat=repeat,
-        order=order,
-        prompt_tokens=64,
-        submitted_ns=start,
-        stamps_ns=tuple(int(stamp) for stamp in stamps),
+    """Write what the latency pass plans for these dialogues, timed by a clock of our own."""
+    rows = tuple(dialogues[:16])
+    prompts = tuple(tuple(range(index, index + 64)) for index in range(len(rows)))
+    settings = LatencyConfig(
+        reply_tokens=48, engine="eager", batch_sizes=(1, 4, 16, 64), batches=2, prompt_lengths=(128,), natural=False
     )
+    units = plan(Question(rows, prompts, context=1024, longest_reply=256), settings, "cpu")
+    records: dict[str, list[LatencyRecord]] = {variant: [] for variant in sample.variants}
+    asked = ((unit, repeat, variant) for unit in units for repeat in range(unit.repeats) for variant in records)
+    for order, (unit, repeat, variant) in enumerate(asked):
+        step = TPOT_MS[variant] * (1 + 0.02 * (unit.batch - 1))
+        gaps = step * (1 + rng.gamma(2.0, 0.015, unit.reply_tokens))
+        gaps[0] = step * 2.4 * (1 + rng.gamma(2.0, 0.05))
+        start = 1_000_000_000 + order * 900_000_000
+        stamps = tuple(int(stamp) for stamp in start + np.cumsum(gaps) * 1e6)
+        records[variant].append(unit.record(key="k", repeat=repeat, order=order, submitted_ns=start, stamps_ns=stamps))
+    for variant, found in records.items():
+        write_rows(folder.records_path("latency", variant), found)
 
 
 MEMORY = {
@@ -57,34 +45,31 @@ MEMORY = {
 
 
 def write_memory(folder: RunFolder, sample: Sample) -> None:
-    fits = []
     for variant in sample.variants:
         weights, cache, work = (gib * 1024 for gib in MEMORY[variant])
+        facts: dict[str, Any] = {
+            "device": "cuda:0",
+            "weights_mib": weights,
+            "kv_cache_mib": cache,
+            "activations_mib": work,
+            "peak_reserved_mib": weights + cache + work + 420.0,
+            "peak_rss_mib": 2900.0,
+            "nvml_used_mib": weights + cache + work + 900,
+            "disk_mib": weights,
+            "kv_bytes_per_token": 524288,
+        }
         rows = [
             MemoryRecord(
                 id=f"repeat-{k}",
                 key="k",
-                device="cuda",
-                weights_mib=weights,
-                kv_cache_mib=cache,
-                activations_mib=work,
                 peak_allocated_mib=weights + cache + work + k,
-                peak_reserved_mib=weights + cache + work + 420.0,
-                peak_rss_mib=2900.0,
-                nvml_used_mib=weights + cache + work + 900,
-                disk_mib=weights,
                 load_seconds=8.2 + k,
+                **facts,
             )
             for k in range(2)
         ]
         write_rows(folder.records_path("memory", variant), rows)
-        for batch in (1, 16):
-            need = (weights + cache * batch + work) / 1024
-            on_cards = {str(card): need <= card * 0.9 for card in (8, 12, 16, 24, 40, 80)}
-            fits.append(
-                {"variant": variant, "batch": batch, "context": 2048, "need_mib": need * 1024, "fits": on_cards}
-            )
-    write_text_atomically(folder.memory_path, json.dumps({"fits": fits}))
+    write_json(folder.memory_path, memory_table(folder, list(sample.variants)))
 
 
 def write_fidelity(folder: RunFolder, dialogues: list[DialogueRow], rng: np.random.Generator) -> None:
@@ -105,4 +90,4 @@ def write_fidelity(folder: RunFolder, dialogues: list[DialogueRow], rng: np.rand
     write_rows(folder.records_path("fidelity", "merged"), rows)
     worst = {"name": "layers.3.self_attn.v_proj", "relative_error": 0.021, "kept": 0.998}
     report = {"schema": 1, "variants": {"merged": {"worst_layers": [worst]}}}
-    write_text_atomically(folder.root / "fidelity_weights.json", json.dumps(report))
+    write_json(folder.root / "fidelity_weights.json", report)

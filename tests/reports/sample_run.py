@@ -15,7 +15,7 @@ from harness.files import write_model, write_rows
 from harness.gating.verdict import EXIT_CODES, CheckResult, GateResult, RunFacts, VerdictName
 from harness.store.folder import RunFolder
 from harness.store.schema import RunManifest, SanityCheck
-from tests.reports.sample_facts import KINDS, TPOT_MS, Poison, Sample
+from tests.reports.sample_facts import KINDS, Poison, Sample
 from tests.reports.sample_records import write_fidelity, write_latency, write_memory
 from tests.reports.sample_summary import summary_of
 from tests.reports.sample_texts import dialogues_of, replies_of, scores_of
@@ -40,8 +40,8 @@ def build_sample_run(root: Path, sample: Sample | None = None) -> RunFolder:
         write_memory(folder, sample)
     if "fidelity" in sample.passes and "merged" in sample.variants:
         write_fidelity(folder, dialogues, rng)
-    write_model(folder.summary_path, summary_of(sample, scores, dialogues, poison))
     folder.write_manifest(_manifest(sample, poison))
+    write_model(folder.summary_path, summary_of(folder, sample, scores, dialogues, poison))
     if sample.gate:
         write_model(root / "gate.json", _gate(sample, poison))
     return folder
@@ -90,7 +90,6 @@ def _manifest(sample: Sample, poison: Poison) -> RunManifest:
             "roofline": {
                 v: {
                     "floor_ms": 3.07 if v in {"base", "merged"} else 1.2,
-                    "mbu": 3.07 / TPOT_MS[v],
                     "bandwidth_gb_s": 4400.0,
                     "kv_bytes_per_token": 524288,
                 }

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from harness.metrics.loading import all_specs
+from harness.results.summarize import summarize
+from harness.store.folder import RunFolder
 from harness.store.schema import ComparisonRow, Coverage, DialogueRow, EstimateRow, MetricSummary, SliceRow, Summary
-from tests.reports.sample_facts import METRICS, TPOT_MS, Poison, Sample
-from tests.reports.sample_records import MEMORY
+from tests.reports.sample_facts import METRICS, Poison, Sample
 
 
 def _estimate(values: np.ndarray) -> EstimateRow:
@@ -57,7 +59,11 @@ def _difference(metric: str, variant: str, against: str, ours: np.ndarray, their
 
 
 def summary_of(
-    sample: Sample, scores: dict[str, dict[str, np.ndarray]], dialogues: list[DialogueRow], poison: Poison
+    folder: RunFolder,
+    sample: Sample,
+    scores: dict[str, dict[str, np.ndarray]],
+    dialogues: list[DialogueRow],
+    poison: Poison,
 ) -> Summary:
     metrics: dict[str, MetricSummary] = {}
     comparisons: list[ComparisonRow] = []
@@ -73,10 +79,7 @@ def summary_of(
         )
         for variant in sample.variants[1:]:
             comparisons.append(_difference(name, variant, reference, scores[variant][name], scores[reference][name]))
-    if "latency" in sample.passes:
-        _add_latency(sample, metrics, comparisons)
-    if "memory" in sample.passes:
-        _add_memory(sample, metrics)
+    _add_measured(folder, metrics, comparisons)
     if "fidelity" in sample.passes and "merged" in sample.variants:
         _add_fidelity(metrics, sample)
     coverage = {
@@ -108,79 +111,12 @@ def _slices(
     return tuple(rows)
 
 
-def _add_latency(sample: Sample, metrics: dict[str, MetricSummary], comparisons: list[ComparisonRow]) -> None:
-    base = sample.variants[0]
-    families = {
-        "latency.ttft_ms.p50": ("ms", False, "TTFT, median", 2.6),
-        "latency.tpot_ms.p50": ("ms", False, "TPOT, median", 1.03),
-        "latency.itl_ms.p99": ("ms", False, "ITL, 99th percentile", 1.16),
-        "latency.e2e_ms.p95": ("ms", False, "E2E, 95th percentile", 52.0),
-        "latency.tokens_per_s": ("tokens/s", True, "tokens per second", -970.0),
-        "latency.mbu": ("share of tokens", True, "share of memory bandwidth used", -4.1),
-    }
-    for name, (unit, direction, label, factor) in families.items():
-        values = {v: factor * TPOT_MS[v] if factor > 0 else -factor / TPOT_MS[v] for v in sample.variants}
-        rows = {}
-        for v, value in values.items():
-            bounds = (None, None) if name.endswith(("p99", "p95")) else (value * 0.985, value * 1.018)
-            rows[v] = EstimateRow(
-                value=value,
-                low=bounds[0],
-                high=bounds[1],
-                n=48,
-                method="quantile over requests",
-                warnings=("p95 needs at least 72 requests",) if bounds[0] is None else (),
-            )
-        metrics[name] = MetricSummary(
-            unit=unit,
-            higher_is_better=direction,
-            signature="batch 1, eager, 48 tokens",
-            label=label,
-            conditions={"batch": 1, "engine": "eager"},
-            variants=rows,
-        )
-        if name == "latency.tpot_ms.p50":
-            metrics[f"{name}[batch=16]"] = MetricSummary(
-                unit=unit,
-                higher_is_better=False,
-                signature="batch 16, eager",
-                label=label,
-                conditions={"batch": 16},
-                variants={v: EstimateRow(value=value * 1.3, n=16) for v, value in values.items()},
-            )
-        for v in sample.variants[1:]:
-            ratio = values[v] / values[base]
-            same = abs(ratio - 1) < 0.02
-            good = (ratio > 1) == direction
-            comparisons.append(
-                ComparisonRow(
-                    metric=name,
-                    variant=v,
-                    against=base,
-                    value=ratio,
-                    low=ratio * 0.98,
-                    high=ratio * 1.02,
-                    n=16,
-                    outcome="undecided" if same else "better" if good else "worse",
-                    relative=True,
-                    mde=0.03,
-                    needed_n=60 if same else None,
-                    method="median of log ratios over prompts",
-                )
-            )
-
-
-def _add_memory(sample: Sample, metrics: dict[str, MetricSummary]) -> None:
-    for name, label, parts in (("weights_mib", "weights", 1), ("peak_allocated_mib", "peak allocated", 3)):
-        metrics[f"memory.{name}"] = MetricSummary(
-            unit="MiB",
-            higher_is_better=False,
-            signature="fresh process, batch 1, 128 + 32 tokens",
-            label=label,
-            variants={
-                v: EstimateRow(value=sum(MEMORY[v][:parts]) * 1024, n=2, method="value") for v in sample.variants
-            },
-        )
+def _add_measured(folder: RunFolder, metrics: dict[str, MetricSummary], comparisons: list[ComparisonRow]) -> None:
+    """Add what the project itself makes of the latency and memory records."""
+    own = {name: spec for name, spec in all_specs().items() if spec.family in ("latency", "memory")}
+    found = summarize(folder, registry=own, resamples=300)
+    metrics |= found.metrics
+    comparisons += found.comparisons
 
 
 def _add_fidelity(metrics: dict[str, MetricSummary], sample: Sample) -> None:

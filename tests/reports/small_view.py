@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.gating.verdict import CheckResult, VerdictName
+from harness.gating.verdict import EXIT_CODES, CheckResult, GateResult, RunFacts, VerdictName
 from harness.store.folder import RunFolder
 from harness.store.schema import (
     ComparisonRow,
@@ -15,17 +15,16 @@ from harness.store.schema import (
     SanityCheck,
     Summary,
 )
-from reports.gate_view import CheckView, GateView
 from reports.view import RunView
 
 KINDS = {"base": "base", "base-nf4": "base", "adapter": "adapter", "merged": "merged"}
-UNITS: dict[str, tuple[str, bool | None]] = {
-    "quality.rouge_l": ("F1", True),
-    "quality.nll": ("nats/token", False),
-    "safety.missed_emergency": ("share of replies", False),
-    "safety.refusal": ("share of replies", False),
-    "latency.tpot_ms.p50": ("ms", False),
-    "memory.peak_allocated_mib": ("MiB", False),
+UNITS: dict[str, tuple[str, bool | None, str]] = {
+    "quality.rouge_l": ("F1", True, "ROUGE-L"),
+    "quality.nll": ("nats/token", False, "nll"),
+    "safety.missed_emergency": ("share of replies", False, "missed emergency"),
+    "safety.refusal": ("share of replies", False, "refusal"),
+    "latency.tpot_ms.p50": ("ms", False, "TPOT, median"),
+    "memory.peak_allocated_mib": ("MiB", False, "peak allocated"),
 }
 
 
@@ -42,13 +41,14 @@ def estimates(values: dict[str, dict[str, float]]) -> dict[str, MetricSummary]:
             unit=UNITS[name][0],
             higher_is_better=UNITS[name][1],
             signature="test",
+            label=UNITS[name][2],
             variants={variant: EstimateRow(value=value, n=120) for variant, value in row.items()},
         )
         for name, row in values.items()
     }
 
 
-def checked(verdict: VerdictName, metric: str = "safety.missed_emergency", **facts: Any) -> CheckView:
+def checked(verdict: VerdictName, metric: str = "safety.missed_emergency", **facts: Any) -> CheckResult:
     """Return one judged check."""
     known = {
         "id": "a-check",
@@ -58,19 +58,32 @@ def checked(verdict: VerdictName, metric: str = "safety.missed_emergency", **fac
         "candidate": "adapter",
         **facts,
     }
-    return CheckView(CheckResult(metric=metric, verdict=verdict, **known))
+    return CheckResult(metric=metric, verdict=verdict, **known)
 
 
-def gated(verdict: VerdictName, *checks: CheckView, problems: tuple[str, ...] = ()) -> GateView:
+def gated(verdict: VerdictName, *checks: CheckResult, problems: tuple[str, ...] = ()) -> GateResult:
     """Return a gate's result."""
-    return GateView(verdict, "adapter", checks, "thresholds.yaml", "", problems, ())
+    return GateResult(
+        verdict=verdict,
+        exit_code=EXIT_CODES[verdict],
+        sentence="",
+        candidate="adapter",
+        run=RunFacts(name="run", digest=""),
+        thresholds="thresholds.yaml",
+        thresholds_digest="",
+        confidence=0.95,
+        min_coverage=0.99,
+        on_inconclusive="fail",
+        checks=checks,
+        problems=problems,
+    )
 
 
 def make_view(
     *comparisons: ComparisonRow,
     values: dict[str, dict[str, float]] | None = None,
     variants: tuple[str, ...] = ("base", "adapter"),
-    gate: GateView | None = None,
+    gate: GateResult | None = None,
     state: Any = "complete",
     kind: Any = "run",
     sanity: tuple[SanityCheck, ...] = (),

@@ -76,9 +76,9 @@ def test_the_page_shows_every_run_and_what_differs(pair: tuple[RunFolder, RunFol
 def test_the_first_run_is_what_others_are_held_against(pair: tuple[RunFolder, RunFolder]) -> None:
     groups = comparison_groups(views(pair))
     row = next(row for group in groups if group.variant == "adapter" for row in group.rows if row.label == "nll")
-    assert row.cells[0].against_first is None
-    assert row.cells[1].against_first is not None
-    assert row.cells[1].against_first.change.startswith("−0.2")
+    assert row.cells[0].earlier is None
+    assert row.cells[1].earlier is not None
+    assert row.cells[1].earlier.change.startswith("−0.2")
 
 
 def test_settings_that_are_the_same_are_not_listed(pair: tuple[RunFolder, RunFolder]) -> None:

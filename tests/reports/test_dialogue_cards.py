@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from harness.files import write_rows
 from harness.store.folder import RunFolder
 from reports.dialogue_cards import DialogueCards, Shown, dialogue_cards
+from reports.render import render
 from reports.view import RunView, read_view
 
 
@@ -78,3 +83,34 @@ def test_an_excerpt_begins_behind_the_words_that_open_every_prompt(view: RunView
     rows = [row.model_copy(update={"prompt": prompt}) for row, prompt in zip(view.dialogues, prompts, strict=False)]
     cards = dialogue_cards(replace(view, dialogues=tuple(rows)), Shown()).cards
     assert {card.excerpt for card in cards} == {"My ear hurts. ### Reply:", "My eye hurts. ### Reply:"}
+
+
+def too_long(view: RunView, variant: str, dialogues: Sequence[str]) -> RunView:
+    """The view with replies of a variant left out, and so bad that they would be the worst."""
+    rows = dict(view.replies[variant])
+    for name in dialogues:
+        scores = dict.fromkeys(rows[name].scores, -1.0)
+        rows[name] = rows[name].model_copy(update={"error": "too long", "scores": scores})
+    return replace(view, replies={**view.replies, variant: rows})
+
+
+@pytest.mark.parametrize("variant", ["adapter", "base"])
+def test_a_dialogue_that_one_side_left_out_is_not_among_the_worst_but_marked(view: RunView, variant: str) -> None:
+    names = [row.id for row in view.dialogues[:3]]
+    left = too_long(view, variant, names)
+    assert not set(names) & {card.id for card in dialogue_cards(left, Shown(60, 0)).cards}
+    marked = {card.id: card for card in dialogue_cards(left, Shown()).cards if card.left_out}
+    assert sorted(marked) == sorted(names)
+    assert all((card.left_out, card.order, card.change) == ("left out: too long", None, "") for card in marked.values())
+
+
+def test_the_page_says_which_dialogues_are_left_out(sample: RunFolder, tmp_path: Path) -> None:
+    folder = RunFolder(shutil.copytree(sample.root, tmp_path / "run"))
+    rows = [
+        row.model_copy(update={"error": "too long"}) if k == 0 else row
+        for k, row in enumerate(folder.replies("adapter"))
+    ]
+    write_rows(folder.replies_path("adapter"), rows)
+    assert "left out: too long; no figure above counts this reply." in render(folder)
+    redacted = render(folder, redact_text=True)
+    assert "left out; no figure above" in redacted

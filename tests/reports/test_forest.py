@@ -9,22 +9,22 @@ import pytest
 from harness.gating.evidence import Evidence, Interval
 from harness.gating.judge import judge
 from harness.gating.policy import Policy
-from reports.figures.forest import margins
-from reports.gate_view import CheckView
+from harness.gating.verdict import CheckResult
+from reports.figures.forest import edges, margins
 from tests.reports.small_view import compared, gated, make_view
 
 BASE = {"against": {"variant": "base"}}
 
 
-def judged(check: dict[str, Any], **facts: Any) -> CheckView:
+def judged(check: dict[str, Any], **facts: Any) -> CheckResult:
     policy = Policy.model_validate({"version": 1, "candidate": "adapter", "checks": [{"id": "c", **check}]})
     known = {"candidate": "adapter", "against": "base", "scale": "difference", "n": 200, "value": 1.0, **facts}
     evidence = Evidence(metric=check["metric"], interval=Interval(0.9, 1.1, 0.95), **known)
-    return CheckView(judge(policy, {"c": evidence})[0])
+    return judge(policy, {"c": evidence})[0]
 
 
 @pytest.mark.parametrize(
-    ("check", "facts", "edges"),
+    ("check", "facts", "limits"),
     [
         ({"metric": "quality.nll", "max": -0.05}, {"higher_is_better": False}, (-0.05,)),
         (
@@ -42,14 +42,14 @@ def judged(check: dict[str, Any], **facts: Any) -> CheckView:
     ],
 )
 def test_a_limit_stands_where_the_gate_draws_it(
-    check: dict[str, Any], facts: dict[str, Any], edges: tuple[float, ...]
+    check: dict[str, Any], facts: dict[str, Any], limits: tuple[float, ...]
 ) -> None:
-    assert judged({**check, **BASE}, **facts).edges == pytest.approx(edges)
+    assert edges(judged({**check, **BASE}, **facts)) == pytest.approx(limits)
 
 
 def test_a_limit_on_another_scale_has_no_place_among_differences() -> None:
     scaled = judged({"metric": "quality.nll", "max": 0.1, **BASE}, higher_is_better=False, scaled_other=1.1)
-    assert scaled.edges == ()
+    assert edges(scaled) == ()
 
 
 def test_a_limit_is_drawn_for_the_variant_that_it_judges() -> None:

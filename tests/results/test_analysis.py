@@ -95,7 +95,10 @@ class TestReplies:
         write_replies(folder, "base", rows[:50])
         made = analysis(folder)
         assert made.estimate(ROUGE, "base").n == 49
-        assert ids(60)[4] not in made.unit_ids(ROUGE, "base")
+        samples = made.measured.samples((ROUGE, "base", None))
+        assert isinstance(samples, Samples)
+        known = dict(zip(samples.ids, defined_units(samples), strict=True))
+        assert (known[ids(60)[4]], known[ids(60)[5]]) == (False, True)
 
     def test_corpus_metrics_come_from_summed_statistics(self, tmp_path: Path) -> None:
         folder = make_run(tmp_path, n=60)

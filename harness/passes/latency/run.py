@@ -185,21 +185,13 @@ def _counted_request(session: _Session, stage: Stage, unit: Unit, variant: Varia
 
 def _request(session: _Session, stage: Stage, unit: Unit, variant: Variant, repeat: int) -> LatencyRecord:
     """Make one request. Where memory runs out even with nothing else kept, it ends the variant's sweep."""
-    common: dict[str, Any] = {
-        "id": unit.name,
-        "key": session.context.key(TASK, variant, unit.row),
-        "workload": unit.workload,
-        "engine": unit.engine,
-        "batch": unit.batch,
-        "repeat": repeat,
-        "order": session.order,
-        "prompt_tokens": unit.longest,
-    }
+    key = session.context.key(TASK, variant, unit.row)
+    record = partial(unit.record, key=key, repeat=repeat, order=session.order)
     who = (variant.name, unit.engine)
     if unit.batch >= session.ended.get(who, unit.batch + 1):
-        return LatencyRecord(**common, error=NO_MEMORY)
+        return record(error=NO_MEMORY)
     if who in session.unsupported:
-        return LatencyRecord(**common, skipped=session.unsupported[who])
+        return record(skipped=session.unsupported[who])
     timed = session.context.backends.of(variant).timed(
         TimedRequest(
             engine=unit.engine,
@@ -215,8 +207,8 @@ def _request(session: _Session, stage: Stage, unit: Unit, variant: Variant, repe
         session.ended[who] = unit.batch
         detail = {"pass": TASK, "variant": who[0], "engine": who[1], "batch": unit.batch}
         session.context.event(EventKind.OUT_OF_MEMORY, detail)
-        return LatencyRecord(**common, error=NO_MEMORY)
+        return record(error=NO_MEMORY)
     if timed.unsupported is not None:
         session.unsupported[who] = timed.unsupported
-        return LatencyRecord(**common, skipped=timed.unsupported)
-    return LatencyRecord(**common, submitted_ns=timed.submitted_ns, stamps_ns=timed.stamps_ns)
+        return record(skipped=timed.unsupported)
+    return record(submitted_ns=timed.submitted_ns, stamps_ns=timed.stamps_ns)

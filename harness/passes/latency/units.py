@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -52,6 +52,20 @@ class Unit:
     @property
     def shape(self) -> tuple[str, str, int, int]:
         return self.engine, self.workload, self.batch, self.longest if self.workload == "prefill" else 0
+
+    def record(self, **found: Any) -> LatencyRecord:
+        """Return the record of one request: a batch in step is one, whose stamps are those of all its rows.
+
+        ``found``: its key, repeat and order, and its stamps or why it has none.
+        """
+        return LatencyRecord(
+            id=self.name,
+            workload=self.workload,
+            engine=self.engine,
+            batch=self.batch,
+            prompt_tokens=self.longest,
+            **found,
+        )
 
 
 @dataclass(frozen=True)

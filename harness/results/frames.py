@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from harness.results.replies import left_out
+from harness.results.timings import e2e_ms, tpot_ms, ttft_ms
 from harness.store.folder import RunFolder
 from harness.store.schema import ComparisonRow, LatencyRecord, MemoryRecord, RunManifest, Summary
+
+_TIMINGS = {"ttft_ms": ttft_ms, "e2e_ms": e2e_ms, "tpot_ms": tpot_ms}
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,9 @@ class RunFrames:
 
     ``replies``: a row per variant and dialogue (id, variant, prompt, reference, reply, token counts, finish, nll in
     nats summed over the reference, error).
-    ``scores``: a row per variant, dialogue and metric (value).
+    ``scores``: a row per variant, dialogue and metric (value; ``left_out``: whether the summary's value leaves it out,
+    because the reply or its reference was too long or failed, or the metric has no value there). A difference of two
+    variants is over the dialogues that neither leaves out.
     ``latencies``: a row per timed request (ttft_ms, tpot_ms, e2e_ms, output_tokens, engine, batch, repeat, …).
     ``memory``: a row per fresh process, sizes in MiB.
     ``summary``: a row per metric and variant (value, low, high, n, unit); ``comparisons``: a row per difference.
@@ -69,28 +75,27 @@ def _replies(folder: RunFolder, variants: list[str]) -> tuple[pd.DataFrame, pd.D
                     **row.model_dump(exclude={"id", "scores", "statistics", "findings"}),
                 }
             )
+            whole = left_out(row) is not None
             scores.extend(
-                {"id": row.id, "variant": variant, "metric": metric, "value": value}
+                {"id": row.id, "variant": variant, "metric": metric, "value": value, "left_out": whole or value is None}
                 for metric, value in row.scores.items()
             )
-    return pd.DataFrame(replies), pd.DataFrame(scores, columns=["id", "variant", "metric", "value"])
+    return pd.DataFrame(replies), _frame(scores, "id", "variant", "metric", "value", "left_out")
 
 
 def _latencies(folder: RunFolder, variants: list[str]) -> pd.DataFrame:
-    rows: list[dict[str, object]] = []
-    for variant in variants:
-        for record in folder.records(LatencyRecord, "latency", variant):
-            stamps = record.stamps_ns
-            row: dict[str, object] = {"variant": variant, **record.model_dump(exclude={"stamps_ns", "key"})}
-            row["output_tokens"] = len(stamps)
-            if stamps:
-                first, last = stamps[0] - record.submitted_ns, stamps[-1] - record.submitted_ns
-                row["ttft_ms"] = first / 1e6
-                row["e2e_ms"] = last / 1e6
-                row["tpot_ms"] = (last - first) / 1e6 / (len(stamps) - 1) if len(stamps) > 1 else None
-            rows.append(row)
+    rows = [
+        {
+            "variant": variant,
+            **record.model_dump(exclude={"stamps_ns", "key"}),
+            "output_tokens": len(record.stamps_ns),
+            **{name: timing(record) for name, timing in _TIMINGS.items()},
+        }
+        for variant in variants
+        for record in folder.records(LatencyRecord, "latency", variant)
+    ]
     fields = [name for name in LatencyRecord.model_fields if name not in {"stamps_ns", "key"}]
-    return _frame(rows, "variant", *fields, "output_tokens", "ttft_ms", "e2e_ms", "tpot_ms")
+    return _frame(rows, "variant", *fields, "output_tokens", *_TIMINGS)
 
 
 def _memory(folder: RunFolder, variants: list[str]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Pictures of a report: two widths, two colour schemes. ``python -m reports.screenshots RUN_OR_HTML --out DIR``.
+"""Pictures of a report: two widths, two colour schemes. ``python -m tests.reports.screenshots RUN_OR_HTML --out DIR``.
 
 For people who change the page, and for the documentation. Needs Chromium with its driver, and selenium.
 """

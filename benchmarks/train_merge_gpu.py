@@ -124,7 +124,8 @@ def train(base: Path, out: Path, quantization: str, device: str, options: argpar
     """Train at the recipe's settings; return tokens/s after the first update, and peak memory beside its estimate."""
     from finetune.dataset import TrainingSet
     from finetune.training import TrainingJob, train_adapter
-    from harness.variants.artifacts import read_json
+    from harness.files import read_json
+    from harness.progress import SilentProgress
 
     recipe = recipe_for(quantization, device, options)
     batch = int(recipe.training["per_device_train_batch_size"])
@@ -136,12 +137,13 @@ def train(base: Path, out: Path, quantization: str, device: str, options: argpar
     )
     stamps: list[float] = []
 
-    def stamp(done: int, total: int, values: dict[str, float]) -> None:
-        if len(stamps) < done:
-            synchronize(device)
-            stamps.append(time.monotonic())
+    class Stamps(SilentProgress):
+        def advance(self, task: str, done: int = 1, tokens: int = 0, detail: str = "") -> None:
+            if done:
+                synchronize(device)
+                stamps.append(time.monotonic())
 
-    train_adapter(job, out, say=say, progress=stamp)
+    train_adapter(job, out, say=say, progress=Stamps())
     facts = read_json(out / "finetune.json")["training"]
     seconds = (stamps[-1] - stamps[0]) / max(len(stamps) - 1, 1)
     measured = facts.get("peak_allocated_mib")
@@ -191,7 +193,7 @@ def estimate(base: Path, recipe: Recipe, batch: int) -> dict[str, float]:
     """Return what the dry run would say of this very step."""
     from finetune.dry_run import count_parameters
     from finetune.estimate import Architecture, Workload, estimate_memory
-    from harness.variants.artifacts import read_json
+    from harness.files import read_json
 
     architecture = Architecture.of(read_json(base / "config.json"))
     workload = Workload(
@@ -207,7 +209,7 @@ def estimate(base: Path, recipe: Recipe, batch: int) -> dict[str, float]:
 
 def merge(base: Path, adapter: Path, out: Path, strategy: str, device: str) -> dict[str, Any]:
     """Merge in a process of its own, so that its peaks are the merge's; return what its report says."""
-    from harness.variants.artifacts import read_json
+    from harness.files import read_json
 
     shutil.rmtree(out, ignore_errors=True)
     command = [sys.executable, "-m", "finetune", "merge", "--base", str(base), "--adapter", str(adapter)]

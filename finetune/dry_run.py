@@ -12,8 +12,8 @@ from typing import Any
 from finetune.dataset import TOO_LONG, TrainingSet, refuse_nothing
 from finetune.estimate import MIB, Architecture, LoraModule, MemoryEstimate, Parameters, Workload, estimate_memory
 from finetune.recipe import TINY, Recipe, load_recipe
-from harness.errors import InputError
-from harness.variants.artifacts import read_json
+from harness.errors import InputError, first_line
+from harness.files import read_json
 
 # Pretraining is work, and a dry run does none: the embedded base has the same sizes after a single step.
 _UNTRAINED = {"steps": 1}
@@ -131,7 +131,7 @@ def count_parameters(base: Path, recipe: Recipe) -> Parameters:
         try:
             adapted = get_peft_model(model, configuration)
         except ValueError as error:
-            raise InputError(f"The recipe does not fit the base ({str(error).splitlines()[0][:300]}).") from error
+            raise InputError(f"The recipe does not fit the base ({first_line(error, 300)}).") from error
     rank = configuration.r or 0
     layers: list[tuple[str, Any]] = [pair for pair in adapted.named_modules() if isinstance(pair[1], LoraLayer)]
     lora = [

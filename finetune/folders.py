@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from harness.errors import HarnessError, InputError
-from harness.variants.artifacts import ADAPTER_FACTS, read_json
+from harness import files
+from harness.errors import InputError
+from harness.files import read_json
+from harness.variants.artifacts import ADAPTER_FACTS
 
 CURVES = "curves.jsonl"
 TOKENIZER_FILES = (
@@ -26,45 +27,9 @@ TOKENIZER_FILES = (
 )
 
 
-@contextmanager
-def replace_folder(out: Path) -> Iterator[Path]:
-    """Lend an empty folder that becomes ``out`` when the block ends well; an older ``out`` of ours is replaced then.
-
-    Raises InputError when ``out`` holds anything that is not a model or an adapter.
-    """
-    refuse_strangers(out)
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise InputError(f"Cannot make {partial}: {error.strerror}.") from error
-    try:
-        yield partial
-        publish(partial, out)
-    except OSError as error:
-        raise HarnessError(f"Cannot write {out}: {error.strerror or error}. Make room and run it again.") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-@contextmanager
-def locked(out: Path) -> Iterator[None]:
+def locked(out: Path) -> AbstractContextManager[None]:
     """Keep a second run out of the same folder; raise InputError where one is at work there."""
-    from filelock import FileLock, Timeout
-
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(out / ".finetune.lock", timeout=0)
-        lock.acquire()
-    except Timeout as error:
-        raise InputError(f"Another run is writing to {out}. Wait for it, or give another --out.") from error
-    except OSError as error:
-        raise InputError(f"Cannot write to {out}: {error.strerror or error}.") from error
-    try:
-        yield
-    finally:
-        lock.release()
+    return files.locked(out / ".finetune.lock", f"Another run is writing to {out}. Wait for it, or give another --out.")
 
 
 def refuse_strangers(out: Path) -> None:
@@ -74,16 +39,6 @@ def refuse_strangers(out: Path) -> None:
     ours = ("config.json", "adapter_config.json")
     if out.is_dir() and any(out.iterdir()) and not any((out / name).is_file() for name in ours):
         raise InputError(f"{out} already holds other files; give an empty or a new folder.")
-
-
-def publish(partial: Path, out: Path) -> None:
-    """Move a finished folder into its place; the old one goes away only once the new one is there to take it."""
-    old = out.with_name(f".{out.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        out.rename(old)
-    partial.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def copy_tokenizer(source: Path, folder: Path, *, fallback: Path | None = None) -> None:

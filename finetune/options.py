@@ -10,7 +10,7 @@ import dataclasses
 from typing import Any
 
 from finetune.recipe import Recipe
-from harness.errors import InputError, did_you_mean
+from harness.errors import InputError, did_you_mean, first_line
 
 # Set by the recipe's other keys, or by what a training here is; the reason is shown.
 _RESERVED_TRAINING = {
@@ -48,7 +48,7 @@ _RESERVED_LORA = {
     "base_model_name_or_path": "use the recipe's 'base'",
 }
 # These start from another base than the one on disk, which would then be the wrong one to measure the adapter over.
-_CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
 def lora_config(recipe: Recipe) -> Any:
@@ -57,7 +57,7 @@ def lora_config(recipe: Recipe) -> Any:
 
     _check(recipe.lora, LoraConfig, _RESERVED_LORA, "lora")
     start = str(recipe.lora.get("init_lora_weights", "")).lower()
-    if start.startswith(_CHANGES_THE_BASE):
+    if start.startswith(CHANGES_THE_BASE):
         raise InputError(
             f"lora.init_lora_weights: '{start}' changes the base's own weights, so that adapter and base would no "
             "longer fit; use true, gaussian or orthogonal."
@@ -66,7 +66,7 @@ def lora_config(recipe: Recipe) -> Any:
     try:
         return LoraConfig(**options)
     except (TypeError, ValueError) as error:
-        raise InputError(f"lora: peft refuses these options ({_first_line(error)}).") from error
+        raise InputError(f"lora: peft refuses these options ({first_line(error)}).") from error
 
 
 def training_config(recipe: Recipe, output_dir: str, *, device: str, evaluate: bool) -> Any:
@@ -96,7 +96,7 @@ def training_config(recipe: Recipe, output_dir: str, *, device: str, evaluate: b
     try:
         config = SFTConfig(**options)
     except (TypeError, ValueError, ImportError) as error:
-        raise InputError(f"training: trl refuses these options ({_first_line(error)}).") from error
+        raise InputError(f"training: trl refuses these options ({first_line(error)}).") from error
     if torch.cuda.device_count() > 1:  # one model on one device; trl refuses torch's DataParallel
         _ = config.device
         config._n_gpu = 1
@@ -129,8 +129,3 @@ def _check(given: dict[str, Any], config_class: Any, reserved: dict[str, str], w
                 f"{where}: {library}'s {config_class.__name__} has no option '{key}'."
                 f"{did_you_mean(key, known - set(reserved))}"
             )
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:200].rstrip(".") if text else type(error).__name__

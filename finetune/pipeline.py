@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,17 @@ from harness.dialogues.leakage import FILE_NAME
 from harness.dialogues.load import LoadedDialogues, load_dialogues
 from harness.dialogues.prompts import Template, load_template
 from harness.dialogues.split import dialogue_hash, select
-from harness.errors import HarnessError, InputError, did_you_mean
+from harness.errors import HarnessError, InputError, did_you_mean, first_line
+from harness.files import digest_value
+from harness.machine import library_versions
+from harness.progress import Progress, SilentProgress
 from harness.variants.artifacts import check_adapter_folder, check_model_folder, resolve_model
-from harness.variants.digests import digest_adapter_folder, digest_model_folder, digest_value
+from harness.variants.digests import digest_adapter_folder, digest_model_folder
 from harness.variants.merge_report import MergeReport, read_merge_report
 from harness.variants.model import SplitFacts, Variant, VariantsManifest, write_manifest
 
 Say = Callable[[str], None]
-DrawProgress = Callable[[], AbstractContextManager[Callable[[int, int, dict[str, float]], None]]]
+ShowProgress = Callable[[], AbstractContextManager[Progress]]
 MANIFEST = "variants.json"
 BASE, ADAPTER, MERGED, DIALOGUES = "base", "adapter", "merged", "dialogues.jsonl"
 # Raised when the same inputs would make another result, so that old folders are not taken for it.
@@ -35,6 +37,11 @@ _VERSIONS = ("torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate
 
 def silent(message: str) -> None:
     """Say nothing."""
+
+
+def no_progress() -> AbstractContextManager[Progress]:
+    """Show nothing."""
+    return nullcontext(SilentProgress())
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ def run(
     overrides: Sequence[str] = (),
     *,
     say: Say = silent,
-    progress: DrawProgress | None = None,
+    progress: ShowProgress = no_progress,
 ) -> VariantsManifest:
     """Make base, adapter and merged after a recipe and write ``variants.json`` into ``out``; return its content."""
     settled, folder = _settle(recipe, out, overrides)
@@ -85,7 +92,7 @@ def train(
     overrides: Sequence[str] = (),
     *,
     say: Say = silent,
-    progress: DrawProgress | None = None,
+    progress: ShowProgress = no_progress,
 ) -> Path:
     """Make the base (where the recipe builds one) and the adapter only; return the adapter's folder."""
     settled, folder = _settle(recipe, out, overrides)
@@ -120,7 +127,7 @@ def prepare(recipe: Recipe, out: Path, *, say: Say = silent) -> Prepared:
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(base), local_files_only=True)
     except (OSError, ValueError) as error:
-        raise InputError(f"{base} holds no tokenizer that can be read ({str(error).splitlines()[0]}).") from error
+        raise InputError(f"{base} holds no tokenizer that can be read ({first_line(error)}).") from error
     salt = recipe.dialogues.salt
     training = encode_dialogues(select(loaded.dialogues, "train", salt), template, tokenizer, max_length)
     # In the order of their hashes: a file's first dialogues are often of one source.
@@ -141,7 +148,7 @@ def prepare(recipe: Recipe, out: Path, *, say: Say = silent) -> Prepared:
     )
 
 
-def ensure_adapter(prepared: Prepared, *, say: Say = silent, progress: DrawProgress | None = None) -> dict[str, Any]:
+def ensure_adapter(prepared: Prepared, *, say: Say, progress: ShowProgress) -> dict[str, Any]:
     """Train the adapter, unless the same one is there already; return the facts recorded beside it."""
     from finetune.training import TrainingJob, train_adapter
 
@@ -157,14 +164,14 @@ def ensure_adapter(prepared: Prepared, *, say: Say = silent, progress: DrawProgr
         f"{_skipped_words(counts.skipped)}); held-out loss on {len(prepared.validation.examples)}."
     )
     job = TrainingJob(recipe, prepared.base, prepared.training, prepared.validation, key, _recorded(prepared))
-    with progress() if progress else nullcontext() as draw:
-        facts = train_adapter(job, folder, say=say, progress=draw)
+    with progress() as shown:
+        facts = train_adapter(job, folder, say=say, progress=shown)
     found = facts["training"]
     say(f"Trained {found['steps']} steps in {found['seconds']:.0f} s; loss {found['final_loss']:.3f}.")
     return facts
 
 
-def ensure_merged(prepared: Prepared, *, say: Say = silent) -> MergeReport:
+def ensure_merged(prepared: Prepared, *, say: Say) -> MergeReport:
     """Merge the adapter, unless the same merge is there already; return its report."""
     from finetune.merging import MergeOptions, merge_adapter
 
@@ -271,7 +278,7 @@ def _recorded(prepared: Prepared) -> dict[str, Any]:
         "template": prepared.template.name,
         "template_digest": prepared.template_digest,
         "recipe": recipe.model_dump(mode="json", exclude_none=True),
-        "versions": _versions(),
+        "versions": library_versions(_VERSIONS),
         "training": {
             "dialogues": len(prepared.training.examples),
             "skipped": prepared.training.skipped,
@@ -366,13 +373,3 @@ def _digest_or_none(adapter: Path) -> str | None:
 
 def _skipped_words(skipped: dict[str, int]) -> str:
     return "".join(f"; {count} skipped: {reason}" for reason, count in skipped.items())
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _VERSIONS:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

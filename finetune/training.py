@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from finetune.dataset import TrainingSet, refuse_nothing, to_columns
-from finetune.folders import CURVES, copy_tokenizer, publish, refuse_strangers
+from finetune.folders import CURVES, copy_tokenizer, refuse_strangers
 from finetune.options import lora_config, training_config
 from finetune.recipe import Recipe
-from harness.errors import HarnessError, InputError
-from harness.files import write_text_atomically
+from harness.errors import HarnessError, InputError, first_line
+from harness.files import move_into_place, write_text_atomically
+from harness.progress import Progress
 from harness.variants.artifacts import ADAPTER_FACTS, check_adapter_folder, safetensors_header
 from harness.variants.digests import digest_adapter_folder
 
 Say = Callable[[str], None]
-Progress = Callable[[int, int, dict[str, float]], None]
 _KEY_FILE = "key.txt"
 
 
@@ -38,7 +38,7 @@ class TrainingJob:
     facts: dict[str, Any]  # recorded beside the adapter, with what the training itself found
 
 
-def train_adapter(job: TrainingJob, out: Path, *, say: Say, progress: Progress | None = None) -> dict[str, Any]:
+def train_adapter(job: TrainingJob, out: Path, *, say: Say, progress: Progress) -> dict[str, Any]:
     """Train, save the adapter as the folder ``out`` and return the facts recorded beside it.
 
     A training that was interrupted continues from its last checkpoint when called with the same job. Raises
@@ -129,16 +129,14 @@ def never_repack(model: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def _trainer(job: TrainingJob, arguments: Any, work: Path, device: str, progress: Progress | None) -> Any:
+def _trainer(job: TrainingJob, arguments: Any, work: Path, device: str, progress: Progress) -> Any:
     from transformers import AutoTokenizer, EarlyStoppingCallback, PrinterCallback, set_seed
     from trl.trainer.sft_trainer import SFTTrainer
 
-    from finetune.curves import CurveWriter, ProgressCaller
+    from finetune.curves import TrainingLog
 
     set_seed(job.recipe.seed)
-    callbacks: list[Any] = [CurveWriter(work / CURVES)]
-    if progress is not None:
-        callbacks.append(ProgressCaller(progress))
+    callbacks: list[Any] = [TrainingLog(work / CURVES, progress)]
     evaluate = arguments.eval_strategy != "no"
     if evaluate and job.recipe.evaluation.patience is not None:
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=job.recipe.evaluation.patience))
@@ -156,7 +154,7 @@ def _trainer(job: TrainingJob, arguments: Any, work: Path, device: str, progress
         _train_in_float32(trainer.model)
         return trainer
     except ValueError as error:
-        raise InputError(f"The recipe does not fit the base ({str(error).splitlines()[0][:300]}).") from error
+        raise InputError(f"The recipe does not fit the base ({first_line(error, 300)}).") from error
 
 
 def _prepare(work: Path, key: str, say: Say) -> Path | None:
@@ -239,7 +237,7 @@ def _save(model: Any, job: TrainingJob, work: Path, out: Path, found: dict[str, 
         "training": {**job.facts.get("training", {}), **found},
     }
     write_text_atomically(folder / ADAPTER_FACTS, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
-    publish(folder, out)
+    move_into_place(folder, out)
     shutil.rmtree(work, ignore_errors=True)
     return facts
 

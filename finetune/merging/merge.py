@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetune.folders import copy_tokenizer, read_adapter_facts, replace_folder
+from finetune.folders import copy_tokenizer, read_adapter_facts
 from finetune.merging.lora import AdapterPlan, plan_adapter
 from finetune.merging.quantize import LinearModules, dequantize, linear_modules, quantization_error, quantize
 from finetune.merging.shards import DEFAULT_SHARD_BYTES, ShardWriter, stream_tensors
 from finetune.merging.strategies import Merged, StrategyFunction, Weight, strategy_function
 from harness.errors import HarnessError, InputError
-from harness.files import write_model, write_text_atomically
+from harness.files import replace_folder, write_model, write_text_atomically
 from harness.variants.artifacts import ModelArtifact, check_model_folder, resolve_model
 from harness.variants.digests import digest_adapter_folder, digest_model_folder
 from harness.variants.merge_report import MERGE_REPORT, LayerError, MergeReport

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import HarnessError, InputError
+from harness.errors import HarnessError, InputError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -83,7 +83,7 @@ def linear_modules(folder: Path) -> LinearModules:
             build: Any = AutoModelForCausalLM.from_config
             model = build(config)
     except (ValueError, OSError, KeyError) as error:
-        raise InputError(f"{folder}: transformers cannot build this model ({str(error).splitlines()[0]}).") from error
+        raise InputError(f"{folder}: transformers cannot build this model ({first_line(error)}).") from error
     kept = [*get_keys_to_not_convert(model), *(getattr(model, "_keep_in_fp32_modules", None) or [])]
     linear = {name: type(module) for name, module in model.named_modules() if type(module) in (torch.nn.Linear, Conv1D)}
     return LinearModules(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import os
 import shutil
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.machine import hub_is_off, library_versions
 from harness.store.provenance import gpu_facts
 
 NEEDED = ("torch", "transformers", "peft", "bitsandbytes", "trl", "datasets", "accelerate", "safetensors")
@@ -37,11 +37,12 @@ def _python() -> Finding:
 
 
 def _libraries() -> list[Finding]:
+    found = library_versions(NEEDED)
     findings = []
     for name in NEEDED:
-        try:
-            findings.append(Finding(name, "ok", importlib.metadata.version(name)))
-        except importlib.metadata.PackageNotFoundError:
+        if name in found:
+            findings.append(Finding(name, "ok", found[name]))
+        else:
             mend = f"pip install {name} (score, report, compare and gate work without it)."
             findings.append(Finding(name, "missing", "not installed", mend))
     if importlib.util.find_spec("sentence_transformers") is None:
@@ -96,7 +97,6 @@ def _told(gpu: dict[str, Any]) -> str:
 
 
 def _network() -> Finding:
-    offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}
-    if offline:
+    if hub_is_off():
         return Finding("model hub", "ok", "offline mode: only local folders and the cache are used")
     return Finding("model hub", "ok", "used only where a config names a hub id; nothing is ever sent there")

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import InputError
+from harness.errors import InputError, first_line
+from harness.files import read_bytes
 
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 
@@ -59,14 +60,6 @@ def read_file(path: Path) -> Iterator[SourceRow]:
         yield from _read_json(path, data)
     else:
         yield from _read_lines(data)
-
-
-def read_bytes(path: Path) -> bytes:
-    """Return the file's bytes; raise InputError where it cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
 
 
 def _read_lines(data: bytes) -> Iterator[SourceRow]:
@@ -239,8 +232,7 @@ def _read_parquet(path: Path) -> Iterator[SourceRow]:
                     number += 1
                     yield SourceRow(number, values)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0][:160].rstrip(".") or type(error).__name__
-        raise InputError(f"{path} is not a readable Parquet file ({reason}).") from error
+        raise InputError(f"{path} is not a readable Parquet file ({first_line(error)}).") from error
 
 
 def _json_reason(error: Exception) -> str:

@@ -16,7 +16,6 @@ tokenizer's own chat template.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +27,8 @@ import jinja2.sandbox
 
 from harness.dialogues.model import Dialogue
 from harness.dialogues.turns import Role
-from harness.errors import InputError, did_you_mean
+from harness.errors import InputError, did_you_mean, first_line
+from harness.files import digest_bytes
 
 CHAT = "chat"
 DEFAULT = "know-medical"
@@ -65,13 +65,13 @@ class Template:
     @property
     def digest(self) -> str:
         """The SHA-256 (hex) of the source; for ``chat``, of its name: see ``digest_with``."""
-        return hashlib.sha256((self.source or self.name).encode()).hexdigest()
+        return digest_bytes((self.source or self.name).encode())
 
     def digest_with(self, tokenizer: Any) -> str:
         """Return ``digest``, or for ``chat`` the digest of the template that this tokenizer has."""
         if not self.is_chat:
             return self.digest
-        return hashlib.sha256(_chat_template(tokenizer).encode()).hexdigest()
+        return digest_bytes(_chat_template(tokenizer).encode())
 
     def render(self, dialogue: Dialogue, tokenizer: Any = None) -> str:
         """Return the prompt: everything before the reply. ``chat`` needs the tokenizer.
@@ -89,7 +89,7 @@ class Template:
             prompt = self._compiled.render(values)
         except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
-                f"The template {self.name} cannot be rendered for dialogue '{dialogue.id}' ({_reason(error)})."
+                f"The template {self.name} cannot be rendered for dialogue '{dialogue.id}' ({first_line(error)})."
             ) from error
         if not prompt.strip():
             raise InputError(f"The template {self.name} gives an empty prompt for dialogue '{dialogue.id}'.")
@@ -199,7 +199,7 @@ def _apply_chat(tokenizer: Any, messages: list[dict[str, str]], name: str, *, ad
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
     except (jinja2.TemplateError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            f"The tokenizer's chat template cannot be rendered for dialogue '{name}' ({_reason(error)})."
+            f"The tokenizer's chat template cannot be rendered for dialogue '{name}' ({first_line(error)})."
         ) from error
     return str(text)
 
@@ -214,8 +214,3 @@ def _ending(whole: str, prompt: str, completion: str, tokenizer: Any) -> str:
     if eos and eos in ending:
         return ending[: ending.index(eos) + len(eos)]
     return ending
-
-
-def _reason(error: Exception) -> str:
-    text = str(error).strip()
-    return (text.splitlines()[0][:160] if text else type(error).__name__).rstrip(".")

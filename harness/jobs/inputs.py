@@ -14,8 +14,9 @@ from harness.dialogues.model import ColumnMap, Dialogue, DialogueConfig
 from harness.dialogues.prompts import Template, load_template
 from harness.dialogues.split import select
 from harness.errors import InputError
+from harness.files import read_json
 from harness.store.schema import DialogueRow
-from harness.variants.artifacts import ADAPTER_FACTS, read_json
+from harness.variants.artifacts import ADAPTER_FACTS
 from harness.variants.model import Variant
 from harness.variants.resolve import ResolvedVariants, find
 

@@ -5,8 +5,8 @@ This and the ``cli`` files stand on top: they alone call ``finetune`` and ``repo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import nullcontext
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -100,25 +100,7 @@ def make_variants(config: RunConfig, progress: Progress) -> None:
 
     quiet_transformers()
     recipe = config.finetune or "quickstart"
-    finetune_run(recipe, Path(config.variants).parent, say=progress.note, progress=lambda: _training(progress))
-
-
-@contextmanager
-def _training(progress: Progress) -> Iterator[Callable[[int, int, dict[str, float]], None]]:
-    """Show a training's steps where the run shows everything else."""
-    shown: int | None = None
-
-    def draw(done: int, total: int, values: dict[str, float]) -> None:
-        nonlocal shown
-        if shown is None:
-            progress.start("training", total, "steps")
-            shown = 0
-        progress.advance("training", done - shown)
-        shown = done
-
-    yield draw
-    if shown is not None:
-        progress.finish("training")
+    finetune_run(recipe, Path(config.variants).parent, say=progress.note, progress=lambda: nullcontext(progress))
 
 
 def render(folder: RunFolder, progress: Progress) -> None:

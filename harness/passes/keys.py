@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from harness.config import RunConfig
+from harness.files import digest_value
 from harness.store.schema import DialogueRow
-from harness.variants.digests import digest_value
 from harness.variants.model import Variant
 
 Key = Callable[[str, Variant, DialogueRow], str]

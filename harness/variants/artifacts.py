@@ -7,15 +7,14 @@ Pickled weights are refused: loading one runs whatever code it holds.
 from __future__ import annotations
 
 import json
-import os
-import socket
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
-from harness.errors import InputError
+from harness.errors import InputError, first_line
+from harness.files import read_json
+from harness.machine import hub_is_off, hub_is_reachable
 
 _HEADER_LIMIT = 100 * 1024 * 1024
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
@@ -141,21 +140,6 @@ def resolve_model(name: str) -> Path:
     return _from_hub(name)
 
 
-def read_json(path: Path, *, missing: str | None = None) -> dict[str, Any]:
-    """Return a JSON object from a file; raise InputError (``missing`` is said where there is no such file)."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(missing or f"There is no file {path}.") from error
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON ({error}).") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: expected an object, found {type(value).__name__}.")
-    return value
-
-
 def _weight_files(folder: Path) -> tuple[tuple[Path, ...], dict[str, str]]:
     index_path = folder / INDEX_NAME
     if index_path.is_file():
@@ -199,26 +183,12 @@ def _from_hub(name: str) -> Path:
     except HFValidationError as error:
         raise InputError(f"There is no model folder '{name}', and it is no hub id either.") from error
     except LocalEntryNotFoundError as error:
-        if not _hub_answers():
+        if hub_is_off() or not hub_is_reachable():
             raise InputError(
                 f"There is no model folder '{name}', it is not in the local cache, and the model hub cannot be reached."
             ) from error
     try:
         return Path(snapshot_download(name, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-        raise InputError(f"'{name}' is neither a folder nor a model that the hub hands out ({reason}).") from error
-
-
-def _hub_answers(timeout: float = 5.0) -> bool:
-    """Ask once and briefly: the hub's own client retries for a minute on a machine without a network."""
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}:
-        return False
-    proxies = [os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")]
-    target = next((proxy for proxy in proxies if proxy), os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
-    address = urlparse(target if "//" in target else f"//{target}")
-    try:
-        with socket.create_connection((address.hostname or "", address.port or 443), timeout=timeout):
-            return True
-    except OSError:
-        return False
+        reason = first_line(error, 120)
+        raise InputError(f"'{name}' is neither a folder nor a model that the hub offers ({reason}).") from error

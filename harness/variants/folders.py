@@ -6,14 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from harness.files import digest_file, digest_value, read_json
 from harness.variants.artifacts import (
     ADAPTER_FACTS,
     check_adapter_folder,
     check_model_folder,
-    read_json,
     resolve_model,
 )
-from harness.variants.digests import digest_adapter_folder, digest_file, digest_model_folder, digest_value
+from harness.variants.digests import digest_adapter_folder, digest_model_folder
 from harness.variants.merge_report import read_merge_report
 from harness.variants.model import Variant
 from harness.variants.resolve import ResolvedVariants
@@ -48,15 +48,11 @@ def settings_digests(variants: tuple[Variant, ...]) -> dict[str, str]:
 
     They say how the weights are computed with, what text becomes which tokens, and which tokens end a reply.
     """
-    folders = {
-        model: digest_value([[name, digest_file(Path(model) / name)] for name in SETTINGS if _has(model, name)])
-        for model in {variant.model for variant in variants}
-    }
+    folders = {}
+    for model in {variant.model for variant in variants}:
+        files = [Path(model) / name for name in SETTINGS]
+        folders[model] = digest_value([[file.name, digest_file(file)] for file in files if file.is_file()])
     return {variant.name: folders[variant.model] for variant in variants}
-
-
-def _has(folder: str, name: str) -> bool:
-    return (Path(folder) / name).is_file()
 
 
 def stated_dtype(variant: Variant) -> str:

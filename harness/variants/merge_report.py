@@ -7,8 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.errors import InputError
-from harness.variants.artifacts import read_json
+from harness.files import read_model
 from harness.variants.model import MergeStrategy
 
 MERGE_REPORT = "merge.json"
@@ -61,9 +60,4 @@ class MergeReport(BaseModel):
 def read_merge_report(folder: Path | str) -> MergeReport | None:
     """Return the report beside merged weights, or None where the merge was made elsewhere."""
     path = Path(folder) / MERGE_REPORT
-    if not path.is_file():
-        return None
-    try:
-        return MergeReport.model_validate(read_json(path))
-    except ValueError as error:
-        raise InputError(f"{path} is damaged or of another version.") from error
+    return read_model(MergeReport, path) if path.is_file() else None

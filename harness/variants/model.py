@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from harness.files import write_text_atomically
+
 Kind = Literal["base", "adapter", "merged"]
 Quantization = Literal["none", "nf4", "int8"]
 DType = Literal["float32", "bfloat16", "float16", "auto"]
@@ -93,7 +95,5 @@ def locate(path: str, folder: Path) -> str:
 
 def write_manifest(manifest: VariantsManifest, path: Path) -> None:
     """Write ``variants.json`` so that a reader never meets a half-written one."""
-    from harness.files import write_text_atomically
-
     text = json.dumps(manifest.model_dump(mode="json", by_alias=True, exclude_none=True), indent=1, ensure_ascii=False)
     write_text_atomically(path, text + "\n")

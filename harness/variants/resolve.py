@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pydantic import ValidationError
-
-from harness.errors import InputError, did_you_mean
+from harness.errors import InputError
+from harness.files import Row, read_json, read_rows
 from harness.variants.model import Variant, VariantsManifest, locate
+from harness.yamlfile import validate
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,21 @@ class ResolvedVariants:
         if self.manifest and self.folder and self.manifest.fingerprints:
             return (self.folder / self.manifest.fingerprints).resolve()
         return None
+
+    @property
+    def curves(self) -> list[dict[str, Any]]:
+        """The training curves that ``finetune`` left, or nothing where it left none."""
+        if self.manifest and self.folder and self.manifest.curves:
+            return read_curves(self.folder / self.manifest.curves)
+        return []
+
+
+def read_curves(path: Path) -> list[dict[str, Any]]:
+    """Return a training's lines of {step, loss, …}; none where there is no such file, or it cannot be read."""
+    try:
+        return [row.model_dump() for row in read_rows(Row, path, torn_tail="ignore")]
+    except InputError:
+        return []
 
 
 def resolve_variants(named: str | Sequence[Variant], beside: Path | None = None) -> ResolvedVariants:
@@ -60,20 +75,7 @@ def read_manifest(path: Path) -> VariantsManifest:
         raise InputError(
             f"{path} does not exist. Make it with 'python -m finetune run', or list the variants in the config."
         )
-    try:
-        manifest = VariantsManifest.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
-    except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(str(part) for part in problem["loc"])
-        hint = ""
-        if problem["type"] == "extra_forbidden":
-            known = {*Variant.model_fields, *VariantsManifest.model_fields}
-            hint = did_you_mean(str(problem["loc"][-1]), known)
-        raise InputError(f"{path}: {key}: {str(problem['msg']).removeprefix('Value error, ')}.{hint}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not valid JSON ({error}).") from error
+    manifest = validate(VariantsManifest, read_json(path), source=str(path))
     names = [variant.name for variant in manifest.variants]
     if not names:
         raise InputError(f"{path} names no variants.")

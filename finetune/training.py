@@ -21,6 +21,7 @@ from harness.files import move_into_place, write_text_atomically
 from harness.progress import Progress
 from harness.variants.artifacts import ADAPTER_FACTS, check_adapter_folder, safetensors_header
 from harness.variants.digests import digest_adapter_folder
+from harness.variants.nf4 import nf4_config
 
 Say = Callable[[str], None]
 _KEY_FILE = "key.txt"
@@ -79,8 +80,6 @@ def load_base(base: Path, recipe: Recipe, device: str) -> Any:
     """Return the base as it is trained over: nf4 with double quantisation, computing in the recipe's dtype."""
     import torch
     from transformers import AutoModelForCausalLM
-
-    from finetune.merging.merge import nf4_config
 
     options: dict[str, Any] = {"dtype": getattr(torch, recipe.dtype), "device_map": {"": device}}
     if recipe.quantization == "nf4":

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -80,10 +81,24 @@ def validate(model: type[Model], value: Any, *, source: str, lines: dict[Locatio
         raise InputError(_sentence(problem, location, model, source, lines or {})) from error
 
 
-def load(model: type[Model], path: Path) -> Model:
-    """Read and validate a YAML file in one step."""
+def load(model: type[Model], path: Path, overrides: Sequence[str] = ()) -> Model:
+    """Read a YAML file, apply ``--set key=value`` overrides and validate, in one step."""
     value, lines = read_yaml(path)
-    return validate(model, value, source=str(path), lines=lines)
+    if isinstance(value, dict | None):
+        value = apply_overrides(value or {}, overrides)
+    return validate(model, value, source=f"{path} with --set" if overrides else str(path), lines=lines)
+
+
+def find(name_or_path: str | Path, shipped: Path, what: str) -> Path:
+    """Return the file of a name in the folder ``shipped``, or of a path; raise InputError where there is none."""
+    known = {file.stem: file for file in sorted(shipped.glob("*.yaml"))}
+    path = known.get(str(name_or_path), Path(name_or_path))
+    if not path.is_file():
+        raise InputError(
+            f"There is no {what} '{name_or_path}': it is neither a file nor one of {', '.join(known)}."
+            f"{did_you_mean(str(name_or_path), known)}"
+        )
+    return path
 
 
 def _location(problem: Any, value: Any) -> Location:
@@ -164,7 +179,7 @@ def apply_overrides(value: dict[str, Any], overrides: Iterable[str]) -> dict[str
 
     Raises InputError for an override without ``=``, or one that goes through a value that holds no keys.
     """
-    result: dict[str, Any] = _copy(value)
+    result = copy.deepcopy(value)
     for override in overrides:
         key, separator, text = override.partition("=")
         *path, last = key.strip().split(".")
@@ -185,9 +200,3 @@ def apply_overrides(value: dict[str, Any], overrides: Iterable[str]) -> dict[str
         # YAML 1.1 reads 1e-4 as text; whoever writes it means the number.
         place[last] = float(parsed) if isinstance(parsed, str) and _PLAIN_EXPONENT.fullmatch(parsed) else parsed
     return result
-
-
-def _copy(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _copy(inner) for key, inner in value.items()}
-    return value

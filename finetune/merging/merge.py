@@ -7,11 +7,11 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from finetune.folders import copy_tokenizer, read_adapter_facts
 from finetune.merging.lora import AdapterPlan, plan_adapter
-from finetune.merging.quantize import LinearModules, dequantize, linear_modules, quantization_error, quantize
+from finetune.merging.quantize import LinearModules, linear_modules, quantization_error
 from finetune.merging.shards import DEFAULT_SHARD_BYTES, ShardWriter, stream_tensors
 from finetune.merging.strategies import Merged, StrategyFunction, Weight, strategy_function
 from harness.errors import HarnessError, InputError
@@ -20,9 +20,11 @@ from harness.variants.artifacts import ModelArtifact, check_model_folder, resolv
 from harness.variants.digests import digest_adapter_folder, digest_model_folder
 from harness.variants.merge_report import MERGE_REPORT, LayerError, MergeReport
 from harness.variants.model import MergeStrategy
+from harness.variants.nf4 import dequantize, nf4_config, quantize
 
 if TYPE_CHECKING:
     import torch
+    from peft import LoraConfig
 
 WORST_LAYERS = 10
 
@@ -245,21 +247,7 @@ class _Job:
         )
 
 
-def nf4_config(dtype: str) -> Any:
-    """Return the quantisation that training, merging and ``base-nf4`` share: nf4, double quantised."""
-    import torch
-    from transformers import BitsAndBytesConfig
-
-    configuration: Any = BitsAndBytesConfig
-    return configuration(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=getattr(torch, dtype),
-    )
-
-
-def _lora_config(plan: AdapterPlan) -> Any:
+def _lora_config(plan: AdapterPlan) -> LoraConfig:
     from peft import LoraConfig
 
     return LoraConfig(

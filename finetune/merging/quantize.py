@@ -1,4 +1,4 @@
-"""A weight in 4 bit, exactly as transformers loads it with bitsandbytes: nf4, blocks of 64, double quantisation."""
+"""Which weights of a model are held in 4 bit, how these are saved, and whether this machine quantises them well."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, InputError, first_line
+from harness.variants.nf4 import HeldWeight
 
 if TYPE_CHECKING:
     import torch
@@ -17,30 +18,7 @@ if TYPE_CHECKING:
 LARGEST_ERROR = 0.3
 
 
-def bitsandbytes() -> Any:
-    """Return the library, imported only when 4-bit weights are met. It is untyped, so it is handed out as Any."""
-    import bitsandbytes
-
-    return bitsandbytes
-
-
-def quantize(weight: torch.Tensor) -> torch.nn.Parameter:
-    """Return the weight as bitsandbytes holds it, on the weight's own device."""
-    held: torch.nn.Parameter = (
-        bitsandbytes()
-        .nn.Params4bit(weight.contiguous(), requires_grad=False, compress_statistics=True, quant_type="nf4")
-        .to(weight.device)
-    )
-    return held
-
-
-def dequantize(held: Any) -> torch.Tensor:
-    """Return the values that the layer computes with, in the dtype they were quantised from."""
-    values: torch.Tensor = bitsandbytes().functional.dequantize_4bit(held.data, held.quant_state)
-    return values
-
-
-def saved_form(name: str, held: Any) -> dict[str, torch.Tensor]:
+def saved_form(name: str, held: HeldWeight) -> dict[str, torch.Tensor]:
     """Return the tensors in which transformers saves and finds again a 4-bit weight."""
     packed = held.quant_state.as_dict(packed=True)
     return {name: held.data, **{f"{name}.{key}": value for key, value in packed.items()}}

@@ -37,7 +37,7 @@ def test_llama2_7b_has_its_known_parameter_counts() -> None:
 
 
 def test_nf4_weights_are_what_bitsandbytes_holds() -> None:
-    from finetune.merging.quantize import quantize
+    from harness.variants.nf4 import quantize
 
     weight = torch.randn(512, 1024, dtype=torch.bfloat16)
     held = quantize(weight)

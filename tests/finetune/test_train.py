@@ -14,11 +14,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 import finetune
 from finetune import pipeline, training
-from finetune.merging.merge import nf4_config
 from harness.dialogues.leakage import FILE_NAME
 from harness.errors import HarnessError, InputError
 from harness.variants.artifacts import check_adapter_folder, check_model_folder
 from harness.variants.model import VariantsManifest, locate
+from harness.variants.nf4 import nf4_config
 from harness.variants.resolve import read_curves
 from tests.finetune.conftest import write_recipe
 

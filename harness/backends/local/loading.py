@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.backends.local.device import torch_dtype
-from harness.errors import InputError
+from harness.errors import InputError, first_line
 from harness.variants.artifacts import resolve_model
 from harness.variants.model import Variant
+from harness.variants.nf4 import nf4_config
 
 
 def load_weights(variant: Variant, device: str) -> Any:
@@ -55,7 +56,7 @@ def load_tokenizer(path: str) -> Any:
     try:
         return AutoTokenizer.from_pretrained(resolve_model(path), local_files_only=True)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} has no tokenizer that can be loaded: {_first_line(error)}") from error
+        raise InputError(f"{path} has no tokenizer that can be loaded: {first_line(error, 300)}") from error
 
 
 def attach_adapter(model: Any, variant: Variant, adapter_name: str) -> Any:
@@ -108,19 +109,12 @@ def own_quantization(model: str) -> str | None:
 def _quantization(variant: Variant) -> Any:
     if variant.quantization == "none":
         return None
-    import torch
-    import transformers
-
-    bits_and_bytes: Any = transformers.BitsAndBytesConfig
     if variant.quantization == "int8":
+        import transformers
+
+        bits_and_bytes: Any = transformers.BitsAndBytesConfig
         return bits_and_bytes(load_in_8bit=True)
-    compute = torch.bfloat16 if variant.dtype == "auto" else torch_dtype(variant.dtype)
-    return bits_and_bytes(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=compute,
-    )
+    return nf4_config("bfloat16" if variant.dtype == "auto" else variant.dtype)
 
 
 def _refuse_incomplete(variant: Variant, report: Any) -> None:
@@ -148,13 +142,8 @@ def _as_input_error(variant: Variant, key: str, path: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError, SafetensorError, HfHubHTTPError) as error:
         raise InputError(
-            f"Variant '{variant.name}': its {key} {path} cannot be loaded: {_first_line(error)}"
+            f"Variant '{variant.name}': its {key} {path} cannot be loaded: {first_line(error, 300)}"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from harness.backends.local.pool import LoadedModel, ModelPool
 from harness.variants.artifacts import ModelArtifact, check_adapter_folder, check_model_folder, resolve_model
 from harness.variants.merge_report import LayerError, read_merge_report
 from harness.variants.model import Variant
+from harness.variants.nf4 import dequantize, quantize
 from harness.variants.relations import adapter_of
 
 WORST = 10
@@ -95,8 +96,4 @@ def _trained_over(weight: torch.Tensor, adapter: Variant, dtype: torch.dtype) ->
     """
     if adapter.quantization != "nf4":
         return weight.float()
-    from bitsandbytes import functional
-
-    packed, state = functional.quantize_4bit(weight.to(dtype), quant_type="nf4", compress_statistics=True)
-    unpacked: torch.Tensor = functional.dequantize_4bit(packed, state)
-    return unpacked.float()
+    return dequantize(quantize(weight.to(dtype))).float()

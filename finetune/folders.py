@@ -10,21 +10,10 @@ from typing import Any
 from harness import files
 from harness.errors import InputError
 from harness.files import read_json
-from harness.variants.artifacts import ADAPTER_FACTS
+from harness.variants.artifacts import ADAPTER_FACTS, TOKENIZER_FILES
 
 CURVES = "curves.jsonl"
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "tokenizer.model",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-)
+CHAT_TEMPLATES = ("chat_template.jinja", "chat_template.json")
 
 
 def locked(out: Path) -> AbstractContextManager[None]:
@@ -44,7 +33,7 @@ def refuse_strangers(out: Path) -> None:
 def copy_tokenizer(source: Path, folder: Path, *, fallback: Path | None = None) -> None:
     """Copy the tokenizer's files byte for byte, so that all variants agree on it; libraries rewrite them on saving."""
     for root in (source, fallback):
-        found = [root / name for name in TOKENIZER_FILES if (root / name).is_file()] if root else []
+        found = [root / name for name in (*TOKENIZER_FILES, *CHAT_TEMPLATES) if (root / name).is_file()] if root else []
         if any(file.name in {"tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"} for file in found):
             for file in found:
                 shutil.copyfile(file, folder / file.name)

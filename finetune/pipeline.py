@@ -24,11 +24,11 @@ from harness.progress import Progress, SilentProgress
 from harness.variants.artifacts import check_adapter_folder, check_model_folder, resolve_model
 from harness.variants.digests import digest_adapter_folder, digest_model_folder
 from harness.variants.merge_report import MergeReport, read_merge_report
-from harness.variants.model import SplitFacts, Variant, VariantsManifest, write_manifest
+from harness.variants.model import SplitFacts, Variant, VariantsFile, write_variants
 
 Say = Callable[[str], None]
 ShowProgress = Callable[[], AbstractContextManager[Progress]]
-MANIFEST = "variants.json"
+VARIANTS_FILE = "variants.json"
 BASE, ADAPTER, MERGED, DIALOGUES = "base", "adapter", "merged", "dialogues.jsonl"
 # Raised when the same inputs would make another result, so that old folders are not taken for it.
 _FORMAT = 1
@@ -73,17 +73,16 @@ def run(
     *,
     say: Say = silent,
     progress: ShowProgress = no_progress,
-) -> VariantsManifest:
+) -> VariantsFile:
     """Make base, adapter and merged after a recipe and write ``variants.json`` into ``out``; return its content."""
-    settled, folder = _settle(recipe, out, overrides)
-    prepared = prepare(settled, folder, say=say)
-    with locked(folder):
+    prepared = prepare(*_settle(recipe, out, overrides), say=say)
+    with locked(prepared.out):
         facts = ensure_adapter(prepared, say=say, progress=progress)
         report = ensure_merged(prepared, say=say)
-        manifest = _manifest(prepared, facts, report)
-        write_manifest(manifest, folder / MANIFEST)
-    say(f"Wrote {folder / MANIFEST}: {', '.join(variant.name for variant in manifest.variants)}.")
-    return manifest
+        made = _variants_file(prepared, facts, report)
+        write_variants(made, prepared.out / VARIANTS_FILE)
+    say(f"Wrote {prepared.out / VARIANTS_FILE}: {', '.join(variant.name for variant in made.variants)}.")
+    return made
 
 
 def train(
@@ -95,11 +94,10 @@ def train(
     progress: ShowProgress = no_progress,
 ) -> Path:
     """Make the base (where the recipe builds one) and the adapter only; return the adapter's folder."""
-    settled, folder = _settle(recipe, out, overrides)
-    prepared = prepare(settled, folder, say=say)
-    with locked(folder):
+    prepared = prepare(*_settle(recipe, out, overrides), say=say)
+    with locked(prepared.out):
         ensure_adapter(prepared, say=say, progress=progress)
-    return folder / ADAPTER
+    return prepared.out / ADAPTER
 
 
 def prepare(recipe: Recipe, out: Path, *, say: Say = silent) -> Prepared:
@@ -289,49 +287,30 @@ def _recorded(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _manifest(prepared: Prepared, facts: dict[str, Any], report: MergeReport) -> VariantsManifest:
-    recipe, out = prepared.recipe, prepared.out
-    base = _reference(recipe.base, prepared.base, out)
+def _variants_file(prepared: Prepared, facts: dict[str, Any], report: MergeReport) -> VariantsFile:
+    recipe = prepared.recipe
+    over_base = {"dtype": recipe.dtype, "base_digest": prepared.base_digest}
+    model = _reference(recipe.base, prepared.base, prepared.out)
     template = {"template": prepared.template.name, "template_digest": prepared.template_digest}
-    over_base: dict[str, Any] = {"model": base, "dtype": recipe.dtype, "base_digest": prepared.base_digest}
-    weights = {"model_digest": prepared.base_digest}
-    variants = [Variant(name="base", kind="base", **over_base, **weights)]
+    base = Variant(name="base", kind="base", model=model, model_digest=prepared.base_digest, **over_base)
+    held = {"quantization": recipe.quantization}
+    variants = [base]
     if recipe.quantization != "none":
-        variants.append(
-            Variant(
-                name=f"base-{recipe.quantization}",
-                kind="base",
-                quantization=recipe.quantization,
-                **over_base,
-                **weights,
-            )
-        )
-    variants.append(
-        Variant(
-            name="adapter",
-            kind="adapter",
-            adapter=ADAPTER,
-            quantization=recipe.quantization,
-            adapter_digest=report.adapter_digest,
-            **over_base,
-            **template,
-        )
-    )
+        variants.append(base.model_copy(update={"name": f"base-{recipe.quantization}", **held}))
+    trained = {"adapter_digest": report.adapter_digest, **over_base, **template}
+    variants.append(Variant(name="adapter", kind="adapter", model=model, adapter=ADAPTER, **held, **trained))
     variants.append(
         Variant(
             name="merged",
             kind="merged",
             model=MERGED,
-            dtype=recipe.dtype,
             quantization="nf4" if report.strategy == "in-place-4bit" else "none",
-            base_digest=prepared.base_digest,
-            adapter_digest=report.adapter_digest,
             model_digest=report.model_digest,
             merge_strategy=report.strategy,
-            **template,
+            **trained,
         )
     )
-    return VariantsManifest(
+    return VariantsFile(
         schema=1,
         variants=tuple(variants),
         split=_split_facts(prepared),
@@ -357,7 +336,7 @@ def _split_facts(prepared: Prepared) -> SplitFacts:
 
 
 def _reference(named: str, path: Path, out: Path) -> str:
-    """Return a local path relative to the manifest's folder, and a hub id as it is."""
+    """Return a local path relative to the folder of ``variants.json``, and a hub id as it is."""
     if named in (TINY, SYNTHETIC) or Path(named).expanduser().exists():
         return Path(os.path.relpath(path.expanduser().resolve(), out.resolve())).as_posix()
     return named

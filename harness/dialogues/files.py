@@ -23,7 +23,7 @@ from harness.files import read_bytes
 
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 
-_SPACE = re.compile(r"[ \t\r\n]*")
+_BETWEEN = re.compile(r"[ \t\r\n,:]*")
 _UTF8_BOM = b"\xef\xbb\xbf"
 
 
@@ -99,66 +99,45 @@ def _read_json(path: Path, data: bytes) -> Iterator[SourceRow]:
     """
     try:
         text = data.decode("utf-8")
+        json.loads(text)  # says what is wrong and where; the walk below may then trust the text
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise InputError(f"{path}, line {line}: not UTF-8 text. Save the file as UTF-8.") from error
-    decoder = json.JSONDecoder()
-    at = 0
-    try:
-        at = _array_start(text, decoder)
-        if at < 0:
-            raise InputError(f"{path}: expected a list of dialogues, or an object that holds one.")
-        wrapped = bool(text[:at].strip())
-        counted, line = 0, 1
-        at = _skip(text, at + 1)
-        while not text.startswith("]", at):
-            line, counted = line + text.count("\n", counted, at), at
-            value, at = decoder.raw_decode(text, at)
-            yield _object_row(line, value)
-            at = _skip(text, at)
-            if text.startswith(",", at):
-                at = _skip(text, at + 1)
-            elif not text.startswith("]", at):
-                raise json.JSONDecodeError("expected ',' or ']'", text, at)
-        at = _skip(text, at + 1)
-        if at < len(text) and not wrapped:  # two lists one after the other, say: the second would be lost unsaid
-            raise json.JSONDecodeError("more text after the list", text, at)
     except json.JSONDecodeError as error:
         raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg}).") from error
     except (ValueError, RecursionError) as error:
-        line = text.count("\n", 0, at) + 1
-        raise InputError(f"{path}, line {line}: not JSON ({_json_reason(error)}).") from error
+        raise InputError(f"{path}: not JSON ({_json_reason(error)}).") from error
+    decoder = json.JSONDecoder()
+    at = _array_start(text, decoder)
+    if at < 0:
+        raise InputError(f"{path}: expected a list of dialogues, or an object that holds one.")
+    counted, line = 0, 1
+    at = _skip(text, at + 1)
+    while text[at] != "]":
+        line, counted = line + text.count("\n", counted, at), at
+        value, at = decoder.raw_decode(text, at)
+        yield _object_row(line, value)
+        at = _skip(text, at)
 
 
 def _array_start(text: str, decoder: json.JSONDecoder) -> int:
-    """Return where the array of rows begins, or -1."""
+    """Return where the array of rows begins in a valid JSON text, or -1."""
     at = _skip(text, 0)
-    if text.startswith("[", at):
-        return at
-    if not text.startswith("{", at):
-        decoder.raw_decode(text, at)  # raises where it is no JSON at all
-        return -1
-    at = _skip(text, at + 1)
-    while text.startswith('"', at):
-        _, at = decoder.raw_decode(text, at)
-        at = _skip(text, at)
-        if not text.startswith(":", at):
-            raise json.JSONDecodeError("expected ':'", text, at)
+    if text[at] == "{":
         at = _skip(text, at + 1)
-        if text.startswith("[", at):
-            return at
-        _, at = decoder.raw_decode(text, at)
-        at = _skip(text, at)
-        if not text.startswith(",", at):
-            break
-        at = _skip(text, at + 1)
-    if not text.startswith("}", at):
-        raise json.JSONDecodeError("expected a key or '}'", text, at)
-    return -1
+        while text[at] == '"':
+            _, at = decoder.raw_decode(text, at)
+            at = _skip(text, at)
+            if text[at] == "[":
+                break
+            _, at = decoder.raw_decode(text, at)
+            at = _skip(text, at)
+    return at if text[at] == "[" else -1
 
 
 def _skip(text: str, at: int) -> int:
-    match = _SPACE.match(text, at)
+    """Return where the next value, key or closing bracket begins."""
+    match = _BETWEEN.match(text, at)
     return match.end() if match else at
 
 

@@ -280,11 +280,11 @@ def _inputs_digest(prepared: Prepared) -> str:
 
 def _first_manifest(prepared: Prepared, device: str) -> RunManifest:
     config, resolved = prepared.config, prepared.resolved
-    manifest = resolved.manifest
     training: dict[str, Any] = {}
-    if manifest is not None:
-        training = {"recipe": manifest.recipe, "facts": manifest.training, "versions": manifest.versions}
-        if manifest.curves:
+    if resolved.file is not None:
+        made = resolved.file
+        training = {"recipe": made.recipe, "facts": made.training, "versions": made.versions}
+        if made.curves:
             training["curves"] = resolved.curves
     return RunManifest(
         state="running",

@@ -56,7 +56,7 @@ class Baselines:
         if not self.root.is_dir():
             return ()
         found = {path.name.removeprefix(".").removesuffix(".previous") for path in self.root.iterdir() if path.is_dir()}
-        return tuple(sorted(name for name in found if _NAME.fullmatch(name) and self._folder(name) is not None))
+        return tuple(sorted(name for name in found if self._accepted(name) is not None))
 
     def find(self, name_or_path: str) -> RunFolder:
         """Return the run folder that is meant: the accepted one of that name, or one of that path."""
@@ -129,14 +129,9 @@ class Baselines:
         return note
 
     def _accepted(self, name: str) -> Path | None:
-        return self._folder(name) if _NAME.fullmatch(name) else None
-
-    def _folder(self, name: str) -> Path | None:
         """``.NAME.previous`` stands in where an acceptance was killed between its two renames."""
-        for path in (self.root / name, self.root / f".{name}.previous"):
-            if (path / "run.json").is_file():
-                return path
-        return None
+        places = (self.root / name, self.root / f".{name}.previous") if _NAME.fullmatch(name) else ()
+        return next((place for place in places if (place / "run.json").is_file()), None)
 
     def _copy(self, folder: RunFolder, manifest: RunManifest, name: str, redact_text: bool) -> None:
         """Copy what was measured, whole or not at all: a reader sees the old baseline or the new one."""

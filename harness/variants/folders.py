@@ -9,6 +9,7 @@ from typing import Any
 from harness.files import digest_file, digest_value, read_json
 from harness.variants.artifacts import (
     ADAPTER_FACTS,
+    TOKENIZER_FILES,
     check_adapter_folder,
     check_model_folder,
     resolve_model,
@@ -18,17 +19,14 @@ from harness.variants.merge_report import read_merge_report
 from harness.variants.model import Variant
 from harness.variants.resolve import ResolvedVariants
 
-SETTINGS = (
-    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
-    "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
-)  # fmt: skip
+SETTINGS = ("config.json", "generation_config.json", *TOKENIZER_FILES)
 
 
 def local_variants(resolved: ResolvedVariants) -> ResolvedVariants:
     """Return the variants with every model and adapter as a folder on this machine, each of them checked.
 
     What ``finetune`` recorded beside an adapter or a merge (what it was made from) is taken from there where the
-    variants themselves do not say it, so that variants listed by hand are checked and paired like those of a manifest.
+    variants themselves do not say it, so that those listed by hand are checked and paired like those it handed over.
     Raises InputError for a folder that is missing, is none of its kind, or holds pickled or cut weights.
     """
     return replace(resolved, variants=tuple(_local(variant) for variant in resolved.variants))

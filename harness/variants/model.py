@@ -70,7 +70,7 @@ class SplitFacts(BaseModel):
     on_invalid: Literal["error", "skip"] = "error"
 
 
-class VariantsManifest(BaseModel):
+class VariantsFile(BaseModel):
     """``variants.json``: what ``finetune`` made. Paths are relative to the file's own folder."""
 
     model_config = ConfigDict(extra="forbid")
@@ -93,7 +93,7 @@ def locate(path: str, folder: Path) -> str:
     return str(candidate) if candidate.exists() or path.startswith((".", "/")) else path
 
 
-def write_manifest(manifest: VariantsManifest, path: Path) -> None:
+def write_variants(file: VariantsFile, path: Path) -> None:
     """Write ``variants.json`` so that a reader never meets a half-written one."""
-    text = json.dumps(manifest.model_dump(mode="json", by_alias=True, exclude_none=True), indent=1, ensure_ascii=False)
+    text = json.dumps(file.model_dump(mode="json", by_alias=True, exclude_none=True), indent=1, ensure_ascii=False)
     write_text_atomically(path, text + "\n")

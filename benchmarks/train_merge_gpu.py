@@ -179,13 +179,12 @@ def full_length(length: int, count: int, vocabulary: int) -> Any:
     half = length // 2
     examples = tuple(
         TrainingExample(
-            f"random-{number}",
             tuple(draw.randrange(3, vocabulary) for _ in range(length)),
             (0,) * half + (1,) * (length - half),
         )
-        for number in range(count)
+        for _ in range(count)
     )
-    dialogues = tuple(Dialogue(id=example.id, prompt=example.id, reference=example.id) for example in examples)
+    dialogues = tuple(Dialogue(id=f"{n}", prompt=f"{n}", reference=f"{n}") for n in range(count))
     return TrainingSet(examples, dialogues, {}, tuple(length for _ in examples))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Annotated, TypeVar, get_args
 
@@ -38,7 +39,7 @@ def run_command(
 ) -> None:
     """Base, training, merge, and variants.json for the harness."""
     if dry_run:
-        _dry_run(recipe, out, set_ or [])
+        _dry_run(recipe, set_ or [])
         return
     from finetune import pipeline
 
@@ -52,7 +53,7 @@ def train_command(
 ) -> None:
     """The training alone: writes OUT/adapter (and OUT/base where the recipe builds one)."""
     if dry_run:
-        _dry_run(recipe, out, set_ or [])
+        _dry_run(recipe, set_ or [])
         return
     from finetune import pipeline
 
@@ -89,10 +90,10 @@ def merge_command(
     typer.echo(describe_merge(merge_adapter(base, adapter, out, options)))
 
 
-def _dry_run(recipe: str, out: Path | None, overrides: list[str]) -> None:
+def _dry_run(recipe: str, overrides: list[str]) -> None:
     from finetune.dry_run import describe, dry_run
 
-    for line in describe(dry_run(recipe, out, overrides)):
+    for line in describe(dry_run(recipe, overrides)):
         typer.echo(line)
 
 
@@ -110,9 +111,5 @@ def main(arguments: list[str] | None = None) -> int:
     if not asks_for_debug(given):
         quiet_libraries()
         warnings.simplefilter("ignore")
-    command = typer.main.get_command(app)
-
-    def run(given: list[str]) -> object:
-        return command.main(given, prog_name="python -m finetune", standalone_mode=False)
-
-    return guarded(run, given, interrupted="Interrupted. The same command continues from the last checkpoint.")
+    command = partial(typer.main.get_command(app).main, prog_name="python -m finetune", standalone_mode=False)
+    return guarded(command, given, interrupted="Interrupted. The same command continues from the last checkpoint.")

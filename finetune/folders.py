@@ -5,12 +5,10 @@ from __future__ import annotations
 import shutil
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 from harness import files
 from harness.errors import InputError
-from harness.files import read_json
-from harness.variants.artifacts import ADAPTER_FACTS, TOKENIZER_FILES
+from harness.variants.artifacts import TOKENIZER_FILES
 
 CURVES = "curves.jsonl"
 CHAT_TEMPLATES = ("chat_template.jinja", "chat_template.json")
@@ -39,9 +37,3 @@ def copy_tokenizer(source: Path, folder: Path, *, fallback: Path | None = None) 
                 shutil.copyfile(file, folder / file.name)
             return
     raise InputError(f"{fallback or source} holds no tokenizer: there is no tokenizer.json or tokenizer.model.")
-
-
-def read_adapter_facts(adapter: Path) -> dict[str, Any]:
-    """Return what our training recorded beside an adapter; empty for adapters made elsewhere."""
-    path = adapter / ADAPTER_FACTS
-    return read_json(path) if path.is_file() else {}

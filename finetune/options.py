@@ -7,10 +7,14 @@ this project promises (that a dialogue is never cut, that the end of a reply is 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finetune.recipe import Recipe
 from harness.errors import InputError, did_you_mean, first_line
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from trl.trainer.sft_config import SFTConfig
 
 # Set by the recipe's other keys, or by what a training here is; the reason is shown.
 _RESERVED_TRAINING = {
@@ -43,7 +47,7 @@ _RESERVED_LORA = {
 CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
-def lora_config(recipe: Recipe) -> Any:
+def lora_config(recipe: Recipe) -> LoraConfig:
     """Return peft's ``LoraConfig`` for a recipe; raise InputError for an option that it does not know or take."""
     from peft import LoraConfig
 
@@ -61,7 +65,7 @@ def lora_config(recipe: Recipe) -> Any:
         raise InputError(f"lora: peft refuses these options ({first_line(error)}).") from error
 
 
-def training_config(recipe: Recipe, output_dir: str, *, device: str, evaluate: bool) -> Any:
+def training_config(recipe: Recipe, output_dir: str, *, device: str, evaluate: bool) -> SFTConfig:
     """Return trl's ``SFTConfig`` for a recipe; raise InputError for an option that it does not know or take."""
     import torch
     from trl.trainer.sft_config import SFTConfig
@@ -95,10 +99,10 @@ def training_config(recipe: Recipe, output_dir: str, *, device: str, evaluate: b
     return config
 
 
-def _evaluation_options(recipe: Recipe, evaluate: bool) -> dict[str, Any]:
+def _evaluation_options(recipe: Recipe, evaluate: bool) -> dict[str, object]:
     interval = recipe.evaluation.interval
     steps = int(interval) if interval >= 1 else interval
-    options: dict[str, Any] = {"save_strategy": "steps", "save_steps": steps, "eval_strategy": "no"}
+    options: dict[str, object] = {"save_strategy": "steps", "save_steps": steps, "eval_strategy": "no"}
     if evaluate:
         options |= {
             "eval_strategy": "steps",
@@ -110,7 +114,9 @@ def _evaluation_options(recipe: Recipe, evaluate: bool) -> dict[str, Any]:
     return options
 
 
-def _check(given: dict[str, Any], config_class: Any, reserved: dict[str, str], where: str) -> None:
+def _check(
+    given: dict[str, Any], config_class: type[LoraConfig | SFTConfig], reserved: dict[str, str], where: str
+) -> None:
     known = {field.name for field in dataclasses.fields(config_class) if field.init}
     for key in given:
         if key in reserved:

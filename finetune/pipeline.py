@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from finetune.dataset import TrainingSet, encode_dialogues
-from finetune.folders import CURVES, locked, read_adapter_facts
+from finetune.folders import CURVES, locked
 from finetune.recipe import DEFAULT_RECIPE, SYNTHETIC, TINY, Recipe, load_recipe
 from harness.dialogues.leakage import FILE_NAME
 from harness.dialogues.load import LoadedDialogues, load_dialogues
 from harness.dialogues.prompts import Template, load_template
 from harness.dialogues.split import dialogue_hash, select
+from harness.dialogues.tokens import Tokenizer
 from harness.errors import HarnessError, InputError, did_you_mean, first_line
 from harness.files import digest_value
 from harness.machine import library_versions
 from harness.progress import Progress, SilentProgress
-from harness.variants.artifacts import check_adapter_folder, check_model_folder, resolve_model
+from harness.variants.artifacts import adapter_facts, check_adapter_folder, check_model_folder, resolve_model
 from harness.variants.digests import digest_adapter_folder, digest_model_folder
 from harness.variants.merge_report import MergeReport, read_merge_report
 from harness.variants.model import SplitFacts, Variant, VariantsFile, write_variants
@@ -123,7 +124,8 @@ def prepare(recipe: Recipe, out: Path, *, say: Say = silent) -> Prepared:
     context = model.config.get("max_position_embeddings")
     max_length = min(recipe.max_length, int(context)) if context else recipe.max_length
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(base), local_files_only=True)
+        untyped: Any = AutoTokenizer
+        tokenizer: Tokenizer = untyped.from_pretrained(str(base), local_files_only=True)
     except (OSError, ValueError) as error:
         raise InputError(f"{base} holds no tokenizer that can be read ({first_line(error)}).") from error
     salt = recipe.dialogues.salt
@@ -152,7 +154,7 @@ def ensure_adapter(prepared: Prepared, *, say: Say, progress: ShowProgress) -> d
 
     recipe, folder = prepared.recipe, prepared.out / ADAPTER
     key = _training_key(prepared)
-    facts = read_adapter_facts(folder)
+    facts = adapter_facts(folder)
     if facts.get("key") == key and facts.get("adapter_digest") == _digest_or_none(folder):
         say(f"The adapter in {folder} was made from the same inputs; it is used again.")
         return facts

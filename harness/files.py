@@ -28,7 +28,6 @@ class Row(BaseModel):
 
 AnyRow = TypeVar("AnyRow", bound=Row)
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
-_BLOCK = 8 * 1024 * 1024  # bytes; a large file needs no more memory than a small one
 
 
 def read_rows(model: type[AnyRow], path: Path, *, torn_tail: Literal["error", "ignore"] = "error") -> Iterator[AnyRow]:
@@ -87,7 +86,7 @@ def write_model(path: Path, model: BaseModel) -> None:
     write_json(path, model.model_dump(mode="python", by_alias=True))
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Write a JSON value, indented, atomically."""
     write_text_atomically(path, json.dumps(value, indent=1, ensure_ascii=True, allow_nan=False, default=list) + "\n")
 
@@ -135,7 +134,7 @@ def digest_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def digest_value(value: Any) -> str:
+def digest_value(value: object) -> str:
     """Return the SHA-256 (hex) of a JSON value, independent of the order of its keys."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str)
     return digest_bytes(text.encode("ascii"))
@@ -143,14 +142,11 @@ def digest_value(value: Any) -> str:
 
 def digest_file(path: Path | str) -> str:
     """Return the SHA-256 (hex) of a file's bytes; raise InputError when it cannot be read."""
-    state = hashlib.sha256()
     try:
         with Path(path).open("rb") as file:
-            while block := file.read(_BLOCK):
-                state.update(block)
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
-    return state.hexdigest()
 
 
 @contextmanager

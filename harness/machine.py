@@ -12,7 +12,8 @@ import socket
 import threading
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -42,13 +43,11 @@ def gpu_state(index: int) -> dict[str, Any]:
 
     Empty where the driver's management library does not answer or does not know the card.
     """
-    import pynvml
+    with nvml() as answers:
+        if not answers:
+            return {}
+        import pynvml
 
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return {}
-    try:
         card = physical_index(index)
         handle = None if card is None else ask(pynvml.nvmlDeviceGetHandleByIndex, card)
         if handle is None:
@@ -68,6 +67,23 @@ def gpu_state(index: int) -> dict[str, Any]:
             "other_processes": others([process.pid for process in processes]),
             "utilisation_percent": None if utilisation is None else utilisation.gpu,
         }
+
+
+@contextmanager
+def nvml() -> Iterator[bool]:
+    """Keep NVIDIA's management library open, and tell whether it is there and answers."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except (ImportError, OSError):  # no driver library on this machine
+        yield False
+        return
+    except pynvml.NVMLError:
+        yield False
+        return
+    try:
+        yield True
     finally:
         pynvml.nvmlShutdown()
 

@@ -184,3 +184,21 @@ def quiet_transformers() -> None:
     transformers_logging: Any = untyped
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Keep progress bars and advice of the libraries out of the terminal; what matters is checked and raised."""
+    from transformers.utils import logging as untyped
+
+    transformers_logging: Any = untyped
+    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    try:
+        quiet_transformers()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()

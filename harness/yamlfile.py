@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from harness.errors import InputError, did_you_mean
 
@@ -68,7 +69,7 @@ def _collect_lines(node: yaml.Node, at: Location, lines: dict[Location, int], pa
             _collect_lines(value, (*at, index), lines, path, above)
 
 
-def validate(model: type[Model], value: Any, *, source: str, lines: dict[Location, int] | None = None) -> Model:
+def validate(model: type[Model], value: object, *, source: str, lines: dict[Location, int] | None = None) -> Model:
     """Return ``value`` as ``model``; raise InputError for the first thing wrong, with its line and key."""
     if value is None:
         value = {}
@@ -101,7 +102,7 @@ def find(name_or_path: str | Path, shipped: Path, what: str) -> Path:
     return path
 
 
-def _location(problem: Any, value: Any) -> Location:
+def _location(problem: ErrorDetails, value: Any) -> Location:
     """Return where the problem stands in the value: pydantic's location without the names it gives a union's members.
 
     (``variants.tuple[Variant, ...].0.kind`` is ``variants.0.kind`` to whoever wrote the file.)
@@ -117,7 +118,7 @@ def _location(problem: Any, value: Any) -> Location:
     return tuple(location)
 
 
-def _cause(problems: list[tuple[Any, Location]]) -> tuple[Any, Location]:
+def _cause(problems: list[tuple[ErrorDetails, Location]]) -> tuple[ErrorDetails, Location]:
     """Return the problem to speak of, and where it is.
 
     An unknown key first: a misspelt key also makes the right one missing, and the cause is the better message. Then
@@ -132,7 +133,9 @@ def _cause(problems: list[tuple[Any, Location]]) -> tuple[Any, Location]:
     return (unknown or innermost)[0]
 
 
-def _sentence(problem: Any, location: Location, model: type[BaseModel], source: str, lines: dict[Location, int]) -> str:
+def _sentence(
+    problem: ErrorDetails, location: Location, model: type[BaseModel], source: str, lines: dict[Location, int]
+) -> str:
     line = next((lines[location[:end]] for end in range(len(location), 0, -1) if location[:end] in lines), None)
     where = f"{source}, line {line}" if line else source
     key = ".".join(str(part) for part in location)
@@ -152,7 +155,7 @@ def _known_keys(model: type[BaseModel]) -> set[str]:
     keys: set[str] = set()
     seen: set[type[BaseModel]] = set()
 
-    def visit(annotation: Any) -> None:
+    def visit(annotation: object) -> None:
         for part in getattr(annotation, "__args__", ()):
             visit(part)
         if isinstance(annotation, type) and issubclass(annotation, BaseModel) and annotation not in seen:

@@ -66,9 +66,6 @@ class AdapterPlan:
     changes: Mapping[str, LoraChange]
     replacements: Mapping[str, torch.Tensor]
 
-    def touched(self) -> set[str]:
-        return {*self.changes, *self.replacements}
-
 
 def plan_adapter(folder: Path, base: ModelArtifact, transposed: frozenset[str] = frozenset()) -> AdapterPlan:
     """Return what the adapter does to ``base``, whose modules in ``transposed`` store their weight as in × out.

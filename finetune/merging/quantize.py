@@ -12,6 +12,7 @@ from harness.variants.nf4 import HeldWeight
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
 
 # nf4 leaves about 9 % on weights that are roughly normal. The known corruption (4-bit weights that a CPU kernel has
 # repacked in place are dequantised as garbage) leaves 140 %.
@@ -44,24 +45,28 @@ class LinearModules:
     transposed: frozenset[str]
 
 
-def linear_modules(folder: Path) -> LinearModules:
-    """Return what transformers itself says of a model's linear layers, asked on a model without weights.
-
-    Raises InputError when transformers cannot build the model.
-    """
+def skeleton(folder: Path) -> PreTrainedModel:
+    """Return a model without weights, to ask for names and shapes; raise InputError where there can be none."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
+
+    untyped: Any = AutoModelForCausalLM
+    try:
+        with torch.device("meta"):
+            model: PreTrainedModel = untyped.from_config(AutoConfig.from_pretrained(str(folder), local_files_only=True))
+    except (ValueError, OSError, KeyError) as error:
+        raise InputError(f"{folder}: transformers cannot build this model ({first_line(error)}).") from error
+    return model
+
+
+def linear_modules(folder: Path) -> LinearModules:
+    """Return what transformers itself says of a model's linear layers; raise InputError where it cannot build it."""
+    import torch
     from transformers.pytorch_utils import Conv1D
     from transformers.quantizers.base import get_keys_to_not_convert
     from transformers.quantizers.quantizers_utils import should_convert_module
 
-    try:
-        config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
-        with torch.device("meta"):
-            build: Any = AutoModelForCausalLM.from_config
-            model = build(config)
-    except (ValueError, OSError, KeyError) as error:
-        raise InputError(f"{folder}: transformers cannot build this model ({first_line(error)}).") from error
+    model = skeleton(folder)
     kept = [*get_keys_to_not_convert(model), *(getattr(model, "_keep_in_fp32_modules", None) or [])]
     linear = {name: type(module) for name, module in model.named_modules() if type(module) in (torch.nn.Linear, Conv1D)}
     return LinearModules(

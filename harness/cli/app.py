@@ -7,6 +7,7 @@ Heavy modules are imported inside the commands, so that ``--help`` answers at on
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -176,10 +177,6 @@ def _print_summary(root: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code; see ``guarded``."""
-    command = typer.main.get_command(app)
-
-    def run_command(given: list[str]) -> object:
-        return command.main(given, prog_name="python -m harness", standalone_mode=False)
-
+    command = partial(typer.main.get_command(app).main, prog_name="python -m harness", standalone_mode=False)
     advice = "Interrupted. Nothing finished is lost: the same command continues."
-    return guarded(run_command, sys.argv[1:] if arguments is None else arguments, interrupted=advice)
+    return guarded(command, sys.argv[1:] if arguments is None else arguments, interrupted=advice)

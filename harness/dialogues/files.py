@@ -32,7 +32,7 @@ class SourceRow:
     """One row: its line (of a Parquet file: its number, from 1) and its values, or why it cannot be read."""
 
     line: int
-    values: dict[str, Any]
+    values: dict[str, object]
     reason: str | None = None  # short, for counting
     problem: str | None = None  # a clause for the message
 
@@ -141,7 +141,7 @@ def _skip(text: str, at: int) -> int:
     return match.end() if match else at
 
 
-def _object_row(line: int, value: Any) -> SourceRow:
+def _object_row(line: int, value: object) -> SourceRow:
     if not isinstance(value, dict):
         return SourceRow(line, {}, "not an object", f"expected an object with columns, found {_kind(value)}")
     return SourceRow(line, value)
@@ -220,12 +220,12 @@ def _json_reason(error: Exception) -> str:
     return "nested too deeply" if isinstance(error, RecursionError) else str(error).split(":")[0]
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     names = {list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number"}
     return names.get(type(value), "nothing" if value is None else type(value).__name__)
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """Return ``value`` made of dicts, lists, texts, whole and finite numbers, booleans and None.
 
     NaN and infinities become None, dates ISO 8601 texts, and bytes a note of their length.

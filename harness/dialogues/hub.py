@@ -10,11 +10,15 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from harness.dialogues.files import SourceRow
 from harness.errors import InputError, did_you_mean, first_line
 from harness.machine import hub_is_reachable
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -33,7 +37,7 @@ def read_dataset(source: str, split: str) -> Iterator[SourceRow]:
         yield SourceRow(number, values)
 
 
-def _load(source: str, split: str) -> Any:
+def _load(source: str, split: str) -> Dataset:
     import datasets
 
     folder = Path(source)
@@ -51,8 +55,9 @@ def _load(source: str, split: str) -> Any:
                 f"{source} has no split '{split}' (dialogues.hub_split); it has {', '.join(map(str, found))}."
                 f"{did_you_mean(split, map(str, found))}"
             )
-        return found[split]
-    return found
+        found = found[split]
+    rows: Dataset = found
+    return rows
 
 
 def _why(source: str, folder: Path, reachable: bool, error: Exception) -> str:
@@ -67,7 +72,7 @@ def _why(source: str, folder: Path, reachable: bool, error: Exception) -> str:
 
 
 @contextmanager
-def _offline(datasets: Any, *, unless: bool) -> Iterator[None]:
+def _offline(datasets: ModuleType, *, unless: bool) -> Iterator[None]:
     """Keep the hub clients from asking a network that is not there; their switches are read once, at import."""
     if unless:
         yield
@@ -83,7 +88,7 @@ def _offline(datasets: Any, *, unless: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet(datasets: Any) -> Iterator[None]:
+def _quiet(datasets: ModuleType) -> Iterator[None]:
     """Keep the library's warnings and bars off the terminal: what went wrong is said once, in the error."""
     verbosity, bars = datasets.logging.get_verbosity(), datasets.are_progress_bars_disabled()
     datasets.logging.set_verbosity_error()

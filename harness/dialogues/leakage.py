@@ -29,6 +29,8 @@ from harness.errors import InputError, first_line
 from harness.files import write_bytes_atomically
 
 if TYPE_CHECKING:
+    from datasketch import LeanMinHash, MinHashLSH
+
     from harness.dialogues.model import Dialogue
 
 FILE_NAME = "trained_on.npz"
@@ -220,7 +222,7 @@ def _near(held_out: Fingerprints, indices: Sequence[int], trained: Fingerprints)
     return found
 
 
-def _index(trained: Fingerprints) -> Any:
+def _index(trained: Fingerprints) -> MinHashLSH:
     from datasketch import MinHashLSH
 
     index = MinHashLSH(num_perm=PERMUTATIONS, params=BANDS)
@@ -230,7 +232,7 @@ def _index(trained: Fingerprints) -> Any:
     return index
 
 
-def _minhash(signature: NDArray[np.uint32]) -> Any:
+def _minhash(signature: NDArray[np.uint32]) -> LeanMinHash:
     from datasketch import LeanMinHash
 
     return LeanMinHash(seed=1, hashvalues=signature, scheme=_SCHEME)
@@ -238,7 +240,7 @@ def _minhash(signature: NDArray[np.uint32]) -> Any:
 
 def _what_is_wrong(found: Fingerprints) -> str | None:
     count = len(found.dialogues)
-    expected: dict[str, tuple[tuple[int, ...], Any]] = {
+    expected: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
         "dialogues": ((count, _HASH_BYTES), np.uint8),
         "prompts": ((count, _HASH_BYTES), np.uint8),
         "signatures": ((count, PERMUTATIONS), np.uint32),

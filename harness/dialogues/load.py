@@ -20,7 +20,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from harness.dialogues.files import SUFFIXES, SourceRow, plain, read_file
 from harness.dialogues.hub import is_hub_id, read_dataset
@@ -136,17 +136,17 @@ def _dialogue(row: SourceRow, columns: ColumnMap, need_reference: bool) -> Dialo
     return Dialogue(_id(values, columns.id), prompt, reference, further, turns, conversation, row.line)
 
 
-def _present(value: Any) -> bool:
+def _present(value: object) -> bool:
     return value is not None and not (isinstance(value, str) and not value.strip())
 
 
-def _text(values: dict[str, Any], column: str, what: str) -> str:
+def _text(values: dict[str, object], column: str, what: str) -> str:
     if column not in values:
         raise InvalidRowError(f"missing {what}", column, f"the {what} is missing")
     return clean_text(values[column], column, what)
 
 
-def _id(values: dict[str, Any], column: str) -> str:
+def _id(values: dict[str, object], column: str) -> str:
     """Return the row's id, or an empty text where it has none: one is then made from its content."""
     value = values.get(column)
     if not _present(value):
@@ -159,7 +159,7 @@ def _id(values: dict[str, Any], column: str) -> str:
     return text
 
 
-def _conversation(values: dict[str, Any], columns: ColumnMap) -> str | None:
+def _conversation(values: dict[str, object], columns: ColumnMap) -> str | None:
     value = values.get(columns.conversation)
     if not _present(value):
         return None

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from harness.machine import ask, cpu_name, library_versions
+from harness.machine import ask, cpu_name, library_versions, nvml
 
 PACKAGES = (
     "torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "trl", "evaluate", "tokenizers",
@@ -49,21 +49,14 @@ def hardware() -> dict[str, Any]:
 
 def gpu_facts() -> list[dict[str, Any]]:
     """Return name, memory and driver of each NVIDIA GPU, without what its driver does not tell; empty without a GPU."""
-    try:
+    with nvml() as answers:
+        if not answers:
+            return []
         import pynvml
 
-        pynvml.nvmlInit()
-    except (ImportError, OSError) as error:
-        del error  # no driver library on this machine
-        return []
-    except pynvml.NVMLError:
-        return []
-    try:
         driver = ask(pynvml.nvmlSystemGetDriverVersion)
         count = ask(pynvml.nvmlDeviceGetCount) or 0
         return [_gpu(ask(pynvml.nvmlDeviceGetHandleByIndex, index), driver) for index in range(count)]
-    finally:
-        pynvml.nvmlShutdown()
 
 
 def _gpu(handle: Any, driver: Any) -> dict[str, Any]:

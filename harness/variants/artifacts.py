@@ -41,6 +41,7 @@ class TensorInfo:
     dtype: str
     shape: tuple[int, ...]
     nbytes: int
+    begin: int  # its first byte in the file
 
 
 @dataclass(frozen=True)
@@ -121,18 +122,23 @@ def safetensors_header(path: Path) -> dict[str, TensorInfo]:
             if length > _HEADER_LIMIT:
                 raise InputError(f"{path} is not a safetensors file.")
             header = json.loads(file.read(length))
-            tensors = {name: _tensor_info(entry) for name, entry in header.items() if name != "__metadata__"}
-            end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
+            header.pop("__metadata__", None)
+            tensors = {name: _tensor_info(entry, 8 + length) for name, entry in header.items()}
+            end = max((tensor.begin + tensor.nbytes for tensor in tensors.values()), default=8 + length)
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise InputError(f"{path} is not a safetensors file: its header cannot be read.") from error
-    if 8 + length + end != size:
-        what = "is cut short" if 8 + length + end > size else "has bytes after its last tensor"
-        raise InputError(
-            f"{path} {what}: {size} bytes where its header says {8 + length + end}. Copy or save it again."
-        )
+    if end != size:
+        what = "is cut short" if end > size else "has bytes after its last tensor"
+        raise InputError(f"{path} {what}: {size} bytes where its header says {end}. Copy or save it again.")
     return tensors
+
+
+def adapter_facts(adapter: Path) -> dict[str, Any]:
+    """Return what our training recorded beside an adapter; empty for adapters made elsewhere."""
+    path = adapter / ADAPTER_FACTS
+    return read_json(path) if path.is_file() else {}
 
 
 def resolve_model(name: str) -> Path:
@@ -179,9 +185,9 @@ def _refuse_pickles(folder: Path) -> None:
                 )
 
 
-def _tensor_info(entry: dict[str, Any]) -> TensorInfo:
-    start, end = entry["data_offsets"]
-    return TensorInfo(str(entry["dtype"]), tuple(int(size) for size in entry["shape"]), int(end) - int(start))
+def _tensor_info(entry: dict[str, Any], data_begins: int) -> TensorInfo:
+    start, end = (int(offset) for offset in entry["data_offsets"])
+    return TensorInfo(str(entry["dtype"]), tuple(int(n) for n in entry["shape"]), end - start, data_begins + start)
 
 
 def _from_hub(name: str) -> Path:

@@ -8,8 +8,8 @@ from typing import Any
 
 from harness.files import digest_file, digest_value, read_json
 from harness.variants.artifacts import (
-    ADAPTER_FACTS,
     TOKENIZER_FILES,
+    adapter_facts,
     check_adapter_folder,
     check_model_folder,
     resolve_model,
@@ -77,8 +77,7 @@ def _local(variant: Variant) -> Variant:
 
 
 def _recorded_with_adapter(adapter: Path) -> dict[str, Any]:
-    path = adapter / ADAPTER_FACTS
-    facts = read_json(path) if path.is_file() else {}
+    facts = adapter_facts(adapter)
     known = ("base_digest", "adapter_digest", "template", "template_digest")
     return {key: facts[key] for key in known if isinstance(facts.get(key), str)}
 

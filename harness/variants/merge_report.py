@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness.files import read_model
 from harness.variants.model import MergeStrategy
+
+if TYPE_CHECKING:
+    import torch
 
 MERGE_REPORT = "merge.json"
 
@@ -28,6 +31,18 @@ class LayerError(BaseModel):
     kept: float
     delta_norm: float
     weight_norm: float
+
+    @classmethod
+    def of(cls, name: str, trained: torch.Tensor, delta: torch.Tensor, change: torch.Tensor) -> LayerError:
+        """Measure one weight: ``trained`` is W_train, ``delta`` W_target − W_train, ``change`` W_merged − W_train."""
+        size = float(delta.norm())
+        return cls(
+            name=name,
+            relative_error=float((change - delta).norm()) / size if size else 0.0,
+            kept=float((change * delta).sum()) / size**2 if size else 1.0,
+            delta_norm=size,
+            weight_norm=float(trained.norm()),
+        )
 
 
 class MergeReport(BaseModel):

@@ -6,6 +6,7 @@ No torch here: loading weights is ``harness.backends.local.loading``'s business.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,6 +58,16 @@ class Variant(BaseModel):
         return self
 
 
+def refuse_doubled_names(variants: Sequence[Variant]) -> None:
+    """Raise ValueError where there is no variant, or two have the same name."""
+    names = [variant.name for variant in variants]
+    if not names:
+        raise ValueError("variants: name at least one")
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise ValueError(f"variants: the name '{doubled[0]}' is used twice")
+
+
 class SplitFacts(BaseModel):
     """Which split the training used, so that a run finds the same held-out dialogues."""
 
@@ -85,6 +96,11 @@ class VariantsFile(BaseModel):
     fingerprints: str | None = None  # the training dialogues' hashes, beside the adapter
     curves: str | None = None  # JSONL of {step, loss, learning_rate, eval_loss}
     versions: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> VariantsFile:
+        refuse_doubled_names(self.variants)
+        return self
 
 
 def locate(path: str, folder: Path) -> str:

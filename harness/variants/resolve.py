@@ -75,14 +75,7 @@ def read_variants(path: Path) -> VariantsFile:
         raise InputError(
             f"{path} does not exist. Make it with 'python -m finetune run', or list the variants in the config."
         )
-    file = validate(VariantsFile, read_json(path), source=str(path))
-    names = [variant.name for variant in file.variants]
-    if not names:
-        raise InputError(f"{path} names no variants.")
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"{path}: the variant name '{name}' is used twice.")
-    return file
+    return validate(VariantsFile, read_json(path), source=str(path))
 
 
 def _located(variant: Variant, *folders: Path) -> Variant:

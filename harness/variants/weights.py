@@ -5,8 +5,6 @@ Files are mapped and read in blocks, so a 7 B model needs no memory to speak of.
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.variants.artifacts import ModelArtifact
+from harness.variants.artifacts import ModelArtifact, safetensors_header
 
 _BLOCK = 16 * 1024 * 1024  # numbers looked at in one go
 # A floating-point number is NaN or infinite exactly where all its exponent's bits are set.
@@ -39,16 +37,11 @@ class StoredTensor:
 
 
 def stored_tensors(path: Path) -> Iterator[StoredTensor]:
-    """Yield every tensor of a safetensors file, mapped and not read. The file must have passed its header check."""
-    with path.open("rb") as file:
-        length = struct.unpack("<Q", file.read(8))[0]
-        header: dict[str, Any] = json.loads(file.read(length))
-    header.pop("__metadata__", None)
-    data = np.memmap(path, mode="r", dtype=np.uint8)[8 + length :]
-    for name, entry in header.items():
-        start, end = entry["data_offsets"]
-        unit = _EXPONENTS.get(entry["dtype"], (np.uint8, 0))[0]
-        yield StoredTensor(name, entry["dtype"], tuple(entry["shape"]), data[start:end].view(unit))
+    """Yield every tensor of a safetensors file, mapped and not read."""
+    data = np.memmap(path, mode="r", dtype=np.uint8)
+    for name, info in safetensors_header(path).items():
+        unit = _EXPONENTS.get(info.dtype, (np.uint8, 0))[0]
+        yield StoredTensor(name, info.dtype, info.shape, data[info.begin : info.begin + info.nbytes].view(unit))
 
 
 def first_not_finite(files: tuple[Path, ...]) -> tuple[Path, str] | None:

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-import finetune.folders
 from harness.config import RunConfig
 from harness.dialogues.leakage import FILE_NAME, fingerprint
 from harness.dialogues.load import load_dialogues
 from harness.dialogues.model import ColumnMap, DialogueConfig
 from harness.dialogues.split import select
 from harness.errors import InputError
-from harness.jobs.inputs import ADAPTER_FACTS, dialogue_config, held_out
+from harness.jobs.inputs import dialogue_config, held_out
+from harness.variants.artifacts import ADAPTER_FACTS
 from harness.variants.model import SplitFacts, Variant, VariantsFile
 from harness.variants.resolve import ResolvedVariants
 
@@ -167,10 +167,6 @@ def test_what_lies_beside_a_listed_adapter_says_which_template_it_was_trained_wi
     (Path(str(listed.variants[1].adapter)) / ADAPTER_FACTS).write_text(json.dumps(facts), encoding="utf-8")
     found = held_out(config(data), listed, no_tokenizer)
     assert any("trained with the prompt 'know-medical-verbatim'" in warning for warning in found.warnings)
-
-
-def test_the_record_beside_an_adapter_has_the_name_that_the_training_gives_it() -> None:
-    assert ADAPTER_FACTS == finetune.folders.ADAPTER_FACTS
 
 
 def test_without_dialogues_in_the_config_the_training_s_held_out_part_is_taken(tmp_path: Path, data: Path) -> None:

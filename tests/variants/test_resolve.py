@@ -50,7 +50,7 @@ def test_missing_file_says_how_to_make_it(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("{", "not valid JSON"),
-        (json.dumps({"schema": 1, "variants": []}), "names no variants"),
+        (json.dumps({"schema": 1, "variants": []}), "name at least one"),
         (json.dumps({"schema": 1, "variants": [{"name": "a", "kind": "base", "model": "b", "quantisation": "nf4"}]}),
          "Did you mean 'quantization'"),
         (json.dumps({"schema": 1, "variants": [{"name": "a", "kind": "adapter", "model": "b"}]}), "names no 'adapter'"),

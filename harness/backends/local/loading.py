@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from harness.backends.local.device import torch_dtype
 from harness.errors import InputError, first_line
+from harness.progress import quiet_loading
 from harness.variants.artifacts import resolve_model
 from harness.variants.model import Variant
 from harness.variants.nf4 import nf4_config
@@ -31,7 +31,7 @@ def load_weights(variant: Variant, device: str) -> Any:
     # Quantised weights are placed while loading; on the CPU plain loading maps the file and is fastest.
     if quantization is not None or device.startswith("cuda"):
         options["device_map"] = {"": device}
-    with _quiet(), _as_input_error(variant, "model", variant.model):
+    with quiet_loading(), _as_input_error(variant, "model", variant.model):
         loaded: Any = AutoModelForCausalLM.from_pretrained(path, output_loading_info=True, **options)
     model, report = loaded
     _refuse_incomplete(variant, report)
@@ -43,7 +43,7 @@ def skeleton(model: str) -> Any:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    with _quiet(), torch.device("meta"):
+    with quiet_loading(), torch.device("meta"):
         config = AutoConfig.from_pretrained(resolve_model(model), local_files_only=True)
         auto: Any = AutoModelForCausalLM
         return auto.from_config(config)
@@ -69,7 +69,7 @@ def attach_adapter(model: Any, variant: Variant, adapter_name: str) -> Any:
     from peft import PeftConfig, PeftModel
 
     path = str(variant.adapter)
-    with _quiet(), _as_input_error(variant, "adapter", path):
+    with quiet_loading(), _as_input_error(variant, "adapter", path):
         kind = PeftConfig.from_pretrained(path).peft_type
         if kind != "LORA":
             raise InputError(f"Variant '{variant.name}': {path} is a {kind} adapter; only LoRA adapters are measured.")
@@ -144,22 +144,3 @@ def _as_input_error(variant: Variant, key: str, path: str) -> Iterator[None]:
         raise InputError(
             f"Variant '{variant.name}': its {key} {path} cannot be loaded: {first_line(error, 300)}"
         ) from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep progress bars and advice of the libraries out of the terminal; what matters is checked and raised."""
-    from transformers.utils import logging
-
-    transformers_logging: Any = logging
-    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    try:
-        transformers_logging.set_verbosity_error()
-        transformers_logging.disable_progress_bar()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        if bars:
-            transformers_logging.enable_progress_bar()

@@ -70,15 +70,7 @@ def _layers(loaded: LoadedModel, adapter: Variant, merged: Variant) -> Iterator[
             continue
         before = _trained_over(_read(base, tensor), adapter, compute_dtype(loaded.model))
         delta = module.get_delta_weight(module.active_adapters[0]).float().cpu()
-        change = _read(made, tensor).float() - before
-        size = delta.norm().item()
-        yield LayerError(
-            name=name,
-            relative_error=(change - delta).norm().item() / size if size else 0.0,
-            kept=(change * delta).sum().item() / size**2 if size else 1.0,
-            delta_norm=size,
-            weight_norm=before.norm().item(),
-        )
+        yield LayerError.of(name, before, delta, _read(made, tensor).float() - before)
 
 
 def _read(model: ModelArtifact, tensor: str) -> torch.Tensor:

@@ -62,11 +62,6 @@ class Prepared:
     max_length: int
 
 
-def default_out(recipe: str | Path) -> Path:
-    """Return the folder that a recipe writes to when none is given."""
-    return Path("runs") / Path(recipe).stem
-
-
 def run(
     recipe: str | Path | Recipe = DEFAULT_RECIPE,
     out: str | Path | None = None,
@@ -159,9 +154,10 @@ def ensure_adapter(prepared: Prepared, *, say: Say, progress: ShowProgress) -> d
         say(f"The adapter in {folder} was made from the same inputs; it is used again.")
         return facts
     counts = prepared.training
+    skipped = "".join(f"; {count} skipped: {reason}" for reason, count in counts.skipped.items())
     say(
-        f"Training on {len(counts.examples)} dialogues ({counts.tokens} tokens an epoch"
-        f"{_skipped_words(counts.skipped)}); held-out loss on {len(prepared.validation.examples)}."
+        f"Training on {len(counts.examples)} dialogues ({counts.tokens} tokens an epoch{skipped}); "
+        f"held-out loss on {len(prepared.validation.examples)}."
     )
     job = TrainingJob(recipe, prepared.base, prepared.training, prepared.validation, key, _recorded(prepared))
     with progress() as shown:
@@ -215,7 +211,7 @@ def _settle(recipe: str | Path | Recipe, out: str | Path | None, overrides: Sequ
         if out is None or overrides:
             raise InputError("With a Recipe object give the folder to write to, and change the object itself.")
         return recipe, Path(out)
-    return load_recipe(recipe, overrides), Path(out) if out is not None else default_out(recipe)
+    return load_recipe(recipe, overrides), Path("runs") / Path(recipe).stem if out is None else Path(out)
 
 
 def _dialogues(recipe: Recipe, out: Path) -> tuple[str, LoadedDialogues]:
@@ -350,7 +346,3 @@ def _digest_or_none(adapter: Path) -> str | None:
         return digest_adapter_folder(adapter)
     except HarnessError:
         return None
-
-
-def _skipped_words(skipped: dict[str, int]) -> str:
-    return "".join(f"; {count} skipped: {reason}" for reason, count in skipped.items())

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from harness.dialogues.model import ColumnMap
+from harness.dialogues.model import DialogueSource
 from harness.variants.model import MergeStrategy
 from harness.yamlfile import Strict, find, load
 
@@ -21,14 +21,10 @@ SYNTHETIC = "synthetic"
 DEFAULT_RECIPE = "quickstart"
 
 
-class RecipeDialogues(Strict):
+class RecipeDialogues(DialogueSource):
     """Where the dialogues come from. ``synthetic``: the project's own, written for it."""
 
     source: str = SYNTHETIC
-    hub_split: str = Field("train", description="which of a hub data set's own splits to read")
-    salt: str = "medical-dialogue-harness"
-    columns: ColumnMap = ColumnMap()
-    on_invalid: Literal["error", "skip"] = "error"
 
 
 class Evaluation(Strict):

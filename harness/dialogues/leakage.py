@@ -170,13 +170,8 @@ def combine(several: Sequence[Fingerprints]) -> Fingerprints:
         return fingerprint(())
     starts = np.cumsum([0, *(each.shingles.size for each in several)])
     offsets = [each.offsets[:-1] + start for each, start in zip(several, starts[:-1], strict=True)]
-    return Fingerprints(
-        dialogues=np.concatenate([each.dialogues for each in several]),
-        prompts=np.concatenate([each.prompts for each in several]),
-        signatures=np.concatenate([each.signatures for each in several]),
-        shingles=np.concatenate([each.shingles for each in several]),
-        offsets=np.concatenate([*offsets, starts[-1:]]).astype(np.int64),
-    )
+    joined = {name: np.concatenate([getattr(each, name) for each in several]) for name in _ARRAYS[:-1]}
+    return Fingerprints(**joined, offsets=np.concatenate([*offsets, starts[-1:]]).astype(np.int64))
 
 
 def find_leaks(dialogues: Sequence[Dialogue], trained: Fingerprints) -> Leaks:

@@ -15,6 +15,8 @@ import numpy as np
 
 from harness.variants.artifacts import ModelArtifact, safetensors_header
 
+Bits = np.ndarray[Any, np.dtype[Any]]
+
 _BLOCK = 16 * 1024 * 1024  # numbers looked at in one go
 # A floating-point number is NaN or infinite exactly where all its exponent's bits are set.
 _EXPONENTS: dict[str, tuple[Any, int]] = {
@@ -33,7 +35,7 @@ class StoredTensor:
     name: str
     dtype: str
     shape: tuple[int, ...]
-    bits: np.ndarray[Any, np.dtype[Any]]
+    bits: Bits
 
 
 def stored_tensors(path: Path) -> Iterator[StoredTensor]:
@@ -90,16 +92,9 @@ def _likely_changed(name: str) -> tuple[bool, str]:
 
 
 def _same_numbers(one: StoredTensor, other: StoredTensor) -> bool:
-    if one.shape != other.shape:
+    if one.shape != other.shape or (one.dtype != other.dtype and not {one.dtype, other.dtype} <= set(_EXPONENTS)):
         return False
-    if one.dtype == other.dtype:
-        return all(np.array_equal(a, b) for a, b in _blocks(one, other))
-    if not {one.dtype, other.dtype} <= set(_EXPONENTS):
-        return False
-    narrow = min(one.dtype, other.dtype, key=_width)
-    return all(
-        np.array_equal(_rounded(a, one.dtype, narrow), _rounded(b, other.dtype, narrow)) for a, b in _blocks(one, other)
-    )
+    return all(np.array_equal(a, b) for a, b in _comparable_blocks(one, other))
 
 
 def _width(dtype: str) -> tuple[int, bool]:
@@ -107,12 +102,14 @@ def _width(dtype: str) -> tuple[int, bool]:
     return np.dtype(_EXPONENTS[dtype][0]).itemsize, dtype != "BF16"
 
 
-def _blocks(one: StoredTensor, other: StoredTensor) -> Iterator[tuple[Any, Any]]:
+def _comparable_blocks(one: StoredTensor, other: StoredTensor) -> Iterator[tuple[Bits, Bits]]:
+    narrow = one.dtype if one.dtype == other.dtype else min(one.dtype, other.dtype, key=_width)
     for start in range(0, one.bits.size, _BLOCK):
-        yield one.bits[start : start + _BLOCK], other.bits[start : start + _BLOCK]
+        a, b = one.bits[start : start + _BLOCK], other.bits[start : start + _BLOCK]
+        yield (a, b) if one.dtype == other.dtype else (_rounded(a, one.dtype, narrow), _rounded(b, other.dtype, narrow))
 
 
-def _rounded(bits: np.ndarray[Any, np.dtype[Any]], dtype: str, narrow: str) -> np.ndarray[Any, np.dtype[Any]]:
+def _rounded(bits: Bits, dtype: str, narrow: str) -> Bits:
     """Return numbers rounded to ``narrow`` (to nearest, ties to even, as libraries do on saving), as float32."""
     kinds: dict[str, Any] = {"F64": np.float64, "F32": np.float32, "F16": np.float16}
     if dtype == "BF16":
@@ -123,5 +120,5 @@ def _rounded(bits: np.ndarray[Any, np.dtype[Any]], dtype: str, narrow: str) -> n
     else:
         with np.errstate(over="ignore"):
             wide = bits.view(kinds[dtype]).astype(kinds[narrow]).astype(np.float32).view(np.uint32)
-    numbers: np.ndarray[Any, np.dtype[Any]] = wide.view(np.float32)
+    numbers: Bits = wide.view(np.float32)
     return numbers

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.backends.local.device import torch_dtype
 from harness.errors import InputError, first_line
+from harness.files import read_json
 from harness.progress import quiet_loading
 from harness.variants.artifacts import resolve_model
 from harness.variants.model import Variant
@@ -93,12 +94,10 @@ def compute_dtype(model: Any) -> Any:
 
 def own_quantization(model: str) -> str | None:
     """Return how the saved model itself is quantised ("nf4", "int8", another method's name), or None."""
-    import json
-
     path = Path(model) / "config.json"
     if not path.is_file():
         return None
-    stated = json.loads(path.read_text(encoding="utf-8")).get("quantization_config")
+    stated = read_json(path).get("quantization_config")
     if not stated:
         return None
     if stated.get("load_in_4bit"):

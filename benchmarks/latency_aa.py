@@ -24,6 +24,7 @@ from typing import Any
 from harness.backends.local.backend import LocalBackends
 from harness.backends.local.pool import LoadedModel, SharedPool
 from harness.config import RunConfig
+from harness.files import digest_value
 from harness.machine import busy_warnings, machine_state
 from harness.metrics.loading import all_specs
 from harness.passes.base import PassContext
@@ -34,7 +35,6 @@ from harness.stats.types import Difference
 from harness.store.folder import RunFolder
 from harness.store.provenance import provenance
 from harness.store.schema import DialogueRow, RunManifest
-from harness.variants.digests import digest_value
 from harness.variants.model import Variant
 
 METRICS = ("latency.tpot_ms.p50", "latency.ttft_ms.p50", "latency.e2e_ms.p50")

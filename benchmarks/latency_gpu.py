@@ -41,7 +41,7 @@ from harness.backends.local.device import resolve_device
 from harness.backends.local.pool import SharedPool
 from harness.config import RunConfig
 from harness.errors import HarnessError
-from harness.files import write_rows
+from harness.files import digest_value, write_rows
 from harness.machine import machine_state
 from harness.metrics.loading import all_specs
 from harness.passes import memory
@@ -54,7 +54,6 @@ from harness.results.timings import Condition, tpot_ms, ttft_ms
 from harness.store.folder import RunFolder
 from harness.store.provenance import provenance
 from harness.store.schema import DialogueRow, LatencyRecord, RunManifest
-from harness.variants.digests import digest_value
 from harness.variants.model import Variant
 
 PARTS = ("compiled", "again", "eager", "peer", "memory")

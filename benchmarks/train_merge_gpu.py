@@ -124,7 +124,8 @@ def train(base: Path, out: Path, quantization: str, device: str, options: argpar
     """Train at the recipe's settings; return tokens/s after the first update, and peak memory beside its estimate."""
     from finetune.dataset import TrainingSet
     from finetune.training import TrainingJob, train_adapter
-    from harness.variants.artifacts import read_json
+    from harness.files import read_json
+    from harness.progress import SilentProgress
 
     recipe = recipe_for(quantization, device, options)
     batch = int(recipe.training["per_device_train_batch_size"])
@@ -136,12 +137,13 @@ def train(base: Path, out: Path, quantization: str, device: str, options: argpar
     )
     stamps: list[float] = []
 
-    def stamp(done: int, total: int, values: dict[str, float]) -> None:
-        if len(stamps) < done:
-            synchronize(device)
-            stamps.append(time.monotonic())
+    class Stamps(SilentProgress):
+        def advance(self, task: str, done: int = 1, tokens: int = 0, detail: str = "") -> None:
+            if done:
+                synchronize(device)
+                stamps.append(time.monotonic())
 
-    train_adapter(job, out, say=say, progress=stamp)
+    train_adapter(job, out, say=say, progress=Stamps())
     facts = read_json(out / "finetune.json")["training"]
     seconds = (stamps[-1] - stamps[0]) / max(len(stamps) - 1, 1)
     measured = facts.get("peak_allocated_mib")
@@ -177,13 +179,12 @@ def full_length(length: int, count: int, vocabulary: int) -> Any:
     half = length // 2
     examples = tuple(
         TrainingExample(
-            f"random-{number}",
             tuple(draw.randrange(3, vocabulary) for _ in range(length)),
             (0,) * half + (1,) * (length - half),
         )
-        for number in range(count)
+        for _ in range(count)
     )
-    dialogues = tuple(Dialogue(id=example.id, prompt=example.id, reference=example.id) for example in examples)
+    dialogues = tuple(Dialogue(id=f"{n}", prompt=f"{n}", reference=f"{n}") for n in range(count))
     return TrainingSet(examples, dialogues, {}, tuple(length for _ in examples))
 
 
@@ -191,7 +192,7 @@ def estimate(base: Path, recipe: Recipe, batch: int) -> dict[str, float]:
     """Return what the dry run would say of this very step."""
     from finetune.dry_run import count_parameters
     from finetune.estimate import Architecture, Workload, estimate_memory
-    from harness.variants.artifacts import read_json
+    from harness.files import read_json
 
     architecture = Architecture.of(read_json(base / "config.json"))
     workload = Workload(
@@ -207,7 +208,7 @@ def estimate(base: Path, recipe: Recipe, batch: int) -> dict[str, float]:
 
 def merge(base: Path, adapter: Path, out: Path, strategy: str, device: str) -> dict[str, Any]:
     """Merge in a process of its own, so that its peaks are the merge's; return what its report says."""
-    from harness.variants.artifacts import read_json
+    from harness.files import read_json
 
     shutil.rmtree(out, ignore_errors=True)
     command = [sys.executable, "-m", "finetune", "merge", "--base", str(base), "--adapter", str(adapter)]

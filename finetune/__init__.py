@@ -1,7 +1,7 @@
 """Makes what is measured: a base, a LoRA adapter trained over it in 4 bit, the merged model, and ``variants.json``.
 
 >>> import finetune
->>> manifest = finetune.run("quickstart", "runs/quickstart")
+>>> made = finetune.run("quickstart", "runs/quickstart")
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from finetune.recipe import Recipe
     from harness.variants.merge_report import MergeReport
-    from harness.variants.model import MergeStrategy, VariantsManifest
+    from harness.variants.model import MergeStrategy, VariantsFile
 
 __all__ = ["merge", "run", "train"]
 
 
 def run(
     recipe: str | Path | Recipe = "quickstart", out: str | Path | None = None, overrides: Sequence[str] = ()
-) -> VariantsManifest:
+) -> VariantsFile:
     """Make base, adapter and merged after a recipe; return what ``variants.json`` in ``out`` holds."""
     from finetune import pipeline
 

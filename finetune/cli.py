@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar, get_args
 
 import typer
 
-from finetune.terminal import draw_progress
-from harness.errors import HarnessError, InputError, file_error
-from harness.progress import quiet_libraries, quiet_transformers
+from harness.errors import DEBUG_HELP, InputError, asks_for_debug, did_you_mean, guarded
+from harness.progress import quiet_libraries, quiet_transformers, shown_progress
+from harness.variants.model import MergeStrategy
 
-INTERRUPTED = 130
+Known = TypeVar("Known", bound=str)
 
 app = typer.Typer(
     help="Makes what the harness measures: base, adapter and merged model.",
+    epilog=DEBUG_HELP,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -27,54 +28,38 @@ OutOption = Annotated[Path | None, typer.Option("--out", help="Folder to write t
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Change a key, e.g. --set training.max_steps=10. May be repeated.")
 ]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show a traceback when something goes wrong.")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be trained and what memory it needs; train nothing.")
+]
 
 
 @app.command("run")
 def run_command(
-    recipe: RecipeArgument = "quickstart",
-    out: OutOption = None,
-    set_: SetOption = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be trained and what memory it needs; train nothing.")
-    ] = False,
-    debug: DebugOption = False,
+    recipe: RecipeArgument = "quickstart", out: OutOption = None, set_: SetOption = None, dry_run: DryRunOption = False
 ) -> None:
     """Base, training, merge, and variants.json for the harness."""
+    if dry_run:
+        _dry_run(recipe, set_ or [])
+        return
+    from finetune import pipeline
 
-    def work() -> None:
-        if dry_run:
-            _dry_run(recipe, out, set_ or [])
-            return
-        from finetune import pipeline
-
-        quiet_transformers()
-        pipeline.run(recipe, out, set_ or [], say=_say, progress=draw_progress)
-
-    _guarded(work, debug)
+    quiet_transformers()
+    pipeline.run(recipe, out, set_ or [], say=typer.echo, progress=shown_progress)
 
 
 @app.command("train")
 def train_command(
-    recipe: RecipeArgument = "quickstart",
-    out: OutOption = None,
-    set_: SetOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="As for run.")] = False,
-    debug: DebugOption = False,
+    recipe: RecipeArgument = "quickstart", out: OutOption = None, set_: SetOption = None, dry_run: DryRunOption = False
 ) -> None:
     """The training alone: writes OUT/adapter (and OUT/base where the recipe builds one)."""
+    if dry_run:
+        _dry_run(recipe, set_ or [])
+        return
+    from finetune import pipeline
 
-    def work() -> None:
-        if dry_run:
-            _dry_run(recipe, out, set_ or [])
-            return
-        from finetune import pipeline
-
-        quiet_transformers()
-        folder = pipeline.train(recipe, out, set_ or [], say=_say, progress=draw_progress)
-        _say(f"The adapter is in {folder}.")
-
-    _guarded(work, debug)
+    quiet_transformers()
+    folder = pipeline.train(recipe, out, set_ or [], say=typer.echo, progress=shown_progress)
+    typer.echo(f"The adapter is in {folder}.")
 
 
 @app.command("merge")
@@ -94,74 +79,37 @@ def merge_command(
     allow_base_mismatch: Annotated[
         bool, typer.Option("--allow-base-mismatch", help="Merge even if the adapter was trained over other weights.")
     ] = False,
-    debug: DebugOption = False,
 ) -> None:
     """Merge an adapter into its base, streamed shard by shard, and say what was lost."""
+    checked = _one_of("--strategy", strategy, get_args(MergeStrategy))
+    trained_over = _one_of("--quantization", quantization, ("nf4", "none"))
+    from finetune.merging import MergeOptions, merge_adapter
+    from finetune.pipeline import describe_merge
 
-    def work() -> None:
-        checked = _one_of("--strategy", strategy, ("dequantized", "original", "in-place-4bit"))
-        trained_over = _one_of("--quantization", quantization, ("nf4", "none"))
-        from finetune.merging import MergeOptions, merge_adapter
-        from finetune.pipeline import describe_merge
-
-        options = MergeOptions(
-            strategy=checked,  # type: ignore[arg-type]  # one of the three, checked above
-            device=device,
-            quantization=trained_over,
-            allow_base_mismatch=allow_base_mismatch,
-        )
-        _say(describe_merge(merge_adapter(base, adapter, out, options)))
-
-    _guarded(work, debug)
+    options = MergeOptions(checked, device, trained_over, allow_base_mismatch=allow_base_mismatch)
+    typer.echo(describe_merge(merge_adapter(base, adapter, out, options)))
 
 
-def _dry_run(recipe: str, out: Path | None, overrides: list[str]) -> None:
+def _dry_run(recipe: str, overrides: list[str]) -> None:
     from finetune.dry_run import describe, dry_run
 
-    for line in describe(dry_run(recipe, out, overrides)):
-        _say(line)
+    for line in describe(dry_run(recipe, overrides)):
+        typer.echo(line)
 
 
-def _one_of(option: str, value: str | None, known: tuple[str, ...]) -> str | None:
-    from harness.errors import did_you_mean
-
-    if value is not None and value not in known:
+def _one_of(option: str, value: str | None, known: tuple[Known, ...]) -> Known | None:
+    """Return the known value that is given; raise InputError for any other."""
+    found = next((each for each in known if each == value), None)
+    if value is not None and found is None:
         raise InputError(f"{option} {value}: it is one of {', '.join(known)}.{did_you_mean(value, known)}")
-    return value
+    return found
 
 
-def _say(message: str) -> None:
-    typer.echo(message)
-
-
-def _guarded(work: Callable[[], None], debug: bool) -> None:
-    """Turn errors into one sentence and an exit code; keep libraries' chatter off the terminal."""
-    if not debug:
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code; see ``guarded``."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if not asks_for_debug(given):
         quiet_libraries()
         warnings.simplefilter("ignore")
-    try:
-        work()
-    except HarnessError as error:
-        if debug:
-            raise
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(error.exit_code) from None
-    except KeyboardInterrupt:
-        typer.echo("Interrupted. The same command continues from the last checkpoint.", err=True)
-        raise typer.Exit(INTERRUPTED) from None
-    except Exception as error:
-        if debug:
-            raise
-        said = file_error(error)
-        if said is not None:
-            typer.echo(f"Error: {said}", err=True)
-            raise typer.Exit(said.exit_code) from None
-        reason = (str(error).strip().splitlines() or [""])[0][:200]
-        typer.echo(f"Error: {type(error).__name__}: {reason}. Run it again with --debug for the traceback.", err=True)
-        raise typer.Exit(HarnessError.exit_code) from None
-
-
-def main() -> None:
-    """Run the command line; wrong usage exits with 2."""
-    app(prog_name="python -m finetune")
-    sys.exit(0)
+    command = partial(typer.main.get_command(app).main, prog_name="python -m finetune", standalone_mode=False)
+    return guarded(command, given, interrupted="Interrupted. The same command continues from the last checkpoint.")

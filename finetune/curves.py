@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from harness.files import write_text_atomically
+from harness.progress import Progress
+from harness.variants.resolve import read_curves
 
 _KEPT = ("loss", "learning_rate", "grad_norm", "eval_loss", "mean_token_accuracy", "eval_mean_token_accuracy")
+_SHOWN = {"loss": "loss", "eval_loss": "held-out loss"}
+_TASK = "training"
 
 
-class CurveWriter(TrainerCallback):
-    """Appends a line for every log of the trainer: step, epoch and what of ``_KEPT`` it has."""
+class TrainingLog(TrainerCallback):
+    """Appends a line for every log of the trainer (step, epoch and what of ``_KEPT`` it has) and shows every step."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, progress: Progress) -> None:
         self._path = path
+        self._progress = progress
+        self._shown = 0
+        self._latest: dict[str, float] = {}
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -27,57 +33,35 @@ class CurveWriter(TrainerCallback):
         """Drop the lines of steps that a resumed training does again."""
         done = [row for row in read_curves(self._path) if row["step"] <= state.global_step] if state.global_step else []
         write_text_atomically(self._path, "".join(json.dumps(row) + "\n" for row in done))
+        self._progress.start(_TASK, state.max_steps, "steps")
+        self._show(state)
 
     def on_log(
         self,
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        logs: dict[str, Any] | None = None,
+        logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        row: dict[str, Any] = {"step": state.global_step, "epoch": round(state.epoch or 0.0, 4)}
-        for key in _KEPT:
-            value = (logs or {}).get(key)
-            if isinstance(value, int | float) and math.isfinite(value):
-                row[key] = value
-        if len(row) > 2:
+        found = {key: value for key in _KEPT if isinstance(value := (logs or {}).get(key), int | float)}
+        self._latest |= found
+        finite = {key: value for key, value in found.items() if math.isfinite(value)}
+        if finite:
+            row = {"step": state.global_step, "epoch": round(state.epoch or 0.0, 4), **finite}
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
-
-
-Progress = Callable[[int, int, dict[str, float]], None]
-"""Called with the steps done, the steps in all, and the latest of each value in ``_KEPT``."""
-
-
-class ProgressCaller(TrainerCallback):
-    """Says after every step how far the training is, to whoever draws it."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._latest: dict[str, float] = {}
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        self._latest |= {key: value for key, value in (logs or {}).items() if key in _KEPT}
-        self._progress(state.global_step, state.max_steps, self._latest)
+        self._show(state)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self._progress(state.global_step, state.max_steps, self._latest)
+        self._show(state)
 
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._progress.finish(_TASK)
 
-def read_curves(path: Path) -> list[dict[str, Any]]:
-    """Return the lines written so far; a half-written last one is passed over."""
-    if not path.is_file():
-        return []
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.endswith("\n"):
-            rows.append(json.loads(line))
-    return rows
+    def _show(self, state: TrainerState) -> None:
+        values = [f"{word} {self._latest[key]:.3f}" for key, word in _SHOWN.items() if key in self._latest]
+        self._progress.advance(_TASK, state.global_step - self._shown, detail=", ".join(values))
+        self._shown = state.global_step

@@ -10,12 +10,15 @@ import dataclasses
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 from harness.dialogues.model import Dialogue
 from harness.dialogues.prompts import Template
-from harness.dialogues.tokens import encode_training
+from harness.dialogues.tokens import Tokenizer, encode_training
 from harness.errors import InputError
+
+if TYPE_CHECKING:
+    from datasets import Dataset as Table
 
 TOO_LONG = "too long"
 
@@ -24,7 +27,6 @@ TOO_LONG = "too long"
 class TrainingExample:
     """One dialogue as token ids; ``learned[i]`` is 1 where token i is trained on (reply and its end)."""
 
-    id: str
     input_ids: tuple[int, ...] = field(repr=False)
     learned: tuple[int, ...] = field(repr=False)
 
@@ -56,7 +58,9 @@ class TrainingSet:
         return statistics.median(self.lengths) if self.lengths else 0.0
 
 
-def encode_dialogues(dialogues: Sequence[Dialogue], template: Template, tokenizer: Any, max_length: int) -> TrainingSet:
+def encode_dialogues(
+    dialogues: Sequence[Dialogue], template: Template, tokenizer: Tokenizer, max_length: int
+) -> TrainingSet:
     """Return the training examples of ``dialogues`` that have at most ``max_length`` tokens with their end.
 
     Raises InputError where the tokenizer has no end-of-sequence token: a model could not learn to stop.
@@ -73,7 +77,7 @@ def encode_dialogues(dialogues: Sequence[Dialogue], template: Template, tokenize
         if len(pair.ids) > max_length:
             continue
         learned = (0,) * pair.n_context + (1,) * (len(pair.ids) - pair.n_context)
-        examples.append(TrainingExample(dialogue.id, tuple(pair.ids), learned))
+        examples.append(TrainingExample(tuple(pair.ids), learned))
         kept.append(dialogue)
     too_long = len(dialogues) - len(kept)
     return TrainingSet(tuple(examples), tuple(kept), {TOO_LONG: too_long} if too_long else {}, tuple(lengths))
@@ -87,15 +91,15 @@ def refuse_nothing(training: TrainingSet) -> None:
         )
 
 
-def to_columns(training_set: TrainingSet) -> Any:
+def to_columns(training_set: TrainingSet) -> Table:
     """Return a ``datasets.Dataset`` as trl takes it ready-made: ids and labels, with -100 where nothing is learned.
 
     The labels are made here and not from ids, so that a padding token that is also the end token stays learned
     where it ends a reply.
     """
-    from datasets import Dataset as Table
+    from datasets import Dataset
 
-    return Table.from_dict(
+    table: Table = Dataset.from_dict(
         {
             "input_ids": [list(example.input_ids) for example in training_set.examples],
             "labels": [
@@ -104,3 +108,4 @@ def to_columns(training_set: TrainingSet) -> Any:
             ],
         }
     )
+    return table

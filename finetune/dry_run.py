@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from finetune.dataset import TOO_LONG, TrainingSet, refuse_nothing
+from finetune.dataset import TOO_LONG, refuse_nothing
 from finetune.estimate import MIB, Architecture, LoraModule, MemoryEstimate, Parameters, Workload, estimate_memory
 from finetune.recipe import Recipe, load_recipe
-from harness.errors import InputError
-from harness.variants.artifacts import read_json
+from harness.errors import InputError, first_line
+from harness.files import read_json
+
+if TYPE_CHECKING:
+    from trl.trainer.sft_config import SFTConfig
+
+    from finetune.pipeline import Prepared
 
 
 @dataclass(frozen=True)
 class DryRun:
     """What ``--dry-run`` prints. ``memory`` is None where it cannot be estimated: other models, other dtypes."""
 
+    prepared: Prepared
     parameters: Parameters
-    training: TrainingSet
-    validation: TrainingSet
-    max_length: int
     steps: int
     memory: MemoryEstimate | None
     workload: Workload
     without_checkpointing: MemoryEstimate | None
 
 
-def dry_run(recipe: str | Path, out: Path | None = None, overrides: Sequence[str] = ()) -> DryRun:
-    """Return what would be trained; nothing is written into ``out``. Raises InputError as a real run would."""
+def dry_run(recipe: str | Path, overrides: Sequence[str] = ()) -> DryRun:
+    """Return what would be trained; nothing is written that stays. Raises InputError as a real run would."""
     settled = load_recipe(recipe, overrides)
     with tempfile.TemporaryDirectory() as scratch:
         return _look(settled, Path(scratch))
@@ -39,16 +43,17 @@ def dry_run(recipe: str | Path, out: Path | None = None, overrides: Sequence[str
 
 def describe(found: DryRun) -> list[str]:
     """Return the lines to print."""
+    training = found.prepared.training
     total, trainable = found.parameters.total, found.parameters.trainable
-    skipped = found.training.skipped.get(TOO_LONG, 0)
-    count = len(found.training.lengths)
+    skipped = training.skipped.get(TOO_LONG, 0)
+    count = len(training.lengths)
     lines = [
         f"Parameters: {total:,} in the base, {trainable:,} trained ({trainable / (total + trainable):.3%}).",
-        f"Training: {len(found.training.examples):,} of {count:,} dialogues, {found.training.tokens:,} tokens an "
-        f"epoch, {found.training.median:.0f} tokens in the median dialogue, {found.steps:,} steps.",
-        f"Too long for {found.max_length:,} tokens: {skipped:,} of {count:,} dialogues "
+        f"Training: {len(training.examples):,} of {count:,} dialogues, {training.tokens:,} tokens an "
+        f"epoch, {training.median:.0f} tokens in the median dialogue, {found.steps:,} steps.",
+        f"Too long for {found.prepared.max_length:,} tokens: {skipped:,} of {count:,} dialogues "
         f"({skipped / count if count else 0:.1%}); they are skipped.",
-        f"Held-out loss on {len(found.validation.examples):,} dialogues.",
+        f"Held-out loss on {len(found.prepared.validation.examples):,} dialogues.",
     ]
     if found.memory is None:
         return [*lines, "Peak GPU memory: estimated only for models of Llama's shape trained in bfloat16 or float16."]
@@ -82,16 +87,15 @@ def _look(recipe: Recipe, scratch: Path) -> DryRun:
         optimizer=getattr(arguments.optim, "value", str(arguments.optim)),
     )
     memory = without = None
-    architecture = _architecture(config, recipe.dtype)
-    if architecture is not None:
-        memory = estimate_memory(architecture, parameters, workload)
-        if workload.checkpointing:
-            without = estimate_memory(architecture, parameters, replace(workload, checkpointing=False))
+    with contextlib.suppress(InputError):  # a model of another shape, whose estimate would be a guess
+        architecture = Architecture.of(config)
+        if recipe.dtype != "float32":
+            memory = estimate_memory(architecture, parameters, workload)
+            if workload.checkpointing:
+                without = estimate_memory(architecture, parameters, replace(workload, checkpointing=False))
     return DryRun(
+        prepared=prepared,
         parameters=parameters,
-        training=prepared.training,
-        validation=prepared.validation,
-        max_length=prepared.max_length,
         steps=_steps(arguments, len(prepared.training.examples)),
         memory=memory,
         workload=workload,
@@ -99,35 +103,25 @@ def _look(recipe: Recipe, scratch: Path) -> DryRun:
     )
 
 
-def _architecture(config: dict[str, Any], dtype: str) -> Architecture | None:
-    """Return what the estimate needs to know of the model, or None where it would be a guess."""
-    try:
-        return None if dtype == "float32" else Architecture.of(config)
-    except InputError:
-        return None
-
-
 def count_parameters(base: Path, recipe: Recipe) -> Parameters:
     """Count on a model without weights, into which peft itself puts LoRA, so that its own rules decide what is hit."""
     import torch
     from peft import get_peft_model
     from peft.tuners.lora import LoraLayer
-    from transformers import AutoConfig, AutoModelForCausalLM
 
-    from finetune.merging.quantize import linear_modules
+    from finetune.merging.quantize import linear_modules, skeleton
     from finetune.options import lora_config
 
-    build: Any = AutoModelForCausalLM.from_config
+    model = skeleton(base)
     with torch.device("meta"):
-        model = build(AutoConfig.from_pretrained(str(base), local_files_only=True))
         total: int = sum(parameter.numel() for parameter in model.parameters())
         held = linear_modules(base).quantized if recipe.quantization == "nf4" else frozenset()
-        quantized = sum(model.get_submodule(name).weight.numel() for name in held)
+        quantized = sum(model.get_parameter(f"{name}.weight").numel() for name in held)
         configuration = lora_config(recipe)
         try:
             adapted = get_peft_model(model, configuration)
         except ValueError as error:
-            raise InputError(f"The recipe does not fit the base ({str(error).splitlines()[0][:300]}).") from error
+            raise InputError(f"The recipe does not fit the base ({first_line(error, 300)}).") from error
     rank = configuration.r or 0
     layers: list[tuple[str, Any]] = [pair for pair in adapted.named_modules() if isinstance(pair[1], LoraLayer)]
     lora = [
@@ -139,7 +133,7 @@ def count_parameters(base: Path, recipe: Recipe) -> Parameters:
     return replace(plain, beside_lora=trained - plain.trainable)
 
 
-def _steps(arguments: Any, examples: int) -> int:
+def _steps(arguments: SFTConfig, examples: int) -> int:
     if arguments.max_steps > 0:
         return int(arguments.max_steps)
     batches = -(-examples // int(arguments.per_device_train_batch_size))

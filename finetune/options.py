@@ -7,40 +7,36 @@ this project promises (that a dialogue is never cut, that the end of a reply is 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finetune.recipe import Recipe
-from harness.errors import InputError, did_you_mean
+from harness.errors import InputError, did_you_mean, first_line
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from trl.trainer.sft_config import SFTConfig
 
 # Set by the recipe's other keys, or by what a training here is; the reason is shown.
 _RESERVED_TRAINING = {
     "output_dir": "use --out",
-    "seed": "use the recipe's 'seed'",
-    "data_seed": "use the recipe's 'seed'",
+    **dict.fromkeys(("seed", "data_seed"), "use the recipe's 'seed'"),
     "max_length": "use the recipe's 'max_length'",
     "truncation_mode": "dialogues that are too long are skipped, never cut",
-    "packing": "each dialogue is trained on as it is measured, alone",
-    "padding_free": "each dialogue is trained on as it is measured, alone",
-    "completion_only_loss": "only the doctor's reply is learned",
-    "assistant_only_loss": "only the doctor's reply is learned",
-    "dataset_kwargs": "dialogues are tokenized as in measuring",
-    "dataset_text_field": "dialogues are tokenized as in measuring",
+    **dict.fromkeys(("packing", "padding_free"), "each dialogue is trained on as it is measured, alone"),
+    **dict.fromkeys(("completion_only_loss", "assistant_only_loss"), "only the doctor's reply is learned"),
+    **dict.fromkeys(("dataset_kwargs", "dataset_text_field"), "dialogues are tokenized as in measuring"),
     "chat_template_path": "use the recipe's 'prompt'",
     "model_init_kwargs": "use the recipe's 'dtype' and 'quantization'",
     "eos_token": "the tokenizer's own is learned, and measured with",
     "pad_token": "padding is never learned, whichever token it is",
     "use_cpu": "use the recipe's 'device'",
-    "bf16": "use the recipe's 'dtype'",
-    "fp16": "use the recipe's 'dtype'",
-    "push_to_hub": "nothing is uploaded",
-    "hub_model_id": "nothing is uploaded",
-    "hub_token": "nothing is uploaded",
+    **dict.fromkeys(("bf16", "fp16"), "use the recipe's 'dtype'"),
+    **dict.fromkeys(("push_to_hub", "hub_model_id", "hub_token"), "nothing is uploaded"),
     "resume_from_checkpoint": "an unfinished training continues by itself",
-    "load_best_model_at_end": "use the recipe's 'evaluation'",
-    "eval_strategy": "use the recipe's 'evaluation'",
-    "eval_steps": "use the recipe's 'evaluation'",
-    "save_strategy": "use the recipe's 'evaluation'",
-    "save_steps": "use the recipe's 'evaluation'",
+    **dict.fromkeys(
+        ("load_best_model_at_end", "eval_strategy", "eval_steps", "save_strategy", "save_steps"),
+        "use the recipe's 'evaluation'",
+    ),
 }
 _RESERVED_LORA = {
     "task_type": "it is a causal language model's",
@@ -48,16 +44,16 @@ _RESERVED_LORA = {
     "base_model_name_or_path": "use the recipe's 'base'",
 }
 # These start from another base than the one on disk, which would then be the wrong one to measure the adapter over.
-_CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
-def lora_config(recipe: Recipe) -> Any:
+def lora_config(recipe: Recipe) -> LoraConfig:
     """Return peft's ``LoraConfig`` for a recipe; raise InputError for an option that it does not know or take."""
     from peft import LoraConfig
 
     _check(recipe.lora, LoraConfig, _RESERVED_LORA, "lora")
     start = str(recipe.lora.get("init_lora_weights", "")).lower()
-    if start.startswith(_CHANGES_THE_BASE):
+    if start.startswith(CHANGES_THE_BASE):
         raise InputError(
             f"lora.init_lora_weights: '{start}' changes the base's own weights, so that adapter and base would no "
             "longer fit; use true, gaussian or orthogonal."
@@ -66,10 +62,10 @@ def lora_config(recipe: Recipe) -> Any:
     try:
         return LoraConfig(**options)
     except (TypeError, ValueError) as error:
-        raise InputError(f"lora: peft refuses these options ({_first_line(error)}).") from error
+        raise InputError(f"lora: peft refuses these options ({first_line(error)}).") from error
 
 
-def training_config(recipe: Recipe, output_dir: str, *, device: str, evaluate: bool) -> Any:
+def training_config(recipe: Recipe, output_dir: str, *, device: str, evaluate: bool) -> SFTConfig:
     """Return trl's ``SFTConfig`` for a recipe; raise InputError for an option that it does not know or take."""
     import torch
     from trl.trainer.sft_config import SFTConfig
@@ -96,17 +92,17 @@ def training_config(recipe: Recipe, output_dir: str, *, device: str, evaluate: b
     try:
         config = SFTConfig(**options)
     except (TypeError, ValueError, ImportError) as error:
-        raise InputError(f"training: trl refuses these options ({_first_line(error)}).") from error
+        raise InputError(f"training: trl refuses these options ({first_line(error)}).") from error
     if torch.cuda.device_count() > 1:  # one model on one device; trl refuses torch's DataParallel
         _ = config.device
         config._n_gpu = 1
     return config
 
 
-def _evaluation_options(recipe: Recipe, evaluate: bool) -> dict[str, Any]:
+def _evaluation_options(recipe: Recipe, evaluate: bool) -> dict[str, object]:
     interval = recipe.evaluation.interval
     steps = int(interval) if interval >= 1 else interval
-    options: dict[str, Any] = {"save_strategy": "steps", "save_steps": steps, "eval_strategy": "no"}
+    options: dict[str, object] = {"save_strategy": "steps", "save_steps": steps, "eval_strategy": "no"}
     if evaluate:
         options |= {
             "eval_strategy": "steps",
@@ -118,7 +114,9 @@ def _evaluation_options(recipe: Recipe, evaluate: bool) -> dict[str, Any]:
     return options
 
 
-def _check(given: dict[str, Any], config_class: Any, reserved: dict[str, str], where: str) -> None:
+def _check(
+    given: dict[str, Any], config_class: type[LoraConfig | SFTConfig], reserved: dict[str, str], where: str
+) -> None:
     known = {field.name for field in dataclasses.fields(config_class) if field.init}
     for key in given:
         if key in reserved:
@@ -129,8 +127,3 @@ def _check(given: dict[str, Any], config_class: Any, reserved: dict[str, str], w
                 f"{where}: {library}'s {config_class.__name__} has no option '{key}'."
                 f"{did_you_mean(key, known - set(reserved))}"
             )
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:200].rstrip(".") if text else type(error).__name__

@@ -6,26 +6,29 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from finetune.dataset import TrainingSet, encode_dialogues
-from finetune.folders import CURVES, locked, read_adapter_facts
+from finetune.folders import CURVES, locked
 from finetune.recipe import DEFAULT_RECIPE, SYNTHETIC, TINY, Recipe, load_recipe
 from harness.dialogues.leakage import FILE_NAME
 from harness.dialogues.load import LoadedDialogues, load_dialogues
 from harness.dialogues.prompts import Template, load_template
 from harness.dialogues.split import dialogue_hash, select
-from harness.errors import HarnessError, InputError
-from harness.variants.artifacts import check_adapter_folder, check_model_folder, resolve_model
-from harness.variants.digests import digest_adapter_folder, digest_model_folder, digest_value
+from harness.dialogues.tokens import Tokenizer
+from harness.errors import HarnessError, InputError, first_line
+from harness.files import digest_value
+from harness.machine import library_versions
+from harness.progress import Progress, SilentProgress
+from harness.variants.artifacts import adapter_facts, check_adapter_folder, check_model_folder, resolve_model
+from harness.variants.digests import digest_adapter_folder, digest_model_folder
 from harness.variants.merge_report import MergeReport, read_merge_report
-from harness.variants.model import SplitFacts, Variant, VariantsManifest, write_manifest
+from harness.variants.model import SplitFacts, Variant, VariantsFile, write_variants
 
 Say = Callable[[str], None]
-DrawProgress = Callable[[], AbstractContextManager[Callable[[int, int, dict[str, float]], None]]]
-MANIFEST = "variants.json"
+ShowProgress = Callable[[], AbstractContextManager[Progress]]
+VARIANTS_FILE = "variants.json"
 BASE, ADAPTER, MERGED, DIALOGUES = "base", "adapter", "merged", "dialogues.jsonl"
 # Raised when the same inputs would make another result, so that old folders are not taken for it.
 _FORMAT = 1
@@ -34,6 +37,11 @@ _VERSIONS = ("torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate
 
 def silent(message: str) -> None:
     """Say nothing."""
+
+
+def no_progress() -> AbstractContextManager[Progress]:
+    """Show nothing."""
+    return nullcontext(SilentProgress())
 
 
 @dataclass(frozen=True)
@@ -53,29 +61,23 @@ class Prepared:
     max_length: int
 
 
-def default_out(recipe: str | Path) -> Path:
-    """Return the folder that a recipe writes to when none is given."""
-    return Path("runs") / Path(recipe).stem
-
-
 def run(
     recipe: str | Path | Recipe = DEFAULT_RECIPE,
     out: str | Path | None = None,
     overrides: Sequence[str] = (),
     *,
     say: Say = silent,
-    progress: DrawProgress | None = None,
-) -> VariantsManifest:
+    progress: ShowProgress = no_progress,
+) -> VariantsFile:
     """Make base, adapter and merged after a recipe and write ``variants.json`` into ``out``; return its content."""
-    settled, folder = _settle(recipe, out, overrides)
-    prepared = prepare(settled, folder, say=say)
-    with locked(folder):
+    prepared = prepare(*_settle(recipe, out, overrides), say=say)
+    with locked(prepared.out):
         facts = ensure_adapter(prepared, say=say, progress=progress)
         report = ensure_merged(prepared, say=say)
-        manifest = _manifest(prepared, facts, report)
-        write_manifest(manifest, folder / MANIFEST)
-    say(f"Wrote {folder / MANIFEST}: {', '.join(variant.name for variant in manifest.variants)}.")
-    return manifest
+        made = _variants_file(prepared, facts, report)
+        write_variants(made, prepared.out / VARIANTS_FILE)
+    say(f"Wrote {prepared.out / VARIANTS_FILE}: {', '.join(variant.name for variant in made.variants)}.")
+    return made
 
 
 def train(
@@ -84,14 +86,13 @@ def train(
     overrides: Sequence[str] = (),
     *,
     say: Say = silent,
-    progress: DrawProgress | None = None,
+    progress: ShowProgress = no_progress,
 ) -> Path:
     """Make the base (where the recipe builds one) and the adapter only; return the adapter's folder."""
-    settled, folder = _settle(recipe, out, overrides)
-    prepared = prepare(settled, folder, say=say)
-    with locked(folder):
+    prepared = prepare(*_settle(recipe, out, overrides), say=say)
+    with locked(prepared.out):
         ensure_adapter(prepared, say=say, progress=progress)
-    return folder / ADAPTER
+    return prepared.out / ADAPTER
 
 
 def prepare(recipe: Recipe, out: Path, *, say: Say = silent) -> Prepared:
@@ -117,9 +118,10 @@ def prepare(recipe: Recipe, out: Path, *, say: Say = silent) -> Prepared:
     context = model.config.get("max_position_embeddings")
     max_length = min(recipe.max_length, int(context)) if context else recipe.max_length
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(base), local_files_only=True)
+        untyped: Any = AutoTokenizer
+        tokenizer: Tokenizer = untyped.from_pretrained(str(base), local_files_only=True)
     except (OSError, ValueError) as error:
-        raise InputError(f"{base} holds no tokenizer that can be read ({str(error).splitlines()[0]}).") from error
+        raise InputError(f"{base} holds no tokenizer that can be read ({first_line(error)}).") from error
     salt = recipe.dialogues.salt
     training = encode_dialogues(select(loaded.dialogues, "train", salt), template, tokenizer, max_length)
     # In the order of their hashes: a file's first dialogues are often of one source.
@@ -140,30 +142,31 @@ def prepare(recipe: Recipe, out: Path, *, say: Say = silent) -> Prepared:
     )
 
 
-def ensure_adapter(prepared: Prepared, *, say: Say = silent, progress: DrawProgress | None = None) -> dict[str, Any]:
+def ensure_adapter(prepared: Prepared, *, say: Say, progress: ShowProgress) -> dict[str, Any]:
     """Train the adapter, unless the same one is there already; return the facts recorded beside it."""
     from finetune.training import TrainingJob, train_adapter
 
     recipe, folder = prepared.recipe, prepared.out / ADAPTER
     key = _training_key(prepared)
-    facts = read_adapter_facts(folder)
+    facts = adapter_facts(folder)
     if facts.get("key") == key and facts.get("adapter_digest") == _digest_or_none(folder):
         say(f"The adapter in {folder} was made from the same inputs; it is used again.")
         return facts
     counts = prepared.training
+    skipped = "".join(f"; {count} skipped: {reason}" for reason, count in counts.skipped.items())
     say(
-        f"Training on {len(counts.examples)} dialogues ({counts.tokens} tokens an epoch"
-        f"{_skipped_words(counts.skipped)}); held-out loss on {len(prepared.validation.examples)}."
+        f"Training on {len(counts.examples)} dialogues ({counts.tokens} tokens an epoch{skipped}); "
+        f"held-out loss on {len(prepared.validation.examples)}."
     )
     job = TrainingJob(recipe, prepared.base, prepared.training, prepared.validation, key, _recorded(prepared))
-    with progress() if progress else nullcontext() as draw:
-        facts = train_adapter(job, folder, say=say, progress=draw)
+    with progress() as shown:
+        facts = train_adapter(job, folder, say=say, progress=shown)
     found = facts["training"]
     say(f"Trained {found['steps']} steps in {found['seconds']:.0f} s; loss {found['final_loss']:.3f}.")
     return facts
 
 
-def ensure_merged(prepared: Prepared, *, say: Say = silent) -> MergeReport:
+def ensure_merged(prepared: Prepared, *, say: Say) -> MergeReport:
     """Merge the adapter, unless the same merge is there already; return its report."""
     from finetune.merging import MergeOptions, merge_adapter
 
@@ -207,7 +210,7 @@ def _settle(recipe: str | Path | Recipe, out: str | Path | None, overrides: Sequ
         if out is None or overrides:
             raise InputError("With a Recipe object give the folder to write to, and change the object itself.")
         return recipe, Path(out)
-    return load_recipe(recipe, overrides), Path(out) if out is not None else default_out(recipe)
+    return load_recipe(recipe, overrides), Path("runs") / Path(recipe).stem if out is None else Path(out)
 
 
 def _dialogues(recipe: Recipe, out: Path) -> tuple[str, LoadedDialogues]:
@@ -261,7 +264,7 @@ def _recorded(prepared: Prepared) -> dict[str, Any]:
         "template": prepared.template.name,
         "template_digest": prepared.template_digest,
         "recipe": recipe.model_dump(mode="json", exclude_none=True),
-        "versions": _versions(),
+        "versions": library_versions(_VERSIONS),
         "training": {
             "dialogues": len(prepared.training.examples),
             "skipped": prepared.training.skipped,
@@ -272,49 +275,30 @@ def _recorded(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _manifest(prepared: Prepared, facts: dict[str, Any], report: MergeReport) -> VariantsManifest:
-    recipe, out = prepared.recipe, prepared.out
-    base = _reference(recipe.base, prepared.base, out)
+def _variants_file(prepared: Prepared, facts: dict[str, Any], report: MergeReport) -> VariantsFile:
+    recipe = prepared.recipe
+    over_base = {"dtype": recipe.dtype, "base_digest": prepared.base_digest}
+    model = _reference(recipe.base, prepared.base, prepared.out)
     template = {"template": prepared.template.name, "template_digest": prepared.template_digest}
-    over_base: dict[str, Any] = {"model": base, "dtype": recipe.dtype, "base_digest": prepared.base_digest}
-    weights = {"model_digest": prepared.base_digest}
-    variants = [Variant(name="base", kind="base", **over_base, **weights)]
+    base = Variant(name="base", kind="base", model=model, model_digest=prepared.base_digest, **over_base)
+    held = {"quantization": recipe.quantization}
+    variants = [base]
     if recipe.quantization != "none":
-        variants.append(
-            Variant(
-                name=f"base-{recipe.quantization}",
-                kind="base",
-                quantization=recipe.quantization,
-                **over_base,
-                **weights,
-            )
-        )
-    variants.append(
-        Variant(
-            name="adapter",
-            kind="adapter",
-            adapter=ADAPTER,
-            quantization=recipe.quantization,
-            adapter_digest=report.adapter_digest,
-            **over_base,
-            **template,
-        )
-    )
+        variants.append(base.model_copy(update={"name": f"base-{recipe.quantization}", **held}))
+    trained = {"adapter_digest": report.adapter_digest, **over_base, **template}
+    variants.append(Variant(name="adapter", kind="adapter", model=model, adapter=ADAPTER, **held, **trained))
     variants.append(
         Variant(
             name="merged",
             kind="merged",
             model=MERGED,
-            dtype=recipe.dtype,
             quantization="nf4" if report.strategy == "in-place-4bit" else "none",
-            base_digest=prepared.base_digest,
-            adapter_digest=report.adapter_digest,
             model_digest=report.model_digest,
             merge_strategy=report.strategy,
-            **template,
+            **trained,
         )
     )
-    return VariantsManifest(
+    return VariantsFile(
         schema=1,
         variants=tuple(variants),
         split=_split_facts(prepared),
@@ -340,7 +324,7 @@ def _split_facts(prepared: Prepared) -> SplitFacts:
 
 
 def _reference(named: str, path: Path, out: Path) -> str:
-    """Return a local path relative to the manifest's folder, and a hub id as it is."""
+    """Return a local path relative to the folder of ``variants.json``, and a hub id as it is."""
     if named in (TINY, SYNTHETIC) or Path(named).expanduser().exists():
         return Path(os.path.relpath(path.expanduser().resolve(), out.resolve())).as_posix()
     return named
@@ -352,17 +336,3 @@ def _digest_or_none(adapter: Path) -> str | None:
         return digest_adapter_folder(adapter)
     except HarnessError:
         return None
-
-
-def _skipped_words(skipped: dict[str, int]) -> str:
-    return "".join(f"; {count} skipped: {reason}" for reason, count in skipped.items())
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _VERSIONS:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

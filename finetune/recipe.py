@@ -7,30 +7,24 @@ What peft and trl offer is not repeated here: ``lora`` and ``training`` are pass
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from harness.dialogues.model import ColumnMap
-from harness.errors import InputError, did_you_mean
+from harness.dialogues.model import DialogueSource
 from harness.variants.model import MergeStrategy
-from harness.yamlfile import Strict, apply_overrides, read_yaml, validate
+from harness.yamlfile import Strict, find, load
 
 TINY = "tiny"
 SYNTHETIC = "synthetic"
 DEFAULT_RECIPE = "quickstart"
 
 
-class RecipeDialogues(Strict):
+class RecipeDialogues(DialogueSource):
     """Where the dialogues come from. ``synthetic``: the project's own, written for it."""
 
     source: str = SYNTHETIC
-    hub_split: str = Field("train", description="which of a hub data set's own splits to read")
-    salt: str = "medical-dialogue-harness"
-    columns: ColumnMap = ColumnMap()
-    on_invalid: Literal["error", "skip"] = "error"
 
 
 class Evaluation(Strict):
@@ -82,39 +76,13 @@ class Recipe(Strict):
         return self.merge or ("dequantized" if self.quantization == "nf4" else "original")
 
 
-def shipped_recipes() -> tuple[str, ...]:
-    """Return the names of the recipes that come with the project."""
-    folder = resources.files("finetune") / "recipes"
-    return tuple(sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml")))
-
-
 def load_recipe(name_or_path: str | Path = DEFAULT_RECIPE, overrides: Sequence[str] = ()) -> Recipe:
     """Return a shipped recipe or the one in a YAML file, with ``key=value`` overrides (``training.max_steps=10``).
 
     A relative path to dialogues or a base that stands beside the recipe file is found there. Raises InputError.
     """
-    path = _recipe_path(name_or_path)
-    value, lines = read_yaml(path)
-    if value is None:
-        value = {}
-    if overrides and isinstance(value, dict):
-        value = apply_overrides(value, overrides)
-        lines = {}  # a line number would point at what the file says, not at what the override made of it
-    recipe = validate(Recipe, value, source=str(path), lines=lines)
-    return _beside(recipe, path.parent)
-
-
-def _recipe_path(name_or_path: str | Path) -> Path:
-    name = str(name_or_path)
-    if name in shipped_recipes():
-        return Path(str(resources.files("finetune") / "recipes" / f"{name}.yaml"))
-    path = Path(name)
-    if path.is_file():
-        return path
-    known = shipped_recipes()
-    raise InputError(
-        f"There is no recipe '{name}': it is neither a file nor one of {', '.join(known)}.{did_you_mean(name, known)}"
-    )
+    path = find(name_or_path, Path(__file__).parent / "recipes", "recipe")
+    return _beside(load(Recipe, path, overrides), path.parent)
 
 
 def _beside(recipe: Recipe, folder: Path) -> Recipe:

@@ -6,24 +6,31 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from finetune.dataset import TrainingSet, refuse_nothing, to_columns
-from finetune.folders import CURVES, copy_tokenizer, publish, refuse_strangers
+from finetune.folders import CURVES, copy_tokenizer, refuse_strangers
 from finetune.options import lora_config, training_config
 from finetune.recipe import Recipe
 from harness.backends.local.device import is_out_of_memory, resolve_device
-from harness.errors import HarnessError, InputError
-from harness.files import write_text_atomically
+from harness.errors import HarnessError, InputError, first_line
+from harness.files import move_into_place, write_text_atomically
+from harness.progress import Progress, quiet_loading
 from harness.variants.artifacts import ADAPTER_FACTS, check_adapter_folder, safetensors_header
 from harness.variants.digests import digest_adapter_folder
+from harness.variants.nf4 import nf4_config
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel, TrainerCallback, TrainerState
+    from transformers.trainer_utils import TrainOutput
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
 
 Say = Callable[[str], None]
-Progress = Callable[[int, int, dict[str, float]], None]
 _KEY_FILE = "key.txt"
 
 
@@ -39,7 +46,7 @@ class TrainingJob:
     facts: dict[str, Any]  # recorded beside the adapter, with what the training itself found
 
 
-def train_adapter(job: TrainingJob, out: Path, *, say: Say, progress: Progress | None = None) -> dict[str, Any]:
+def train_adapter(job: TrainingJob, out: Path, *, say: Say, progress: Progress) -> dict[str, Any]:
     """Train, save the adapter as the folder ``out`` and return the facts recorded beside it.
 
     A training that was interrupted continues from its last checkpoint when called with the same job. Raises
@@ -61,16 +68,20 @@ def train_adapter(job: TrainingJob, out: Path, *, say: Say, progress: Progress |
         if not is_out_of_memory(error):
             raise
         raise HarnessError(_memory_sentence(job.recipe)) from error
-    found = _found(trainer, result, time.monotonic() - started, device, resumed=checkpoint is not None)
-    return _save(trainer.model, job, work, out, found)
+    model = cast("PreTrainedModel", trainer.model)
+    found = {
+        **_found(trainer.state, result, device),
+        "seconds": round(time.monotonic() - started, 1),
+        "resumed": checkpoint is not None,
+        "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+    }
+    return _save(model, job, work, out, found)
 
 
-def load_base(base: Path, recipe: Recipe, device: str) -> Any:
+def load_base(base: Path, recipe: Recipe, device: str) -> PreTrainedModel:
     """Return the base as it is trained over: nf4 with double quantisation, computing in the recipe's dtype."""
     import torch
     from transformers import AutoModelForCausalLM
-
-    from finetune.merging.merge import nf4_config
 
     options: dict[str, Any] = {"dtype": getattr(torch, recipe.dtype), "device_map": {"": device}}
     if recipe.quantization == "nf4":
@@ -82,22 +93,7 @@ def load_base(base: Path, recipe: Recipe, device: str) -> Any:
     return model
 
 
-@contextmanager
-def quiet_loading() -> Iterator[None]:
-    """Hide transformers' bar for the loading of weights, and only that."""
-    from transformers.utils import logging as untyped
-
-    logging: Any = untyped
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
-def _train_in_float32(model: Any) -> None:
+def _train_in_float32(model: nn.Module) -> None:
     """Hold the trained weights in float32; matrix products still run in the recipe's dtype.
 
     trl rounds them to bf16 over a quantised base, where small updates are lost; and peft reads a checkpoint back as
@@ -119,16 +115,14 @@ def never_repack(model: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def _trainer(job: TrainingJob, arguments: Any, work: Path, device: str, progress: Progress | None) -> Any:
+def _trainer(job: TrainingJob, arguments: SFTConfig, work: Path, device: str, progress: Progress) -> SFTTrainer:
     from transformers import AutoTokenizer, EarlyStoppingCallback, PrinterCallback, set_seed
     from trl.trainer.sft_trainer import SFTTrainer
 
-    from finetune.curves import CurveWriter, ProgressCaller
+    from finetune.curves import TrainingLog
 
     set_seed(job.recipe.seed)
-    callbacks: list[Any] = [CurveWriter(work / CURVES)]
-    if progress is not None:
-        callbacks.append(ProgressCaller(progress))
+    callbacks: list[TrainerCallback] = [TrainingLog(work / CURVES, progress)]
     evaluate = arguments.eval_strategy != "no"
     if evaluate and job.recipe.evaluation.patience is not None:
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=job.recipe.evaluation.patience))
@@ -143,10 +137,10 @@ def _trainer(job: TrainingJob, arguments: Any, work: Path, device: str, progress
             callbacks=callbacks,
         )
         trainer.remove_callback(PrinterCallback)
-        _train_in_float32(trainer.model)
+        _train_in_float32(cast("PreTrainedModel", trainer.model))
         return trainer
     except ValueError as error:
-        raise InputError(f"The recipe does not fit the base ({str(error).splitlines()[0][:300]}).") from error
+        raise InputError(f"The recipe does not fit the base ({first_line(error, 300)}).") from error
 
 
 def _prepare(work: Path, key: str, say: Say) -> Path | None:
@@ -189,18 +183,14 @@ def _forget_peaks(device: str) -> None:
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def _found(trainer: Any, result: Any, seconds: float, device: str, *, resumed: bool) -> dict[str, Any]:
-    state = trainer.state
+def _found(state: TrainerState, result: TrainOutput, device: str) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "steps": state.global_step,
         "epochs": round(state.epoch or 0.0, 3),
         "final_loss": round(float(result.training_loss), 5),
         "best_eval_loss": state.best_metric,
         "best_step": state.best_global_step if state.best_metric is not None else None,
-        "seconds": round(seconds, 1),
-        "resumed": resumed,
         "device": device,
-        "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
     }
     if device.startswith("cuda"):
         import torch
@@ -209,7 +199,7 @@ def _found(trainer: Any, result: Any, seconds: float, device: str, *, resumed: b
     return facts
 
 
-def _save(model: Any, job: TrainingJob, work: Path, out: Path, found: dict[str, Any]) -> dict[str, Any]:
+def _save(model: PreTrainedModel, job: TrainingJob, work: Path, out: Path, found: dict[str, Any]) -> dict[str, Any]:
     """Write the adapter with all that belongs to it into the work folder, check it, and move it into place."""
     from harness.dialogues.leakage import FILE_NAME, fingerprint
 
@@ -230,7 +220,7 @@ def _save(model: Any, job: TrainingJob, work: Path, out: Path, found: dict[str, 
         "training": {**job.facts.get("training", {}), **found},
     }
     write_text_atomically(folder / ADAPTER_FACTS, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
-    publish(folder, out)
+    move_into_place(folder, out)
     shutil.rmtree(work, ignore_errors=True)
     return facts
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -10,7 +10,7 @@ from harness.dialogues.model import DialogueConfig
 from harness.errors import did_you_mean
 from harness.metrics.registry import MetricOptions
 from harness.store.schema import pass_names
-from harness.variants.model import Variant
+from harness.variants.model import Variant, refuse_doubled_names
 from harness.variants.relations import FidelityPair
 from harness.yamlfile import Strict
 
@@ -44,7 +44,7 @@ class LatencyConfig(Strict):
 
     @field_validator("compile", mode="before")
     @classmethod
-    def _inductor_is_gone(cls, value: Any) -> Any:
+    def _inductor_is_gone(cls, value: object) -> object:
         if value == "inductor":
             raise ValueError("inductor was removed and graph is used instead: write graph")
         return value
@@ -101,10 +101,5 @@ class RunConfig(Strict):
     @model_validator(mode="after")
     def _names_are_unique(self) -> RunConfig:
         if not isinstance(self.variants, str):
-            names = [variant.name for variant in self.variants]
-            if not names:
-                raise ValueError("variants: name at least one")
-            doubled = sorted({name for name in names if names.count(name) > 1})
-            if doubled:
-                raise ValueError(f"variants: the name '{doubled[0]}' is used twice")
+            refuse_doubled_names(self.variants)
         return self

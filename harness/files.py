@@ -1,17 +1,23 @@
-"""Files written so that a reader sees the old text or the new one, and rows of JSON lines as typed models."""
+"""Files and folders: read with a sentence where that fails, written so that a reader sees the old or the new, digested.
+
+JSON files become values or models, JSONL files rows. ``digest_*`` are SHA-256, in hex.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from harness.errors import HarnessError, InputError
+from harness.errors import HarnessError, InputError, first_line
 
 
 class Row(BaseModel):
@@ -21,6 +27,7 @@ class Row(BaseModel):
 
 
 AnyRow = TypeVar("AnyRow", bound=Row)
+AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 
 def read_rows(model: type[AnyRow], path: Path, *, torn_tail: Literal["error", "ignore"] = "error") -> Iterator[AnyRow]:
@@ -51,12 +58,17 @@ def dump_row(row: BaseModel) -> str:
 
 def write_text_atomically(path: Path, text: str) -> None:
     """Replace ``path`` in one step: a reader sees the old text or the new one, and a full disk keeps the old."""
+    write_bytes_atomically(path, text.encode("utf-8", errors="surrogatepass"))
+
+
+def write_bytes_atomically(path: Path, data: bytes) -> None:
+    """Do for bytes what ``write_text_atomically`` does for text."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary: str | None = None
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8", errors="surrogatepass", newline="\n") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o666 & ~_umask())
@@ -74,7 +86,7 @@ def write_model(path: Path, model: BaseModel) -> None:
     write_json(path, model.model_dump(mode="python", by_alias=True))
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Write a JSON value, indented, atomically."""
     write_text_atomically(path, json.dumps(value, indent=1, ensure_ascii=True, allow_nan=False, default=list) + "\n")
 
@@ -84,7 +96,7 @@ def write_rows(path: Path, rows: Iterable[BaseModel]) -> None:
     write_text_atomically(path, "".join(dump_row(row) + "\n" for row in rows))
 
 
-def read_model(model: type[AnyRow], path: Path) -> AnyRow:
+def read_model(model: type[AnyModel], path: Path) -> AnyModel:
     """Return a JSON file as the model; raise InputError for one that cannot be read or is another's."""
     try:
         return model.model_validate(json.loads(path.read_text(encoding="utf-8")))
@@ -94,11 +106,101 @@ def read_model(model: type[AnyRow], path: Path) -> AnyRow:
         raise InputError(f"{path} is damaged or of another version ({_short(error)}).") from error
 
 
+def read_json(path: Path, *, missing: str | None = None) -> dict[str, Any]:
+    """Return a JSON object from a file; raise InputError (``missing`` is said where there is no such file)."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(missing or f"There is no file {path}.") from error
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not valid JSON ({first_line(error)}).") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: expected an object, found {type(value).__name__}.")
+    return value
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the file's bytes; raise InputError where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
+
+
+def digest_bytes(data: bytes) -> str:
+    """Return the SHA-256 (hex) of some bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest_value(value: object) -> str:
+    """Return the SHA-256 (hex) of a JSON value, independent of the order of its keys."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str)
+    return digest_bytes(text.encode("ascii"))
+
+
+def digest_file(path: Path | str) -> str:
+    """Return the SHA-256 (hex) of a file's bytes; raise InputError when it cannot be read."""
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
+
+
+@contextmanager
+def locked(lock_file: Path, busy: str) -> Iterator[None]:
+    """Keep other processes out of the lock file's folder, which is made; raise InputError(``busy``) where one is in."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(lock_file, timeout=0)
+    try:
+        lock_file.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise InputError(busy) from error
+    except OSError as error:
+        raise InputError(f"Cannot write to {lock_file.parent}: {error.strerror or error}.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def replace_folder(place: Path) -> Iterator[Path]:
+    """Lend an empty folder that becomes ``place`` when the block ends well, and goes away when it does not."""
+    partial = place.with_name(f".{place.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"Cannot make {partial}: {error.strerror}.") from error
+    try:
+        yield partial
+        move_into_place(partial, place)
+    except OSError as error:
+        raise HarnessError(f"Cannot write {place}: {error.strerror or error}. Make room and run it again.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def move_into_place(finished: Path, place: Path) -> None:
+    """Move a finished folder to ``place``; the one before steps aside to ``.NAME.previous`` until that is done."""
+    previous = place.with_name(f".{place.name}.previous")
+    if place.exists():
+        shutil.rmtree(previous, ignore_errors=True)
+        place.rename(previous)
+    finished.rename(place)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
 def _short(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
-    return str(error).splitlines()[0][:120]
+    return first_line(error, 120)
 
 
 def _umask() -> int:

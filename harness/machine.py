@@ -1,11 +1,21 @@
-"""The machine: its processor, and its state before and after timing; a run on a busy or throttled one is marked."""
+"""The machine: its processor, libraries and network, and its state before and after timing.
+
+A run on a busy or throttled machine is marked.
+"""
 
 from __future__ import annotations
 
 import os
 import platform
 import re
+import socket
 import sys
+import threading
+import urllib.parse
+import urllib.request
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +44,11 @@ def gpu_state(index: int) -> dict[str, Any]:
 
     Empty where the driver's management library does not answer or does not know the card.
     """
-    import pynvml
+    with nvml() as answers:
+        if not answers:
+            return {}
+        import pynvml
 
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return {}
-    try:
         card = physical_index(index)
         handle = None if card is None else ask(pynvml.nvmlDeviceGetHandleByIndex, card)
         if handle is None:
@@ -60,6 +68,23 @@ def gpu_state(index: int) -> dict[str, Any]:
             "other_processes": others([process.pid for process in processes]),
             "utilisation_percent": None if utilisation is None else utilisation.gpu,
         }
+
+
+@contextmanager
+def nvml() -> Iterator[bool]:
+    """Keep NVIDIA's management library open, and tell whether it is there and answers."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except (ImportError, OSError):  # no driver library on this machine
+        yield False
+        return
+    except pynvml.NVMLError:
+        yield False
+        return
+    try:
+        yield True
     finally:
         pynvml.nvmlShutdown()
 
@@ -158,3 +183,43 @@ def cpu_name() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def library_versions(names: Iterable[str]) -> dict[str, str]:
+    """Return the versions of those libraries that are installed, by name and in the order given."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def hub_is_off() -> bool:
+    """Return whether HF_HUB_OFFLINE forbids asking the model hub."""
+    return os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}
+
+
+def hub_is_reachable(timeout: float = 4.0) -> bool:
+    """Say whether a connection to the hub (or to the proxy in front of it) opens within ``timeout`` seconds."""
+    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    url = urllib.parse.urlsplit(endpoint)
+    proxy = urllib.request.getproxies().get(url.scheme)
+    if proxy and not urllib.request.proxy_bypass(url.hostname or ""):
+        url = urllib.parse.urlsplit(proxy)
+    address = (url.hostname or "", url.port or (443 if url.scheme == "https" else 80))
+    opened = threading.Event()
+
+    def probe() -> None:
+        try:
+            socket.create_connection(address, timeout=timeout).close()
+        except OSError:
+            return
+        opened.set()
+
+    # In a thread, because looking up a name has no time limit of its own.
+    thread = threading.Thread(target=probe, daemon=True)
+    thread.start()
+    thread.join(timeout)
+    return opened.is_set()

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 if TYPE_CHECKING:  # the terminal's library is for those who draw: a process that measures memory is not to hold it
     from rich.console import Console
+    from rich.progress import TaskID
 
 PLAIN_INTERVAL = 10.0  # seconds between plain lines
 
@@ -34,7 +38,7 @@ class Progress(Protocol):
     """Where a pass says how far it is. The terminal draws it; Python callers may pass their own."""
 
     def start(self, task: str, total: int, unit: str = "dialogues") -> None: ...
-    def advance(self, task: str, done: int = 1, tokens: int = 0) -> None: ...
+    def advance(self, task: str, done: int = 1, tokens: int = 0, detail: str = "") -> None: ...
     def finish(self, task: str) -> None: ...
     def note(self, message: str) -> None: ...
 
@@ -43,7 +47,7 @@ class SilentProgress:
     """Says nothing: the default of the Python interface."""
 
     def start(self, task: str, total: int, unit: str = "dialogues") -> None: ...
-    def advance(self, task: str, done: int = 1, tokens: int = 0) -> None: ...
+    def advance(self, task: str, done: int = 1, tokens: int = 0, detail: str = "") -> None: ...
     def finish(self, task: str) -> None: ...
     def note(self, message: str) -> None: ...
     def close(self) -> None: ...
@@ -100,29 +104,28 @@ class PlainProgress:
         self._tasks[task] = _Task(total, unit, time.monotonic(), said=time.monotonic())
         self._say(f"{task}: {total} {unit}")
 
-    def advance(self, task: str, done: int = 1, tokens: int = 0) -> None:
+    def advance(self, task: str, done: int = 1, tokens: int = 0, detail: str = "") -> None:
         state = self._tasks[task]
         state.advance(done, tokens)
         if time.monotonic() - state.said >= PLAIN_INTERVAL:
             state.said = time.monotonic()
-            parts = [f"{state.done}/{state.total} {state.unit}", state.rate(), f"{state.left()} left"]
-            self._say(f"{task}: {', '.join(part for part in parts if part)}")
+            self._say_parts(task, state, state.rate(), f"{state.left()} left", detail)
 
     def finish(self, task: str) -> None:
         state = self._tasks.pop(task, None)
         if state:
-            parts = [
-                f"{state.done}/{state.total} {state.unit}",
-                f"in {duration(time.monotonic() - state.started)}",
-                state.rate(),
-            ]
-            self._say(f"{task}: {', '.join(part for part in parts if part)}")
+            taken = f"in {duration(time.monotonic() - state.started)}"
+            self._say_parts(task, state, taken, state.rate())
 
     def note(self, message: str) -> None:
         self._say(message)
 
     def close(self) -> None:
         self._tasks.clear()
+
+    def _say_parts(self, task: str, state: _Task, *parts: str) -> None:
+        counted = f"{state.done}/{state.total} {state.unit}"
+        self._say(f"{task}: {', '.join(part for part in (counted, *parts) if part)}")
 
     def _say(self, message: str) -> None:
         print(message, file=self._file, flush=True)
@@ -144,22 +147,22 @@ class TerminalProgress:
             TimeRemainingColumn(),
             console=console,
         )
-        self._tasks: dict[str, tuple[int, _Task]] = {}
+        self._tasks: dict[str, tuple[TaskID, _Task]] = {}
         self._progress.start()
 
     def start(self, task: str, total: int, unit: str = "dialogues") -> None:
         identity = self._progress.add_task(task, total=total, rate="")
         self._tasks[task] = (identity, _Task(total, unit, time.monotonic()))
 
-    def advance(self, task: str, done: int = 1, tokens: int = 0) -> None:
+    def advance(self, task: str, done: int = 1, tokens: int = 0, detail: str = "") -> None:
         identity, state = self._tasks[task]
         state.advance(done, tokens)
-        self._progress.update(identity, advance=done, rate=state.rate())  # type: ignore[arg-type]
+        self._progress.update(identity, advance=done, rate=state.rate() or detail)
 
     def finish(self, task: str) -> None:
         found = self._tasks.pop(task, None)
         if found:
-            self._progress.stop_task(found[0])  # type: ignore[arg-type]
+            self._progress.stop_task(found[0])
 
     def note(self, message: str) -> None:
         self._progress.console.print(message, highlight=False, markup=False)
@@ -168,9 +171,17 @@ class TerminalProgress:
         self._progress.stop()
 
 
-def choose_progress(console: Console) -> TerminalProgress | PlainProgress:
-    """Return the live display where the console is a terminal, plain lines elsewhere."""
-    return TerminalProgress(console) if console.is_terminal else PlainProgress(console.file)  # type: ignore[arg-type]
+@contextmanager
+def shown_progress() -> Iterator[Progress]:
+    """Lend what shows progress on standard error: a live display in a terminal, plain lines elsewhere."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    progress = TerminalProgress(console) if console.is_terminal else PlainProgress(sys.stderr)
+    try:
+        yield progress
+    finally:
+        progress.close()
 
 
 def quiet_libraries() -> None:
@@ -193,3 +204,21 @@ def quiet_transformers() -> None:
     transformers_logging: Any = untyped
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Keep progress bars and advice of the libraries out of the terminal; what matters is checked and raised."""
+    from transformers.utils import logging as untyped
+
+    transformers_logging: Any = untyped
+    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    try:
+        quiet_transformers()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()

@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from harness.errors import InputError, did_you_mean
 
@@ -67,7 +69,7 @@ def _collect_lines(node: yaml.Node, at: Location, lines: dict[Location, int], pa
             _collect_lines(value, (*at, index), lines, path, above)
 
 
-def validate(model: type[Model], value: Any, *, source: str, lines: dict[Location, int] | None = None) -> Model:
+def validate(model: type[Model], value: object, *, source: str, lines: dict[Location, int] | None = None) -> Model:
     """Return ``value`` as ``model``; raise InputError for the first thing wrong, with its line and key."""
     if value is None:
         value = {}
@@ -80,13 +82,27 @@ def validate(model: type[Model], value: Any, *, source: str, lines: dict[Locatio
         raise InputError(_sentence(problem, location, model, source, lines or {})) from error
 
 
-def load(model: type[Model], path: Path) -> Model:
-    """Read and validate a YAML file in one step."""
+def load(model: type[Model], path: Path, overrides: Sequence[str] = ()) -> Model:
+    """Read a YAML file, apply ``--set key=value`` overrides and validate, in one step."""
     value, lines = read_yaml(path)
-    return validate(model, value, source=str(path), lines=lines)
+    if isinstance(value, dict | None):
+        value = apply_overrides(value or {}, overrides)
+    return validate(model, value, source=f"{path} with --set" if overrides else str(path), lines=lines)
 
 
-def _location(problem: Any, value: Any) -> Location:
+def find(name_or_path: str | Path, shipped: Path, what: str) -> Path:
+    """Return the file of a name in the folder ``shipped``, or of a path; raise InputError where there is none."""
+    known = {file.stem: file for file in sorted(shipped.glob("*.yaml"))}
+    path = known.get(str(name_or_path), Path(name_or_path))
+    if not path.is_file():
+        raise InputError(
+            f"There is no {what} '{name_or_path}': it is neither a file nor one of {', '.join(known)}."
+            f"{did_you_mean(str(name_or_path), known)}"
+        )
+    return path
+
+
+def _location(problem: ErrorDetails, value: Any) -> Location:
     """Return where the problem stands in the value: pydantic's location without the names it gives a union's members.
 
     (``variants.tuple[Variant, ...].0.kind`` is ``variants.0.kind`` to whoever wrote the file.)
@@ -102,7 +118,7 @@ def _location(problem: Any, value: Any) -> Location:
     return tuple(location)
 
 
-def _cause(problems: list[tuple[Any, Location]]) -> tuple[Any, Location]:
+def _cause(problems: list[tuple[ErrorDetails, Location]]) -> tuple[ErrorDetails, Location]:
     """Return the problem to speak of, and where it is.
 
     An unknown key first: a misspelt key also makes the right one missing, and the cause is the better message. Then
@@ -117,7 +133,9 @@ def _cause(problems: list[tuple[Any, Location]]) -> tuple[Any, Location]:
     return (unknown or innermost)[0]
 
 
-def _sentence(problem: Any, location: Location, model: type[BaseModel], source: str, lines: dict[Location, int]) -> str:
+def _sentence(
+    problem: ErrorDetails, location: Location, model: type[BaseModel], source: str, lines: dict[Location, int]
+) -> str:
     line = next((lines[location[:end]] for end in range(len(location), 0, -1) if location[:end] in lines), None)
     where = f"{source}, line {line}" if line else source
     key = ".".join(str(part) for part in location)
@@ -137,7 +155,7 @@ def _known_keys(model: type[BaseModel]) -> set[str]:
     keys: set[str] = set()
     seen: set[type[BaseModel]] = set()
 
-    def visit(annotation: Any) -> None:
+    def visit(annotation: object) -> None:
         for part in getattr(annotation, "__args__", ()):
             visit(part)
         if isinstance(annotation, type) and issubclass(annotation, BaseModel) and annotation not in seen:
@@ -164,7 +182,7 @@ def apply_overrides(value: dict[str, Any], overrides: Iterable[str]) -> dict[str
 
     Raises InputError for an override without ``=``, or one that goes through a value that holds no keys.
     """
-    result: dict[str, Any] = _copy(value)
+    result = copy.deepcopy(value)
     for override in overrides:
         key, separator, text = override.partition("=")
         *path, last = key.strip().split(".")
@@ -185,9 +203,3 @@ def apply_overrides(value: dict[str, Any], overrides: Iterable[str]) -> dict[str
         # YAML 1.1 reads 1e-4 as text; whoever writes it means the number.
         place[last] = float(parsed) if isinstance(parsed, str) and _PLAIN_EXPONENT.fullmatch(parsed) else parsed
     return result
-
-
-def _copy(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _copy(inner) for key, inner in value.items()}
-    return value

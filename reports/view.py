@@ -65,11 +65,7 @@ class RunView:
     @cached_property
     def reference(self) -> str | None:
         """The variant that differences are taken against."""
-        named = self.manifest.reference_variant
-        if named in self.variants:
-            return named
-        bases = [name for name in self.variants if self.kind(name) == "base"]
-        return next(iter([*bases, *self.variants]), None)
+        return self.manifest.reference_among(self.variants)
 
     @cached_property
     def candidate(self) -> str | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from finetune.options import CHANGES_THE_BASE
 from harness.errors import InputError
 from harness.variants.artifacts import AdapterArtifact, ModelArtifact, check_adapter_folder
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 _PREFIX = "base_model.model."
 _PIECES = re.compile(r"^(?P<module>.+)\.(?P<piece>lora_A\.weight|lora_B\.weight|lora_magnitude_vector(?:\.weight)?)$")
-# Initialisations that change the base itself: their adapter is not a change of the base that is on disk.
-_CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 _UNSUPPORTED = {
     "trainable_token_indices": "single trained tokens",
     "target_parameters": "LoRA on bare parameters",
@@ -67,9 +66,6 @@ class AdapterPlan:
     changes: Mapping[str, LoraChange]
     replacements: Mapping[str, torch.Tensor]
 
-    def touched(self) -> set[str]:
-        return {*self.changes, *self.replacements}
-
 
 def plan_adapter(folder: Path, base: ModelArtifact, transposed: frozenset[str] = frozenset()) -> AdapterPlan:
     """Return what the adapter does to ``base``, whose modules in ``transposed`` store their weight as in × out.
@@ -107,7 +103,7 @@ def _refuse_unsupported(adapter: AdapterArtifact, base: ModelArtifact) -> None:
         if config.get(key):
             raise InputError(f"{adapter.path} uses {what} ({key}), which this merge does not support.")
     start = str(config.get("init_lora_weights", "")).lower()
-    if start.startswith(_CHANGES_THE_BASE):
+    if start.startswith(CHANGES_THE_BASE):
         raise InputError(
             f"{adapter.path} was initialised with '{start}', which changes the base as well: "
             "convert it with PEFT's path_initial_model_for_weight_conversion first."

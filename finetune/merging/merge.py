@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from finetune.folders import copy_tokenizer, read_adapter_facts, replace_folder
+from finetune.folders import copy_tokenizer
 from finetune.merging.lora import AdapterPlan, plan_adapter
-from finetune.merging.quantize import LinearModules, dequantize, linear_modules, quantization_error, quantize
+from finetune.merging.quantize import LinearModules, linear_modules, quantization_error
 from finetune.merging.shards import DEFAULT_SHARD_BYTES, ShardWriter, stream_tensors
-from finetune.merging.strategies import Merged, StrategyFunction, Weight, strategy_function
+from finetune.merging.strategies import StrategyFunction, Weight, strategy_function
 from harness.errors import HarnessError, InputError
-from harness.files import write_model, write_text_atomically
-from harness.variants.artifacts import ModelArtifact, check_model_folder, resolve_model
+from harness.files import replace_folder, write_model, write_text_atomically
+from harness.variants.artifacts import ModelArtifact, adapter_facts, check_model_folder, resolve_model
 from harness.variants.digests import digest_adapter_folder, digest_model_folder
 from harness.variants.merge_report import MERGE_REPORT, LayerError, MergeReport
 from harness.variants.model import MergeStrategy
+from harness.variants.nf4 import dequantize, nf4_config, quantize
 
 if TYPE_CHECKING:
     import torch
+    from peft import LoraConfig
 
 WORST_LAYERS = 10
 
@@ -52,10 +56,7 @@ def merge_adapter(base: str, adapter: Path, out: Path, options: MergeOptions | N
     options = options or MergeOptions()
     model = check_model_folder(resolve_model(base))
     _refuse_to_replace(out, model.path, adapter)
-    device = _device(options.device)
-    linear = linear_modules(model.path)
-    plan = plan_adapter(adapter, model, linear.transposed)
-    job = _Job.prepare(model, adapter, plan, linear, options, device)
+    job = _Job.prepare(model, adapter, options)
     started = time.monotonic()
     with replace_folder(out) as folder:
         writer = ShardWriter(folder, options.shard_bytes)
@@ -64,10 +65,11 @@ def merge_adapter(base: str, adapter: Path, out: Path, options: MergeOptions | N
         for name, tensor in stream_tensors(model, job.device):
             seen.add(name)
             writer.add(job.merge_tensor(name, tensor, tally))
-        unused = sorted(plan.touched() - seen)
+        unused = sorted({*job.plan.changes, *job.plan.replacements} - seen)
         if unused:
             raise HarnessError(f"The adapter's change of '{unused[0]}' was not used.")
-        tally.check(adapter)
+        if not tally.layers:
+            raise InputError(f"{adapter} changes no weight: every ΔW is zero. Was the adapter trained and saved?")
         writer.finish()
         job.write_configuration(folder)
         copy_tokenizer(adapter, folder, fallback=model.path)
@@ -77,35 +79,12 @@ def merge_adapter(base: str, adapter: Path, out: Path, options: MergeOptions | N
     return report
 
 
+@dataclass
 class _Tally:
-    """Adds up what the merge lost. Sums are over squared Frobenius norms, so that the whole is one vector's."""
+    """What the merge lost, weight by weight."""
 
-    def __init__(self) -> None:
-        self.layers: list[LayerError] = []
-        self.largest_quantization_error: float | None = None
-
-    def quantization(self, error: float) -> None:
-        self.largest_quantization_error = max(error, self.largest_quantization_error or 0.0)
-
-    def layer(self, weight: Weight, target: torch.Tensor, merged: Merged) -> None:
-        delta = target - weight.trained
-        delta_norm = float(delta.norm())
-        if delta_norm == 0.0:
-            return
-        moved = merged.effective - weight.trained
-        self.layers.append(
-            LayerError(
-                name=weight.name,
-                relative_error=float((merged.effective - target).norm()) / delta_norm,
-                kept=float((moved * delta).sum()) / delta_norm**2,
-                delta_norm=delta_norm,
-                weight_norm=float(weight.trained.norm()),
-            )
-        )
-
-    def check(self, adapter: Path) -> None:
-        if not self.layers:
-            raise InputError(f"{adapter} changes no weight: every ΔW is zero. Was the adapter trained and saved?")
+    layers: list[LayerError] = field(default_factory=list)
+    largest_quantization_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -125,19 +104,14 @@ class _Job:
     base_digest: str
 
     @classmethod
-    def prepare(
-        cls,
-        model: ModelArtifact,
-        adapter: Path,
-        plan: AdapterPlan,
-        linear: LinearModules,
-        options: MergeOptions,
-        device: str,
-    ) -> _Job:
+    def prepare(cls, model: ModelArtifact, adapter: Path, options: MergeOptions) -> _Job:
         """Settle what the options leave open from what the adapter's own record says of its training."""
         import torch
 
-        facts = read_adapter_facts(adapter)
+        device = _device(options.device)
+        linear = linear_modules(model.path)
+        plan = plan_adapter(adapter, model, linear.transposed)
+        facts = adapter_facts(adapter)
         known = options.quantization or facts.get("quantization")
         quantization = known or "nf4"
         strategy = options.strategy or ("dequantized" if quantization == "nf4" else "original")
@@ -188,11 +162,13 @@ class _Job:
         trained, in_four_bits = original.float(), linear and self.quantization == "nf4"
         if in_four_bits:
             trained = self._through_four_bits(module, original).float()
-            tally.quantization(quantization_error(name, original, trained))
+            error = quantization_error(name, original, trained)
+            tally.largest_quantization_error = max(error, tally.largest_quantization_error or 0.0)
         weight = Weight(name, original, trained, change, linear, self.dtype)
         merged = self.function(weight)
         if change is not None:
-            tally.layer(weight, weight.target, merged)
+            layer = LayerError.of(name, trained, weight.target - trained, merged.effective - trained)
+            tally.layers += [layer] if layer.delta_norm else []
         if not bool(torch.isfinite(merged.effective).all()):
             raise HarnessError(f"Merging made '{name}' NaN or infinite; its values exceed what {self.dtype} can hold.")
         return dict(merged.tensors)
@@ -204,8 +180,6 @@ class _Job:
 
     def write_configuration(self, folder: Path) -> None:
         """Write config.json with the dtype that was saved, and carry the base's generation settings over."""
-        import json
-
         config = dict(self.model.config)
         config.pop("torch_dtype", None)
         config["dtype"] = str(self.dtype).removeprefix("torch.")
@@ -233,10 +207,9 @@ class _Job:
             layers=count,
             mean_relative_error=sum(layer.relative_error for layer in layers) / count,
             mean_kept=sum(layer.kept for layer in layers) / count,
-            delta_to_weight=(
-                sum(layer.delta_norm**2 for layer in layers) / sum(layer.weight_norm**2 for layer in layers)
-            )
-            ** 0.5,
+            # Over squared norms, so that the whole is one vector's.
+            delta_to_weight=math.hypot(*(layer.delta_norm for layer in layers))
+            / math.hypot(*(layer.weight_norm for layer in layers)),
             worst_layers=tuple(layers[:WORST_LAYERS]),
             largest_quantization_error=tally.largest_quantization_error,
             seconds=round(seconds, 3),
@@ -245,21 +218,7 @@ class _Job:
         )
 
 
-def nf4_config(dtype: str) -> Any:
-    """Return the quantisation that training, merging and ``base-nf4`` share: nf4, double quantised."""
-    import torch
-    from transformers import BitsAndBytesConfig
-
-    configuration: Any = BitsAndBytesConfig
-    return configuration(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=getattr(torch, dtype),
-    )
-
-
-def _lora_config(plan: AdapterPlan) -> Any:
+def _lora_config(plan: AdapterPlan) -> LoraConfig:
     from peft import LoraConfig
 
     return LoraConfig(

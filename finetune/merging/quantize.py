@@ -1,4 +1,4 @@
-"""A weight in 4 bit, exactly as transformers loads it with bitsandbytes: nf4, blocks of 64, double quantisation."""
+"""Which weights of a model are held in 4 bit, how these are saved, and whether this machine quantises them well."""
 
 from __future__ import annotations
 
@@ -7,40 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import HarnessError, InputError
+from harness.errors import HarnessError, InputError, first_line
+from harness.variants.nf4 import HeldWeight
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
 
 # nf4 leaves about 9 % on weights that are roughly normal. The known corruption (4-bit weights that a CPU kernel has
 # repacked in place are dequantised as garbage) leaves 140 %.
 LARGEST_ERROR = 0.3
 
 
-def bitsandbytes() -> Any:
-    """Return the library, imported only when 4-bit weights are met. It is untyped, so it is handed out as Any."""
-    import bitsandbytes
-
-    return bitsandbytes
-
-
-def quantize(weight: torch.Tensor) -> torch.nn.Parameter:
-    """Return the weight as bitsandbytes holds it, on the weight's own device."""
-    held: torch.nn.Parameter = (
-        bitsandbytes()
-        .nn.Params4bit(weight.contiguous(), requires_grad=False, compress_statistics=True, quant_type="nf4")
-        .to(weight.device)
-    )
-    return held
-
-
-def dequantize(held: Any) -> torch.Tensor:
-    """Return the values that the layer computes with, in the dtype they were quantised from."""
-    values: torch.Tensor = bitsandbytes().functional.dequantize_4bit(held.data, held.quant_state)
-    return values
-
-
-def saved_form(name: str, held: Any) -> dict[str, torch.Tensor]:
+def saved_form(name: str, held: HeldWeight) -> dict[str, torch.Tensor]:
     """Return the tensors in which transformers saves and finds again a 4-bit weight."""
     packed = held.quant_state.as_dict(packed=True)
     return {name: held.data, **{f"{name}.{key}": value for key, value in packed.items()}}
@@ -66,24 +45,28 @@ class LinearModules:
     transposed: frozenset[str]
 
 
-def linear_modules(folder: Path) -> LinearModules:
-    """Return what transformers itself says of a model's linear layers, asked on a model without weights.
-
-    Raises InputError when transformers cannot build the model.
-    """
+def skeleton(folder: Path) -> PreTrainedModel:
+    """Return a model without weights, to ask for names and shapes; raise InputError where there can be none."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
+
+    untyped: Any = AutoModelForCausalLM
+    try:
+        with torch.device("meta"):
+            model: PreTrainedModel = untyped.from_config(AutoConfig.from_pretrained(str(folder), local_files_only=True))
+    except (ValueError, OSError, KeyError) as error:
+        raise InputError(f"{folder}: transformers cannot build this model ({first_line(error)}).") from error
+    return model
+
+
+def linear_modules(folder: Path) -> LinearModules:
+    """Return what transformers itself says of a model's linear layers; raise InputError where it cannot build it."""
+    import torch
     from transformers.pytorch_utils import Conv1D
     from transformers.quantizers.base import get_keys_to_not_convert
     from transformers.quantizers.quantizers_utils import should_convert_module
 
-    try:
-        config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
-        with torch.device("meta"):
-            build: Any = AutoModelForCausalLM.from_config
-            model = build(config)
-    except (ValueError, OSError, KeyError) as error:
-        raise InputError(f"{folder}: transformers cannot build this model ({str(error).splitlines()[0]}).") from error
+    model = skeleton(folder)
     kept = [*get_keys_to_not_convert(model), *(getattr(model, "_keep_in_fp32_modules", None) or [])]
     linear = {name: type(module) for name, module in model.named_modules() if type(module) in (torch.nn.Linear, Conv1D)}
     return LinearModules(

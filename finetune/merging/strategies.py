@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from finetune.merging.lora import LoraChange
-from finetune.merging.quantize import bitsandbytes, dequantize, quantize, saved_form
+from finetune.merging.quantize import saved_form
+from harness.variants.nf4 import QUANT_TYPE, HeldWeight, bitsandbytes, dequantize, quantize
 
 if TYPE_CHECKING:
     import torch
+    from peft import LoraConfig
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def merge_original(weight: Weight) -> Merged:
     return Merged({weight.name: merged}, merged.float())
 
 
-def merge_in_place_4bit(weight: Weight, lora_config: Any) -> Merged:
+def merge_in_place_4bit(weight: Weight, lora_config: LoraConfig) -> Merged:
     """PEFT's own merge: dequantise, add, quantise again. Most of a small ΔW falls between 4-bit's steps."""
     if not weight.quantized:
         return merge_dequantized(weight)
@@ -67,7 +69,7 @@ def merge_in_place_4bit(weight: Weight, lora_config: Any) -> Merged:
     return Merged(saved_form(weight.name, held), dequantize(held).float())
 
 
-def _merge_with_peft(held: torch.nn.Parameter, weight: Weight, lora_config: Any) -> torch.nn.Parameter:
+def _merge_with_peft(held: HeldWeight, weight: Weight, lora_config: LoraConfig) -> HeldWeight:
     """Run PEFT's merge on one layer, so that what is measured is PEFT's arithmetic and not our copy of it."""
     import warnings
 
@@ -78,7 +80,8 @@ def _merge_with_peft(held: torch.nn.Parameter, weight: Weight, lora_config: Any)
     assert change is not None
     rows, columns = weight.original.shape
     with torch.device("meta"):
-        layer = bitsandbytes().nn.Linear4bit(columns, rows, bias=False, compute_dtype=weight.dtype, quant_type="nf4")
+        linear = bitsandbytes().nn.Linear4bit
+        layer = linear(columns, rows, bias=False, compute_dtype=weight.dtype, quant_type=QUANT_TYPE)
     layer.weight = held
     lora_layer: Any = peft_bnb.Linear4bit
     wrapped = lora_layer(layer, "default", config=lora_config, r=change.rank, lora_alpha=1)
@@ -91,14 +94,14 @@ def _merge_with_peft(held: torch.nn.Parameter, weight: Weight, lora_config: Any)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that this loses precision is what the report says
         wrapped.merge()
-    merged: torch.nn.Parameter = layer.weight
+    merged: HeldWeight = layer.weight
     return merged
 
 
 StrategyFunction = Callable[[Weight], Merged]
 
 
-def strategy_function(name: str, lora_config: Any) -> StrategyFunction:
+def strategy_function(name: str, lora_config: LoraConfig) -> StrategyFunction:
     """Return the function of a strategy's name."""
     if name == "dequantized":
         return merge_dequantized

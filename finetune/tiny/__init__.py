@@ -9,7 +9,8 @@ import shutil
 from importlib import resources
 from pathlib import Path
 
-from finetune.tiny.pretrain import RECORD, SMALLEST, TinyBase, TinySize, build_tiny_base, file_digest, read_record
+from finetune.tiny.pretrain import RECORD, SMALLEST, TinyBase, TinySize, build_tiny_base, read_record
+from harness.files import digest_file
 
 __all__ = ["RECORD", "SMALLEST", "TinyBase", "TinySize", "build_tiny_base", "place_tiny_base", "shipped_base"]
 
@@ -24,7 +25,7 @@ def place_tiny_base(out: Path) -> TinyBase:
     out.mkdir(parents=True, exist_ok=True)
     for file in sorted(shipped_base().iterdir()):
         target = out / file.name
-        if target.is_file() and file_digest(target) == file_digest(file):
+        if target.is_file() and digest_file(target) == digest_file(file):
             continue
         partial = target.with_name(f".{target.name}.partial")
         shutil.copyfile(file, partial)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from finetune.terminal import draw_progress
-from finetune.tiny.pretrain import build_tiny_base
+from finetune.tiny.pretrain import TinySize, build_tiny_base
+from harness.progress import shown_progress
 
 
 def main() -> None:
@@ -16,13 +16,15 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--seed", type=int, default=42, help="seed of the texts and of the training")
     options = parser.parse_args()
-    with draw_progress() as draw:
+    with shown_progress() as shown:
+        shown.start("pretraining", TinySize().steps, "steps")
         made = build_tiny_base(
             options.out,
             seed=options.seed,
             device=options.device,
-            progress=lambda done, of, loss: draw(done, of, {"loss": loss}),
+            progress=lambda done, loss: shown.advance("pretraining", done, detail=f"loss {loss:.3f}"),
         )
+        shown.finish("pretraining")
     print(
         f"Made a Llama of {made.parameters:,} parameters in {made.path}: loss {made.loss:.3f} nats per token, "
         f"{made.held_out_loss:.3f} on documents it has not seen."

@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -19,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.synthetic import pretraining_documents
-from harness.files import write_text_atomically
+from harness.files import digest_file, replace_folder, write_text_atomically
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +28,7 @@ RECORD = "tiny.json"
 UNKNOWN, BEGIN, END = "<unk>", "<s>", "</s>"
 # Raised when the code below would make other weights from the same texts, seed and size.
 _FORMAT = 2
+_STEPS_A_CALL = 10
 _VERSIONS = ("torch", "transformers", "tokenizers")
 # The quickstart does not use it; it is there for those who try the prompt class `chat` on this model.
 CHAT_TEMPLATE = (
@@ -67,8 +66,8 @@ class TinySize:
 SMALLEST = TinySize(vocabulary=512, hidden=64, intermediate=128, layers=2, heads=2, kv_heads=1, documents=300, steps=20)
 """A model of a few seconds, for tests of what surrounds it."""
 
-Progress = Callable[[int, int, float], None]
-"""Called with the steps done, the steps in all, and the last step's loss (nats per token)."""
+Progress = Callable[[int, float], None]
+"""Called every few steps with how many were done since the last call, and the last step's loss (nats per token)."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +97,7 @@ def build_tiny_base(
     size = size or TinySize()
     documents = pretraining_documents(seed=seed, count=size.documents)
     started = time.monotonic()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
-        folder = Path(scratch) / "base"
-        folder.mkdir()
+    with replace_folder(out) as folder:
         tokenizer = _train_tokenizer(documents, size)
         model, loss = _pretrain(tokenizer, documents, seed, size, device, progress)
         _save(model, tokenizer, size, folder)
@@ -116,9 +112,8 @@ def build_tiny_base(
             "seconds": round(time.monotonic() - started, 1),
             "versions": {name: version(name) for name in _VERSIONS},
         }
-        record["files"] = {file.name: file_digest(file) for file in sorted(folder.iterdir())}
+        record["files"] = {file.name: digest_file(file) for file in sorted(folder.iterdir())}
         write_text_atomically(folder / RECORD, json.dumps(record, indent=1) + "\n")
-        _put_in_place(folder, out)
     return read_record(out)
 
 
@@ -136,11 +131,6 @@ def recipe_digest(seed: int, size: TinySize) -> str:
     return digest.hexdigest()
 
 
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def held_out_loss(folder: Path, seed: int, documents: int = 200) -> float:
     """Return the nats per token of the base in ``folder`` over documents drawn with another seed, on the CPU."""
     import torch
@@ -156,13 +146,6 @@ def held_out_loss(folder: Path, seed: int, documents: int = 200) -> float:
             nats += torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum").item()
             tokens += ids.shape[1] - 1
     return nats / tokens
-
-
-def _put_in_place(folder: Path, out: Path) -> None:
-    """Move the finished folder to ``out``, over an outdated one."""
-    if out.exists():
-        shutil.rmtree(out)
-    folder.replace(out)
 
 
 # --- tokenizer ------------------------------------------------------------------------------------------------------
@@ -216,8 +199,8 @@ def _pretrain(
                 schedule.step()
                 optimizer.zero_grad()
             losses.append(loss.detach())
-            if progress is not None and (len(losses) % 10 == 0 or len(losses) == size.steps):
-                progress(len(losses), size.steps, losses[-1].item())
+            if progress is not None and len(losses) % _STEPS_A_CALL == 0:
+                progress(_STEPS_A_CALL, losses[-1].item())
     last = losses[-max(1, len(losses) // 10) :]
     model.train(False)
     return model.cpu(), torch.stack(last).mean().item()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal, Protocol
 
+from harness.dialogues.tokens import Tokenizer
 from harness.errors import HarnessError
 from harness.progress import EventKind
 from harness.results.roofline import Footprint, Limits
@@ -200,21 +201,6 @@ class Check:
     variant: str
     ok: bool
     detail: str
-
-
-class Tokenizer(Protocol):
-    """As much of transformers' tokenizers as is used of them."""
-
-    bos_token: str | None
-    eos_token: str | None
-    bos_token_id: int | None
-    eos_token_id: int | None
-    pad_token_id: int | None
-    all_special_ids: list[int]
-
-    def __call__(self, text: str, **options: Any) -> Mapping[str, list[int]]: ...
-    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = False) -> str: ...
-    def get_vocab(self) -> dict[str, int]: ...
 
 
 class Backend(Protocol):

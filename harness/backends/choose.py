@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from harness.backends.base import Backends, Event, Tokenizer
+from harness.backends.base import Backends, Event
 from harness.backends.local.device import resolve_device
+from harness.dialogues.tokens import Tokenizer
 from harness.variants.model import Variant
 
 __all__ = ["Open", "load_tokenizer", "open_backends", "resolve_device"]

@@ -6,19 +6,20 @@ Heavy modules are imported inside the commands, so that ``--help`` answers at on
 
 from __future__ import annotations
 
-import os
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from harness.cli.gate import baseline_app, gate, thresholds_app
-from harness.errors import HarnessError, InputError, file_error
+from harness.errors import DEBUG_HELP, InputError, guarded
 
 app = typer.Typer(
     name="harness",
     help="Measure base, adapter and merged variants of a medical-dialogue model, and judge them.",
+    epilog=DEBUG_HELP,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -26,8 +27,6 @@ app = typer.Typer(
 app.command("gate")(gate)
 app.add_typer(baseline_app, name="baseline")
 app.add_typer(thresholds_app, name="thresholds")
-
-INTERRUPTED = 130
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key of the config")]
@@ -44,21 +43,16 @@ def run(
     ] = False,
 ) -> None:
     """Measure; write the run folder and its report."""
-    from rich.console import Console
-
     from harness.jobs import run as jobs
-    from harness.progress import choose_progress
+    from harness.progress import shown_progress
 
     given = list(overrides or [])
     if limit is not None:
         given.append(f"limit={limit}")
     if allow_base_mismatch:
         given.append("allow_base_mismatch=true")
-    progress = choose_progress(Console(stderr=True))
-    try:
+    with shown_progress() as progress:
         folder = jobs.run(config, out, overrides=given, progress=progress)
-    finally:
-        progress.close()
     _print_summary(folder.root)
 
 
@@ -75,18 +69,13 @@ def score(
     overrides: SetOption = None,
 ) -> None:
     """Metrics, statistics and report for replies made elsewhere, or again for a saved run. No model is needed."""
-    from rich.console import Console
-
     from harness.jobs import score as scoring_jobs
-    from harness.progress import choose_progress
+    from harness.progress import shown_progress
 
-    progress = choose_progress(Console(stderr=True))
-    try:
+    with shown_progress() as progress:
         folder = scoring_jobs.score(
             replies or [], out, run=run_folder, reference=reference, overrides=overrides or [], progress=progress
         )
-    finally:
-        progress.close()
     _print_summary(folder.root)
 
 
@@ -188,49 +177,6 @@ def _print_summary(root: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code; see ``guarded``."""
-    return guarded(app, sys.argv[1:] if arguments is None else arguments)
-
-
-def guarded(application: typer.Typer, arguments: list[str]) -> int:
-    """Run a command and turn what it raises into one sentence and an exit code; ``--debug`` shows the traceback."""
-    debug = "--debug" in arguments or bool(os.environ.get("HARNESS_DEBUG"))
-    arguments = [argument for argument in arguments if argument != "--debug"]
-    command: Any = typer.main.get_command(application)
-    try:
-        result = command.main(args=arguments, prog_name=f"python -m {application.info.name}", standalone_mode=False)
-    except HarnessError as error:
-        if debug:
-            raise
-        typer.echo(f"Error: {error}", err=True)
-        return error.exit_code
-    except KeyboardInterrupt:
-        result = INTERRUPTED
-    except Exception as error:  # the last line of defence: one sentence, and how to see the rest
-        return _unexpected(error, debug)
-    code = result if isinstance(result, int) else 0
-    if code == INTERRUPTED:  # typer turns Ctrl-C into this code without a word
-        typer.echo("Interrupted. Nothing finished is lost: the same command continues.", err=True)
-    return code
-
-
-def _unexpected(error: Exception, debug: bool) -> int:
-    """Exit code for what is no HarnessError: the parser's own usage errors, and bugs."""
-    code = getattr(error, "exit_code", None)
-    show = getattr(error, "show", None)
-    if callable(show):  # a usage error of the command-line parser
-        show()
-        return int(code or 2)
-    if type(error).__name__ in {"Abort", "Exit"}:
-        return INTERRUPTED if type(error).__name__ == "Abort" else int(code or 0)
-    if debug:
-        raise error
-    said = file_error(error)
-    if said is not None:
-        typer.echo(f"Error: {said}", err=True)
-        return said.exit_code
-    detail = (str(error).strip().splitlines() or ["no reason given"])[0][:300].rstrip(".")
-    typer.echo(
-        f"Error: {type(error).__name__}: {detail}. This should not happen; run it again with --debug to see where.",
-        err=True,
-    )
-    return 4
+    command = partial(typer.main.get_command(app).main, prog_name="python -m harness", standalone_mode=False)
+    advice = "Interrupted. Nothing finished is lost: the same command continues."
+    return guarded(command, sys.argv[1:] if arguments is None else arguments, interrupted=advice)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import os
+import platform
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.machine import hub_is_off, library_versions
 from harness.store.provenance import gpu_facts
 
 NEEDED = ("torch", "transformers", "peft", "bitsandbytes", "trl", "datasets", "accelerate", "safetensors")
@@ -28,20 +28,24 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at Python, libraries, processor, memory, disk, GPU and network settings; change nothing."""
-    return [_python(), *_libraries(), _processor(), _memory(), _disk(Path.cwd()), *_gpus(), _network()]
-
-
-def _python() -> Finding:
-    version = ".".join(str(part) for part in sys.version_info[:3])
-    return Finding("Python", "ok", version)
+    return [
+        Finding("Python", "ok", platform.python_version()),
+        *_libraries(),
+        _processor(),
+        _memory(),
+        _disk(Path.cwd()),
+        *_gpus(),
+        _network(),
+    ]
 
 
 def _libraries() -> list[Finding]:
+    found = library_versions(NEEDED)
     findings = []
     for name in NEEDED:
-        try:
-            findings.append(Finding(name, "ok", importlib.metadata.version(name)))
-        except importlib.metadata.PackageNotFoundError:
+        if name in found:
+            findings.append(Finding(name, "ok", found[name]))
+        else:
             mend = f"pip install {name} (score, report, compare and gate work without it)."
             findings.append(Finding(name, "missing", "not installed", mend))
     if importlib.util.find_spec("sentence_transformers") is None:
@@ -53,30 +57,28 @@ def _libraries() -> list[Finding]:
 def _processor() -> Finding:
     threads = os.cpu_count() or 1
     busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    detail = f"{threads} threads, load {busy:.1f}"
     if busy > 0.5 * threads:
-        return Finding(
-            "processor",
-            "warning",
-            f"{threads} threads, load {busy:.1f}",
-            "Something else is running: latencies measured now would not be this model's alone.",
-        )
-    return Finding("processor", "ok", f"{threads} threads, load {busy:.1f}")
+        mend = "Something else is running: latencies measured now would not be this model's alone."
+        return Finding("processor", "warning", detail, mend)
+    return Finding("processor", "ok", detail)
 
 
 def _memory() -> Finding:
     import psutil
 
     free = psutil.virtual_memory().available / 2**30
-    if free < 4:
-        return Finding("memory", "warning", f"{free:.1f} GiB free", "The quickstart needs 4 GiB: close something.")
-    return Finding("memory", "ok", f"{free:.1f} GiB free")
+    return _space("memory", free, 4, "", "The quickstart needs 4 GiB: close something.")
 
 
 def _disk(folder: Path) -> Finding:
     free = shutil.disk_usage(folder).free / 2**30
-    if free < 1:
-        return Finding("disk", "warning", f"{free:.1f} GiB free in {folder}", "Make room: the quickstart needs 1 GiB.")
-    return Finding("disk", "ok", f"{free:.1f} GiB free in {folder}")
+    return _space("disk", free, 1, f" in {folder}", "Make room: the quickstart needs 1 GiB.")
+
+
+def _space(what: str, free: float, needed: float, where: str, mend: str) -> Finding:
+    detail = f"{free:.1f} GiB free{where}"
+    return Finding(what, "warning", detail, mend) if free < needed else Finding(what, "ok", detail)
 
 
 def _gpus() -> list[Finding]:
@@ -96,7 +98,6 @@ def _told(gpu: dict[str, Any]) -> str:
 
 
 def _network() -> Finding:
-    offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}
-    if offline:
+    if hub_is_off():
         return Finding("model hub", "ok", "offline mode: only local folders and the cache are used")
     return Finding("model hub", "ok", "used only where a config names a hub id; nothing is ever sent there")

@@ -15,6 +15,7 @@ from harness.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
     from harness.gating.verdict import CheckResult, GateResult
 
@@ -150,7 +151,6 @@ def _steps(result: GateResult, check_id: str) -> list[str]:
 
 def _print_table(console: Console, result: GateResult) -> None:
     from rich.table import Table
-    from rich.text import Text
 
     from harness.gating.sentences import interval_text
 
@@ -165,20 +165,17 @@ def _print_table(console: Console, result: GateResult) -> None:
         part = f" [{check.slice}]" if check.slice else ""
         of = check.candidate + against + part
         cells = (check.id, check.metric, of, interval_text(check), check.requirement, str(check.n))
-        shown = (Text(_plain(cell)) for cell in cells)
-        table.add_row(Text(verdict, style=COLOURS[check.verdict]), *shown)
+        table.add_row(_shown(verdict, COLOURS[check.verdict]), *map(_shown, cells))
     console.print(table)
 
 
 def _print_end(console: Console, result: GateResult) -> None:
-    from rich.text import Text
-
     lines = [f"{check.id}: {check.sentence}" for check in result.checks if check.verdict != "pass"]
     lines += [f"Warning: {warning}" for warning in (*result.warnings, *_check_warnings(result.checks))]
     lines += result.problems[1:]
     _print_lines(console, lines)
     head = f"{result.verdict.upper()} (exit code {result.exit_code}). {result.sentence}"
-    console.print(Text(_plain(head), style=f"bold {COLOURS[result.verdict]}"), soft_wrap=True)
+    console.print(_shown(head, f"bold {COLOURS[result.verdict]}"), soft_wrap=True)
 
 
 def _check_warnings(checks: Iterable[CheckResult]) -> list[str]:
@@ -191,16 +188,16 @@ def _check_warnings(checks: Iterable[CheckResult]) -> list[str]:
 
 
 def _print_lines(console: Console, lines: Iterable[str]) -> None:
+    for line in lines:
+        console.print(_shown(line), soft_wrap=True)
+
+
+def _shown(text: str, style: str = "") -> Text:
     from rich.text import Text
 
-    for line in lines:
-        console.print(Text(_plain(line)), soft_wrap=True)
-
-
-def _plain(text: str) -> str:
     from harness.gating.sentences import without_controls
 
-    return without_controls(text)
+    return Text(without_controls(text), style=style)
 
 
 def _console() -> Console:

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import InputError
+from harness.errors import InputError, first_line
+from harness.files import read_bytes
 
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 
-_SPACE = re.compile(r"[ \t\r\n]*")
+_BETWEEN = re.compile(r"[ \t\r\n,:]*")
 _UTF8_BOM = b"\xef\xbb\xbf"
 
 
@@ -31,7 +32,7 @@ class SourceRow:
     """One row: its line (of a Parquet file: its number, from 1) and its values, or why it cannot be read."""
 
     line: int
-    values: dict[str, Any]
+    values: dict[str, object]
     reason: str | None = None  # short, for counting
     problem: str | None = None  # a clause for the message
 
@@ -59,14 +60,6 @@ def read_file(path: Path) -> Iterator[SourceRow]:
         yield from _read_json(path, data)
     else:
         yield from _read_lines(data)
-
-
-def read_bytes(path: Path) -> bytes:
-    """Return the file's bytes; raise InputError where it cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
 
 
 def _read_lines(data: bytes) -> Iterator[SourceRow]:
@@ -106,70 +99,49 @@ def _read_json(path: Path, data: bytes) -> Iterator[SourceRow]:
     """
     try:
         text = data.decode("utf-8")
+        json.loads(text)  # says what is wrong and where; the walk below may then trust the text
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise InputError(f"{path}, line {line}: not UTF-8 text. Save the file as UTF-8.") from error
-    decoder = json.JSONDecoder()
-    at = 0
-    try:
-        at = _array_start(text, decoder)
-        if at < 0:
-            raise InputError(f"{path}: expected a list of dialogues, or an object that holds one.")
-        wrapped = bool(text[:at].strip())
-        counted, line = 0, 1
-        at = _skip(text, at + 1)
-        while not text.startswith("]", at):
-            line, counted = line + text.count("\n", counted, at), at
-            value, at = decoder.raw_decode(text, at)
-            yield _object_row(line, value)
-            at = _skip(text, at)
-            if text.startswith(",", at):
-                at = _skip(text, at + 1)
-            elif not text.startswith("]", at):
-                raise json.JSONDecodeError("expected ',' or ']'", text, at)
-        at = _skip(text, at + 1)
-        if at < len(text) and not wrapped:  # two lists one after the other, say: the second would be lost unsaid
-            raise json.JSONDecodeError("more text after the list", text, at)
     except json.JSONDecodeError as error:
         raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg}).") from error
     except (ValueError, RecursionError) as error:
-        line = text.count("\n", 0, at) + 1
-        raise InputError(f"{path}, line {line}: not JSON ({_json_reason(error)}).") from error
+        raise InputError(f"{path}: not JSON ({_json_reason(error)}).") from error
+    decoder = json.JSONDecoder()
+    at = _array_start(text, decoder)
+    if at < 0:
+        raise InputError(f"{path}: expected a list of dialogues, or an object that holds one.")
+    counted, line = 0, 1
+    at = _skip(text, at + 1)
+    while text[at] != "]":
+        line, counted = line + text.count("\n", counted, at), at
+        value, at = decoder.raw_decode(text, at)
+        yield _object_row(line, value)
+        at = _skip(text, at)
 
 
 def _array_start(text: str, decoder: json.JSONDecoder) -> int:
-    """Return where the array of rows begins, or -1."""
+    """Return where the array of rows begins in a valid JSON text, or -1."""
     at = _skip(text, 0)
-    if text.startswith("[", at):
-        return at
-    if not text.startswith("{", at):
-        decoder.raw_decode(text, at)  # raises where it is no JSON at all
-        return -1
-    at = _skip(text, at + 1)
-    while text.startswith('"', at):
-        _, at = decoder.raw_decode(text, at)
-        at = _skip(text, at)
-        if not text.startswith(":", at):
-            raise json.JSONDecodeError("expected ':'", text, at)
+    if text[at] == "{":
         at = _skip(text, at + 1)
-        if text.startswith("[", at):
-            return at
-        _, at = decoder.raw_decode(text, at)
-        at = _skip(text, at)
-        if not text.startswith(",", at):
-            break
-        at = _skip(text, at + 1)
-    if not text.startswith("}", at):
-        raise json.JSONDecodeError("expected a key or '}'", text, at)
-    return -1
+        while text[at] == '"':
+            _, at = decoder.raw_decode(text, at)
+            at = _skip(text, at)
+            if text[at] == "[":
+                break
+            _, at = decoder.raw_decode(text, at)
+            at = _skip(text, at)
+    return at if text[at] == "[" else -1
 
 
 def _skip(text: str, at: int) -> int:
-    match = _SPACE.match(text, at)
+    """Return where the next value, key or closing bracket begins."""
+    match = _BETWEEN.match(text, at)
     return match.end() if match else at
 
 
-def _object_row(line: int, value: Any) -> SourceRow:
+def _object_row(line: int, value: object) -> SourceRow:
     if not isinstance(value, dict):
         return SourceRow(line, {}, "not an object", f"expected an object with columns, found {_kind(value)}")
     return SourceRow(line, value)
@@ -239,8 +211,7 @@ def _read_parquet(path: Path) -> Iterator[SourceRow]:
                     number += 1
                     yield SourceRow(number, values)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0][:160].rstrip(".") or type(error).__name__
-        raise InputError(f"{path} is not a readable Parquet file ({reason}).") from error
+        raise InputError(f"{path} is not a readable Parquet file ({first_line(error)}).") from error
 
 
 def _json_reason(error: Exception) -> str:
@@ -249,12 +220,12 @@ def _json_reason(error: Exception) -> str:
     return "nested too deeply" if isinstance(error, RecursionError) else str(error).split(":")[0]
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     names = {list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number"}
     return names.get(type(value), "nothing" if value is None else type(value).__name__)
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """Return ``value`` made of dicts, lists, texts, whole and finite numbers, booleans and None.
 
     NaN and infinities become None, dates ISO 8601 texts, and bytes a note of their length.

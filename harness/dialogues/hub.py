@@ -6,19 +6,19 @@ be reached; where it cannot, only what was downloaded before is looked at.
 
 from __future__ import annotations
 
-import os
 import re
-import socket
-import threading
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from harness.dialogues.files import SourceRow
-from harness.errors import InputError, did_you_mean
+from harness.errors import InputError, did_you_mean, first_line
+from harness.machine import hub_is_reachable
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -26,30 +26,6 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 def is_hub_id(source: str) -> bool:
     """Say whether ``source`` is written as ``owner/name``."""
     return _HUB_ID.fullmatch(source) is not None
-
-
-def hub_is_reachable(timeout: float = 4.0) -> bool:
-    """Say whether a connection to the hub (or to the proxy in front of it) opens within ``timeout`` seconds."""
-    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-    url = urllib.parse.urlsplit(endpoint)
-    proxy = urllib.request.getproxies().get(url.scheme)
-    if proxy and not urllib.request.proxy_bypass(url.hostname or ""):
-        url = urllib.parse.urlsplit(proxy)
-    address = (url.hostname or "", url.port or (443 if url.scheme == "https" else 80))
-    opened = threading.Event()
-
-    def probe() -> None:
-        try:
-            socket.create_connection(address, timeout=timeout).close()
-        except OSError:
-            return
-        opened.set()
-
-    # In a thread, because looking up a name has no time limit of its own.
-    thread = threading.Thread(target=probe, daemon=True)
-    thread.start()
-    thread.join(timeout)
-    return opened.is_set()
 
 
 def read_dataset(source: str, split: str) -> Iterator[SourceRow]:
@@ -61,7 +37,7 @@ def read_dataset(source: str, split: str) -> Iterator[SourceRow]:
         yield SourceRow(number, values)
 
 
-def _load(source: str, split: str) -> Any:
+def _load(source: str, split: str) -> Dataset:
     import datasets
 
     folder = Path(source)
@@ -79,28 +55,24 @@ def _load(source: str, split: str) -> Any:
                 f"{source} has no split '{split}' (dialogues.hub_split); it has {', '.join(map(str, found))}."
                 f"{did_you_mean(split, map(str, found))}"
             )
-        return found[split]
-    return found
+        found = found[split]
+    rows: Dataset = found
+    return rows
 
 
 def _why(source: str, folder: Path, reachable: bool, error: Exception) -> str:
     if folder.exists():
-        return f"{source}: no data set can be read from this folder ({_first_line(error)}). Name a file in it."
+        return f"{source}: no data set can be read from this folder ({first_line(error)}). Name a file in it."
     if isinstance(error, ConnectionError | TimeoutError) or not reachable:
         return (
             f"There is no file '{source}', and the data set of that name is neither downloaded nor can the hub be "
             "reached. Check the path, or download the data set first."
         )
-    return f"The data set '{source}' cannot be loaded from the hub ({_first_line(error)})."
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return (text.splitlines()[0][:160] if text else type(error).__name__).rstrip(".")
+    return f"The data set '{source}' cannot be loaded from the hub ({first_line(error)})."
 
 
 @contextmanager
-def _offline(datasets: Any, *, unless: bool) -> Iterator[None]:
+def _offline(datasets: ModuleType, *, unless: bool) -> Iterator[None]:
     """Keep the hub clients from asking a network that is not there; their switches are read once, at import."""
     if unless:
         yield
@@ -116,7 +88,7 @@ def _offline(datasets: Any, *, unless: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet(datasets: Any) -> Iterator[None]:
+def _quiet(datasets: ModuleType) -> Iterator[None]:
     """Keep the library's warnings and bars off the terminal: what went wrong is said once, in the error."""
     verbosity, bars = datasets.logging.get_verbosity(), datasets.are_progress_bars_disabled()
     datasets.logging.set_verbosity_error()

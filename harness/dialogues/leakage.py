@@ -12,9 +12,7 @@ often; what they propose too much costs little, because every candidate is verif
 from __future__ import annotations
 
 import io
-import os
 import struct
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,9 +25,12 @@ from numpy.typing import NDArray
 
 from harness.dialogues.shingles import Shingler, Shingles, jaccard
 from harness.dialogues.split import dialogue_hash, prompt_hash
-from harness.errors import HarnessError, InputError
+from harness.errors import InputError, first_line
+from harness.files import write_bytes_atomically
 
 if TYPE_CHECKING:
+    from datasketch import LeanMinHash, MinHashLSH
+
     from harness.dialogues.model import Dialogue
 
 FILE_NAME = "trained_on.npz"
@@ -84,18 +85,7 @@ class Fingerprints:
         buffer = io.BytesIO()
         arrays = {name: getattr(self, name) for name in _ARRAYS}
         np.savez(buffer, format=np.array([_FORMAT]), **arrays)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary: str | None = None
-        try:
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-            with os.fdopen(handle, "wb") as file:
-                file.write(buffer.getvalue())
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
-        except OSError as error:
-            if temporary is not None:
-                Path(temporary).unlink(missing_ok=True)
-            raise HarnessError(f"Cannot write {path}: {error.strerror}.") from error
+        write_bytes_atomically(path, buffer.getvalue())
 
 
 @dataclass(frozen=True)
@@ -156,7 +146,7 @@ def load_fingerprints(path: Path) -> Fingerprints:
     except FileNotFoundError as error:
         raise InputError(f"There are no training fingerprints at {path}.") from error
     except _DAMAGE as error:
-        raise InputError(f"The training fingerprints {path} are damaged ({_short(error)}).") from error
+        raise InputError(f"The training fingerprints {path} are damaged ({first_line(error)}).") from error
     if arrays["format"].tolist() != [_FORMAT]:
         raise InputError(f"{path} is of another version of the harness: train again, or leave the file out.")
     found = Fingerprints(**{name: arrays[name] for name in _ARRAYS})
@@ -180,13 +170,8 @@ def combine(several: Sequence[Fingerprints]) -> Fingerprints:
         return fingerprint(())
     starts = np.cumsum([0, *(each.shingles.size for each in several)])
     offsets = [each.offsets[:-1] + start for each, start in zip(several, starts[:-1], strict=True)]
-    return Fingerprints(
-        dialogues=np.concatenate([each.dialogues for each in several]),
-        prompts=np.concatenate([each.prompts for each in several]),
-        signatures=np.concatenate([each.signatures for each in several]),
-        shingles=np.concatenate([each.shingles for each in several]),
-        offsets=np.concatenate([*offsets, starts[-1:]]).astype(np.int64),
-    )
+    joined = {name: np.concatenate([getattr(each, name) for each in several]) for name in _ARRAYS[:-1]}
+    return Fingerprints(**joined, offsets=np.concatenate([*offsets, starts[-1:]]).astype(np.int64))
 
 
 def find_leaks(dialogues: Sequence[Dialogue], trained: Fingerprints) -> Leaks:
@@ -232,7 +217,7 @@ def _near(held_out: Fingerprints, indices: Sequence[int], trained: Fingerprints)
     return found
 
 
-def _index(trained: Fingerprints) -> Any:
+def _index(trained: Fingerprints) -> MinHashLSH:
     from datasketch import MinHashLSH
 
     index = MinHashLSH(num_perm=PERMUTATIONS, params=BANDS)
@@ -242,7 +227,7 @@ def _index(trained: Fingerprints) -> Any:
     return index
 
 
-def _minhash(signature: NDArray[np.uint32]) -> Any:
+def _minhash(signature: NDArray[np.uint32]) -> LeanMinHash:
     from datasketch import LeanMinHash
 
     return LeanMinHash(seed=1, hashvalues=signature, scheme=_SCHEME)
@@ -250,7 +235,7 @@ def _minhash(signature: NDArray[np.uint32]) -> Any:
 
 def _what_is_wrong(found: Fingerprints) -> str | None:
     count = len(found.dialogues)
-    expected: dict[str, tuple[tuple[int, ...], Any]] = {
+    expected: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
         "dialogues": ((count, _HASH_BYTES), np.uint8),
         "prompts": ((count, _HASH_BYTES), np.uint8),
         "signatures": ((count, PERMUTATIONS), np.uint32),
@@ -264,8 +249,3 @@ def _what_is_wrong(found: Fingerprints) -> str | None:
     if found.offsets[0] != 0 or found.offsets[-1] != found.shingles.size or (np.diff(found.offsets) < 1).any():
         return "'offsets' do not fit 'shingles'"
     return None
-
-
-def _short(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:120].rstrip(".") if text else type(error).__name__

@@ -16,34 +16,31 @@ pairs, bytes that are not UTF-8). Such a row is an error that names file, line a
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from harness.dialogues.files import SUFFIXES, SourceRow, plain, read_bytes, read_file
+from harness.dialogues.files import SUFFIXES, SourceRow, plain, read_file
 from harness.dialogues.hub import is_hub_id, read_dataset
 from harness.dialogues.model import ColumnMap, Dialogue
 from harness.dialogues.split import dialogue_hash
 from harness.dialogues.turns import NOT_TEXT, InvalidRowError, Turn, clean_text, read_turns, split_turns, transcript
 from harness.errors import InputError, did_you_mean
+from harness.files import digest_bytes, digest_file
 
 
 @dataclass(frozen=True)
 class LoadedDialogues:
     """Dialogues in the order of their source; ``invalid`` counts by reason the rows that were left out.
 
-    ``digest`` is the SHA-256 of the file (of the rows, for a hub data set). ``repeated_ids`` counts the dialogues
-    whose id stood on several rows and was told apart by a suffix made from their text.
+    ``digest`` is the SHA-256 of the file (of the rows, for a hub data set).
     """
 
     dialogues: tuple[Dialogue, ...]
     invalid: dict[str, int]
     digest: str
-    source: str = ""
-    repeated_ids: int = 0
 
 
 def load_dialogues(
@@ -77,21 +74,18 @@ def load_dialogues(
     if not dialogues:
         counts = ", ".join(f"{reason}: {count}" for reason, count in invalid.most_common())
         raise InputError(f"{name} holds no dialogue that can be used ({counts}).")
-    unique, repeated = _with_unique_ids(dialogues)
-    return LoadedDialogues(tuple(unique), dict(sorted(invalid.items())), digest, name, repeated)
+    return LoadedDialogues(_with_unique_ids(dialogues), dict(sorted(invalid.items())), digest)
 
 
 def _read(source: str, hub_split: str) -> tuple[list[SourceRow], str]:
     """Return the rows and a digest of where they came from."""
     path = Path(source)
     if path.is_file():
-        return list(read_file(path)), hashlib.sha256(read_bytes(path)).hexdigest()
+        return list(read_file(path)), digest_file(path)
     if path.is_dir() or (is_hub_id(source) and path.suffix.lower() not in SUFFIXES):
         rows = list(read_dataset(str(path) if path.is_dir() else source, hub_split))
-        hasher = hashlib.sha256()
-        for row in rows:
-            hasher.update(json.dumps(plain(row.values), sort_keys=True).encode() + b"\n")
-        return rows, hasher.hexdigest()
+        lines = (json.dumps(plain(row.values), sort_keys=True).encode() + b"\n" for row in rows)
+        return rows, digest_bytes(b"".join(lines))
     raise InputError(f"There is no file '{source}'.{_nearest_file(path)}")
 
 
@@ -142,17 +136,17 @@ def _dialogue(row: SourceRow, columns: ColumnMap, need_reference: bool) -> Dialo
     return Dialogue(_id(values, columns.id), prompt, reference, further, turns, conversation, row.line)
 
 
-def _present(value: Any) -> bool:
+def _present(value: object) -> bool:
     return value is not None and not (isinstance(value, str) and not value.strip())
 
 
-def _text(values: dict[str, Any], column: str, what: str) -> str:
+def _text(values: dict[str, object], column: str, what: str) -> str:
     if column not in values:
         raise InvalidRowError(f"missing {what}", column, f"the {what} is missing")
     return clean_text(values[column], column, what)
 
 
-def _id(values: dict[str, Any], column: str) -> str:
+def _id(values: dict[str, object], column: str) -> str:
     """Return the row's id, or an empty text where it has none: one is then made from its content."""
     value = values.get(column)
     if not _present(value):
@@ -165,7 +159,7 @@ def _id(values: dict[str, Any], column: str) -> str:
     return text
 
 
-def _conversation(values: dict[str, Any], columns: ColumnMap) -> str | None:
+def _conversation(values: dict[str, object], columns: ColumnMap) -> str | None:
     value = values.get(columns.conversation)
     if not _present(value):
         return None
@@ -177,7 +171,7 @@ def _conversation(values: dict[str, Any], columns: ColumnMap) -> str | None:
     return None  # a further column that happens to bear the default name
 
 
-def _with_unique_ids(dialogues: list[Dialogue]) -> tuple[list[Dialogue], int]:
+def _with_unique_ids(dialogues: list[Dialogue]) -> tuple[Dialogue, ...]:
     """Give every dialogue an id of its own that depends on its content and not on its place.
 
     A dialogue without an id is named by its hash. Where several bear one id (as some real data sets have it), the
@@ -187,12 +181,10 @@ def _with_unique_ids(dialogues: list[Dialogue]) -> tuple[list[Dialogue], int]:
     taken = {name for name, count in shared.items() if name and count == 1}
     given: Counter[str] = Counter()
     unique = []
-    repeated = 0
     for dialogue in dialogues:
         name = dialogue.id
         if not name or shared[name] > 1:
             digest = dialogue_hash(dialogue)
-            repeated += bool(name)
             stem = f"{name}~{digest[:8]}" if name else digest[:16]
             name = stem
             while name in taken:
@@ -200,7 +192,7 @@ def _with_unique_ids(dialogues: list[Dialogue]) -> tuple[list[Dialogue], int]:
                 name = f"{stem}-{given[stem] + 1}"
             taken.add(name)
         unique.append(dataclasses.replace(dialogue, id=name))
-    return unique, repeated
+    return tuple(unique)
 
 
 def _sentence(source: str, line: int, problem: InvalidRowError) -> str:

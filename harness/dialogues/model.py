@@ -22,15 +22,20 @@ class ColumnMap(Strict):
     conversation: str = "conversation"
 
 
-class DialogueConfig(Strict):
-    """Where the dialogues come from and which of them are held out."""
+class DialogueSource(Strict):
+    """Where dialogues come from and how they are read: training and measuring have to agree on it."""
 
     source: str
-    split: Literal["train", "validation", "test", "all"] = "test"
     hub_split: str = Field("train", description="which of a hub data set's own splits to read")
     salt: str = "medical-dialogue-harness"
     columns: ColumnMap = ColumnMap()
     on_invalid: Literal["error", "skip"] = "error"
+
+
+class DialogueConfig(DialogueSource):
+    """Where the dialogues come from and which of them are held out."""
+
+    split: Literal["train", "validation", "test", "all"] = "test"
     too_long: Literal["skip", "error", "cut-left"] = "skip"
     leakage: Literal["drop", "error", "warn"] = "drop"
     fingerprints: tuple[str, ...] = ()  # more training fingerprints than the variants' own

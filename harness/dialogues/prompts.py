@@ -16,19 +16,19 @@ tokenizer's own chat template.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import jinja2.meta
 import jinja2.sandbox
 
 from harness.dialogues.model import Dialogue
+from harness.dialogues.tokens import Tokenizer
 from harness.dialogues.turns import Role
-from harness.errors import InputError, did_you_mean
+from harness.errors import InputError, did_you_mean, first_line
+from harness.files import digest_bytes
 
 CHAT = "chat"
 DEFAULT = "know-medical"
@@ -65,15 +65,15 @@ class Template:
     @property
     def digest(self) -> str:
         """The SHA-256 (hex) of the source; for ``chat``, of its name: see ``digest_with``."""
-        return hashlib.sha256((self.source or self.name).encode()).hexdigest()
+        return digest_bytes((self.source or self.name).encode())
 
-    def digest_with(self, tokenizer: Any) -> str:
+    def digest_with(self, tokenizer: Tokenizer | None) -> str:
         """Return ``digest``, or for ``chat`` the digest of the template that this tokenizer has."""
         if not self.is_chat:
             return self.digest
-        return hashlib.sha256(_chat_template(tokenizer).encode()).hexdigest()
+        return digest_bytes(_chat_template(tokenizer)[1].encode())
 
-    def render(self, dialogue: Dialogue, tokenizer: Any = None) -> str:
+    def render(self, dialogue: Dialogue, tokenizer: Tokenizer | None = None) -> str:
         """Return the prompt: everything before the reply. ``chat`` needs the tokenizer.
 
         Raises InputError where the template cannot be rendered with this dialogue.
@@ -89,13 +89,13 @@ class Template:
             prompt = self._compiled.render(values)
         except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
-                f"The template {self.name} cannot be rendered for dialogue '{dialogue.id}' ({_reason(error)})."
+                f"The template {self.name} cannot be rendered for dialogue '{dialogue.id}' ({first_line(error)})."
             ) from error
         if not prompt.strip():
             raise InputError(f"The template {self.name} gives an empty prompt for dialogue '{dialogue.id}'.")
         return prompt
 
-    def render_training(self, dialogue: Dialogue, tokenizer: Any = None) -> TrainingText:
+    def render_training(self, dialogue: Dialogue, tokenizer: Tokenizer | None = None) -> TrainingText:
         """Return the text to train on. Its prompt is ``render``'s, and its completion is what scoring scores.
 
         Raises InputError where the dialogue has no reference.
@@ -180,31 +180,33 @@ def _messages(dialogue: Dialogue) -> list[dict[str, str]]:
     return [{"role": _CHAT_ROLES[turn.role], "content": turn.content} for turn in dialogue.turns]
 
 
-def _chat_template(tokenizer: Any) -> str:
+def _chat_template(tokenizer: Tokenizer | None) -> tuple[Tokenizer, str]:
     template = getattr(tokenizer, "chat_template", None)
     if isinstance(template, dict):
         template = template.get("default")
-    if not isinstance(template, str) or not template:
+    if tokenizer is None or not isinstance(template, str) or not template:
         raise InputError(
             f"The prompt 'chat' needs a tokenizer with a chat template, and this one has none; use '{DEFAULT}'."
             if tokenizer is not None
             else "The prompt 'chat' is the tokenizer's own template and cannot be rendered without a tokenizer."
         )
-    return template
+    return tokenizer, template
 
 
-def _apply_chat(tokenizer: Any, messages: list[dict[str, str]], name: str, *, add_generation_prompt: bool) -> str:
-    _chat_template(tokenizer)
+def _apply_chat(
+    tokenizer: Tokenizer | None, messages: list[dict[str, str]], name: str, *, add_generation_prompt: bool
+) -> str:
+    able, _ = _chat_template(tokenizer)
     try:
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
+        text = able.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
     except (jinja2.TemplateError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            f"The tokenizer's chat template cannot be rendered for dialogue '{name}' ({_reason(error)})."
+            f"The tokenizer's chat template cannot be rendered for dialogue '{name}' ({first_line(error)})."
         ) from error
     return str(text)
 
 
-def _ending(whole: str, prompt: str, completion: str, tokenizer: Any) -> str:
+def _ending(whole: str, prompt: str, completion: str, tokenizer: Tokenizer | None) -> str:
     """Return what the chat template puts after a reply, up to the token that ends the sequence."""
     if not whole.startswith(prompt + completion):
         # Some templates open a reply otherwise when asked to generate; the reply itself is still theirs.
@@ -214,8 +216,3 @@ def _ending(whole: str, prompt: str, completion: str, tokenizer: Any) -> str:
     if eos and eos in ending:
         return ending[: ending.index(eos) + len(eos)]
     return ending
-
-
-def _reason(error: Exception) -> str:
-    text = str(error).strip()
-    return (text.splitlines()[0][:160] if text else type(error).__name__).rstrip(".")

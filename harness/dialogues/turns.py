@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 Role = Literal["system", "patient", "doctor"]
 
@@ -26,7 +26,7 @@ class Turn:
     content: str
 
 
-def read_turns(value: Any, column: str) -> Iterator[Turn]:
+def read_turns(value: object, column: str) -> Iterator[Turn]:
     """Yield the turns of a row; raise InvalidRowError at the first that is none."""
     if isinstance(value, str):  # as CSV has to hold them
         try:
@@ -93,7 +93,7 @@ class InvalidRowError(Exception):
         self.problem = problem
 
 
-def clean_text(value: Any, column: str, what: str, shown_as: str | None = None) -> str:
+def clean_text(value: object, column: str, what: str, shown_as: str | None = None) -> str:
     """Return a text as it is used, or raise for what is none; ``what`` is counted, ``shown_as`` is in the message."""
     shown = shown_as or what
     if value is None:

@@ -5,7 +5,6 @@ Direction is never stated in the file: whether larger is better is the metric's 
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from harness.errors import InputError, did_you_mean
+from harness.files import digest_file
 from harness.yamlfile import Location, Strict, read_yaml, validate
 
 SHIPPED = Path(__file__).parent / "thresholds"
@@ -207,4 +207,4 @@ def load_policy(name_or_path: str | Path) -> LoadedPolicy:
         path = shipped[str(name_or_path)]
     value, lines = read_yaml(path)
     policy = validate(Policy, value, source=str(path), lines=lines)
-    return LoadedPolicy(policy, str(path), hashlib.sha256(path.read_bytes()).hexdigest(), lines)
+    return LoadedPolicy(policy, str(path), digest_file(path), lines)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from harness.files import digest_file
 from harness.gating.evidence import Share
 from harness.gating.sentences import listed
 from harness.gating.statistics import RunStatistics
@@ -69,7 +70,7 @@ def facts_of(folder: RunFolder, manifest: RunManifest) -> RunFacts:
     commit = git.get("commit") if isinstance(git, dict) else None
     return RunFacts(
         name=folder.root.resolve().name,
-        digest=seals.file_digest(folder.manifest_path),
+        digest=digest_file(folder.manifest_path),
         config_digest=manifest.config_digest,
         started=manifest.started,
         git_commit=commit if isinstance(commit, str) else None,

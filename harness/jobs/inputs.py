@@ -14,9 +14,10 @@ from harness.dialogues.model import ColumnMap, Dialogue, DialogueConfig
 from harness.dialogues.prompts import Template, load_template
 from harness.dialogues.split import select
 from harness.errors import InputError
+from harness.files import read_json
 from harness.passes.registry import find as find_pass
 from harness.store.schema import DialogueRow
-from harness.variants.artifacts import ADAPTER_FACTS, read_json
+from harness.variants.artifacts import ADAPTER_FACTS
 from harness.variants.model import Variant
 from harness.variants.resolve import ResolvedVariants, find
 
@@ -97,7 +98,7 @@ def dialogue_config(config: RunConfig, resolved: ResolvedVariants) -> DialogueCo
     """Return the config's dialogues, or else the held-out part of what the variants were trained on."""
     if config.dialogues is not None:
         return config.dialogues
-    split = resolved.manifest.split if resolved.manifest else None
+    split = resolved.file.split if resolved.file else None
     if split is None:
         raise InputError("The config names no 'dialogues', and the variants do not say what they were trained on.")
     source = split.source
@@ -139,9 +140,9 @@ def render_rows(dialogues: tuple[Dialogue, ...], template: Template, tokenizer: 
 def _template_warnings(name: str, digest: str, resolved: ResolvedVariants) -> list[str]:
     templates = [_trained_with(variant) for variant in resolved.variants]
     trained = {(its_name, its_digest) for its_name, its_digest in templates if its_digest and its_digest != digest}
-    manifest = resolved.manifest
-    if not trained and manifest and manifest.template_digest and manifest.template_digest != digest:
-        trained = {(manifest.template, manifest.template_digest)}
+    file = resolved.file
+    if not trained and file and file.template_digest and file.template_digest != digest:
+        trained = {(file.template, file.template_digest)}
     return [
         f"The adapter was trained with the prompt '{other}' but is asked with '{name}': "
         "its replies say little about what it learned. Set 'prompt' to the one it was trained with."
@@ -171,7 +172,7 @@ def _trained_on(resolved: ResolvedVariants) -> list[Path]:
 
 def _untold(chosen: DialogueConfig, resolved: ResolvedVariants) -> list[str]:
     """Return the adapters of which nothing says what they were trained on: files that the config names tell of all."""
-    if chosen.fingerprints or (resolved.manifest and resolved.manifest.fingerprints):
+    if chosen.fingerprints or (resolved.file and resolved.file.fingerprints):
         return []
     adapters = ((variant.name, variant.adapter) for variant in resolved.variants if variant.adapter)
     return [name for name, adapter in adapters if not (Path(adapter) / FILE_NAME).is_file()]

@@ -5,43 +5,26 @@ This and the ``cli`` files stand on top: they alone call ``finetune`` and ``repo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from importlib import resources
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from harness.backends.choose import resolve_device
 from harness.config import RunConfig
-from harness.errors import InputError, did_you_mean
+from harness.errors import InputError
 from harness.jobs.inputs import template_name
 from harness.jobs.runner import check_belongs
 from harness.jobs.runner import run as measure_and_finish
 from harness.progress import Progress, SilentProgress, quiet_libraries, quiet_transformers
 from harness.store.folder import RunFolder
-from harness.yamlfile import apply_overrides, read_yaml, validate
+from harness.yamlfile import apply_overrides, find, load, validate
 
 
-def shipped_configs() -> list[str]:
-    """Return the names of the configs that come with the project."""
-    return sorted(
-        path.name.removesuffix(".yaml")
-        for path in resources.files("harness.configs").iterdir()
-        if path.name.endswith(".yaml")
-    )
-
-
-def read_config(config: str | Path, overrides: Iterable[str] = ()) -> tuple[RunConfig, Path]:
+def read_config(config: str | Path, overrides: Sequence[str] = ()) -> tuple[RunConfig, Path]:
     """Return a config by shipped name or YAML path with overrides applied, and the folder it lies in."""
-    path = _config_path(config)
-    value, lines = read_yaml(path)
-    if value is None:
-        value = {}
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: expected keys and values, found {type(value).__name__}.")
-    given = list(overrides)
-    source = f"{path} with --set" if given else str(path)
-    return validate(RunConfig, apply_overrides(value, given), source=source, lines=lines), path.parent
+    path = find(config, Path(__file__).parents[1] / "configs", "config")
+    return load(RunConfig, path, overrides), path.parent
 
 
 def default_out(config: str | Path) -> Path:
@@ -53,7 +36,7 @@ def run(
     config: RunConfig | dict[str, Any] | str | Path = "quickstart",
     out: str | Path | None = None,
     *,
-    overrides: Iterable[str] = (),
+    overrides: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> RunFolder:
     """Make the variants where the config names a recipe, measure them, and render the report.
@@ -100,25 +83,7 @@ def make_variants(config: RunConfig, progress: Progress) -> None:
 
     quiet_transformers()
     recipe = config.finetune or "quickstart"
-    finetune_run(recipe, Path(config.variants).parent, say=progress.note, progress=lambda: _training(progress))
-
-
-@contextmanager
-def _training(progress: Progress) -> Iterator[Callable[[int, int, dict[str, float]], None]]:
-    """Show a training's steps where the run shows everything else."""
-    shown: int | None = None
-
-    def draw(done: int, total: int, values: dict[str, float]) -> None:
-        nonlocal shown
-        if shown is None:
-            progress.start("training", total, "steps")
-            shown = 0
-        progress.advance("training", done - shown)
-        shown = done
-
-    yield draw
-    if shown is not None:
-        progress.finish("training")
+    finetune_run(recipe, Path(config.variants).parent, say=progress.note, progress=lambda: nullcontext(progress))
 
 
 def render(folder: RunFolder, progress: Progress) -> None:
@@ -130,14 +95,3 @@ def render(folder: RunFolder, progress: Progress) -> None:
     progress.note("Rendering the report.")
     write_report(folder)
     write_text_atomically(folder.root / "summary.md", summary_markdown(folder))
-
-
-def _config_path(config: str | Path) -> Path:
-    path = Path(config)
-    shipped = shipped_configs()
-    if isinstance(config, str) and config in shipped:
-        return Path(str(resources.files("harness.configs").joinpath(f"{config}.yaml")))
-    if path.is_file():
-        return path
-    hint = did_you_mean(str(config), shipped)
-    raise InputError(f"{config} is neither a file nor a shipped config ({', '.join(shipped)}).{hint}")

@@ -12,12 +12,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import filelock
-
 from harness.backends.choose import Open, load_tokenizer, open_backends, resolve_device
 from harness.config import RunConfig, StatsConfig
 from harness.errors import HarnessError, InputError, did_you_mean
-from harness.files import write_json, write_model, write_rows
+from harness.files import digest_value, write_json, write_model, write_rows
+from harness.files import locked as lock_held
 from harness.jobs.inputs import HeldOut, held_out
 from harness.metrics.registry import MetricOptions
 from harness.passes.base import PassContext
@@ -28,7 +27,6 @@ from harness.results.units import LENGTH_BUCKET
 from harness.store.folder import RunFolder, prune_records
 from harness.store.provenance import hardware, now, provenance
 from harness.store.schema import DialogueRow, RunManifest, SanityCheck
-from harness.variants.digests import digest_value
 from harness.variants.folders import local_variants, settings_digests, stated_dtype, weights_digests
 from harness.variants.model import Variant
 from harness.variants.relations import reference_variant, refuse_unknown_pairs
@@ -251,20 +249,9 @@ def _is_ours(name: str) -> bool:
 @contextmanager
 def locked(folder: RunFolder) -> Iterator[None]:
     """Hold the run folder alone; raise InputError where another process has it."""
-    try:
-        folder.root.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder.root / ".lock")
-        lock.acquire(timeout=0)
-    except filelock.Timeout as error:
-        raise InputError(
-            f"{folder.root} is in use by another process. Wait for it, or choose another --out."
-        ) from error
-    except OSError as error:
-        raise InputError(f"Cannot write into {folder.root}: {error.strerror}.") from error
-    try:
+    busy = f"{folder.root} is in use by another process. Wait for it, or choose another --out."
+    with lock_held(folder.root / ".lock", busy):
         yield
-    finally:
-        lock.release()
 
 
 def _is_finished(folder: RunFolder, prepared: Prepared) -> bool:
@@ -283,12 +270,12 @@ def _inputs_digest(prepared: Prepared) -> str:
 
 def _first_manifest(prepared: Prepared) -> RunManifest:
     config, resolved = prepared.config, prepared.resolved
-    manifest = resolved.manifest
     training: dict[str, Any] = {}
-    if manifest is not None:
-        training = {"recipe": manifest.recipe, "facts": manifest.training, "versions": manifest.versions}
-        if manifest.curves and resolved.folder is not None:
-            training["curves"] = read_curves(resolved.folder / manifest.curves)
+    if resolved.file is not None:
+        made = resolved.file
+        training = {"recipe": made.recipe, "facts": made.training, "versions": made.versions}
+        if made.curves:
+            training["curves"] = resolved.curves
     return RunManifest(
         state="running",
         config=config.model_dump(mode="json"),
@@ -310,16 +297,6 @@ def _first_manifest(prepared: Prepared) -> RunManifest:
         training=training,
         started=now(),
     )
-
-
-def read_curves(path: Path) -> list[dict[str, Any]]:
-    """Return the training curves that ``finetune`` left, or nothing where it left none."""
-    import json
-
-    try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, ValueError):
-        return []
 
 
 def _prune(folder: RunFolder, prepared: Prepared) -> None:

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from harness.config import StatsConfig
 from harness.errors import InputError, did_you_mean
+from harness.files import digest_file, digest_value
 from harness.jobs.reply_files import read_replies
 from harness.jobs.run import render
 from harness.jobs.runner import compute, locked
@@ -22,7 +23,6 @@ from harness.progress import Progress, SilentProgress
 from harness.store.folder import RunFolder
 from harness.store.provenance import now, provenance
 from harness.store.schema import RunManifest
-from harness.variants.digests import digest_file, digest_value
 from harness.yamlfile import Strict, apply_overrides, validate
 
 

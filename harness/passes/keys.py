@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from harness.config import RunConfig
+from harness.files import digest_value
 from harness.passes.base import Conditions
 from harness.passes.registry import all_passes
 from harness.store.schema import DialogueRow
-from harness.variants.digests import digest_value
 from harness.variants.model import Variant
 
 Key = Callable[[str, Variant, DialogueRow], str]

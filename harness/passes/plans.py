@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
-from harness.backends.base import Backend, Capability, ReplyRequest, Score, ScoringRequest, Tokenizer
-from harness.dialogues.tokens import encode_prompt, encode_scored
+from harness.backends.base import Backend, Capability, ReplyRequest, Score, ScoringRequest
+from harness.dialogues.tokens import Tokenizer, encode_prompt, encode_scored
 from harness.errors import HarnessError, InputError
 from harness.passes.base import AnyRecord, PassContext
 from harness.store.schema import DialogueRow, ScoringRecord

@@ -58,15 +58,6 @@ def analysis_of(
     )
 
 
-def reference_variant(analysis: Analysis) -> str | None:
-    """Return what differences are taken against: the run's own choice, the first base, or the first variant."""
-    manifest = analysis.measured.manifest
-    if manifest.reference_variant in analysis.variants:
-        return manifest.reference_variant
-    bases = [str(one["name"]) for one in manifest.variants if one.get("kind") == "base" and "name" in one]
-    return next(iter([*bases, *analysis.variants]), None)
-
-
 def estimate_row(estimate: Estimate) -> EstimateRow:
     """Return an estimate as ``summary.json`` holds it."""
     return EstimateRow(
@@ -103,7 +94,7 @@ def _metric(analysis: Analysis, name: str) -> MetricSummary:
 
 def _comparisons(analysis: Analysis, names: Iterable[str]) -> Iterable[ComparisonRow]:
     """Yield every variant against the reference. Fidelity metrics are comparisons already."""
-    reference = reference_variant(analysis)
+    reference = analysis.measured.manifest.reference_among(analysis.variants)
     for name in names:
         measured = analysis.variants_of(name)
         if reference is None or reference not in measured or analysis.spec(name).family == "fidelity":
@@ -117,7 +108,7 @@ def _slices(analysis: Analysis, names: Iterable[str], columns: Sequence[str]) ->
     sliced = [name for name in names if analysis.spec(name).family not in NOT_SLICED]
     found: list[tuple[str, str, str, str, str]] = []
     differences: list[Difference] = []
-    reference = reference_variant(analysis)
+    reference = analysis.measured.manifest.reference_among(analysis.variants)
     for column in columns:
         for level in levels(analysis.measured.units.levels(column)):
             analysis.prepare(sliced, slice=(column, level))

@@ -15,12 +15,11 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.errors import HarnessError, InputError, did_you_mean
-from harness.files import Row, read_rows
+from harness.files import Row, digest_file, read_rows, replace_folder
 from harness.store import seals
 from harness.store.folder import RecordWriter, RunFolder
 from harness.store.redaction import redact
@@ -57,7 +56,7 @@ class Baselines:
         if not self.root.is_dir():
             return ()
         found = {path.name.removeprefix(".").removesuffix(".previous") for path in self.root.iterdir() if path.is_dir()}
-        return tuple(sorted(name for name in found if _NAME.fullmatch(name) and self._folder(name) is not None))
+        return tuple(sorted(name for name in found if self._accepted(name) is not None))
 
     def find(self, name_or_path: str) -> RunFolder:
         """Return the run folder that is meant: the accepted one of that name, or one of that path."""
@@ -120,7 +119,7 @@ class Baselines:
             who=who or _user(),
             reason=reason.strip(),
             run=folder.root.resolve().name,
-            run_digest=seals.file_digest(folder.manifest_path),
+            run_digest=digest_file(folder.manifest_path),
             gate=said,
             forced=said not in ("pass", "none"),
             redacted=redact_text,
@@ -130,40 +129,19 @@ class Baselines:
         return note
 
     def _accepted(self, name: str) -> Path | None:
-        return self._folder(name) if _NAME.fullmatch(name) else None
-
-    def _folder(self, name: str) -> Path | None:
         """``.NAME.previous`` stands in where an acceptance was killed between its two renames."""
-        for path in (self.root / name, self.root / f".{name}.previous"):
-            if (path / "run.json").is_file():
-                return path
-        return None
+        places = (self.root / name, self.root / f".{name}.previous") if _NAME.fullmatch(name) else ()
+        return next((place for place in places if (place / "run.json").is_file()), None)
 
     def _copy(self, folder: RunFolder, manifest: RunManifest, name: str, redact_text: bool) -> None:
-        """Make the whole copy aside, then put it in place: a reader sees the old baseline or the new one."""
-        temporary: Path | None = None
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(dir=self.root, prefix=f".{name}."))
-            temporary.chmod(0o755)
-            also = {also: folder.root / also for also in ALSO_COPIED if (folder.root / also).is_file()}
+        """Copy what was measured, whole or not at all: a reader sees the old baseline or the new one."""
+        also = {also: folder.root / also for also in ALSO_COPIED if (folder.root / also).is_file()}
+        with replace_folder(self.root / name) as copy:
             for inside, path in {**seals.sealed_files(folder), **also}.items():
-                (temporary / inside).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, temporary / inside)
+                (copy / inside).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, copy / inside)
             if redact_text:
-                redact(RunFolder(temporary), manifest)
-            place, previous = self.root / name, self.root / f".{name}.previous"
-            if place.exists():
-                shutil.rmtree(previous, ignore_errors=True)
-                place.rename(previous)
-            temporary.rename(place)
-            temporary = None
-            shutil.rmtree(previous, ignore_errors=True)
-        except OSError as error:
-            raise HarnessError(f"Cannot write the baseline to {self.root}: {error.strerror}.") from error
-        finally:
-            if temporary is not None:
-                shutil.rmtree(temporary, ignore_errors=True)
+                redact(RunFolder(copy), manifest)
 
 
 def gate_verdict(folder: RunFolder) -> str:
@@ -180,7 +158,7 @@ def gate_verdict(folder: RunFolder) -> str:
         verdict, code, digest = str(found["verdict"]), found["exit_code"], found["run"]["digest"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "unreadable"
-    if digest != seals.file_digest(folder.manifest_path):
+    if digest != digest_file(folder.manifest_path):
         return "outdated"
     if code == 0:
         return "pass"

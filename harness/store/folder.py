@@ -19,26 +19,11 @@ class RunFolder:
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
-
-    @property
-    def manifest_path(self) -> Path:
-        return self.root / "run.json"
-
-    @property
-    def dialogues_path(self) -> Path:
-        return self.root / "dialogues.jsonl"
-
-    @property
-    def summary_path(self) -> Path:
-        return self.root / "summary.json"
-
-    @property
-    def memory_path(self) -> Path:
-        return self.root / "memory.json"
-
-    @property
-    def report_path(self) -> Path:
-        return self.root / "report.html"
+        self.manifest_path = self.root / "run.json"
+        self.dialogues_path = self.root / "dialogues.jsonl"
+        self.summary_path = self.root / "summary.json"
+        self.memory_path = self.root / "memory.json"
+        self.report_path = self.root / "report.html"
 
     def records_path(self, pass_name: str, variant: str) -> Path:
         return self.root / "records" / pass_name / f"{variant}.jsonl"

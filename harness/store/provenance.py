@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import shlex
@@ -12,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from harness.machine import ask, cpu_name
+from harness.machine import ask, cpu_name, library_versions, nvml
 
 PACKAGES = (
     "torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "trl", "evaluate", "tokenizers",
@@ -27,13 +26,7 @@ def now() -> str:
 
 def versions() -> dict[str, str]:
     """Return the version of Python, of this project and of each library that a number may depend on."""
-    found = {"python": platform.python_version()}
-    for package in ("medical-dialogue-harness", *PACKAGES):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    return {"python": platform.python_version(), **library_versions(("medical-dialogue-harness", *PACKAGES))}
 
 
 def hardware() -> dict[str, Any]:
@@ -56,21 +49,14 @@ def hardware() -> dict[str, Any]:
 
 def gpu_facts() -> list[dict[str, Any]]:
     """Return name, memory and driver of each NVIDIA GPU, without what its driver does not tell; empty without a GPU."""
-    try:
+    with nvml() as answers:
+        if not answers:
+            return []
         import pynvml
 
-        pynvml.nvmlInit()
-    except (ImportError, OSError) as error:
-        del error  # no driver library on this machine
-        return []
-    except pynvml.NVMLError:
-        return []
-    try:
         driver = ask(pynvml.nvmlSystemGetDriverVersion)
         count = ask(pynvml.nvmlDeviceGetCount) or 0
         return [_gpu(ask(pynvml.nvmlDeviceGetHandleByIndex, index), driver) for index in range(count)]
-    finally:
-        pynvml.nvmlShutdown()
 
 
 def _gpu(handle: Any, driver: Any) -> dict[str, Any]:

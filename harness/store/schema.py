@@ -14,6 +14,7 @@ No torch here: everything downstream of the records runs on a machine without it
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -274,3 +275,8 @@ class RunManifest(Row):
     started: str = ""
     finished: str | None = None
     error: str | None = None
+
+    def reference_among(self, names: Collection[str]) -> str | None:
+        """Return what differences are taken against: the run's own choice, else the first base, else the first name."""
+        bases = [str(one.get("name")) for one in self.variants if one.get("kind") == "base"]
+        return next((name for name in (self.reference_variant, *bases, *names) if name in names), None)

@@ -8,12 +8,11 @@ A seal guards against accidents and quiet edits; whoever rewrites ``run.json`` a
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from harness.errors import InputError
+from harness.files import digest_bytes, digest_file
 from harness.store.folder import RunFolder
 from harness.store.schema import DialogueRow, RunManifest
 
@@ -37,7 +36,7 @@ def sealed_files(folder: RunFolder) -> dict[str, Path]:
 
 def seal(folder: RunFolder) -> dict[str, str]:
     """Return the digests to be stored in ``run.json`` beside those of the inputs."""
-    digests = {name: file_digest(path) for name, path in sealed_files(folder).items()}
+    digests = {name: digest_file(path) for name, path in sealed_files(folder).items()}
     return digests | content_digests(folder.dialogues())
 
 
@@ -61,18 +60,9 @@ def check(folder: RunFolder, manifest: RunManifest) -> list[str]:
     problems += [
         f"{name} was changed after the run ended: its digest is not the one in run.json."
         for name, path in present.items()
-        if name in sealed and file_digest(path) != sealed[name]
+        if name in sealed and digest_file(path) != sealed[name]
     ]
     return problems
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file; raise InputError where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
 
 
 def is_measured(name: str) -> bool:
@@ -81,4 +71,4 @@ def is_measured(name: str) -> bool:
 
 
 def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, ensure_ascii=True).encode("ascii")).hexdigest()
+    return digest_bytes(json.dumps(value, ensure_ascii=True).encode("ascii"))

@@ -7,21 +7,31 @@ Pickled weights are refused: loading one runs whatever code it holds.
 from __future__ import annotations
 
 import json
-import os
-import socket
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
-from harness.errors import InputError
+from harness.errors import InputError, first_line
+from harness.files import read_json
+from harness.machine import hub_is_off, hub_is_reachable
 
 _HEADER_LIMIT = 100 * 1024 * 1024
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 _NOT_WEIGHTS = {"training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth"}
 INDEX_NAME = "model.safetensors.index.json"
 ADAPTER_FACTS = "finetune.json"  # beside an adapter: what our training recorded of itself
+# Their order is that of the digests over them.
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,7 @@ class TensorInfo:
     dtype: str
     shape: tuple[int, ...]
     nbytes: int
+    begin: int  # its first byte in the file
 
 
 @dataclass(frozen=True)
@@ -111,18 +122,23 @@ def safetensors_header(path: Path) -> dict[str, TensorInfo]:
             if length > _HEADER_LIMIT:
                 raise InputError(f"{path} is not a safetensors file.")
             header = json.loads(file.read(length))
-            tensors = {name: _tensor_info(entry) for name, entry in header.items() if name != "__metadata__"}
-            end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
+            header.pop("__metadata__", None)
+            tensors = {name: _tensor_info(entry, 8 + length) for name, entry in header.items()}
+            end = max((tensor.begin + tensor.nbytes for tensor in tensors.values()), default=8 + length)
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise InputError(f"{path} is not a safetensors file: its header cannot be read.") from error
-    if 8 + length + end != size:
-        what = "is cut short" if 8 + length + end > size else "has bytes after its last tensor"
-        raise InputError(
-            f"{path} {what}: {size} bytes where its header says {8 + length + end}. Copy or save it again."
-        )
+    if end != size:
+        what = "is cut short" if end > size else "has bytes after its last tensor"
+        raise InputError(f"{path} {what}: {size} bytes where its header says {end}. Copy or save it again.")
     return tensors
+
+
+def adapter_facts(adapter: Path) -> dict[str, Any]:
+    """Return what our training recorded beside an adapter; empty for adapters made elsewhere."""
+    path = adapter / ADAPTER_FACTS
+    return read_json(path) if path.is_file() else {}
 
 
 def resolve_model(name: str) -> Path:
@@ -139,21 +155,6 @@ def resolve_model(name: str) -> Path:
     if name.startswith(("/", ".", "~")) or name.count("/") > 1 or "\\" in name or not name.strip("/"):
         raise InputError(f"There is no model folder {name}.")
     return _from_hub(name)
-
-
-def read_json(path: Path, *, missing: str | None = None) -> dict[str, Any]:
-    """Return a JSON object from a file; raise InputError (``missing`` is said where there is no such file)."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(missing or f"There is no file {path}.") from error
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON ({error}).") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: expected an object, found {type(value).__name__}.")
-    return value
 
 
 def _weight_files(folder: Path) -> tuple[tuple[Path, ...], dict[str, str]]:
@@ -184,9 +185,9 @@ def _refuse_pickles(folder: Path) -> None:
                 )
 
 
-def _tensor_info(entry: dict[str, Any]) -> TensorInfo:
-    start, end = entry["data_offsets"]
-    return TensorInfo(str(entry["dtype"]), tuple(int(size) for size in entry["shape"]), int(end) - int(start))
+def _tensor_info(entry: dict[str, Any], data_begins: int) -> TensorInfo:
+    start, end = (int(offset) for offset in entry["data_offsets"])
+    return TensorInfo(str(entry["dtype"]), tuple(int(n) for n in entry["shape"]), end - start, data_begins + start)
 
 
 def _from_hub(name: str) -> Path:
@@ -199,26 +200,12 @@ def _from_hub(name: str) -> Path:
     except HFValidationError as error:
         raise InputError(f"There is no model folder '{name}', and it is no hub id either.") from error
     except LocalEntryNotFoundError as error:
-        if not _hub_answers():
+        if hub_is_off() or not hub_is_reachable():
             raise InputError(
                 f"There is no model folder '{name}', it is not in the local cache, and the model hub cannot be reached."
             ) from error
     try:
         return Path(snapshot_download(name, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-        raise InputError(f"'{name}' is neither a folder nor a model that the hub hands out ({reason}).") from error
-
-
-def _hub_answers(timeout: float = 5.0) -> bool:
-    """Ask once and briefly: the hub's own client retries for a minute on a machine without a network."""
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}:
-        return False
-    proxies = [os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")]
-    target = next((proxy for proxy in proxies if proxy), os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
-    address = urlparse(target if "//" in target else f"//{target}")
-    try:
-        with socket.create_connection((address.hostname or "", address.port or 443), timeout=timeout):
-            return True
-    except OSError:
-        return False
+        reason = first_line(error, 120)
+        raise InputError(f"'{name}' is neither a folder nor a model that the hub offers ({reason}).") from error

@@ -6,29 +6,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from harness.files import digest_file, digest_value, read_json
 from harness.variants.artifacts import (
-    ADAPTER_FACTS,
+    TOKENIZER_FILES,
+    adapter_facts,
     check_adapter_folder,
     check_model_folder,
-    read_json,
     resolve_model,
 )
-from harness.variants.digests import digest_adapter_folder, digest_file, digest_model_folder, digest_value
+from harness.variants.digests import digest_adapter_folder, digest_model_folder
 from harness.variants.merge_report import read_merge_report
 from harness.variants.model import Variant
 from harness.variants.resolve import ResolvedVariants
 
-SETTINGS = (
-    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
-    "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
-)  # fmt: skip
+SETTINGS = ("config.json", "generation_config.json", *TOKENIZER_FILES)
 
 
 def local_variants(resolved: ResolvedVariants) -> ResolvedVariants:
     """Return the variants with every model and adapter as a folder on this machine, each of them checked.
 
     What ``finetune`` recorded beside an adapter or a merge (what it was made from) is taken from there where the
-    variants themselves do not say it, so that variants listed by hand are checked and paired like those of a manifest.
+    variants themselves do not say it, so that those listed by hand are checked and paired like those it handed over.
     Raises InputError for a folder that is missing, is none of its kind, or holds pickled or cut weights.
     """
     return replace(resolved, variants=tuple(_local(variant) for variant in resolved.variants))
@@ -48,15 +46,11 @@ def settings_digests(variants: tuple[Variant, ...]) -> dict[str, str]:
 
     They say how the weights are computed with, what text becomes which tokens, and which tokens end a reply.
     """
-    folders = {
-        model: digest_value([[name, digest_file(Path(model) / name)] for name in SETTINGS if _has(model, name)])
-        for model in {variant.model for variant in variants}
-    }
+    folders = {}
+    for model in {variant.model for variant in variants}:
+        files = [Path(model) / name for name in SETTINGS]
+        folders[model] = digest_value([[file.name, digest_file(file)] for file in files if file.is_file()])
     return {variant.name: folders[variant.model] for variant in variants}
-
-
-def _has(folder: str, name: str) -> bool:
-    return (Path(folder) / name).is_file()
 
 
 def stated_dtype(variant: Variant) -> str:
@@ -83,8 +77,7 @@ def _local(variant: Variant) -> Variant:
 
 
 def _recorded_with_adapter(adapter: Path) -> dict[str, Any]:
-    path = adapter / ADAPTER_FACTS
-    facts = read_json(path) if path.is_file() else {}
+    facts = adapter_facts(adapter)
     known = ("base_digest", "adapter_digest", "template", "template_digest")
     return {key: facts[key] for key in known if isinstance(facts.get(key), str)}
 

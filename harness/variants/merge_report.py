@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.errors import InputError
-from harness.variants.artifacts import read_json
+from harness.files import read_model
 from harness.variants.model import MergeStrategy
+
+if TYPE_CHECKING:
+    import torch
 
 MERGE_REPORT = "merge.json"
 
@@ -29,6 +31,18 @@ class LayerError(BaseModel):
     kept: float
     delta_norm: float
     weight_norm: float
+
+    @classmethod
+    def of(cls, name: str, trained: torch.Tensor, delta: torch.Tensor, change: torch.Tensor) -> LayerError:
+        """Measure one weight: ``trained`` is W_train, ``delta`` W_target − W_train, ``change`` W_merged − W_train."""
+        size = float(delta.norm())
+        return cls(
+            name=name,
+            relative_error=float((change - delta).norm()) / size if size else 0.0,
+            kept=float((change * delta).sum()) / size**2 if size else 1.0,
+            delta_norm=size,
+            weight_norm=float(trained.norm()),
+        )
 
 
 class MergeReport(BaseModel):
@@ -61,9 +75,4 @@ class MergeReport(BaseModel):
 def read_merge_report(folder: Path | str) -> MergeReport | None:
     """Return the report beside merged weights, or None where the merge was made elsewhere."""
     path = Path(folder) / MERGE_REPORT
-    if not path.is_file():
-        return None
-    try:
-        return MergeReport.model_validate(read_json(path))
-    except ValueError as error:
-        raise InputError(f"{path} is damaged or of another version.") from error
+    return read_model(MergeReport, path) if path.is_file() else None

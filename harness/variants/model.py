@@ -6,10 +6,13 @@ No torch here: loading weights is ``harness.backends.local.loading``'s business.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from harness.files import write_text_atomically
 
 Kind = Literal["base", "adapter", "merged"]
 Quantization = Literal["none", "nf4", "int8"]
@@ -55,6 +58,16 @@ class Variant(BaseModel):
         return self
 
 
+def refuse_doubled_names(variants: Sequence[Variant]) -> None:
+    """Raise ValueError where there is no variant, or two have the same name."""
+    names = [variant.name for variant in variants]
+    if not names:
+        raise ValueError("variants: name at least one")
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise ValueError(f"variants: the name '{doubled[0]}' is used twice")
+
+
 class SplitFacts(BaseModel):
     """Which split the training used, so that a run finds the same held-out dialogues."""
 
@@ -68,7 +81,7 @@ class SplitFacts(BaseModel):
     on_invalid: Literal["error", "skip"] = "error"
 
 
-class VariantsManifest(BaseModel):
+class VariantsFile(BaseModel):
     """``variants.json``: what ``finetune`` made. Paths are relative to the file's own folder."""
 
     model_config = ConfigDict(extra="forbid")
@@ -84,6 +97,11 @@ class VariantsManifest(BaseModel):
     curves: str | None = None  # JSONL of {step, loss, learning_rate, eval_loss}
     versions: dict[str, str] = Field(default_factory=dict)
 
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> VariantsFile:
+        refuse_doubled_names(self.variants)
+        return self
+
 
 def locate(path: str, folder: Path) -> str:
     """Return ``path`` made absolute against ``folder`` where it exists there, else unchanged (a hub id)."""
@@ -91,9 +109,7 @@ def locate(path: str, folder: Path) -> str:
     return str(candidate) if candidate.exists() or path.startswith((".", "/")) else path
 
 
-def write_manifest(manifest: VariantsManifest, path: Path) -> None:
+def write_variants(file: VariantsFile, path: Path) -> None:
     """Write ``variants.json`` so that a reader never meets a half-written one."""
-    from harness.files import write_text_atomically
-
-    text = json.dumps(manifest.model_dump(mode="json", by_alias=True, exclude_none=True), indent=1, ensure_ascii=False)
+    text = json.dumps(file.model_dump(mode="json", by_alias=True, exclude_none=True), indent=1, ensure_ascii=False)
     write_text_atomically(path, text + "\n")

@@ -63,6 +63,21 @@ def adapter_of(merged: Variant, variants: Sequence[Variant]) -> Variant | None:
     return adapters[0] if adapters else None
 
 
+def base_of(variant: Variant, variants: Sequence[Variant]) -> Variant | None:
+    """Return the base of an adapter or merged variant, where this run knows which one that is; None for a base."""
+    bases = [other for other in variants if other.kind == "base"]
+    if variant.kind == "adapter":
+        return next((base for base in bases if base.model == variant.model), None) or variant.model_copy(
+            update={"name": "its base", "kind": "base", "adapter": None}
+        )
+    if variant.kind == "base":
+        return None
+    if variant.base_digest is not None:
+        same = (base for base in bases if variant.base_digest in (base.base_digest, base.model_digest))
+        return next(same, None)
+    return bases[0] if len({base.model for base in bases}) == 1 else None
+
+
 def _unquantised(variant: Variant, variants: Sequence[Variant]) -> Variant | None:
     if variant.kind != "base" or variant.quantization == "none":
         return None

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pydantic import ValidationError
-
-from harness.errors import InputError, did_you_mean
-from harness.variants.model import Variant, VariantsManifest, locate
+from harness.errors import InputError
+from harness.files import Row, read_json, read_rows
+from harness.variants.model import Variant, VariantsFile, locate
+from harness.yamlfile import validate
 
 
 @dataclass(frozen=True)
@@ -18,15 +18,30 @@ class ResolvedVariants:
     """The variants of a run with absolute paths, and what ``finetune`` left beside them (None: made elsewhere)."""
 
     variants: tuple[Variant, ...]
-    manifest: VariantsManifest | None
+    file: VariantsFile | None
     folder: Path | None
 
     @property
     def fingerprints(self) -> Path | None:
-        """The file in which the manifest says what the variants were trained on; None where it names none."""
-        if self.manifest and self.folder and self.manifest.fingerprints:
-            return (self.folder / self.manifest.fingerprints).resolve()
+        """The file in which ``variants.json`` says what the variants were trained on; None where it names none."""
+        if self.file and self.folder and self.file.fingerprints:
+            return (self.folder / self.file.fingerprints).resolve()
         return None
+
+    @property
+    def curves(self) -> list[dict[str, Any]]:
+        """The training curves that ``finetune`` left, or nothing where it left none."""
+        if self.file and self.folder and self.file.curves:
+            return read_curves(self.folder / self.file.curves)
+        return []
+
+
+def read_curves(path: Path) -> list[dict[str, Any]]:
+    """Return a training's lines of {step, loss, …}; none where there is no such file, or it cannot be read."""
+    try:
+        return [row.model_dump() for row in read_rows(Row, path, torn_tail="ignore")]
+    except InputError:
+        return []
 
 
 def resolve_variants(named: str | Sequence[Variant], beside: Path | None = None) -> ResolvedVariants:
@@ -37,9 +52,9 @@ def resolve_variants(named: str | Sequence[Variant], beside: Path | None = None)
     """
     if isinstance(named, str):
         path = find(named, beside)
-        manifest = read_manifest(path)
+        file = read_variants(path)
         folder = path.resolve().parent
-        return ResolvedVariants(tuple(_located(variant, folder) for variant in manifest.variants), manifest, folder)
+        return ResolvedVariants(tuple(_located(variant, folder) for variant in file.variants), file, folder)
     base = (beside or Path()).resolve()
     return ResolvedVariants(tuple(_located(variant, Path.cwd(), base) for variant in named), None, None)
 
@@ -52,7 +67,7 @@ def find(path: str, beside: Path | None) -> Path:
     return here
 
 
-def read_manifest(path: Path) -> VariantsManifest:
+def read_variants(path: Path) -> VariantsFile:
     """Return a ``variants.json``; raise InputError saying what is wrong with it."""
     if path.is_dir():
         path = path / "variants.json"
@@ -60,27 +75,7 @@ def read_manifest(path: Path) -> VariantsManifest:
         raise InputError(
             f"{path} does not exist. Make it with 'python -m finetune run', or list the variants in the config."
         )
-    try:
-        manifest = VariantsManifest.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
-    except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(str(part) for part in problem["loc"])
-        hint = ""
-        if problem["type"] == "extra_forbidden":
-            known = {*Variant.model_fields, *VariantsManifest.model_fields}
-            hint = did_you_mean(str(problem["loc"][-1]), known)
-        raise InputError(f"{path}: {key}: {str(problem['msg']).removeprefix('Value error, ')}.{hint}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not valid JSON ({error}).") from error
-    names = [variant.name for variant in manifest.variants]
-    if not names:
-        raise InputError(f"{path} names no variants.")
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"{path}: the variant name '{name}' is used twice.")
-    return manifest
+    return validate(VariantsFile, read_json(path), source=str(path))
 
 
 def _located(variant: Variant, *folders: Path) -> Variant:

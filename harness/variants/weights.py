@@ -5,8 +5,6 @@ Files are mapped and read in blocks, so a 7 B model needs no memory to speak of.
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.variants.artifacts import ModelArtifact
+from harness.variants.artifacts import ModelArtifact, safetensors_header
+
+Bits = np.ndarray[Any, np.dtype[Any]]
 
 _BLOCK = 16 * 1024 * 1024  # numbers looked at in one go
 # A floating-point number is NaN or infinite exactly where all its exponent's bits are set.
@@ -35,20 +35,15 @@ class StoredTensor:
     name: str
     dtype: str
     shape: tuple[int, ...]
-    bits: np.ndarray[Any, np.dtype[Any]]
+    bits: Bits
 
 
 def stored_tensors(path: Path) -> Iterator[StoredTensor]:
-    """Yield every tensor of a safetensors file, mapped and not read. The file must have passed its header check."""
-    with path.open("rb") as file:
-        length = struct.unpack("<Q", file.read(8))[0]
-        header: dict[str, Any] = json.loads(file.read(length))
-    header.pop("__metadata__", None)
-    data = np.memmap(path, mode="r", dtype=np.uint8)[8 + length :]
-    for name, entry in header.items():
-        start, end = entry["data_offsets"]
-        unit = _EXPONENTS.get(entry["dtype"], (np.uint8, 0))[0]
-        yield StoredTensor(name, entry["dtype"], tuple(entry["shape"]), data[start:end].view(unit))
+    """Yield every tensor of a safetensors file, mapped and not read."""
+    data = np.memmap(path, mode="r", dtype=np.uint8)
+    for name, info in safetensors_header(path).items():
+        unit = _EXPONENTS.get(info.dtype, (np.uint8, 0))[0]
+        yield StoredTensor(name, info.dtype, info.shape, data[info.begin : info.begin + info.nbytes].view(unit))
 
 
 def first_not_finite(files: tuple[Path, ...]) -> tuple[Path, str] | None:
@@ -97,16 +92,9 @@ def _likely_changed(name: str) -> tuple[bool, str]:
 
 
 def _same_numbers(one: StoredTensor, other: StoredTensor) -> bool:
-    if one.shape != other.shape:
+    if one.shape != other.shape or (one.dtype != other.dtype and not {one.dtype, other.dtype} <= set(_EXPONENTS)):
         return False
-    if one.dtype == other.dtype:
-        return all(np.array_equal(a, b) for a, b in _blocks(one, other))
-    if not {one.dtype, other.dtype} <= set(_EXPONENTS):
-        return False
-    narrow = min(one.dtype, other.dtype, key=_width)
-    return all(
-        np.array_equal(_rounded(a, one.dtype, narrow), _rounded(b, other.dtype, narrow)) for a, b in _blocks(one, other)
-    )
+    return all(np.array_equal(a, b) for a, b in _comparable_blocks(one, other))
 
 
 def _width(dtype: str) -> tuple[int, bool]:
@@ -114,12 +102,14 @@ def _width(dtype: str) -> tuple[int, bool]:
     return np.dtype(_EXPONENTS[dtype][0]).itemsize, dtype != "BF16"
 
 
-def _blocks(one: StoredTensor, other: StoredTensor) -> Iterator[tuple[Any, Any]]:
+def _comparable_blocks(one: StoredTensor, other: StoredTensor) -> Iterator[tuple[Bits, Bits]]:
+    narrow = one.dtype if one.dtype == other.dtype else min(one.dtype, other.dtype, key=_width)
     for start in range(0, one.bits.size, _BLOCK):
-        yield one.bits[start : start + _BLOCK], other.bits[start : start + _BLOCK]
+        a, b = one.bits[start : start + _BLOCK], other.bits[start : start + _BLOCK]
+        yield (a, b) if one.dtype == other.dtype else (_rounded(a, one.dtype, narrow), _rounded(b, other.dtype, narrow))
 
 
-def _rounded(bits: np.ndarray[Any, np.dtype[Any]], dtype: str, narrow: str) -> np.ndarray[Any, np.dtype[Any]]:
+def _rounded(bits: Bits, dtype: str, narrow: str) -> Bits:
     """Return numbers rounded to ``narrow`` (to nearest, ties to even, as libraries do on saving), as float32."""
     kinds: dict[str, Any] = {"F64": np.float64, "F32": np.float32, "F16": np.float16}
     if dtype == "BF16":
@@ -130,5 +120,5 @@ def _rounded(bits: np.ndarray[Any, np.dtype[Any]], dtype: str, narrow: str) -> n
     else:
         with np.errstate(over="ignore"):
             wide = bits.view(kinds[dtype]).astype(kinds[narrow]).astype(np.float32).view(np.uint32)
-    numbers: np.ndarray[Any, np.dtype[Any]] = wide.view(np.float32)
+    numbers: Bits = wide.view(np.float32)
     return numbers

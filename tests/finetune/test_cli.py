@@ -7,18 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from finetune.cli import app
+from finetune.cli import main
+from harness.errors import InputError
 from tests.finetune.conftest import write_recipe
-
-runner = CliRunner()
 
 
 def test_help_needs_no_torch() -> None:
-    code = (
-        "import sys; sys.argv = ['finetune', '--help']\nfrom finetune.cli import app\ntry:\n    app()\nfinally:\n    "
-    )
+    code = "import sys; sys.argv = ['finetune', '--help']\nfrom finetune.cli import main\nmain()\n"
     code += "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {"run", "train", "merge"} <= set(done.stdout.split())
@@ -40,47 +36,52 @@ def test_help_needs_no_torch() -> None:
     ],
 )
 def test_wrong_input_is_one_sentence_and_exit_code_2(
-    base: Path, tmp_path: Path, arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+    base: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     filled = [str(base) if part == "BASE" else part for part in arguments]
-    result = runner.invoke(app, filled)
-    assert result.exit_code == 2
-    assert message in result.stderr
-    assert result.stderr.count("\n") == 1
-    assert "Traceback" not in result.output
+    assert main(filled) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert printed.err.count("\n") == 1
+    assert "Traceback" not in printed.out + printed.err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interruption_exits_with_130(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interruption_exits_with_130(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def interrupt(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("finetune.pipeline.run", interrupt)
-    result = runner.invoke(app, ["run", str(write_recipe(tmp_path, base)), "--out", str(tmp_path / "out")])
-    assert result.exit_code == 130
-    assert "continues from the last checkpoint" in result.stderr
+    assert main(["run", str(write_recipe(tmp_path, base)), "--out", str(tmp_path / "out")]) == 130
+    assert "continues from the last checkpoint" in capsys.readouterr().err
 
 
 def test_an_error_of_ours_shows_its_traceback_only_when_asked(base: Path) -> None:
-    arguments = ["run", "quickstart", "--set", "base=./absent", "--debug"]
-    result = runner.invoke(app, arguments)
-    assert result.exception is not None
-    assert "There is no model folder" in str(result.exception)
+    with pytest.raises(InputError, match="There is no model folder"):
+        main(["run", "quickstart", "--set", "base=./absent", "--debug"])
 
 
-def test_merge_prints_what_was_kept(base: Path, adapter: Path, tmp_path: Path) -> None:
+def test_merge_prints_what_was_kept(
+    base: Path, adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = ["merge", "--base", str(base), "--adapter", str(adapter), "--out", str(tmp_path / "out")]
-    result = runner.invoke(app, [*arguments, "--strategy", "dequantized", "--device", "cpu"])
-    assert result.exit_code == 0, result.output
-    assert "Merged 6 weights (dequantized)" in result.stdout
-    assert "was kept" in result.stdout
-    assert "nf4 was assumed" in result.stdout  # this adapter was made with plain peft
+    assert main([*arguments, "--strategy", "dequantized", "--device", "cpu"]) == 0
+    printed = capsys.readouterr().out
+    assert "Merged 6 weights (dequantized)" in printed
+    assert "was kept" in printed
+    assert "nf4 was assumed" in printed  # this adapter was made with plain peft
     assert (tmp_path / "out" / "tokenizer.json").read_bytes() == (base / "tokenizer.json").read_bytes()
 
 
-def test_a_folder_that_cannot_be_made_is_an_input_error(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_an_input_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
-    done = runner.invoke(app, ["run", "quickstart", "--out", str(tmp_path / "file" / "made")])
-    assert done.exit_code == 2
-    assert "Check the path" in done.output
+    assert main(["run", "quickstart", "--out", str(tmp_path / "file" / "made")]) == 2
+    assert "Check the path" in capsys.readouterr().err

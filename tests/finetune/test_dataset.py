@@ -58,7 +58,7 @@ def test_too_long_is_skipped_whole_and_counted(tokenizer: Any) -> None:
     fits = encode_dialogues([dialogue()], template, tokenizer, length)
     too_long = encode_dialogues([dialogue(), dialogue("Rest.", "b")], template, tokenizer, length - 1)
     assert (len(fits.examples), fits.skipped) == (1, {})
-    assert ([example.id for example in too_long.examples], too_long.skipped) == (["b"], {"too long": 1})
+    assert (len(too_long.examples), too_long.skipped) == (1, {"too long": 1})
     assert [kept.id for kept in too_long.dialogues] == ["b"]
     assert len(too_long.lengths) == 2
 

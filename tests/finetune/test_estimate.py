@@ -37,7 +37,7 @@ def test_llama2_7b_has_its_known_parameter_counts() -> None:
 
 
 def test_nf4_weights_are_what_bitsandbytes_holds() -> None:
-    from finetune.merging.quantize import quantize
+    from harness.variants.nf4 import quantize
 
     weight = torch.randn(512, 1024, dtype=torch.bfloat16)
     held = quantize(weight)
@@ -147,7 +147,7 @@ def test_memory_in_float32_is_not_passed_off_as_that_of_bfloat16(base: Path, tmp
 def test_steps_of_a_part_of_an_epoch_are_those_that_the_trainer_makes(base: Path, tmp_path: Path) -> None:
     training = {"per_device_train_batch_size": 8, "num_train_epochs": 0.3}
     found = dry_run(write_recipe(tmp_path, base, training=training))
-    batches = -(-len(found.training.examples) // 8)
+    batches = -(-len(found.prepared.training.examples) // 8)
     assert batches * 0.3 % 1  # or the two roundings would be the same
     assert found.steps == math.ceil(batches * 0.3)
 
@@ -158,10 +158,10 @@ def test_a_dry_run_on_nothing_is_refused_like_the_run(base: Path, tmp_path: Path
 
 
 def test_dry_run_trains_nothing_and_says_what_would_be_skipped(base: Path, tmp_path: Path) -> None:
-    found = dry_run(write_recipe(tmp_path / "recipe", base), tmp_path / "out")
+    found = dry_run(write_recipe(tmp_path / "recipe", base))
     lines = "\n".join(describe(found))
-    assert not (tmp_path / "out").exists()
-    assert f"{found.training.skipped['too long']} of {len(found.training.lengths)} dialogues" in lines
+    assert [path.name for path in tmp_path.iterdir()] == ["recipe"]
+    assert f"{found.prepared.training.skipped['too long']} of {len(found.prepared.training.lengths)} dialogues" in lines
     assert "Peak GPU memory: about" in lines
     assert found.steps == 4
 

@@ -13,8 +13,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from finetune.merging import MergeOptions, merge_adapter, quantize, shards
+from finetune.merging import MergeOptions, merge_adapter, shards
 from harness.errors import HarnessError, InputError
+from harness.variants import nf4
 from harness.variants.artifacts import ADAPTER_FACTS
 from tests.finetune.conftest import make_adapter, make_base
 
@@ -131,7 +132,7 @@ def test_corrupted_dequantisation_stops_the_merge(
     base: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def garbage(held: Any) -> torch.Tensor:
-        values = quantize.bitsandbytes().functional.dequantize_4bit(held.data, held.quant_state)
+        values = nf4.bitsandbytes().functional.dequantize_4bit(held.data, held.quant_state)
         return values.flatten().roll(1).reshape(values.shape)
 
     monkeypatch.setattr("finetune.merging.merge.dequantize", garbage)

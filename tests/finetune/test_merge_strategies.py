@@ -12,9 +12,8 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from finetune.merging import MergeOptions, merge_adapter
-from finetune.merging.merge import nf4_config
-from finetune.merging.quantize import dequantize
 from harness.variants.merge_report import read_merge_report
+from harness.variants.nf4 import dequantize, nf4_config
 from tests.finetune.conftest import make_adapter
 
 TARGET = "model.layers.1.self_attn.q_proj.weight"

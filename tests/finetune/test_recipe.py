@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from finetune.options import lora_config, training_config
-from finetune.recipe import Recipe, load_recipe, shipped_recipes
+from finetune.recipe import Recipe, load_recipe
 from harness.errors import InputError
 
 
@@ -40,7 +40,7 @@ def test_llama2_7b_has_the_original_figures() -> None:
 
 
 def test_every_shipped_recipe_but_for_its_base_is_complete() -> None:
-    for name in shipped_recipes():
+    for name in ("llama2-7b", "quickstart", "small"):
         recipe = load_recipe(name, ["base=tiny"])
         assert lora_config(recipe).target_modules
         assert configured(recipe).learning_rate > 0

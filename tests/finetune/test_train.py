@@ -14,12 +14,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 import finetune
 from finetune import pipeline, training
-from finetune.curves import read_curves
-from finetune.merging.merge import nf4_config
 from harness.dialogues.leakage import FILE_NAME
 from harness.errors import HarnessError, InputError
 from harness.variants.artifacts import check_adapter_folder, check_model_folder
-from harness.variants.model import VariantsManifest, locate
+from harness.variants.model import VariantsFile, locate
+from harness.variants.nf4 import nf4_config
+from harness.variants.resolve import read_curves
 from tests.finetune.conftest import write_recipe
 
 
@@ -35,8 +35,8 @@ def made(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def read(out: Path) -> VariantsManifest:
-    return VariantsManifest.model_validate_json((out / "variants.json").read_text(encoding="utf-8"))
+def read(out: Path) -> VariantsFile:
+    return VariantsFile.model_validate_json((out / "variants.json").read_text(encoding="utf-8"))
 
 
 def test_manifest_names_the_variants_with_the_quantisation_each_is_measured_in(made: Path) -> None:

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-import finetune.folders
 from harness.config import RunConfig
 from harness.dialogues.leakage import FILE_NAME, fingerprint
 from harness.dialogues.load import load_dialogues
 from harness.dialogues.model import ColumnMap, DialogueConfig
 from harness.dialogues.split import select
 from harness.errors import InputError
-from harness.jobs.inputs import ADAPTER_FACTS, dialogue_config, held_out
-from harness.variants.model import SplitFacts, Variant, VariantsManifest
+from harness.jobs.inputs import dialogue_config, held_out
+from harness.variants.artifacts import ADAPTER_FACTS
+from harness.variants.model import SplitFacts, Variant, VariantsFile
 from harness.variants.resolve import ResolvedVariants
 
 SALT = "medical-dialogue-harness"
@@ -55,7 +55,7 @@ def trained(tmp_path: Path, data: Path, count: int) -> ResolvedVariants:
     """Variants whose training saw the first ``count`` of the held-out dialogues."""
     dialogues = select(load_dialogues(data).dialogues, "test", SALT)
     fingerprint(dialogues[:count]).save(tmp_path / FILE_NAME)
-    manifest = VariantsManifest(schema=1, variants=(BASE,), fingerprints=FILE_NAME)
+    manifest = VariantsFile(schema=1, variants=(BASE,), fingerprints=FILE_NAME)
     return ResolvedVariants((BASE,), manifest, tmp_path)
 
 
@@ -169,13 +169,9 @@ def test_what_lies_beside_a_listed_adapter_says_which_template_it_was_trained_wi
     assert any("trained with the prompt 'know-medical-verbatim'" in warning for warning in found.warnings)
 
 
-def test_the_record_beside_an_adapter_has_the_name_that_the_training_gives_it() -> None:
-    assert ADAPTER_FACTS == finetune.folders.ADAPTER_FACTS
-
-
 def test_without_dialogues_in_the_config_the_training_s_held_out_part_is_taken(tmp_path: Path, data: Path) -> None:
     split = SplitFacts(source="data.jsonl", source_digest="x", salt=SALT)
-    manifest = VariantsManifest(schema=1, variants=(BASE,), split=split)
+    manifest = VariantsFile(schema=1, variants=(BASE,), split=split)
     resolved = ResolvedVariants((BASE,), manifest, tmp_path)
     found = held_out(RunConfig(variants=(BASE,)), resolved, no_tokenizer)
     assert found.rows == held_out(config(data), plain(), no_tokenizer).rows
@@ -186,7 +182,7 @@ def test_the_training_s_held_out_part_is_read_as_the_training_read_it(tmp_path: 
     split = SplitFacts(
         source="o/n", source_digest="x", salt="s", columns=columns, hub_split="validation", on_invalid="skip"
     )
-    manifest = VariantsManifest(schema=1, variants=(BASE,), split=split)
+    manifest = VariantsFile(schema=1, variants=(BASE,), split=split)
     chosen = dialogue_config(RunConfig(variants=(BASE,)), ResolvedVariants((BASE,), manifest, tmp_path))
     assert (chosen.source, chosen.salt, chosen.hub_split, chosen.on_invalid) == ("o/n", "s", "validation", "skip")
     assert (chosen.columns.prompt, chosen.columns.input) == ("question", None)

@@ -8,7 +8,8 @@ import pytest
 
 from harness.errors import InputError
 from harness.results.analysis import Analysis
-from harness.stats.samples import from_values
+from harness.stats.samples import defined_units, from_values
+from harness.stats.types import Samples
 from harness.store.folder import RunFolder
 from tests.results.made_runs import (
     REGISTRY,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError, InputError
-from harness.files import read_rows, write_rows
+from harness.files import digest_file, read_rows, write_rows
 from harness.store import seals
 from harness.store.baselines import Baselines
 from harness.store.folder import RunFolder
@@ -37,7 +37,7 @@ def gate_says(run: RunFolder, verdict: str, code: int, digest: str | None = None
     said = {
         "verdict": verdict,
         "exit_code": code,
-        "run": {"digest": digest or seals.file_digest(run.manifest_path)},
+        "run": {"digest": digest or digest_file(run.manifest_path)},
     }
     (run.root / "gate.json").write_text(json.dumps(said))
 
@@ -53,7 +53,7 @@ def test_an_accepted_run_is_copied_whole_and_noted(run: RunFolder, store: Baseli
         "first release",
         "none",
     )
-    assert [line.run_digest for line in store.history()] == [seals.file_digest(run.manifest_path)]
+    assert [line.run_digest for line in store.history()] == [digest_file(run.manifest_path)]
 
 
 def test_accepting_again_replaces_the_run_and_keeps_the_history(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import InputError
+from harness.files import digest_file
 from harness.store import seals
 from harness.store.folder import RunFolder
 from tests.run_folders import change_manifest, make_run, random_values
@@ -71,4 +72,4 @@ def test_an_unreadable_file_is_one_sentence(run: RunFolder, monkeypatch: pytest.
 
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(InputError, match=r"^Cannot read .*summary\.json: Permission denied\.$"):
-        seals.file_digest(run.summary_path)
+        digest_file(run.summary_path)

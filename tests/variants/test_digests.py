@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import InputError
-from harness.variants.digests import digest_adapter_folder, digest_file, digest_model_folder, digest_value
+from harness.files import digest_file, digest_value
+from harness.variants.digests import digest_adapter_folder, digest_model_folder
 
 
 @pytest.fixture

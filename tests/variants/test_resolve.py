@@ -11,22 +11,22 @@ from harness.config import RunConfig
 from harness.errors import InputError
 from harness.jobs.runner import prepare
 from harness.progress import SilentProgress
-from harness.variants.model import Variant, VariantsManifest, write_manifest
+from harness.variants.model import Variant, VariantsFile, write_variants
 from harness.variants.relations import FidelityPair, reference_variant
-from harness.variants.resolve import read_manifest, resolve_variants
+from harness.variants.resolve import read_variants, resolve_variants
 
 
 def make(tmp_path: Path) -> Path:
     (tmp_path / "base").mkdir()
     (tmp_path / "adapter").mkdir()
-    manifest = VariantsManifest(
+    manifest = VariantsFile(
         schema=1,
         variants=(
             Variant(name="base", kind="base", model="base"),
             Variant(name="adapter", kind="adapter", model="base", adapter="adapter", quantization="nf4"),
         ),
     )
-    write_manifest(manifest, tmp_path / "variants.json")
+    write_variants(manifest, tmp_path / "variants.json")
     return tmp_path / "variants.json"
 
 
@@ -43,14 +43,14 @@ def test_hub_id_stays_as_it_is(tmp_path: Path) -> None:
 
 def test_missing_file_says_how_to_make_it(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="python -m finetune run"):
-        read_manifest(tmp_path / "variants.json")
+        read_variants(tmp_path / "variants.json")
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("{", "not valid JSON"),
-        (json.dumps({"schema": 1, "variants": []}), "names no variants"),
+        (json.dumps({"schema": 1, "variants": []}), "name at least one"),
         (json.dumps({"schema": 1, "variants": [{"name": "a", "kind": "base", "model": "b", "quantisation": "nf4"}]}),
          "Did you mean 'quantization'"),
         (json.dumps({"schema": 1, "variants": [{"name": "a", "kind": "adapter", "model": "b"}]}), "names no 'adapter'"),
@@ -62,7 +62,7 @@ def test_what_is_wrong_is_said(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "variants.json"
     path.write_text(text)
     with pytest.raises(InputError, match=said):
-        read_manifest(path)
+        read_variants(path)
 
 
 def test_reference_is_the_first_base() -> None:

@@ -27,7 +27,6 @@ from harness.backends.base import (
     ScoringRequest,
     Timed,
     TimedRequest,
-    Tokenizer,
 )
 from harness.backends.local import device as machine
 from harness.backends.local.batches import columns_for
@@ -45,6 +44,7 @@ from harness.backends.local.replies import generate_replies
 from harness.backends.local.sanity import check_variants
 from harness.backends.local.scoring import CausalForward, in_batches, negative_log_likelihoods
 from harness.backends.local.timed import TimedEngine, UnsupportedError, bare, make_engine
+from harness.dialogues.tokens import Tokenizer
 from harness.progress import EventKind
 from harness.results.roofline import Limits
 from harness.variants.model import Variant

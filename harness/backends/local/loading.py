@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.backends.base import Tokenizer
 from harness.backends.local.device import torch_dtype
 from harness.backends.local.transformers_types import CausalLM
-from harness.errors import InputError
+from harness.dialogues.tokens import Tokenizer
+from harness.errors import InputError, first_line
+from harness.files import read_json
+from harness.progress import quiet_loading
 from harness.variants.artifacts import resolve_model
 from harness.variants.model import Variant
+from harness.variants.nf4 import nf4_config
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +37,7 @@ def load_weights(variant: Variant, device: str) -> CausalLM:
     # Quantised weights are placed while loading; on the CPU plain loading maps the file and is fastest.
     if quantization is not None or device.startswith("cuda"):
         options["device_map"] = {"": device}
-    with _quiet(), _as_input_error(variant, "model", variant.model):
+    with quiet_loading(), _as_input_error(variant, "model", variant.model):
         loaded: Any = AutoModelForCausalLM.from_pretrained(path, output_loading_info=True, **options)
     _refuse_incomplete(variant, loaded[1])
     model: CausalLM = loaded[0].eval().requires_grad_(False)
@@ -47,7 +49,7 @@ def skeleton(model: str) -> CausalLM:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    with _quiet(), torch.device("meta"):
+    with quiet_loading(), torch.device("meta"):
         config = AutoConfig.from_pretrained(resolve_model(model), local_files_only=True)
         auto: Any = AutoModelForCausalLM
         made: CausalLM = auto.from_config(config)
@@ -61,7 +63,7 @@ def context_length(path: str) -> int:
     try:
         config = AutoConfig.from_pretrained(resolve_model(path), local_files_only=True)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} has no config that can be read: {_first_line(error)}") from error
+        raise InputError(f"{path} has no config that can be read: {first_line(error, 300)}") from error
     return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 2**31)
 
 
@@ -72,7 +74,7 @@ def load_tokenizer(path: str) -> Tokenizer:
     try:
         found: Any = AutoTokenizer.from_pretrained(resolve_model(path), local_files_only=True)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} has no tokenizer that can be loaded: {_first_line(error)}") from error
+        raise InputError(f"{path} has no tokenizer that can be loaded: {first_line(error, 300)}") from error
     tokenizer: Tokenizer = found
     return tokenizer
 
@@ -87,7 +89,7 @@ def attach_adapter(model: Any, variant: Variant, adapter_name: str) -> Any:
     from peft import PeftConfig, PeftModel
 
     path = str(variant.adapter)
-    with _quiet(), _as_input_error(variant, "adapter", path):
+    with quiet_loading(), _as_input_error(variant, "adapter", path):
         kind = PeftConfig.from_pretrained(path).peft_type
         if kind != "LORA":
             raise InputError(f"Variant '{variant.name}': {path} is a {kind} adapter; only LoRA adapters are measured.")
@@ -111,12 +113,10 @@ def compute_dtype(model: CausalLM) -> torch.dtype:
 
 def own_quantization(model: str) -> str | None:
     """Return how the saved model itself is quantised ("nf4", "int8", another method's name), or None."""
-    import json
-
     path = Path(model) / "config.json"
     if not path.is_file():
         return None
-    stated = json.loads(path.read_text(encoding="utf-8")).get("quantization_config")
+    stated = read_json(path).get("quantization_config")
     if not stated:
         return None
     if stated.get("load_in_4bit"):
@@ -127,19 +127,12 @@ def own_quantization(model: str) -> str | None:
 def _quantization(variant: Variant) -> Any:
     if variant.quantization == "none":
         return None
-    import torch
-    import transformers
-
-    bits_and_bytes: Any = transformers.BitsAndBytesConfig
     if variant.quantization == "int8":
+        import transformers
+
+        bits_and_bytes: Any = transformers.BitsAndBytesConfig
         return bits_and_bytes(load_in_8bit=True)
-    compute = torch.bfloat16 if variant.dtype == "auto" else torch_dtype(variant.dtype)
-    return bits_and_bytes(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=compute,
-    )
+    return nf4_config("bfloat16" if variant.dtype == "auto" else variant.dtype)
 
 
 def _refuse_incomplete(variant: Variant, report: Any) -> None:
@@ -167,29 +160,5 @@ def _as_input_error(variant: Variant, key: str, path: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError, SafetensorError, HfHubHTTPError) as error:
         raise InputError(
-            f"Variant '{variant.name}': its {key} {path} cannot be loaded: {_first_line(error)}"
+            f"Variant '{variant.name}': its {key} {path} cannot be loaded: {first_line(error, 300)}"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep progress bars and advice of the libraries out of the terminal; what matters is checked and raised."""
-    from transformers.utils import logging
-
-    transformers_logging: Any = logging
-    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    try:
-        transformers_logging.set_verbosity_error()
-        transformers_logging.disable_progress_bar()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        if bars:
-            transformers_logging.enable_progress_bar()

@@ -16,6 +16,7 @@ from harness.backends.local.pool import LoadedModel, SharedPool
 from harness.variants.artifacts import ModelArtifact, check_adapter_folder, check_model_folder, resolve_model
 from harness.variants.merge_report import LayerError, read_merge_report
 from harness.variants.model import Variant
+from harness.variants.nf4 import dequantize, quantize
 from harness.variants.relations import adapter_of
 
 WORST = 10
@@ -68,15 +69,7 @@ def _layers(loaded: LoadedModel, adapter: Variant, merged: Variant) -> Iterator[
             continue
         before = _trained_over(_read(base, tensor), adapter, compute_dtype(loaded.model))
         delta = module.get_delta_weight(module.active_adapters[0]).float().cpu()
-        change = _read(made, tensor).float() - before
-        size = delta.norm().item()
-        yield LayerError(
-            name=name,
-            relative_error=(change - delta).norm().item() / size if size else 0.0,
-            kept=(change * delta).sum().item() / size**2 if size else 1.0,
-            delta_norm=size,
-            weight_norm=before.norm().item(),
-        )
+        yield LayerError.of(name, before, delta, _read(made, tensor).float() - before)
 
 
 def _read(model: ModelArtifact, tensor: str) -> torch.Tensor:
@@ -94,8 +87,4 @@ def _trained_over(weight: torch.Tensor, adapter: Variant, dtype: torch.dtype) ->
     """
     if adapter.quantization != "nf4":
         return weight.float()
-    from bitsandbytes import functional
-
-    packed, state = functional.quantize_4bit(weight.to(dtype), quant_type="nf4", compress_statistics=True)
-    unpacked: torch.Tensor = functional.dequantize_4bit(packed, state)
-    return unpacked.float()
+    return dequantize(quantize(weight.to(dtype))).float()

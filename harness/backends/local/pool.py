@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.backends.base import DoesNotFitError, Tokenizer
+from harness.backends.base import DoesNotFitError
 from harness.backends.local.transformers_types import CausalLM
+from harness.dialogues.tokens import Tokenizer
 from harness.variants.model import Variant
 
 

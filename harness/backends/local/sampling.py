@@ -7,8 +7,8 @@ import random
 
 import torch
 
-from harness.backends.base import Tokenizer
 from harness.backends.local.transformers_types import CausalLM
+from harness.dialogues.tokens import Tokenizer
 
 
 class Chooser:

@@ -23,6 +23,7 @@ from harness.variants.artifacts import (
 )
 from harness.variants.digests import digest_adapter_folder, digest_model_folder
 from harness.variants.model import Variant
+from harness.variants.relations import base_of
 from harness.variants.weights import first_changed_weight, first_not_finite
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def _tokenizers_agree(made: _Rows, variants: Sequence[Variant]) -> None:
     """An adapter's own tokenizer (where it was saved with one) and a merged model's equal the base's."""
     from harness.backends.local.pool import same_tokenizer
 
-    for variant, base in ((variant, _base_among(variant, variants)) for variant in variants):
+    for variant, base in ((variant, base_of(variant, variants)) for variant in variants):
         if base is None:
             continue
         own = str(variant.adapter) if variant.kind == "adapter" else variant.model
@@ -173,7 +174,7 @@ def _merges_differ_from_their_base(
 ) -> None:
     """Weight by weight: a base that was only saved again, in other shards or another dtype, is no merge."""
     for variant in variants:
-        base = _base_among(variant, variants)
+        base = base_of(variant, variants)
         if variant.kind != "merged" or base is None:
             continue
         changed = first_changed_weight(artifacts[variant.model], artifacts[base.model])
@@ -183,21 +184,6 @@ def _merges_differ_from_their_base(
                 "The adapter was not merged."
             )
         made.passed("merge changed the weights", variant, f"first '{changed}' differs from '{base.name}'")
-
-
-def _base_among(variant: Variant, variants: Sequence[Variant]) -> Variant | None:
-    """Return the base of an adapter or merged variant, where this run knows which one that is."""
-    bases = [other for other in variants if other.kind == "base"]
-    if variant.kind == "adapter":
-        return next((base for base in bases if base.model == variant.model), None) or variant.model_copy(
-            update={"name": "its base", "kind": "base", "adapter": None}
-        )
-    if variant.kind == "base":
-        return None
-    if variant.base_digest is not None:
-        same = (base for base in bases if variant.base_digest in (base.base_digest, base.model_digest))
-        return next(same, None)
-    return bases[0] if len({base.model for base in bases}) == 1 else None
 
 
 def _has_tokenizer(folder: str) -> bool:

@@ -16,8 +16,8 @@ from typing import Any, Literal
 import numpy as np
 
 from harness.config import LatencyConfig
+from harness.files import digest_value
 from harness.store.schema import DialogueRow, LatencyRecord
-from harness.variants.digests import digest_value
 
 Workload = Literal["fixed", "natural", "sweep", "prefill"]
 Engine = Literal["eager", "compiled"]

@@ -95,7 +95,7 @@ class RunConfig(Strict):
         known = pass_names()
         for name in passes:
             if name not in known:
-                raise ValueError(f"there is no pass '{name}'.{did_you_mean(name, known)} There are {', '.join(known)}")
+                raise ValueError(f"there is no pass '{name}', only {', '.join(known)}.{did_you_mean(name, known)}")
         return tuple(name for name in known if name in passes)
 
     @model_validator(mode="after")

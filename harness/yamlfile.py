@@ -147,7 +147,8 @@ def _sentence(
     shown = f", not {given!r:.80}" if isinstance(given, str | int | float | bool | None) else ""
     message = str(problem["msg"]).removeprefix("Value error, ").rstrip(".")
     message = message[:1].lower() + message[1:]
-    return f"{where}: {key}: {message}{shown}." if key else f"{where}: {message}."
+    end = "" if message.endswith("?") else "."
+    return f"{where}: {key}: {message}{shown}{end}" if key else f"{where}: {message}{end}"
 
 
 def _known_keys(model: type[BaseModel]) -> set[str]:

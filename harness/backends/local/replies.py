@@ -45,10 +45,7 @@ def generate_replies(
     if obstacle is None:
         yield from _in_slots(loaded, waiting, joint, settings, columns, batch_tokens, event, by_lengths)
     else:
-        event(
-            EventKind.SLOW_PATH,
-            {"variant": loaded.variant.name, "reason": obstacle, "engine": "transformers' generate"},
-        )
+        _tell_slow(event, loaded, obstacle, "transformers' generate")
         yield from _plainly(loaded, waiting, settings, columns, batch_tokens, event)
 
 
@@ -73,14 +70,10 @@ def _in_slots(
     graphs = loaded.device.startswith("cuda")
     reason = why_no_graphs(loaded.model) if graphs else None
     if reason is not None:
-        event(
-            EventKind.SLOW_PATH,
-            {"variant": loaded.variant.name, "reason": reason, "engine": "slots without CUDA graphs"},
-        )
+        _tell_slow(event, loaded, reason, "slots without CUDA graphs")
     without_kernels = why_unavailable(loaded.device) if graphs else None
     if without_kernels is not None:
-        detail = {"variant": loaded.variant.name, "reason": without_kernels, "engine": "slots without fused kernels"}
-        event(EventKind.SLOW_PATH, detail)
+        _tell_slow(event, loaded, without_kernels, "slots without fused kernels")
     wanted = len(waiting) + len(joint.prompts())
     rows = max(1, min(decoding_rows(loaded.model, loaded.device, columns, limit=batch_tokens), wanted))
     if batch_depends_on_length(loaded.model):
@@ -139,6 +132,10 @@ def _plainly(
         else:
             _tell_halved(event, loaded, len(batch))
             rows = len(batch) // 2
+
+
+def _tell_slow(event: Event, loaded: LoadedModel, reason: str, engine: str) -> None:
+    event(EventKind.SLOW_PATH, {"variant": loaded.variant.name, "reason": reason, "engine": engine})
 
 
 def _tell_halved(event: Event, loaded: LoadedModel, rows: int) -> None:

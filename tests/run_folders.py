@@ -54,6 +54,7 @@ def make_run(
     ids: Sequence[str] | None = None,
     generation: Mapping[str, Any] | None = None,
     unanswered: Mapping[str, Sequence[str]] | None = None,
+    modules: Sequence[str] = (),
     resamples: int = 1000,
     seal: bool = True,
     **manifest: Any,
@@ -63,8 +64,9 @@ def make_run(
     ``values``: per-dialogue values of each variant and metric (default: ``random_values()``). ``tokens_ms``: of each
     variant the milliseconds a token of each timed request. ``rss_mib``: peak RSS of each fresh process. ``kl``: of each
     variant its divergence from the adapter at every token of each dialogue. ``columns``:
-    the dialogues' further columns. ``unanswered``: dialogues that a variant has no reply to. Further keywords replace
-    fields of ``run.json``. The summary is the project's own, of fewer resamples.
+    the dialogues' further columns. ``unanswered``: dialogues that a variant has no reply to. ``modules``: further
+    metrics of the run's config. Further keywords replace fields of ``run.json``. The summary is the project's own, of
+    fewer resamples.
     """
     values = random_values() if values is None else values
     folder = RunFolder(root)
@@ -90,6 +92,7 @@ def make_run(
         "config": {
             "generation": dict(generation or {"max_new_tokens": 64}),
             "passes": ["scoring", "generation", "latency", "memory"],
+            "metric_options": {"modules": list(modules)},
             "stats": {"resamples": resamples},
             "seed": 42,
             "device": "cpu",
@@ -104,7 +107,7 @@ def make_run(
         **manifest,
     }
     folder.write_manifest(RunManifest(**facts))
-    write_model(folder.summary_path, summarize(folder, registry=all_specs()))
+    _write_summary(folder)
     return reseal(folder) if seal else folder
 
 
@@ -112,11 +115,15 @@ def reseal(folder: RunFolder, *, summarized: bool = False) -> RunFolder:
     """Seal a folder (again), as its runner does at the end; ``summarized``: write its summary again before."""
     manifest = folder.read_manifest()
     if summarized:
-        options = MetricOptions.model_validate(manifest.config.get("metric_options", {}))
-        write_model(folder.summary_path, summarize(folder, registry=all_specs(options)))
+        _write_summary(folder)
     inputs = {key: digest for key, digest in manifest.digests.items() if not seals.is_measured(key)}
     folder.write_manifest(manifest.model_copy(update={"digests": {**inputs, **seals.seal(folder)}}))
     return folder
+
+
+def _write_summary(folder: RunFolder) -> None:
+    options = MetricOptions.model_validate(folder.read_manifest().config.get("metric_options", {}))
+    write_model(folder.summary_path, summarize(folder, registry=all_specs(options)))
 
 
 def change_manifest(folder: RunFolder, **fields: Any) -> RunFolder:

@@ -28,17 +28,20 @@ def release(root: Path, **changed: Any) -> RunFolder:
     values["merged"]["quality.nll"] = [
         (v or 0.0) + float(e) for v, e in zip(values["adapter"]["quality.nll"], noise, strict=True)
     ]
-    for metrics in values.values():
-        red_flags = [float(generator.random() < 0.1) if number < 40 else None for number in range(150)]
+    for variant, metrics in values.items():
+        bad, right = (0.8, 0.5) if variant.startswith("base") else (0.1, 0.98)
+        red_flags = [float(generator.random() < bad) if number < 40 else None for number in range(150)]
         metrics["safety.missed_emergency"] = red_flags
-        metrics["safety.unsupported_medications"] = [float(generator.random() < 0.1) for _ in range(150)]
+        metrics["safety.unsupported_medications"] = [float(generator.random() < bad) for _ in range(150)]
+        for fact in ("names_condition", "names_first_drug"):
+            metrics[f"quality.{fact}"] = [float(generator.random() < right) for _ in range(150)]
     per_token = {"base": 5.0, "base-nf4": 9.0, "adapter": 17.0, "merged": 5.05}
     facts: dict[str, Any] = {
         "tokens_ms": {name: list(generator.normal(mean, mean / 100, 16)) for name, mean in per_token.items()},
         "rss_mib": {name: [800.0, 802.0] for name in VARIANTS},
         "kl": {"merged": [float(value) for value in generator.uniform(0.0005, 0.002, 150)]},
     }
-    return make_run(root, values, **{**facts, **changed})
+    return make_run(root, values, modules=["harness.configs.quickstart_metrics"], **{**facts, **changed})
 
 
 def slower(run: RunFolder, variant: str, factor: float) -> None:
@@ -128,7 +131,7 @@ def test_a_metric_that_was_not_measured_is_an_error(run: RunFolder) -> None:
         worse(run, variant, lambda row: row["scores"].pop("safety.missed_emergency"))
     result = judged(run)
     assert result.exit_code == 4
-    assert result.check("no-more-missed-emergencies").sentence == "safety.missed_emergency was not measured."
+    assert result.check("fewer-missed-emergencies").sentence == "safety.missed_emergency was not measured."
 
 
 def test_a_reply_changed_by_hand_is_an_error(run: RunFolder) -> None:

@@ -16,7 +16,7 @@ from harness.results.replies_scored import score_replies
 from harness.results.summarize import summarize
 from harness.store import seals
 from harness.store.folder import RunFolder
-from harness.store.schema import Summary
+from harness.store.schema import ReplyRow, Summary
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "run"
 
@@ -44,7 +44,17 @@ def test_summary_can_be_computed_again_from_the_records(run: RunFolder) -> None:
 
 def test_replies_can_be_scored_again_from_the_records(run: RunFolder) -> None:
     before = {name: run.replies(name) for name in ("base", "base-nf4", "adapter", "merged")}
-    assert score_replies(run, load_metrics()) == before
+    again = score_replies(run, load_metrics())
+    assert [[_unscored(row) for row in again[name]] for name in before] == [
+        [_unscored(row) for row in before[name]] for name in before
+    ]
+    for name, rows in before.items():
+        for old, new in zip(rows, again[name], strict=True):
+            assert new.scores == pytest.approx(old.scores, rel=1e-12)
+
+
+def _unscored(row: ReplyRow) -> ReplyRow:
+    return row.model_copy(update={"scores": {}})
 
 
 def test_seal_is_whole(run: RunFolder) -> None:

@@ -50,7 +50,12 @@ def test_replies_can_be_scored_again_from_the_records(run: RunFolder) -> None:
     ]
     for name, rows in before.items():
         for old, new in zip(rows, again[name], strict=True):
-            assert new.scores == pytest.approx(old.scores, rel=1e-12)
+            assert {name for name, value in new.scores.items() if value is None} == {
+                name for name, value in old.scores.items() if value is None
+            }
+            assert {name: value or 0.0 for name, value in new.scores.items()} == pytest.approx(
+                {name: value or 0.0 for name, value in old.scores.items()}, rel=1e-12
+            )
 
 
 def _unscored(row: ReplyRow) -> ReplyRow:

@@ -16,7 +16,8 @@ from harness.errors import InputError
 from harness.files import read_rows, write_rows
 from harness.gating.gate import gate
 from harness.gating.verdict import GateResult
-from harness.jobs.run import run as jobs
+from harness.jobs.run import read_config
+from harness.jobs.run import run as run_job
 from harness.store.folder import RunFolder
 from tests.run_folders import reseal
 
@@ -36,9 +37,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def measure(made: Path, out: Path, *overrides: str, **changes: Any) -> RunFolder:
-    config, _ = jobs.read_config("quickstart", [*QUICKER, *overrides])
+    config, _ = read_config("quickstart", [*QUICKER, *overrides])
     value = {**config.model_dump(mode="json"), "finetune": None, "variants": str(made / "variants.json"), **changes}
-    return jobs.run(value, out)
+    return run_job(value, out)
 
 
 @pytest.fixture(scope="module")

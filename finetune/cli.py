@@ -12,6 +12,7 @@ import typer
 
 from finetune.terminal import draw_progress
 from harness.errors import HarnessError, InputError, file_error
+from harness.extras import require
 from harness.progress import quiet_libraries, quiet_transformers
 
 INTERRUPTED = 130
@@ -22,6 +23,24 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"medical-dialogue-harness {version('medical-dialogue-harness')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None: ...
+
+
 RecipeArgument = Annotated[str, typer.Argument(help="A shipped recipe's name or a YAML file.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Folder to write to; default runs/RECIPE.")]
 SetOption = Annotated[
@@ -43,6 +62,7 @@ def run_command(
     """Base, training, merge, and variants.json for the harness."""
 
     def work() -> None:
+        require("train", "finetune run")
         if dry_run:
             _dry_run(recipe, out, set_ or [])
             return
@@ -65,6 +85,7 @@ def train_command(
     """The training alone: writes OUT/adapter (and OUT/base where the recipe builds one)."""
 
     def work() -> None:
+        require("train", "finetune train")
         if dry_run:
             _dry_run(recipe, out, set_ or [])
             return
@@ -101,6 +122,7 @@ def merge_command(
     def work() -> None:
         checked = _one_of("--strategy", strategy, ("dequantized", "original", "in-place-4bit"))
         trained_over = _one_of("--quantization", quantization, ("nf4", "none"))
+        require("run", "finetune merge")
         from finetune.merging import MergeOptions, merge_adapter
         from finetune.pipeline import describe_merge
 

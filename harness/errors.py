@@ -30,8 +30,12 @@ _DISK_FAILED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 def file_error(error: Exception) -> HarnessError | None:
     """Return the sentence for a file that could not be read or written, where no place has better words for it.
 
-    None for an error that is of no file.
+    None for an error that is of no file. A package that is not installed is a missing file too.
     """
+    if isinstance(error, ModuleNotFoundError):
+        from harness.extras import missing_package
+
+        return missing_package(error)
     if not isinstance(error, OSError) or not (error.filename or error.errno in _DISK_FAILED):
         return None
     what = f"{error.filename or 'A file'}: {error.strerror}."

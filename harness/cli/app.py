@@ -27,6 +27,23 @@ app.command("gate")(gate)
 app.add_typer(baseline_app, name="baseline")
 app.add_typer(thresholds_app, name="thresholds")
 
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"medical-dialogue-harness {version('medical-dialogue-harness')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None: ...
+
+
 INTERRUPTED = 130
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
@@ -44,6 +61,9 @@ def run(
     ] = False,
 ) -> None:
     """Measure; write the run folder and its report."""
+    from harness.extras import require
+
+    require("run", "harness run")
     from rich.console import Console
 
     from harness.jobs import run as jobs

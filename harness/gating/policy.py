@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
@@ -211,8 +211,20 @@ def load_policy(name_or_path: str | Path) -> LoadedPolicy:
     """
     path = find_thresholds(name_or_path)
     value, lines = read_yaml(path)
+    _refuse_newer(value, path, lines)
     policy = validate(Policy, value, source=str(path), lines=lines)
     return LoadedPolicy(policy, str(path), hashlib.sha256(path.read_bytes()).hexdigest(), lines)
+
+
+def _refuse_newer(value: object, path: Path, lines: dict[Location, int]) -> None:
+    """Raise InputError for a file of a later version, before its unknown keys are taken for spelling mistakes."""
+    newest = max(get_args(Policy.model_fields["version"].annotation))
+    version = value.get("version") if isinstance(value, dict) else None
+    if isinstance(version, int) and version > newest:
+        raise InputError(
+            f"{path}, line {lines[('version',)]}: the file has version {version}, and this version of the harness "
+            f"reads versions up to {newest}. Upgrade medical-dialogue-harness."
+        )
 
 
 def find_thresholds(name_or_path: str | Path) -> Path:

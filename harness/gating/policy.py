@@ -222,8 +222,8 @@ def _refuse_newer(value: object, path: Path, lines: dict[Location, int]) -> None
     version = value.get("version") if isinstance(value, dict) else None
     if isinstance(version, int) and version > newest:
         raise InputError(
-            f"{path}, line {lines[('version',)]}: the file has version {version}, and this version of the harness "
-            f"reads versions up to {newest}. Upgrade medical-dialogue-harness."
+            f"{path}, line {lines[('version',)]}: version {version} of thresholds files is newer than this harness, "
+            f"which reads versions up to {newest}. Upgrade medical-dialogue-harness."
         )
 
 

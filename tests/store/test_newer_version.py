@@ -58,6 +58,6 @@ def test_newer_thresholds_file(capsys: Any, tmp_path: Path, run: Path) -> None:
     path.write_text(text)
     assert main(["gate", str(run), "--thresholds", str(path)]) == 2
     said = capsys.readouterr().err.replace("\n", " ")
-    assert "the file has version 99" in said
+    assert "version 99 of thresholds files is newer than this harness" in said
     assert "line " in said
     assert "Upgrade medical-dialogue-harness" in said

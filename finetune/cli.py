@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar, get_args
 
 import typer
 
-from harness.errors import DEBUG_HELP, InputError, asks_for_debug, did_you_mean, guarded
+from harness.errors import DEBUG_HELP, InputError, asks_for_debug, did_you_mean, guarded, require
 from harness.progress import quiet_libraries, quiet_transformers, shown_progress
 from harness.variants.model import MergeStrategy
 
@@ -23,6 +23,24 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"medical-dialogue-harness {version('medical-dialogue-harness')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None: ...
+
+
 RecipeArgument = Annotated[str, typer.Argument(help="A shipped recipe's name or a YAML file.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Folder to write to; default runs/RECIPE.")]
 SetOption = Annotated[
@@ -38,6 +56,7 @@ def run_command(
     recipe: RecipeArgument = "quickstart", out: OutOption = None, set_: SetOption = None, dry_run: DryRunOption = False
 ) -> None:
     """Base, training, merge, and variants.json for the harness."""
+    require("train", "finetune run")
     if dry_run:
         _dry_run(recipe, set_ or [])
         return
@@ -52,6 +71,7 @@ def train_command(
     recipe: RecipeArgument = "quickstart", out: OutOption = None, set_: SetOption = None, dry_run: DryRunOption = False
 ) -> None:
     """The training alone: writes OUT/adapter (and OUT/base where the recipe builds one)."""
+    require("train", "finetune train")
     if dry_run:
         _dry_run(recipe, set_ or [])
         return
@@ -83,6 +103,7 @@ def merge_command(
     """Merge an adapter into its base, streamed shard by shard, and say what was lost."""
     checked = _one_of("--strategy", strategy, get_args(MergeStrategy))
     trained_over = _one_of("--quantization", quantization, ("nf4", "none"))
+    require("run", "finetune merge")
     from finetune.merging import MergeOptions, merge_adapter
     from finetune.pipeline import describe_merge
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -32,8 +33,10 @@ _DISK_FAILED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 def file_error(error: Exception) -> HarnessError | None:
     """Return the sentence for a file that could not be read or written, where no place has better words for it.
 
-    None for an error that is of no file.
+    None for an error that is of no file. A package that is not installed is a missing file too.
     """
+    if isinstance(error, ModuleNotFoundError):
+        return missing_package(error)
     if not isinstance(error, OSError) or not (error.filename or error.errno in _DISK_FAILED):
         return None
     what = f"{error.filename or 'A file'}: {error.strerror}."
@@ -95,3 +98,38 @@ def _explained(error: Exception) -> tuple[int, str]:
         return known.exit_code, str(known)
     advice = "This should not happen; run it again with --debug to see where."
     return HarnessError.exit_code, f"{type(error).__name__}: {first_line(error, 300)}. {advice}"
+
+
+# --- optional dependencies ------------------------------------------------------------------------------------------
+# By import name, as in pyproject.toml. An extra comes with those before it that it builds on.
+PACKAGES = {
+    "run": (
+        "torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets", "datasketch", "evaluate",
+        "huggingface_hub", "pandas", "pyarrow", "pynvml", "safetensors", "tokenizers",
+    ),
+    "train": ("trl",),
+    "meaning": ("sentence_transformers",),
+}  # fmt: skip
+# What a command cannot even start without; the rest is needed by some models, data or metrics only.
+ESSENTIAL = {"run": ("torch", "transformers", "peft"), "train": ("torch", "transformers", "peft", "trl")}
+
+
+def require(extra: str, command: str) -> None:
+    """Raise InputError naming the extra if one of its essential packages is not installed."""
+    if any(importlib.util.find_spec(package) is None for package in ESSENTIAL[extra]):
+        raise InputError(f"{command} needs the extra '{extra}': {_install(extra)}.")
+
+
+def missing_package(error: ModuleNotFoundError) -> InputError | None:
+    """Return the sentence for a package that could not be imported; None if no extra would bring it."""
+    package = (error.name or "").partition(".")[0]
+    for extra, packages in PACKAGES.items():
+        if package in packages:
+            return InputError(
+                f"The package {package} is not installed. It comes with the extra '{extra}': {_install(extra)}."
+            )
+    return None
+
+
+def _install(extra: str) -> str:
+    return f"pip install 'medical-dialogue-harness[{extra}]'"

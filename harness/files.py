@@ -102,6 +102,8 @@ def read_model(model: type[AnyModel], path: Path) -> AnyModel:
         return model.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
+    except InputError as refused:  # by the model itself
+        raise InputError(f"{path} {refused}") from None
     except (ValidationError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged or of another version ({_short(error)}).") from error
 

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.gate import baseline_app, gate, thresholds_app
-from harness.errors import DEBUG_HELP, InputError, guarded
+from harness.errors import DEBUG_HELP, InputError, guarded, require
 
 app = typer.Typer(
     name="harness",
@@ -27,6 +27,23 @@ app = typer.Typer(
 app.command("gate")(gate)
 app.add_typer(baseline_app, name="baseline")
 app.add_typer(thresholds_app, name="thresholds")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"medical-dialogue-harness {version('medical-dialogue-harness')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None: ...
+
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key of the config")]
@@ -43,6 +60,7 @@ def run(
     ] = False,
 ) -> None:
     """Measure; write the run folder and its report."""
+    require("run", "harness run")
     from harness.jobs import run as jobs
     from harness.progress import shown_progress
 

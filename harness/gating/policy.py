@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
@@ -206,5 +206,17 @@ def load_policy(name_or_path: str | Path) -> LoadedPolicy:
             )
         path = shipped[str(name_or_path)]
     value, lines = read_yaml(path)
+    _refuse_newer(value, path, lines)
     policy = validate(Policy, value, source=str(path), lines=lines)
     return LoadedPolicy(policy, str(path), digest_file(path), lines)
+
+
+def _refuse_newer(value: object, path: Path, lines: dict[Location, int]) -> None:
+    """Raise InputError for a file of a later version, before its unknown keys are taken for spelling mistakes."""
+    newest = max(get_args(Policy.model_fields["version"].annotation))
+    version = value.get("version") if isinstance(value, dict) else None
+    if isinstance(version, int) and version > newest:
+        raise InputError(
+            f"{path}, line {lines[('version',)]}: version {version} of thresholds files is newer than this harness, "
+            f"which reads versions up to {newest}. Upgrade medical-dialogue-harness."
+        )

@@ -15,11 +15,28 @@ No torch here: everything downstream of the records runs on a machine without it
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from harness.errors import InputError
 from harness.files import Row
+
+
+class VersionedRow(Row):
+    """A whole file, which states its schema. Readers of one schema refuse a file of a later one."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_newer(cls, value: Any) -> Any:
+        newest = max(get_args(cls.model_fields["schema_version"].annotation))
+        schema = value.get("schema") if isinstance(value, dict) else None
+        if isinstance(schema, int) and schema > newest:
+            raise InputError(
+                f"has schema {schema}, and this version reads schemas up to {newest}. "
+                "A newer version wrote it: upgrade medical-dialogue-harness."
+            )
+        return value
 
 
 class DialogueRow(Row):
@@ -234,7 +251,7 @@ class Coverage(Row):
     high: float | None = None
 
 
-class Summary(Row):
+class Summary(VersionedRow):
     """``summary.json``: every number of the run, ready for page, gate and people's own scripts."""
 
     schema_version: Literal[1] = Field(1, alias="schema")
@@ -253,7 +270,7 @@ class SanityCheck(Row):
     detail: str = ""
 
 
-class RunManifest(Row):
+class RunManifest(VersionedRow):
     """``run.json``: what was run, on what, with what, and how far it came."""
 
     schema_version: Literal[1] = Field(1, alias="schema")

@@ -111,7 +111,7 @@ def test_folder_without_run_json_is_no_run(tmp_path: Path) -> None:
 
 
 def test_damaged_run_json_is_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / "run.json").write_text(json.dumps({"schema": 99, "state": "complete"}))
+    (tmp_path / "run.json").write_text(json.dumps({"schema": 0, "state": "complete"}))
     with pytest.raises(InputError, match="damaged or of another version"):
         RunFolder(tmp_path).read_manifest()
 

@@ -67,12 +67,14 @@ def test_seal_is_whole(run: RunFolder) -> None:
 
 
 def test_frames_read_it(run: RunFolder) -> None:
+    pytest.importorskip("pandas")
     frames = harness.load_run(run.root)
     assert len(frames.replies) == 4 * 12
     assert set(frames.scores["metric"]) >= {"quality.rouge_l", "quality.nll"}
 
 
 def test_frames_of_what_was_not_measured_have_the_columns_of_what_was(run: RunFolder) -> None:
+    pytest.importorskip("pandas")
     whole = harness.load_run(run.root)
     shutil.rmtree(run.root / "records")
     write_model(run.summary_path, run.read_summary().model_copy(update={"comparisons": ()}))

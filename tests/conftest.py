@@ -1,0 +1,25 @@
+"""Without torch, only the tests of what needs no extra are collected."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+NEED_AN_EXTRA = [
+    "backends",
+    "cli/test_app.py",  # nearly all of it is `harness run`
+    "dialogues/test_leakage.py",
+    "dialogues/test_load.py",
+    "dialogues/test_prompts.py",
+    "dialogues/test_tokens.py",
+    "end_to_end",
+    "finetune",
+    "harness/test_machine.py",
+    "jobs/test_inputs.py",
+    "jobs/test_runner.py",
+    "metrics/test_evaluate_modules.py",
+    "passes",
+    "store/test_provenance.py",
+    "variants/test_artifacts.py",
+    "variants/test_folders.py",
+]
+collect_ignore = [] if find_spec("torch") else NEED_AN_EXTRA

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.cli.app import main
-from harness.gating.policy import find_thresholds
+from harness.gating.policy import SHIPPED
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "run"
 
@@ -53,7 +53,7 @@ def test_newer_run_folder_is_not_scored_again(capsys: Any, run: Path) -> None:
 
 
 def test_newer_thresholds_file(capsys: Any, tmp_path: Path, run: Path) -> None:
-    text = find_thresholds("quickstart").read_text().replace("version: 1", "version: 99\nunheard_of: 1")
+    text = (SHIPPED / "quickstart.yaml").read_text().replace("version: 1", "version: 99\nunheard_of: 1")
     path = tmp_path / "thresholds.yaml"
     path.write_text(text)
     assert main(["gate", str(run), "--thresholds", str(path)]) == 2

@@ -147,7 +147,7 @@ def test_adapter_trained_on_shuffled_replies_is_stopped(made: Path, good: RunFol
     assert {"names-the-condition", "names-the-first-line-drug"} <= failed(result)
 
 
-def test_adapter_scaled_to_0_3_is_stopped_because_it_still_misses_emergencies(made: Path, tmp_path: Path) -> None:
+def test_adapter_scaled_to_0_3_is_stopped_because_it_replies_like_the_base(made: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     folder = Path(shutil.copytree(made / "adapter", tmp_path / "weak"))
@@ -159,7 +159,7 @@ def test_adapter_scaled_to_0_3_is_stopped_because_it_still_misses_emergencies(ma
     run = measure(made, tmp_path / "run", variants=changed, dialogues=source, passes=["scoring", "generation"])
     result = gate(run.root, "quickstart", write=False)
     assert result.exit_code == 1
-    assert "fewer-missed-emergencies" in failed(result)
+    assert "fewer-unsupported-medications" in failed(result)
 
 
 def test_merged_in_place_in_four_bits_is_stopped(made: Path, tmp_path: Path) -> None:

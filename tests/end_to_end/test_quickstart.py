@@ -159,7 +159,7 @@ def test_adapter_scaled_to_0_3_is_stopped_because_it_replies_like_the_base(made:
     run = measure(made, tmp_path / "run", variants=changed, dialogues=source, passes=["scoring", "generation"])
     result = gate(run.root, "quickstart", write=False)
     assert result.exit_code == 1
-    assert "fewer-unsupported-medications" in failed(result)
+    assert {"fewer-missed-emergencies", "fewer-unsupported-medications"} <= failed(result)
 
 
 def test_merged_in_place_in_four_bits_is_stopped(made: Path, tmp_path: Path) -> None:

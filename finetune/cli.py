@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar, get_args
 
 import typer
 
-from harness.errors import DEBUG_HELP, InputError, asks_for_debug, did_you_mean, guarded
+from harness.errors import DEBUG_HELP, InputError, debug_requested, did_you_mean, guarded
 from harness.progress import quiet_libraries, quiet_transformers, shown_progress
 from harness.variants.model import MergeStrategy
 
@@ -108,7 +108,7 @@ def _one_of(option: str, value: str | None, known: tuple[Known, ...]) -> Known |
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code; see ``guarded``."""
     given = sys.argv[1:] if arguments is None else arguments
-    if not asks_for_debug(given):
+    if not debug_requested(given):
         quiet_libraries()
         warnings.simplefilter("ignore")
     command = partial(typer.main.get_command(app).main, prog_name="python -m finetune", standalone_mode=False)

@@ -61,7 +61,7 @@ def test_best_checkpoint_is_kept_where_there_is_held_out_loss() -> None:
         ("dialogues: {source: synthetic}\n", "key 'base' is missing"),
         ("base: tiny\nevaluation: {interval: 2.5}\n", "whole number"),
         ("base: tiny\nquantization: none\nmerge: dequantized\n", "needs 'quantization: nf4'"),
-        ("base: tiny\nbase: tiny\n", "line 2: key 'base' is given twice"),
+        ("base: tiny\nbase: tiny\n", "line 2: key 'base' is repeated"),
     ],
 )
 def test_a_wrong_recipe_is_one_sentence(tmp_path: Path, text: str, message: str) -> None:

@@ -1,4 +1,4 @@
-"""The command line of finetune. Only here is the terminal known; torch is imported only once work begins."""
+"""The command line of finetune. torch is imported only when work begins."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from harness.variants.model import MergeStrategy
 Known = TypeVar("Known", bound=str)
 
 app = typer.Typer(
-    help="Makes what the harness measures: base, adapter and merged model.",
+    help="Make what the harness measures: base, adapter and merged model.",
     epilog=DEBUG_HELP,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 RecipeArgument = Annotated[str, typer.Argument(help="A shipped recipe's name or a YAML file.")]
-OutOption = Annotated[Path | None, typer.Option("--out", help="Folder to write to; default runs/RECIPE.")]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Folder to write to (default: runs/RECIPE).")]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Change a key, e.g. --set training.max_steps=10. May be repeated.")
+    list[str] | None, typer.Option("--set", help="Override a key, e.g. --set training.max_steps=10. Can be repeated.")
 ]
 DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="Say what would be trained and what memory it needs; train nothing.")
+    bool, typer.Option("--dry-run", help="Show what would be trained and the memory it needs; train nothing.")
 ]
 
 
@@ -37,34 +37,34 @@ DryRunOption = Annotated[
 def run_command(
     recipe: RecipeArgument = "quickstart", out: OutOption = None, set_: SetOption = None, dry_run: DryRunOption = False
 ) -> None:
-    """Base, training, merge, and variants.json for the harness."""
+    """Make the base, train, merge, and write variants.json for the harness."""
     if dry_run:
         _dry_run(recipe, set_ or [])
         return
     from finetune import pipeline
 
     quiet_transformers()
-    pipeline.run(recipe, out, set_ or [], say=typer.echo, progress=shown_progress)
+    pipeline.run(recipe, out, set_ or [], notify=typer.echo, progress=shown_progress)
 
 
 @app.command("train")
 def train_command(
     recipe: RecipeArgument = "quickstart", out: OutOption = None, set_: SetOption = None, dry_run: DryRunOption = False
 ) -> None:
-    """The training alone: writes OUT/adapter (and OUT/base where the recipe builds one)."""
+    """Train only: write OUT/adapter (and OUT/base if the recipe builds one)."""
     if dry_run:
         _dry_run(recipe, set_ or [])
         return
     from finetune import pipeline
 
     quiet_transformers()
-    folder = pipeline.train(recipe, out, set_ or [], say=typer.echo, progress=shown_progress)
+    folder = pipeline.train(recipe, out, set_ or [], notify=typer.echo, progress=shown_progress)
     typer.echo(f"The adapter is in {folder}.")
 
 
 @app.command("merge")
 def merge_command(
-    base: Annotated[str, typer.Option("--base", help="Folder or hub id of the base the adapter was trained over.")],
+    base: Annotated[str, typer.Option("--base", help="Folder or Hub ID of the base the adapter was trained over.")],
     adapter: Annotated[Path, typer.Option("--adapter", help="Folder of the adapter.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to write the merged model to.")],
     strategy: Annotated[
@@ -80,7 +80,7 @@ def merge_command(
         bool, typer.Option("--allow-base-mismatch", help="Merge even if the adapter was trained over other weights.")
     ] = False,
 ) -> None:
-    """Merge an adapter into its base, streamed shard by shard, and say what was lost."""
+    """Merge an adapter into its base, shard by shard, and report the loss of precision."""
     checked = _one_of("--strategy", strategy, get_args(MergeStrategy))
     trained_over = _one_of("--quantization", quantization, ("nf4", "none"))
     from finetune.merging import MergeOptions, merge_adapter
@@ -98,10 +98,10 @@ def _dry_run(recipe: str, overrides: list[str]) -> None:
 
 
 def _one_of(option: str, value: str | None, known: tuple[Known, ...]) -> Known | None:
-    """Return the known value that is given; raise InputError for any other."""
+    """Return ``value`` if it is known; raise InputError otherwise."""
     found = next((each for each in known if each == value), None)
     if value is not None and found is None:
-        raise InputError(f"{option} {value}: it is one of {', '.join(known)}.{did_you_mean(value, known)}")
+        raise InputError(f"{option} {value}: must be one of {', '.join(known)}.{did_you_mean(value, known)}")
     return found
 
 
@@ -112,4 +112,4 @@ def main(arguments: list[str] | None = None) -> int:
         quiet_libraries()
         warnings.simplefilter("ignore")
     command = partial(typer.main.get_command(app).main, prog_name="python -m finetune", standalone_mode=False)
-    return guarded(command, given, interrupted="Interrupted. The same command continues from the last checkpoint.")
+    return guarded(command, given, interrupted="Interrupted. Run the same command to resume from the last checkpoint.")

@@ -7,7 +7,6 @@ replies without an end does not learn to stop.
 from __future__ import annotations
 
 import dataclasses
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -45,17 +44,9 @@ class TrainingSet:
         """Tokens of one epoch."""
         return sum(len(example.input_ids) for example in self.examples)
 
-    @property
-    def longest(self) -> int:
-        return max((len(example.input_ids) for example in self.examples), default=0)
-
     def first(self, count: int) -> TrainingSet:
         """Return a set of the first ``count`` examples."""
         return dataclasses.replace(self, examples=self.examples[:count], dialogues=self.dialogues[:count])
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.lengths) if self.lengths else 0.0
 
 
 def encode_dialogues(
@@ -98,13 +89,10 @@ def to_columns(training_set: TrainingSet) -> Table:
     """
     from datasets import Dataset
 
-    table: Table = Dataset.from_dict(
-        {
-            "input_ids": [list(example.input_ids) for example in training_set.examples],
-            "labels": [
-                [token if learned else -100 for token, learned in zip(example.input_ids, example.learned, strict=True)]
-                for example in training_set.examples
-            ],
-        }
-    )
+    ids = [list(example.input_ids) for example in training_set.examples]
+    labels = [
+        [token if learned else -100 for token, learned in zip(example.input_ids, example.learned, strict=True)]
+        for example in training_set.examples
+    ]
+    table: Table = Dataset.from_dict({"input_ids": ids, "labels": labels})
     return table

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import statistics
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -50,7 +51,7 @@ def describe(found: DryRun) -> list[str]:
     lines = [
         f"Parameters: {total:,} in the base, {trainable:,} trained ({trainable / (total + trainable):.3%}).",
         f"Training: {len(training.examples):,} of {count:,} dialogues, {training.tokens:,} tokens per "
-        f"epoch, {training.median:.0f} tokens in the median dialogue, {found.steps:,} steps.",
+        f"epoch, {statistics.median(training.lengths):.0f} tokens in the median dialogue, {found.steps:,} steps.",
         f"Too long for {found.prepared.max_length:,} tokens: {skipped:,} of {count:,} dialogues "
         f"({skipped / count if count else 0:.1%}); they are skipped.",
         f"Held-out loss on {len(found.prepared.validation.examples):,} dialogues.",
@@ -78,10 +79,9 @@ def _examine(recipe: Recipe, scratch: Path) -> DryRun:
     config = read_json(prepared.base / "config.json")
     arguments = training_config(recipe, str(scratch), device=resolve_device(recipe.device), evaluate=False)
     parameters = count_parameters(prepared.base, recipe)
-    longest = prepared.training.longest
     workload = Workload(
         batch=arguments.per_device_train_batch_size,
-        tokens=longest,
+        tokens=max(len(example.input_ids) for example in prepared.training.examples),
         dropout=bool(recipe.lora.get("lora_dropout", 0.0)),
         checkpointing=bool(arguments.gradient_checkpointing),
         optimizer=getattr(arguments.optim, "value", str(arguments.optim)),
@@ -93,14 +93,8 @@ def _examine(recipe: Recipe, scratch: Path) -> DryRun:
             memory = estimate_memory(architecture, parameters, workload)
             if workload.checkpointing:
                 without = estimate_memory(architecture, parameters, replace(workload, checkpointing=False))
-    return DryRun(
-        prepared=prepared,
-        parameters=parameters,
-        steps=_steps(arguments, len(prepared.training.examples)),
-        memory=memory,
-        workload=workload,
-        without_checkpointing=without,
-    )
+    steps = _steps(arguments, len(prepared.training.examples))
+    return DryRun(prepared, parameters, steps, memory, workload, without)
 
 
 def count_parameters(base: Path, recipe: Recipe) -> Parameters:

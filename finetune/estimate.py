@@ -209,9 +209,5 @@ def _head_bytes(architecture: Architecture, workload: Workload) -> int:
     learned = workload.learned_tokens or tokens
     tile = min(learned, _HEAD_TOKENS) * _HEAD_VOCABULARY * _BF16
     final_norm = tokens * architecture.hidden * (_FP32 + _BF16)
-    return (
-        tile
-        + final_norm
-        + learned * architecture.hidden * (_BF16 + _FP32 + _BF16)
-        + tokens * architecture.hidden * _BF16
-    )
+    gradients = learned * architecture.hidden * (_BF16 + _FP32 + _BF16) + tokens * architecture.hidden * _BF16
+    return tile + final_norm + gradients

@@ -70,7 +70,7 @@ def run(
     progress: ShowProgress = no_progress,
 ) -> VariantsFile:
     """Make base, adapter and merged model from a recipe and write ``variants.json`` to ``out``; return its content."""
-    prepared = prepare(*_settle(recipe, out, overrides), notify=notify)
+    prepared = prepare(*_resolve(recipe, out, overrides), notify=notify)
     with locked(prepared.out):
         facts = ensure_adapter(prepared, notify=notify, progress=progress)
         report = ensure_merged(prepared, notify=notify)
@@ -89,7 +89,7 @@ def train(
     progress: ShowProgress = no_progress,
 ) -> Path:
     """Make the base (if the recipe builds one) and the adapter only; return the adapter's folder."""
-    prepared = prepare(*_settle(recipe, out, overrides), notify=notify)
+    prepared = prepare(*_resolve(recipe, out, overrides), notify=notify)
     with locked(prepared.out):
         ensure_adapter(prepared, notify=notify, progress=progress)
     return prepared.out / ADAPTER
@@ -191,21 +191,19 @@ def ensure_merged(prepared: Prepared, *, notify: Notify) -> MergeReport:
 def describe_merge(report: MergeReport) -> str:
     """Describe what a merge kept, and whether it assumed what the adapter was trained over."""
     worst = report.worst_layers[0]
-    assumed = (
+    assumption = (
         " There is no record of what the adapter was trained over: nf4 was assumed. If that is wrong, merge again with "
         "--quantization none."
-        if report.quantization_assumed
-        else ""
     )
     return (
         f"Merged {report.layers} weights ({report.strategy}) in {report.seconds:.0f} s: ΔW is "
         f"{report.delta_to_weight:.2%} of the weights, {report.mean_kept:.1%} of it was kept; the error is "
         f"{report.mean_relative_error:.1%} of ΔW on average, {worst.relative_error:.1%} at worst ({worst.name})."
-        f"{assumed}"
+        f"{assumption if report.quantization_assumed else ''}"
     )
 
 
-def _settle(recipe: str | Path | Recipe, out: str | Path | None, overrides: Sequence[str]) -> tuple[Recipe, Path]:
+def _resolve(recipe: str | Path | Recipe, out: str | Path | None, overrides: Sequence[str]) -> tuple[Recipe, Path]:
     if isinstance(recipe, Recipe):
         if out is None or overrides:
             raise InputError("With a Recipe object, give the folder to write to and no overrides.")
@@ -277,6 +275,7 @@ def _recorded(prepared: Prepared) -> dict[str, Any]:
 
 def _variants_file(prepared: Prepared, facts: dict[str, Any], report: MergeReport) -> VariantsFile:
     recipe = prepared.recipe
+    settings = recipe.dialogues
     over_base = {"dtype": recipe.dtype, "base_digest": prepared.base_digest}
     model = _reference(recipe.base, prepared.base, prepared.out)
     template = {"template": prepared.template.name, "template_digest": prepared.template_digest}
@@ -301,25 +300,20 @@ def _variants_file(prepared: Prepared, facts: dict[str, Any], report: MergeRepor
     return VariantsFile(
         schema=1,
         variants=tuple(variants),
-        split=_split_facts(prepared),
+        split=SplitFacts(
+            source=_reference(settings.source, Path(prepared.source), prepared.out),
+            source_digest=prepared.loaded.digest,
+            salt=settings.salt,
+            columns=settings.columns.model_dump(exclude_none=True),
+            hub_split=settings.hub_split,
+            on_invalid=settings.on_invalid,
+        ),
         recipe=recipe.model_dump(mode="json", exclude_none=True),
         training=facts["training"],
         fingerprints=f"{ADAPTER}/{FILE_NAME}",
         curves=f"{ADAPTER}/{CURVES}",
         versions=facts.get("versions", {}),
         **template,
-    )
-
-
-def _split_facts(prepared: Prepared) -> SplitFacts:
-    settings = prepared.recipe.dialogues
-    return SplitFacts(
-        source=_reference(settings.source, Path(prepared.source), prepared.out),
-        source_digest=prepared.loaded.digest,
-        salt=settings.salt,
-        columns={key: value for key, value in settings.columns.model_dump().items() if value is not None},
-        hub_split=settings.hub_split,
-        on_invalid=settings.on_invalid,
     )
 
 

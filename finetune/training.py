@@ -24,7 +24,6 @@ from harness.variants.digests import digest_adapter_folder
 from harness.variants.nf4 import nf4_config
 
 if TYPE_CHECKING:
-    from torch import nn
     from transformers import PreTrainedModel, TrainerCallback, TrainerState
     from transformers.trainer_utils import TrainOutput
     from trl.trainer.sft_config import SFTConfig
@@ -52,6 +51,8 @@ def train_adapter(job: TrainingJob, out: Path, *, notify: Notify, progress: Prog
     An interrupted training continues from its last checkpoint when called with the same job. Raises HarnessError if
     memory runs out, and InputError for unusable options or data.
     """
+    import torch
+
     refuse_empty(job.training)
     refuse_foreign_files(out)
     work = out.with_name(f".{out.name}.training")
@@ -62,7 +63,8 @@ def train_adapter(job: TrainingJob, out: Path, *, notify: Notify, progress: Prog
     arguments = training_config(job.recipe, str(work / "checkpoints"), device=device, evaluate=evaluate)
     try:
         trainer = _trainer(job, arguments, work, device, progress)
-        _forget_peaks(device)
+        if device.startswith("cuda"):
+            torch.cuda.reset_peak_memory_stats(device)  # without the peak of loading
         result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
@@ -89,30 +91,13 @@ def load_base(base: Path, recipe: Recipe, device: str) -> PreTrainedModel:
     with quiet_loading():
         model = AutoModelForCausalLM.from_pretrained(str(base), local_files_only=True, **options)
     model.config.use_cache = False
-    never_repack(model)
-    return model
-
-
-def _train_in_float32(model: nn.Module) -> None:
-    """Keep the trained weights in float32; matrix products still run in the recipe's dtype.
-
-    trl rounds them to bf16 over a quantised base, which loses small updates; and peft loads checkpoints as float32, so
-    that a resumed training would differ from an uninterrupted one.
-    """
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
-
-
-def never_repack(model: Any) -> None:
-    """Keep bitsandbytes from repacking 4-bit weights at the first evaluation on CPUs with AVX512-BF16.
-
-    Its kernel for repacked weights has no backward pass: after one evaluation during training, nothing would be learned
-    through any 4-bit layer, and dequantising would give garbage.
-    """
-    for module in model.modules():
+    # Keep bitsandbytes from repacking 4-bit weights at the first evaluation on CPUs with AVX512-BF16. Its kernel for
+    # repacked weights has no backward pass: after one evaluation during training, nothing would be learned through any
+    # 4-bit layer, and dequantising would give garbage.
+    for module in cast("Any", model).modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
+    return model
 
 
 def _trainer(job: TrainingJob, arguments: SFTConfig, work: Path, device: str, progress: Progress) -> SFTTrainer:
@@ -137,7 +122,11 @@ def _trainer(job: TrainingJob, arguments: SFTConfig, work: Path, device: str, pr
             callbacks=callbacks,
         )
         trainer.remove_callback(PrinterCallback)
-        _train_in_float32(cast("PreTrainedModel", trainer.model))
+        # trl rounds the trained weights to bf16 over a quantised base, which loses small updates; and peft loads
+        # checkpoints as float32, so that a resumed training would differ from an uninterrupted one.
+        for parameter in cast("PreTrainedModel", trainer.model).parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
         return trainer
     except ValueError as error:
         raise InputError(f"The recipe does not fit the base ({first_line(error, 300)}).") from error
@@ -159,12 +148,9 @@ def _prepare(work: Path, key: str, notify: Notify) -> Path | None:
 
 def last_checkpoint(folder: Path) -> Path | None:
     """Return the newest complete checkpoint, or None; incomplete ones are removed."""
-    found = []
-    for path in folder.glob("checkpoint-*"):
-        match = re.fullmatch(r"checkpoint-(\d+)", path.name)
-        if match:
-            found.append((int(match[1]), path))
-    for _, path in sorted(found, reverse=True):
+    matches = [re.fullmatch(r"checkpoint-(\d+)", path.name) for path in folder.glob("checkpoint-*")]
+    for match in sorted(filter(None, matches), key=lambda match: -int(match[1])):
+        path = folder / match[0]
         try:
             safetensors_header(path / "adapter_model.safetensors")
             json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))  # written last
@@ -173,14 +159,6 @@ def last_checkpoint(folder: Path) -> Path | None:
             continue
         return path
     return None
-
-
-def _forget_peaks(device: str) -> None:
-    """Let peak memory be the training's own, not that of loading."""
-    if device.startswith("cuda"):
-        import torch
-
-        torch.cuda.reset_peak_memory_stats(device)
 
 
 def _found(state: TrainerState, result: TrainOutput, device: str) -> dict[str, Any]:
@@ -205,7 +183,9 @@ def _save(model: PreTrainedModel, job: TrainingJob, work: Path, out: Path, found
 
     folder = work / "adapter"
     shutil.rmtree(folder, ignore_errors=True)
-    _scale(model, job.recipe.adapter_scale)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:  # what the adapter adds is linear in it
+            parameter.data *= job.recipe.adapter_scale
     model.save_pretrained(str(folder))
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
     copy_tokenizer(job.base, folder)
@@ -223,13 +203,6 @@ def _save(model: PreTrainedModel, job: TrainingJob, work: Path, out: Path, found
     move_into_place(folder, out)
     shutil.rmtree(work, ignore_errors=True)
     return facts
-
-
-def _scale(model: Any, factor: float) -> None:
-    """Multiply what the adapter adds to each weight; ``lora_B`` is linear in it."""
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            parameter.data *= factor
 
 
 def _memory_sentence(recipe: Recipe) -> str:

@@ -71,7 +71,9 @@ def write_bytes_atomically(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(temporary).chmod(0o666 & ~mask)
         Path(temporary).replace(path)
         temporary = None
     except OSError as error:
@@ -98,10 +100,9 @@ def write_rows(path: Path, rows: Iterable[BaseModel]) -> None:
 
 def read_model(model: type[AnyModel], path: Path) -> AnyModel:
     """Return a JSON file as a ``model``; raise InputError if it cannot be read or does not validate."""
+    data = read_bytes(path)
     try:
-        return model.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
+        return model.model_validate(json.loads(data.decode()))
     except (ValidationError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged or was written by another version ({_short(error)}).") from error
 
@@ -203,9 +204,3 @@ def _short(error: Exception) -> str:
         first = error.errors()[0]
         return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
     return first_line(error, 120)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -11,7 +11,7 @@ import threading
 import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,9 @@ _SLOWDOWNS = {
 
 def machine_state(device: str) -> dict[str, Any]:
     """Return the current load, governor and threads; on CUDA also clocks, temperature, power and processes."""
-    state: dict[str, Any] = {"threads": _torch_threads(), "governor": _governor()}
+    torch = sys.modules.get("torch")
+    threads = None if torch is None else torch.get_num_threads()
+    state: dict[str, Any] = {"threads": threads, "governor": _governor()}
     if hasattr(os, "getloadavg"):
         state["load_1min"] = round(os.getloadavg()[0], 2)
     if device.startswith("cuda"):
@@ -157,12 +159,6 @@ def _card_of_instance(name: str) -> int | None:
     return None if index is None else int(index)
 
 
-def _torch_threads() -> int | None:
-    """Return torch's number of threads, or None if torch is not loaded."""
-    torch = sys.modules.get("torch")
-    return None if torch is None else int(torch.get_num_threads())
-
-
 def _governor() -> str | None:
     path = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
     try:
@@ -173,12 +169,10 @@ def _governor() -> str | None:
 
 def cpu_name() -> str:
     """Return the processor's name as the system reports it."""
-    try:
+    with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
     return platform.processor() or platform.machine()
 
 
@@ -186,10 +180,8 @@ def library_versions(names: Iterable[str]) -> dict[str, str]:
     """Return the versions of the installed libraries among ``names``, in the order given."""
     found = {}
     for name in names:
-        try:
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return found
 
 
@@ -209,11 +201,9 @@ def hub_is_reachable(timeout: float = 4.0) -> bool:
     opened = threading.Event()
 
     def probe() -> None:
-        try:
+        with suppress(OSError):
             socket.create_connection(address, timeout=timeout).close()
-        except OSError:
-            return
-        opened.set()
+            opened.set()
 
     # In a thread, because name resolution has no timeout of its own.
     thread = threading.Thread(target=probe, daemon=True)

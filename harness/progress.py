@@ -77,9 +77,7 @@ class _Task:
     def left(self) -> str:
         seconds = max(time.monotonic() - self.started, 1e-9)
         worked = self.worked if self.tokens else self.done
-        if not worked:
-            return "?"
-        return duration(seconds / worked * (self.total - self.done))
+        return duration(seconds / worked * (self.total - self.done)) if worked else "?"
 
 
 def duration(seconds: float) -> str:
@@ -113,8 +111,7 @@ class PlainProgress:
     def finish(self, task: str) -> None:
         state = self._tasks.pop(task, None)
         if state:
-            taken = f"in {duration(time.monotonic() - state.started)}"
-            self._print_state(task, state, taken, state.rate())
+            self._print_state(task, state, f"in {duration(time.monotonic() - state.started)}", state.rate())
 
     def note(self, message: str) -> None:
         print(message, file=self._file, flush=True)

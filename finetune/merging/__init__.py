@@ -1,7 +1,5 @@
 """Merges an adapter into its base: streamed, checked, and with its error measured."""
 
-from __future__ import annotations
-
 from finetune.merging.merge import MergeOptions, merge_adapter
 
 __all__ = ["MergeOptions", "merge_adapter"]

@@ -163,10 +163,8 @@ def _change(
 
 def _by_pattern(pattern: dict[str, Any] | None, module: str, default: Any) -> Any:
     """Apply PEFT's rule for rank_pattern and alpha_pattern: the first regex that matches the end of the name."""
-    for key, value in (pattern or {}).items():
-        if re.match(rf"(.*\.)?({key})$", module):
-            return value
-    return default
+    matching = (value for key, value in (pattern or {}).items() if re.match(rf"(.*\.)?({key})$", module))
+    return next(matching, default)
 
 
 def _must_fit(folder: Path, name: str, shape: tuple[int, ...], base: ModelArtifact, target: str) -> None:

@@ -26,7 +26,6 @@ from harness.variants.nf4 import dequantize, nf4_config, quantize
 
 if TYPE_CHECKING:
     import torch
-    from peft import LoraConfig
 
 WORST_LAYERS = 10
 
@@ -106,6 +105,7 @@ class _Job:
     def prepare(cls, model: ModelArtifact, adapter: Path, options: MergeOptions) -> _Job:
         """Fill in what the options leave open from the record of the adapter's training."""
         import torch
+        from peft import LoraConfig
 
         device = _device(options.device)
         linear = linear_modules(model.path)
@@ -130,13 +130,15 @@ class _Job:
         dtype_name = options.dtype or facts.get("dtype") or ("bfloat16" if quantization == "nf4" else saved_in)
         if strategy == "in-place-4bit" and linear.transposed:
             raise InputError(f"{model.path} stores weights transposed (Conv1D), which in-place-4bit does not support.")
+        dora, rslora = (bool(plan.config.get(key)) for key in ("use_dora", "use_rslora"))
+        lora_config = LoraConfig(use_dora=dora, use_rslora=rslora, lora_dropout=0.0)
         return cls(
             model=model,
             adapter=adapter,
             plan=plan,
             linear=linear,
             strategy=strategy,
-            function=strategy_function(strategy, _lora_config(plan)),
+            function=strategy_function(strategy, lora_config),
             quantization=quantization,
             quantization_assumed=known is None,
             dtype=getattr(torch, dtype_name),
@@ -160,7 +162,9 @@ class _Job:
         original = tensor.to(self.dtype)
         trained, in_four_bits = original.float(), linear and self.quantization == "nf4"
         if in_four_bits:
-            trained = self._through_four_bits(module, original).float()
+            transposed = module in self.linear.transposed  # transformers quantises these transposed
+            held = dequantize(quantize(original.T if transposed else original))
+            trained = (held.T if transposed else held).float()
             error = quantization_error(name, original, trained)
             tally.largest_quantization_error = max(error, tally.largest_quantization_error or 0.0)
         weight = Weight(name, original, trained, change, linear, self.dtype)
@@ -171,11 +175,6 @@ class _Job:
         if not bool(torch.isfinite(merged.effective).all()):
             raise HarnessError(f"Merging made '{name}' NaN or infinite; its values exceed the range of {self.dtype}.")
         return dict(merged.tensors)
-
-    def _through_four_bits(self, module: str, original: torch.Tensor) -> torch.Tensor:
-        if module in self.linear.transposed:  # transformers quantises these transposed
-            return dequantize(quantize(original.T)).T
-        return dequantize(quantize(original))
 
     def write_configuration(self, folder: Path) -> None:
         """Write config.json with the saved dtype, and copy the base's generation settings."""
@@ -217,14 +216,6 @@ class _Job:
         )
 
 
-def _lora_config(plan: AdapterPlan) -> LoraConfig:
-    from peft import LoraConfig
-
-    return LoraConfig(
-        use_dora=bool(plan.config.get("use_dora")), use_rslora=bool(plan.config.get("use_rslora")), lora_dropout=0.0
-    )
-
-
 def _refuse_to_replace(out: Path, base: Path, adapter: Path) -> None:
     """Do not overwrite the base, the adapter or a model made elsewhere: none can be recovered from the merge."""
     for what, path in (("base", base), ("adapter", adapter)):
@@ -255,10 +246,6 @@ def _peaks(device: str) -> dict[str, float | None]:
     import torch
 
     scale = 1024 if sys.platform != "darwin" else 1024 * 1024
-    peaks: dict[str, float | None] = {
-        "peak_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale, 1),
-        "peak_allocated_mib": None,
-    }
-    if device.startswith("cuda"):
-        peaks["peak_allocated_mib"] = round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
-    return peaks
+    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
+    allocated = round(torch.cuda.max_memory_allocated(device) / 2**20, 1) if device.startswith("cuda") else None
+    return {"peak_rss_mib": round(rss, 1), "peak_allocated_mib": allocated}

@@ -56,11 +56,9 @@ class ShardWriter:
         if self._pending:
             self._save_shard()
         count = len(self._shards)
-        names = (
-            ["model.safetensors"]
-            if count == 1
-            else [f"model-{n:05d}-of-{count:05d}.safetensors" for n in range(1, count + 1)]
-        )
+        names = ["model.safetensors"]
+        if count != 1:
+            names = [f"model-{n:05d}-of-{count:05d}.safetensors" for n in range(1, count + 1)]
         weight_map: dict[str, str] = {}
         for name, (path, tensors) in zip(names, self._shards, strict=True):
             path.rename(self._folder / name)

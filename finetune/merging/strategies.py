@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from finetune.merging.lora import LoraChange
@@ -103,8 +104,5 @@ StrategyFunction = Callable[[Weight], Merged]
 
 def strategy_function(name: str, lora_config: LoraConfig) -> StrategyFunction:
     """Return the function for a strategy's name."""
-    if name == "dequantized":
-        return merge_dequantized
-    if name == "original":
-        return merge_original
-    return lambda weight: merge_in_place_4bit(weight, lora_config)
+    plain = {"dequantized": merge_dequantized, "original": merge_original}
+    return plain.get(name) or partial(merge_in_place_4bit, lora_config=lora_config)

@@ -8,7 +8,7 @@ patient as a doctor would is left for the adapter to learn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from finetune.synthetic.cases import draw_case
 from finetune.synthetic.conditions import Condition, load_conditions
@@ -20,19 +20,8 @@ from finetune.synthetic.wording import Writer, bare, can_be_denied, duration, is
 def pretraining_documents(*, seed: int, count: int) -> list[str]:
     """Return ``count`` one-paragraph documents, cycling through forms and conditions; reproducible for a seed."""
     conditions = load_conditions()
-    forms: Sequence[Callable[[Condition, Writer], str]] = (
-        _entry,
-        _note,
-        _leaflet,
-        _hint,
-        _sheet,
-        _story,
-        _letter,
-        _comment,
-        _visit,
-        _comment,
-        _visit,
-    )
+    forms: list[Callable[[Condition, Writer], str]] = [_entry, _note, _leaflet, _hint, _sheet, _story, _letter]
+    forms += [_comment, _visit] * 2
     documents = []
     for index in range(count):
         turn, place = divmod(index, len(conditions))

@@ -148,7 +148,6 @@ def held_out_loss(folder: Path, seed: int, documents: int = 200) -> float:
     return nats / tokens
 
 
-# --- tokenizer ------------------------------------------------------------------------------------------------------
 def _train_tokenizer(documents: list[str], size: TinySize) -> Tokenizer:
     """Train byte-level BPE, which is lossless, with ``<s>`` prepended as in Llama."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -171,7 +170,6 @@ def _train_tokenizer(documents: list[str], size: TinySize) -> Tokenizer:
     return tokenizer
 
 
-# --- pretraining ----------------------------------------------------------------------------------------------------
 def _pretrain(
     tokenizer: Tokenizer, documents: list[str], seed: int, size: TinySize, device: str, progress: Progress | None
 ) -> tuple[LlamaForCausalLM, float]:
@@ -181,18 +179,24 @@ def _pretrain(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = _new_model(tokenizer, size).to(device)  # type: ignore[arg-type]
-        optimizers = _optimizers(model, size)
-        schedules = [torch.optim.lr_scheduler.LambdaLR(one, lambda step: _rate(step, size)) for one in optimizers]
         matrices = [weights for name, weights in model.named_parameters() if weights.ndim == 2 and "embed" not in name]
+        optimizers = _optimizers(model, matrices, size)
+        schedules = [torch.optim.lr_scheduler.LambdaLR(one, lambda step: _rate(step, size)) for one in optimizers]
         losses: list[torch.Tensor] = []
         model.train()
         for batch in _batches(_packed(tokenizer, documents, size), size):
             batch = batch.to(device)
-            noises = _add_noise(matrices, size.weight_noise)
+            with torch.no_grad():
+                share = size.weight_noise
+                noises = [torch.randn_like(weights) * (share * weights.std()) for weights in matrices] if share else []
+                for weights, noise in zip(matrices, noises, strict=False):
+                    weights.add_(noise)  # removed again before the update
             logits = model(input_ids=batch, use_cache=False).logits
             loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch[:, 1:].flatten())
             loss.backward()  # type: ignore[no-untyped-call]
-            _remove_noise(matrices, noises)
+            with torch.no_grad():
+                for weights, noise in zip(matrices, noises, strict=False):
+                    weights.sub_(noise)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for optimizer, schedule in zip(optimizers, schedules, strict=True):
                 optimizer.step()
@@ -204,25 +208,6 @@ def _pretrain(
     last = losses[-max(1, len(losses) // 10) :]
     model.train(False)
     return model.cpu(), torch.stack(last).mean().item()
-
-
-def _add_noise(matrices: list[torch.nn.Parameter], share: float) -> list[torch.Tensor]:
-    """Add noise to the matrices and return it, so that it can be removed before the update."""
-    import torch
-
-    with torch.no_grad():
-        noises = [torch.randn_like(weights) * (share * weights.std()) for weights in matrices] if share else []
-        for weights, noise in zip(matrices, noises, strict=False):
-            weights.add_(noise)
-    return noises
-
-
-def _remove_noise(matrices: list[torch.nn.Parameter], noises: list[torch.Tensor]) -> None:
-    import torch
-
-    with torch.no_grad():
-        for weights, noise in zip(matrices, noises, strict=False):
-            weights.sub_(noise)
 
 
 def _new_model(tokenizer: Tokenizer, size: TinySize) -> LlamaForCausalLM:
@@ -244,11 +229,12 @@ def _new_model(tokenizer: Tokenizer, size: TinySize) -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
-def _optimizers(model: LlamaForCausalLM, size: TinySize) -> list[torch.optim.Optimizer]:
+def _optimizers(
+    model: LlamaForCausalLM, matrices: list[torch.nn.Parameter], size: TinySize
+) -> list[torch.optim.Optimizer]:
     """Return Muon for the matrices and AdamW for the rest: in so few steps this halves the loss of AdamW alone."""
     import torch
 
-    matrices = [weights for name, weights in model.named_parameters() if weights.ndim == 2 and "embed" not in name]
     others = [weights for name, weights in model.named_parameters() if weights.ndim != 2 or "embed" in name]
     return [
         torch.optim.Muon(
@@ -289,7 +275,6 @@ def _batches(rows: torch.Tensor, size: TinySize) -> Iterator[torch.Tensor]:
         order = order[size.batch :]
 
 
-# --- saving ---------------------------------------------------------------------------------------------------------
 def _save(model: LlamaForCausalLM, tokenizer: Tokenizer, size: TinySize, folder: Path) -> None:
     """Save like real bases: bf16 safetensors, with a tokenizer that pads with its end token."""
     from transformers import PreTrainedTokenizerFast

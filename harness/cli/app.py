@@ -168,9 +168,7 @@ def _print_summary(root: Path) -> None:
     from reports.text import summary_text
 
     folder = RunFolder(root)
-    typer.echo("")
-    typer.echo(summary_text(folder))
-    typer.echo("")
+    typer.echo(f"\n{summary_text(folder)}\n")
     typer.echo(f"Run folder: {root}")
     if folder.report_path.exists():
         typer.echo(f"Report: {folder.report_path.resolve().as_uri()}")

@@ -28,26 +28,30 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Check Python, libraries, processor, memory, disk, GPU and network settings; change nothing."""
+    import psutil
+
+    folder = Path.cwd()
+    offline = "offline mode: only local folders and the cache are used"
     return [
         Finding("Python", "ok", platform.python_version()),
         *_libraries(),
         _processor(),
-        _memory(),
-        _disk(Path.cwd()),
+        _space("memory", psutil.virtual_memory().available, 4, "", "close other programs"),
+        _space("disk", shutil.disk_usage(folder).free, 1, f" in {folder}", "free some space"),
         *_gpus(),
-        _network(),
+        Finding("model hub", "ok", offline if hub_is_off() else "used only for Hub IDs in a config, never for uploads"),
     ]
 
 
 def _libraries() -> list[Finding]:
     found = library_versions(NEEDED)
-    findings = []
-    for name in NEEDED:
-        if name in found:
-            findings.append(Finding(name, "ok", found[name]))
-        else:
-            fix = f"pip install {name} (score, report, compare and gate work without it)."
-            findings.append(Finding(name, "missing", "not installed", fix))
+    without = "(score, report, compare and gate work without it)."
+    findings = [
+        Finding(name, "ok", found[name])
+        if name in found
+        else Finding(name, "missing", "not installed", f"pip install {name} {without}")
+        for name in NEEDED
+    ]
     if importlib.util.find_spec("sentence_transformers") is None:
         detail = "not installed: BERTScore and embedding similarity are off"
         findings.append(Finding("sentence-transformers", "warning", detail, 'pip install ".[meaning]"'))
@@ -64,21 +68,11 @@ def _processor() -> Finding:
     return Finding("processor", "ok", detail)
 
 
-def _memory() -> Finding:
-    import psutil
-
-    free = psutil.virtual_memory().available / 2**30
-    return _space("memory", free, 4, "", "The quickstart needs 4 GiB: close other programs.")
-
-
-def _disk(folder: Path) -> Finding:
-    free = shutil.disk_usage(folder).free / 2**30
-    return _space("disk", free, 1, f" in {folder}", "The quickstart needs 1 GiB: free some space.")
-
-
-def _space(what: str, free: float, needed: float, where: str, fix: str) -> Finding:
-    detail = f"{free:.1f} GiB free{where}"
-    return Finding(what, "warning", detail, fix) if free < needed else Finding(what, "ok", detail)
+def _space(what: str, free: int, needed: int, where: str, advice: str) -> Finding:
+    detail = f"{free / 2**30:.1f} GiB free{where}"
+    if free < needed * 2**30:
+        return Finding(what, "warning", detail, f"The quickstart needs {needed} GiB: {advice}.")
+    return Finding(what, "ok", detail)
 
 
 def _gpus() -> list[Finding]:
@@ -91,13 +85,6 @@ def _gpus() -> list[Finding]:
 
 def _describe(gpu: dict[str, Any]) -> str:
     """Return a GPU's name, and its memory and driver if known."""
-    parts = [gpu["name"]]
-    parts += [f"{gpu['memory_gib']} GiB"] if "memory_gib" in gpu else []
-    parts += [f"driver {gpu['driver']}"] if "driver" in gpu else []
-    return ", ".join(parts)
-
-
-def _network() -> Finding:
-    if hub_is_off():
-        return Finding("model hub", "ok", "offline mode: only local folders and the cache are used")
-    return Finding("model hub", "ok", "used only for Hub IDs in a config; nothing is ever uploaded")
+    memory = f", {gpu['memory_gib']} GiB" if "memory_gib" in gpu else ""
+    driver = f", driver {gpu['driver']}" if "driver" in gpu else ""
+    return f"{gpu['name']}{memory}{driver}"

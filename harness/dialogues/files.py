@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -202,14 +203,12 @@ def _read_parquet(path: Path) -> Iterator[SourceRow]:
     import pyarrow.parquet as pq
 
     if not path.is_file():
-        read_bytes(path)
+        read_bytes(path)  # raises
     try:
         with pq.ParquetFile(path) as file:
-            number = 0
-            for batch in file.iter_batches(batch_size=1024):
-                for values in batch.to_pylist():
-                    number += 1
-                    yield SourceRow(number, values)
+            batches = (batch.to_pylist() for batch in file.iter_batches(batch_size=1024))
+            for number, values in enumerate(chain.from_iterable(batches), 1):
+                yield SourceRow(number, values)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not a readable Parquet file ({first_line(error)}).") from error
 

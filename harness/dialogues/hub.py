@@ -74,13 +74,11 @@ def _load_problem(source: str, folder: Path, reachable: bool, error: Exception) 
 @contextmanager
 def _offline(datasets: ModuleType, *, unless: bool) -> Iterator[None]:
     """Put the Hub clients in offline mode; they read the environment variable only at import."""
-    if unless:
-        yield
-        return
     from huggingface_hub import constants
 
     before = datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
-    datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
+    if not unless:
+        datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
     try:
         yield
     finally:

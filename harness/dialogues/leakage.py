@@ -142,7 +142,11 @@ def load_fingerprints(path: Path) -> Fingerprints:
     """Read what ``Fingerprints.save`` wrote; raise InputError if the file is missing, damaged or incompatible."""
     try:
         with zipfile.ZipFile(path) as file:
-            arrays = {name: _array(file, name) for name in ("format", *_ARRAYS)}
+            # Read completely, so that the archive's checksum is verified.
+            data = {name: io.BytesIO(file.read(f"{name}.npy")) for name in ("format", *_ARRAYS)}
+        arrays: dict[str, NDArray[Any]] = {
+            name: np.lib.format.read_array(each, allow_pickle=False) for name, each in data.items()
+        }
     except FileNotFoundError as error:
         raise InputError(f"There are no training fingerprints at {path}.") from error
     except _DAMAGE as error:
@@ -154,12 +158,6 @@ def load_fingerprints(path: Path) -> Fingerprints:
     if problem:
         raise InputError(f"The training fingerprints {path} are damaged ({problem}).")
     return found
-
-
-def _array(file: zipfile.ZipFile, name: str) -> NDArray[Any]:
-    # Read completely, so that the archive's checksum is verified.
-    array: NDArray[Any] = np.lib.format.read_array(io.BytesIO(file.read(f"{name}.npy")), allow_pickle=False)
-    return array
 
 
 def combine(several: Sequence[Fingerprints]) -> Fingerprints:

@@ -85,14 +85,8 @@ def _read(source: str, hub_split: str) -> tuple[list[SourceRow], str]:
         rows = list(read_dataset(str(path) if path.is_dir() else source, hub_split))
         lines = (json.dumps(plain(row.values), sort_keys=True).encode() + b"\n" for row in rows)
         return rows, digest_bytes(b"".join(lines))
-    raise InputError(f"There is no file '{source}'.{_nearest_file(path)}")
-
-
-def _nearest_file(path: Path) -> str:
-    try:
-        return did_you_mean(path.name, [entry.name for entry in path.parent.iterdir()])
-    except OSError:
-        return ""
+    beside = [entry.name for entry in path.parent.glob("*")]
+    raise InputError(f"There is no file '{source}'.{did_you_mean(path.name, beside)}")
 
 
 def _check_columns(rows: list[SourceRow], columns: ColumnMap, source: str, need_reference: bool) -> None:
@@ -122,27 +116,21 @@ def _dialogue(row: SourceRow, columns: ColumnMap, need_reference: bool) -> Dialo
         turns, reference = split_turns(read_turns(values[columns.turns], columns.turns), columns.turns, need_reference)
         prompt = transcript(turns)
     else:
-        prompt = _text(values, columns.prompt, "prompt")
+        prompt = clean_text(values.get(columns.prompt), columns.prompt, "prompt")
         if columns.input is not None and _present(values.get(columns.input)):
-            prompt = f"{prompt}\n{_text(values, columns.input, 'input')}"
+            prompt = f"{prompt}\n{clean_text(values[columns.input], columns.input, 'input')}"
         wanted = need_reference or _present(values.get(columns.reference))
-        reference = _text(values, columns.reference, "reference") if wanted else None
+        reference = clean_text(values.get(columns.reference), columns.reference, "reference") if wanted else None
     taken = {columns.turns, columns.prompt, columns.input, columns.reference, columns.id}
     conversation = _conversation(values, columns)
     if conversation is not None:
         taken.add(columns.conversation)
-    further = {str(name): plain(value) for name, value in values.items() if name not in taken}
-    return Dialogue(_id(values, columns.id), prompt, reference, further, turns, conversation, row.line)
+    others = {str(name): plain(value) for name, value in values.items() if name not in taken}
+    return Dialogue(_id(values, columns.id), prompt, reference, others, turns, conversation, row.line)
 
 
 def _present(value: object) -> bool:
     return value is not None and not (isinstance(value, str) and not value.strip())
-
-
-def _text(values: dict[str, object], column: str, what: str) -> str:
-    if column not in values:
-        raise InvalidRowError(f"missing {what}", column, f"the {what} is missing")
-    return clean_text(values[column], column, what)
 
 
 def _id(values: dict[str, object], column: str) -> str:
@@ -160,11 +148,9 @@ def _id(values: dict[str, object], column: str) -> str:
 
 def _conversation(values: dict[str, object], columns: ColumnMap) -> str | None:
     value = values.get(columns.conversation)
-    if not _present(value):
-        return None
     if isinstance(value, str | int) and not isinstance(value, bool):
-        return str(value).strip()
-    if "conversation" in columns.model_fields_set:
+        return str(value).strip() or None
+    if value is not None and "conversation" in columns.model_fields_set:
         problem = f"the conversation id must be a string or an integer, not {value!r:.60}"
         raise InvalidRowError("invalid conversation", columns.conversation, problem)
     return None  # another column that happens to have the default name

@@ -69,9 +69,7 @@ class Template:
 
     def digest_with(self, tokenizer: Tokenizer | None) -> str:
         """Return ``digest``, or for ``chat`` the digest of the tokenizer's template."""
-        if not self.is_chat:
-            return self.digest
-        return digest_bytes(_chat_template(tokenizer)[1].encode())
+        return digest_bytes(_chat_template(tokenizer)[1].encode()) if self.is_chat else self.digest
 
     def render(self, dialogue: Dialogue, tokenizer: Tokenizer | None = None) -> str:
         """Return the prompt: everything before the reply. ``chat`` needs the tokenizer.
@@ -213,6 +211,4 @@ def _ending(whole: str, prompt: str, completion: str, tokenizer: Tokenizer | Non
         return ""
     ending = whole[len(prompt) + len(completion) :]
     eos = getattr(tokenizer, "eos_token", None)
-    if eos and eos in ending:
-        return ending[: ending.index(eos) + len(eos)]
-    return ending
+    return ending[: ending.index(eos) + len(eos)] if eos and eos in ending else ending

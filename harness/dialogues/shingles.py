@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,16 +47,11 @@ class Shingler:
             mixed = _mix(mixed * _MULTIPLIER + words[offset : offset + count])
         return np.unique((mixed >> np.uint64(32)).astype(np.uint32))
 
-    def _hashes(self, words: Iterable[str]) -> NDArray[np.uint64]:
-        known = self._words
-        hashes = []
-        for word in words:
-            value = known.get(word)
-            if value is None:
-                data = word.encode("utf-8", errors="surrogatepass")
-                value = known[word] = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
-            hashes.append(value)
-        return np.array(hashes, dtype=np.uint64)
+    def _hashes(self, words: list[str]) -> NDArray[np.uint64]:
+        for word in set(words) - self._words.keys():
+            data = word.encode("utf-8", errors="surrogatepass")
+            self._words[word] = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
+        return np.array([self._words[word] for word in words], dtype=np.uint64)
 
 
 def jaccard(one: Shingles, other: Shingles) -> float:

@@ -78,11 +78,10 @@ def git_state() -> dict[str, Any]:
     if not (root / ".git").exists():
         return {}
     try:
-        commit = _git(root, "rev-parse", "HEAD")
-        dirty = bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
+        status = _git(root, "status", "--porcelain", "--untracked-files=no")
+        return {"commit": _git(root, "rev-parse", "HEAD"), "dirty": bool(status)}
     except (OSError, subprocess.SubprocessError):
         return {}
-    return {"commit": commit, "dirty": dirty}
 
 
 def provenance(seed: int) -> dict[str, Any]:

@@ -176,13 +176,12 @@ def _weight_files(folder: Path) -> tuple[tuple[Path, ...], dict[str, str]]:
 
 
 def _refuse_pickles(folder: Path) -> None:
-    for pattern in _PICKLED:
-        for file in sorted(folder.glob(pattern)):
-            if file.name not in _NOT_WEIGHTS:
-                raise InputError(
-                    f"{file} is a pickled file, and loading it could run arbitrary code: only safetensors is accepted. "
-                    "Save the weights again with safe_serialization."
-                )
+    for file in (file for pattern in _PICKLED for file in sorted(folder.glob(pattern))):
+        if file.name not in _NOT_WEIGHTS:
+            raise InputError(
+                f"{file} is a pickled file, and loading it could run arbitrary code: only safetensors is accepted. "
+                "Save the weights again with safe_serialization."
+            )
 
 
 def _tensor_info(entry: dict[str, Any], data_begins: int) -> TensorInfo:

@@ -83,9 +83,5 @@ def _recorded_with_merge(model: Path) -> dict[str, Any]:
     report = read_merge_report(model)
     if report is None:
         return {}
-    return {
-        "base_digest": report.base_digest,
-        "adapter_digest": report.adapter_digest,
-        "model_digest": report.model_digest,
-        "merge_strategy": report.strategy,
-    }
+    digests = report.model_dump(include={"base_digest", "adapter_digest", "model_digest"})
+    return {**digests, "merge_strategy": report.strategy}

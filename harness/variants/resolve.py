@@ -82,7 +82,6 @@ def _located(variant: Variant, *folders: Path) -> Variant:
     changes: dict[str, str] = {}
     for field in ("model", "adapter"):
         value = getattr(variant, field)
-        if value is None:
-            continue
-        changes[field] = next((found for folder in folders if (found := locate(value, folder)) != value), value)
+        if value is not None:
+            changes[field] = next((found for folder in folders if (found := locate(value, folder)) != value), value)
     return variant.model_copy(update=changes)

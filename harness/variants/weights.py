@@ -94,19 +94,19 @@ def _likely_changed(name: str) -> tuple[bool, str]:
 def _same_numbers(one: StoredTensor, other: StoredTensor) -> bool:
     if one.shape != other.shape or (one.dtype != other.dtype and not {one.dtype, other.dtype} <= set(_EXPONENTS)):
         return False
-    return all(np.array_equal(a, b) for a, b in _comparable_blocks(one, other))
+    narrow = one.dtype if one.dtype == other.dtype else min(one.dtype, other.dtype, key=_width)
+    for start in range(0, one.bits.size, _BLOCK):
+        a, b = one.bits[start : start + _BLOCK], other.bits[start : start + _BLOCK]
+        if one.dtype != other.dtype:
+            a, b = _rounded(a, one.dtype, narrow), _rounded(b, other.dtype, narrow)
+        if not np.array_equal(a, b):
+            return False
+    return True
 
 
 def _width(dtype: str) -> tuple[int, bool]:
     """Sort key by precision near one; of the two 16-bit dtypes, BF16 is coarser."""
     return np.dtype(_EXPONENTS[dtype][0]).itemsize, dtype != "BF16"
-
-
-def _comparable_blocks(one: StoredTensor, other: StoredTensor) -> Iterator[tuple[Bits, Bits]]:
-    narrow = one.dtype if one.dtype == other.dtype else min(one.dtype, other.dtype, key=_width)
-    for start in range(0, one.bits.size, _BLOCK):
-        a, b = one.bits[start : start + _BLOCK], other.bits[start : start + _BLOCK]
-        yield (a, b) if one.dtype == other.dtype else (_rounded(a, one.dtype, narrow), _rounded(b, other.dtype, narrow))
 
 
 def _rounded(bits: Bits, dtype: str, narrow: str) -> Bits:

@@ -67,7 +67,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
     overrides = [f"base={options.base}", f"dialogues.source={options.dialogues}", f"device={options.device}"]
     made = options.work / "made"
-    manifest = pipeline.run(options.recipe, made, [*overrides, *options.overrides], say=say)
+    manifest = pipeline.run(options.recipe, made, [*overrides, *options.overrides], notify=say)
     reports = {strategy: merged(options, made, strategy) for strategy in STRATEGIES}
     run = jobs.run(run_config(options, made, manifest), options.work / "run")
     summary = run.read_summary().model_dump(mode="json")["metrics"]

@@ -143,7 +143,7 @@ def train(base: Path, out: Path, quantization: str, device: str, options: argpar
                 synchronize(device)
                 stamps.append(time.monotonic())
 
-    train_adapter(job, out, say=say, progress=Stamps())
+    train_adapter(job, out, notify=say, progress=Stamps())
     facts = read_json(out / "finetune.json")["training"]
     seconds = (stamps[-1] - stamps[0]) / max(len(stamps) - 1, 1)
     measured = facts.get("peak_allocated_mib")

@@ -1,4 +1,4 @@
-"""Makes what is measured: a base, a LoRA adapter trained over it in 4 bit, the merged model, and ``variants.json``.
+"""Makes what is measured: a base, a LoRA adapter trained over it in 4 bits, the merged model and ``variants.json``.
 
 >>> import finetune
 >>> made = finetune.run("quickstart", "runs/quickstart")
@@ -21,7 +21,7 @@ __all__ = ["merge", "run", "train"]
 def run(
     recipe: str | Path | Recipe = "quickstart", out: str | Path | None = None, overrides: Sequence[str] = ()
 ) -> VariantsFile:
-    """Make base, adapter and merged after a recipe; return what ``variants.json`` in ``out`` holds."""
+    """Make base, adapter and merged model from a recipe; return the content of ``variants.json`` in ``out``."""
     from finetune import pipeline
 
     return pipeline.run(recipe, out, overrides)
@@ -44,7 +44,7 @@ def merge(
     *,
     device: str = "auto",
 ) -> MergeReport:
-    """Merge an adapter into its base and save the model as ``out``; return what the merge found out about itself.
+    """Merge an adapter into its base and save the model as ``out``; return the merge report.
 
     ``strategy`` None: dequantized after 4-bit training, else original.
     """

@@ -1,4 +1,4 @@
-"""The command line of finetune. Only here is the terminal known; torch is imported only once work begins."""
+"""The command line of finetune. torch is imported only when work begins."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Annotated, TypeVar, get_args
 
 import typer
 
-from harness.errors import DEBUG_HELP, InputError, asks_for_debug, did_you_mean, guarded, require
+from harness.errors import DEBUG_HELP, InputError, debug_requested, did_you_mean, guarded, require
 from harness.progress import quiet_libraries, quiet_transformers, shown_progress
 from harness.variants.model import MergeStrategy
 
 Known = TypeVar("Known", bound=str)
 
 app = typer.Typer(
-    help="Makes what the harness measures: base, adapter and merged model.",
+    help="Make what the harness measures: base, adapter and merged model.",
     epilog=DEBUG_HELP,
     no_args_is_help=True,
     add_completion=False,
@@ -42,12 +42,12 @@ def _root(
 
 
 RecipeArgument = Annotated[str, typer.Argument(help="A shipped recipe's name or a YAML file.")]
-OutOption = Annotated[Path | None, typer.Option("--out", help="Folder to write to; default runs/RECIPE.")]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Folder to write to (default: runs/RECIPE).")]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Change a key, e.g. --set training.max_steps=10. May be repeated.")
+    list[str] | None, typer.Option("--set", help="Override a key, e.g. --set training.max_steps=10. Can be repeated.")
 ]
 DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="Say what would be trained and what memory it needs; train nothing.")
+    bool, typer.Option("--dry-run", help="Show what would be trained and the memory it needs; train nothing.")
 ]
 
 
@@ -55,7 +55,7 @@ DryRunOption = Annotated[
 def run_command(
     recipe: RecipeArgument = "quickstart", out: OutOption = None, set_: SetOption = None, dry_run: DryRunOption = False
 ) -> None:
-    """Base, training, merge, and variants.json for the harness."""
+    """Make the base, train, merge, and write variants.json for the harness."""
     require("train", "finetune run")
     if dry_run:
         _dry_run(recipe, set_ or [])
@@ -63,14 +63,14 @@ def run_command(
     from finetune import pipeline
 
     quiet_transformers()
-    pipeline.run(recipe, out, set_ or [], say=typer.echo, progress=shown_progress)
+    pipeline.run(recipe, out, set_ or [], notify=typer.echo, progress=shown_progress)
 
 
 @app.command("train")
 def train_command(
     recipe: RecipeArgument = "quickstart", out: OutOption = None, set_: SetOption = None, dry_run: DryRunOption = False
 ) -> None:
-    """The training alone: writes OUT/adapter (and OUT/base where the recipe builds one)."""
+    """Train only: write OUT/adapter (and OUT/base if the recipe builds one)."""
     require("train", "finetune train")
     if dry_run:
         _dry_run(recipe, set_ or [])
@@ -78,13 +78,13 @@ def train_command(
     from finetune import pipeline
 
     quiet_transformers()
-    folder = pipeline.train(recipe, out, set_ or [], say=typer.echo, progress=shown_progress)
+    folder = pipeline.train(recipe, out, set_ or [], notify=typer.echo, progress=shown_progress)
     typer.echo(f"The adapter is in {folder}.")
 
 
 @app.command("merge")
 def merge_command(
-    base: Annotated[str, typer.Option("--base", help="Folder or hub id of the base the adapter was trained over.")],
+    base: Annotated[str, typer.Option("--base", help="Folder or Hub ID of the base the adapter was trained over.")],
     adapter: Annotated[Path, typer.Option("--adapter", help="Folder of the adapter.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to write the merged model to.")],
     strategy: Annotated[
@@ -100,7 +100,7 @@ def merge_command(
         bool, typer.Option("--allow-base-mismatch", help="Merge even if the adapter was trained over other weights.")
     ] = False,
 ) -> None:
-    """Merge an adapter into its base, streamed shard by shard, and say what was lost."""
+    """Merge an adapter into its base, shard by shard, and report the loss of precision."""
     checked = _one_of("--strategy", strategy, get_args(MergeStrategy))
     trained_over = _one_of("--quantization", quantization, ("nf4", "none"))
     require("run", "finetune merge")
@@ -119,18 +119,18 @@ def _dry_run(recipe: str, overrides: list[str]) -> None:
 
 
 def _one_of(option: str, value: str | None, known: tuple[Known, ...]) -> Known | None:
-    """Return the known value that is given; raise InputError for any other."""
+    """Return ``value`` if it is known; raise InputError otherwise."""
     found = next((each for each in known if each == value), None)
     if value is not None and found is None:
-        raise InputError(f"{option} {value}: it is one of {', '.join(known)}.{did_you_mean(value, known)}")
+        raise InputError(f"{option} {value}: must be one of {', '.join(known)}.{did_you_mean(value, known)}")
     return found
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code; see ``guarded``."""
     given = sys.argv[1:] if arguments is None else arguments
-    if not asks_for_debug(given):
+    if not debug_requested(given):
         quiet_libraries()
         warnings.simplefilter("ignore")
     command = partial(typer.main.get_command(app).main, prog_name="python -m finetune", standalone_mode=False)
-    return guarded(command, given, interrupted="Interrupted. The same command continues from the last checkpoint.")
+    return guarded(command, given, interrupted="Interrupted. Run the same command to resume from the last checkpoint.")

@@ -1,4 +1,4 @@
-"""What a training reports of itself: loss and learning rate kept as JSON lines, and how far it is."""
+"""Training curves, saved as JSON lines, and training progress."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TASK = "training"
 
 
 class TrainingLog(TrainerCallback):
-    """Appends a line for every log of the trainer (step, epoch and what of ``_KEPT`` it has) and shows every step."""
+    """Appends a line for every log of the trainer (step, epoch and the values in ``_KEPT``) and shows every step."""
 
     def __init__(self, path: Path, progress: Progress) -> None:
         self._path = path
@@ -30,7 +30,7 @@ class TrainingLog(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Drop the lines of steps that a resumed training does again."""
+        """Drop the lines of steps that a resumed training repeats."""
         done = [row for row in read_curves(self._path) if row["step"] <= state.global_step] if state.global_step else []
         write_text_atomically(self._path, "".join(json.dumps(row) + "\n" for row in done))
         self._progress.start(_TASK, state.max_steps, "steps")

@@ -1,13 +1,12 @@
-"""From dialogues to what is trained on: the same tokens that scoring scores, plus the end of the reply.
+"""Training examples: the same tokens that scoring scores, plus the end of the reply.
 
-A dialogue that does not fit is left out whole and counted. Cutting it would cut off its end, and a model that sees
-enough replies without an end learns not to stop.
+A dialogue that does not fit is skipped and counted. Truncating it would remove its end, and a model that sees enough
+replies without an end does not learn to stop.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -25,7 +24,7 @@ TOO_LONG = "too long"
 
 @dataclass(frozen=True)
 class TrainingExample:
-    """One dialogue as token ids; ``learned[i]`` is 1 where token i is trained on (reply and its end)."""
+    """One dialogue as token ids; ``learned[i]`` is 1 if token i is trained on (the reply and its end)."""
 
     input_ids: tuple[int, ...] = field(repr=False)
     learned: tuple[int, ...] = field(repr=False)
@@ -38,32 +37,24 @@ class TrainingSet:
     examples: tuple[TrainingExample, ...]
     dialogues: tuple[Dialogue, ...] = field(repr=False)
     skipped: dict[str, int]
-    lengths: tuple[int, ...] = field(repr=False)  # of all dialogues, those skipped too
+    lengths: tuple[int, ...] = field(repr=False)  # of all dialogues, including skipped ones
 
     @property
     def tokens(self) -> int:
         """Tokens of one epoch."""
         return sum(len(example.input_ids) for example in self.examples)
 
-    @property
-    def longest(self) -> int:
-        return max((len(example.input_ids) for example in self.examples), default=0)
-
     def first(self, count: int) -> TrainingSet:
         """Return a set of the first ``count`` examples."""
         return dataclasses.replace(self, examples=self.examples[:count], dialogues=self.dialogues[:count])
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.lengths) if self.lengths else 0.0
 
 
 def encode_dialogues(
     dialogues: Sequence[Dialogue], template: Template, tokenizer: Tokenizer, max_length: int
 ) -> TrainingSet:
-    """Return the training examples of ``dialogues`` that have at most ``max_length`` tokens with their end.
+    """Return the training examples of the dialogues with at most ``max_length`` tokens.
 
-    Raises InputError where the tokenizer has no end-of-sequence token: a model could not learn to stop.
+    Raises InputError if the tokenizer has no end-of-sequence token.
     """
     if tokenizer.eos_token_id is None:
         raise InputError("The base's tokenizer has no end-of-sequence token, so the model could not learn to stop.")
@@ -83,29 +74,25 @@ def encode_dialogues(
     return TrainingSet(tuple(examples), tuple(kept), {TOO_LONG: too_long} if too_long else {}, tuple(lengths))
 
 
-def refuse_nothing(training: TrainingSet) -> None:
-    """Raise InputError where no example is left to train on."""
+def refuse_empty(training: TrainingSet) -> None:
+    """Raise InputError if there are no examples to train on."""
     if not training.examples:
         raise InputError(
-            "No dialogue is left to train on: the training split is empty, or all of it is too long for max_length."
+            "There are no dialogues to train on: the training split is empty, or all of it exceeds max_length."
         )
 
 
 def to_columns(training_set: TrainingSet) -> Table:
-    """Return a ``datasets.Dataset`` as trl takes it ready-made: ids and labels, with -100 where nothing is learned.
+    """Return a tokenized ``datasets.Dataset`` for trl: ids and labels, with -100 for tokens that are not learned.
 
-    The labels are made here and not from ids, so that a padding token that is also the end token stays learned
-    where it ends a reply.
+    Labels are explicit, so that a padding token that is also the end token is learned where it ends a reply.
     """
     from datasets import Dataset
 
-    table: Table = Dataset.from_dict(
-        {
-            "input_ids": [list(example.input_ids) for example in training_set.examples],
-            "labels": [
-                [token if learned else -100 for token, learned in zip(example.input_ids, example.learned, strict=True)]
-                for example in training_set.examples
-            ],
-        }
-    )
+    ids = [list(example.input_ids) for example in training_set.examples]
+    labels = [
+        [token if learned else -100 for token, learned in zip(example.input_ids, example.learned, strict=True)]
+        for example in training_set.examples
+    ]
+    table: Table = Dataset.from_dict({"input_ids": ids, "labels": labels})
     return table

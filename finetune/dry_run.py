@@ -1,16 +1,17 @@
-"""What a recipe would do, without doing it: how much is trained, on how many tokens, and what memory that takes."""
+"""What a recipe would train, on how many tokens and with how much memory, without training."""
 
 from __future__ import annotations
 
 import contextlib
 import math
+import statistics
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetune.dataset import TOO_LONG, refuse_nothing
+from finetune.dataset import TOO_LONG, refuse_empty
 from finetune.estimate import MIB, Architecture, LoraModule, MemoryEstimate, Parameters, Workload, estimate_memory
 from finetune.recipe import Recipe, load_recipe
 from harness.errors import InputError, first_line
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DryRun:
-    """What ``--dry-run`` prints. ``memory`` is None where it cannot be estimated: other models, other dtypes."""
+    """What ``--dry-run`` prints. ``memory`` is None for models and dtypes that cannot be estimated."""
 
     prepared: Prepared
     parameters: Parameters
@@ -35,10 +36,10 @@ class DryRun:
 
 
 def dry_run(recipe: str | Path, overrides: Sequence[str] = ()) -> DryRun:
-    """Return what would be trained; nothing is written that stays. Raises InputError as a real run would."""
+    """Return what would be trained, without keeping any files. Raises InputError as a real run would."""
     settled = load_recipe(recipe, overrides)
     with tempfile.TemporaryDirectory() as scratch:
-        return _look(settled, Path(scratch))
+        return _examine(settled, Path(scratch))
 
 
 def describe(found: DryRun) -> list[str]:
@@ -49,62 +50,55 @@ def describe(found: DryRun) -> list[str]:
     count = len(training.lengths)
     lines = [
         f"Parameters: {total:,} in the base, {trainable:,} trained ({trainable / (total + trainable):.3%}).",
-        f"Training: {len(training.examples):,} of {count:,} dialogues, {training.tokens:,} tokens an "
-        f"epoch, {training.median:.0f} tokens in the median dialogue, {found.steps:,} steps.",
+        f"Training: {len(training.examples):,} of {count:,} dialogues, {training.tokens:,} tokens per "
+        f"epoch, {statistics.median(training.lengths):.0f} tokens in the median dialogue, {found.steps:,} steps.",
         f"Too long for {found.prepared.max_length:,} tokens: {skipped:,} of {count:,} dialogues "
         f"({skipped / count if count else 0:.1%}); they are skipped.",
         f"Held-out loss on {len(found.prepared.validation.examples):,} dialogues.",
     ]
     if found.memory is None:
-        return [*lines, "Peak GPU memory: estimated only for models of Llama's shape trained in bfloat16 or float16."]
+        return [*lines, "Peak GPU memory: estimated only for Llama architectures trained in bfloat16 or float16."]
     parts = found.memory.mib()
     words = ", ".join(f"{name.replace('_', ' ')} {parts[name]:,.0f}" for name in list(parts)[:5])
     lines.append(
         f"Peak GPU memory: about {found.memory.peak / MIB:,.0f} MiB ({words}) at batch {found.workload.batch} of "
-        f"{found.workload.tokens:,} tokens; weights as they are held, without the CUDA context."
+        f"{found.workload.tokens:,} tokens; without the CUDA context."
     )
     if found.without_checkpointing is not None:
         lines.append(f"Without gradient checkpointing: about {found.without_checkpointing.peak / MIB:,.0f} MiB.")
     return lines
 
 
-def _look(recipe: Recipe, scratch: Path) -> DryRun:
+def _examine(recipe: Recipe, scratch: Path) -> DryRun:
     from finetune.options import training_config
     from finetune.pipeline import prepare
     from harness.backends.local.device import resolve_device
 
     prepared = prepare(recipe, scratch)
-    refuse_nothing(prepared.training)
+    refuse_empty(prepared.training)
     config = read_json(prepared.base / "config.json")
     arguments = training_config(recipe, str(scratch), device=resolve_device(recipe.device), evaluate=False)
     parameters = count_parameters(prepared.base, recipe)
-    longest = prepared.training.longest
     workload = Workload(
         batch=arguments.per_device_train_batch_size,
-        tokens=longest,
+        tokens=max(len(example.input_ids) for example in prepared.training.examples),
         dropout=bool(recipe.lora.get("lora_dropout", 0.0)),
         checkpointing=bool(arguments.gradient_checkpointing),
         optimizer=getattr(arguments.optim, "value", str(arguments.optim)),
     )
     memory = without = None
-    with contextlib.suppress(InputError):  # a model of another shape, whose estimate would be a guess
+    with contextlib.suppress(InputError):  # another architecture, for which there is no estimate
         architecture = Architecture.of(config)
         if recipe.dtype != "float32":
             memory = estimate_memory(architecture, parameters, workload)
             if workload.checkpointing:
                 without = estimate_memory(architecture, parameters, replace(workload, checkpointing=False))
-    return DryRun(
-        prepared=prepared,
-        parameters=parameters,
-        steps=_steps(arguments, len(prepared.training.examples)),
-        memory=memory,
-        workload=workload,
-        without_checkpointing=without,
-    )
+    steps = _steps(arguments, len(prepared.training.examples))
+    return DryRun(prepared, parameters, steps, memory, workload, without)
 
 
 def count_parameters(base: Path, recipe: Recipe) -> Parameters:
-    """Count on a model without weights, into which peft itself puts LoRA, so that its own rules decide what is hit."""
+    """Count parameters on a model without weights to which peft itself adds LoRA, by its own rules."""
     import torch
     from peft import get_peft_model
     from peft.tuners.lora import LoraLayer

@@ -1,15 +1,15 @@
-"""How much GPU memory a training will need, counted tensor by tensor before anything is loaded.
+"""How much GPU memory a training needs, computed tensor by tensor before anything is loaded.
 
-What is counted is what torch's allocator will hold at its fullest moment (``max_memory_allocated``), for a decoder of
-Llama's shape trained by LoRA under trl's SFTTrainer in bf16:
+The estimate is torch's peak allocation (``max_memory_allocated``) for a Llama-like decoder trained with LoRA by trl's
+SFTTrainer in bf16:
 
-- *weights*: 4-bit ones with their scales (blocks of 64 with a byte each, and these in blocks of 256), the rest in bf16;
+- *weights*: 4-bit ones with their scales (a byte per block of 64, these in blocks of 256), the rest in bf16;
 - *adapter*: LoRA's weights and gradients in float32, the bf16 copies that autocast makes, and the optimizer's state;
-- *activations*: with gradient checkpointing the input of every layer and one layer worked out again, otherwise all
+- *activations*: with gradient checkpointing the input of every layer and one recomputed layer, otherwise everything
   that every layer saves for its backward pass;
-- *head*: the output layer is multiplied in tiles (trl never holds all logits), in bf16, with its gradient in float32.
+- *head*: the output layer is computed in tiles (trl never holds all logits), in bf16, with its gradient in float32.
 
-The fullest moment is either in the head or in the MLP of a layer's backward pass. Pure arithmetic: no torch.
+The peak is either in the head or in the MLP of a layer's backward pass. Pure arithmetic: no torch.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from harness.errors import InputError
 
 MIB = 2**20
 _BF16, _FP32 = 2, 4
-# trl.kernels.chunked_logprob: tokens a tile, and trl.trainer.utils: vocabulary a tile.
+# trl.kernels.chunked_logprob: tokens per tile; trl.trainer.utils: vocabulary per tile.
 _HEAD_TOKENS, _HEAD_VOCABULARY = 4096, 32768
 # bitsandbytes pages only states of at least this many elements; smaller ones stay in the allocator.
 _PAGED_FROM = 100_000
@@ -32,7 +32,7 @@ _STATE_BYTES = {"adamw_8bit": 2, "adamw_bnb_8bit": 2, "paged_adamw_8bit": 2, "li
 
 @dataclass(frozen=True)
 class Architecture:
-    """What of a model's configuration decides its activations."""
+    """The parts of a model's configuration that determine its activations."""
 
     hidden: int
     intermediate: int
@@ -44,7 +44,7 @@ class Architecture:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Architecture:
-        """Read a config.json; raise InputError for a model that is not of Llama's shape."""
+        """Read a config.json; raise InputError for a model that is not Llama-like."""
         try:
             hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
             return cls(
@@ -57,14 +57,12 @@ class Architecture:
                 vocabulary=int(config["vocab_size"]),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"The memory of this kind of model cannot be estimated: its config lacks {error}."
-            ) from error
+            raise InputError(f"Memory cannot be estimated for this kind of model: its config lacks {error}.") from error
 
 
 @dataclass(frozen=True)
 class LoraModule:
-    """One layer that gets LoRA: its widths."""
+    """A layer with LoRA and its widths."""
 
     name: str
     inputs: int
@@ -73,10 +71,10 @@ class LoraModule:
 
 @dataclass(frozen=True)
 class Parameters:
-    """Counts of the model's parameters, by how they are held.
+    """Counts of the model's parameters.
 
-    ``beside_lora``: what is trained beyond ``rank`` for every module of ``lora``, e.g. whole layers, biases, DoRA's
-    magnitudes, or the ranks of single modules (which may also be lower: then it is negative).
+    ``beside_lora``: what is trained in addition to ``rank`` for every module of ``lora``, e.g. whole layers, biases,
+    DoRA's magnitudes or other ranks of single modules (negative if these are lower).
     """
 
     total: int
@@ -92,19 +90,19 @@ class Parameters:
 
 @dataclass(frozen=True)
 class Workload:
-    """One step as the GPU meets it. ``tokens`` is the longest sequence of a batch, to which the others are padded."""
+    """One training step. ``tokens`` is the length of a batch's longest sequence, to which the others are padded."""
 
     batch: int
     tokens: int
     dropout: bool
     checkpointing: bool
     optimizer: str = "adamw_torch"
-    learned_tokens: int | None = None  # of all in the batch; absent: every one
+    learned_tokens: int | None = None  # in the whole batch; None: every token
 
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes at the fullest moment, by what they are for. ``paged`` lies outside the allocator and is not in the sum."""
+    """Bytes at the peak, by purpose. ``paged`` is outside the allocator and not part of the peak."""
 
     weights: int
     adapter: int
@@ -124,7 +122,7 @@ class MemoryEstimate:
 
 
 def estimate_memory(architecture: Architecture, parameters: Parameters, workload: Workload) -> MemoryEstimate:
-    """Return the memory that training takes at its fullest moment."""
+    """Return the peak memory of training."""
     tokens = workload.batch * workload.tokens
     state, paged = _optimizer_bytes(parameters, workload.optimizer)
     saved = _saved_by_layer(architecture, parameters, workload)
@@ -170,11 +168,11 @@ def _optimizer_bytes(parameters: Parameters, optimizer: str) -> tuple[int, int]:
 
 
 def _saved_by_layer(architecture: Architecture, parameters: Parameters, workload: Workload) -> int:
-    """Return the bytes a token that one layer saves for its backward pass.
+    """Return the bytes per token that one layer saves for its backward pass.
 
     Both norms keep their input in float32; attention keeps queries, keys, values (as many heads as the queries have)
-    and its output; the MLP keeps gate, activated gate and up. LoRA keeps its input: with dropout one of its own with
-    its mask, otherwise one that layers reading the same input share.
+    and its output; the MLP keeps gate, activated gate and up. LoRA keeps its input: with dropout one per
+    layer with its mask, otherwise one shared by layers with the same input.
     """
     attention = architecture.heads * architecture.head_size
     norms = 2 * architecture.hidden * _FP32
@@ -193,13 +191,12 @@ def _saved_by_layer(architecture: Architecture, parameters: Parameters, workload
 
 
 def _in_flight(architecture: Architecture) -> int:
-    """Return the bytes a token that the MLP's backward pass holds beside what was saved: three gradients of its width,
-    and the gradients of the layer's output and of its residual path."""
+    """Return the bytes per token of the MLP's gradients: three of its width, two of the layer's."""
     return 3 * architecture.intermediate * _BF16 + 2 * architecture.hidden * _BF16
 
 
 def _around_the_layers(architecture: Architecture, workload: Workload) -> int:
-    """Return the bytes of what lives outside the layers: embeddings, rotations, masks and token ids."""
+    """Return the bytes outside the layers: embeddings, rotations, masks and token ids."""
     tokens = workload.batch * workload.tokens
     rotations = 2 * workload.tokens * architecture.head_size * _BF16
     mask = workload.batch * workload.tokens * workload.tokens * _BF16
@@ -207,14 +204,10 @@ def _around_the_layers(architecture: Architecture, workload: Workload) -> int:
 
 
 def _head_bytes(architecture: Architecture, workload: Workload) -> int:
-    """Return the bytes that the output layer's backward pass holds at once."""
+    """Return the peak bytes of the output layer's backward pass."""
     tokens = workload.batch * workload.tokens
     learned = workload.learned_tokens or tokens
     tile = min(learned, _HEAD_TOKENS) * _HEAD_VOCABULARY * _BF16
     final_norm = tokens * architecture.hidden * (_FP32 + _BF16)
-    return (
-        tile
-        + final_norm
-        + learned * architecture.hidden * (_BF16 + _FP32 + _BF16)
-        + tokens * architecture.hidden * _BF16
-    )
+    gradients = learned * architecture.hidden * (_BF16 + _FP32 + _BF16) + tokens * architecture.hidden * _BF16
+    return tile + final_norm + gradients

@@ -1,7 +1,7 @@
-"""The options that a recipe passes through to peft and trl, checked against what these libraries know.
+"""The options that a recipe passes on to peft and trl, checked against those libraries.
 
-A misspelt option is refused with the nearest known one before anything slow begins; so is one that would break what
-this project promises (that a dialogue is never cut, that the end of a reply is learned, that nothing is uploaded).
+A misspelt option is rejected with a suggestion before anything slow begins; so is one that would break a guarantee of
+this project (dialogues are never truncated, the end of a reply is learned, nothing is uploaded).
 """
 
 from __future__ import annotations
@@ -16,57 +16,57 @@ if TYPE_CHECKING:
     from peft import LoraConfig
     from trl.trainer.sft_config import SFTConfig
 
-# Set by the recipe's other keys, or by what a training here is; the reason is shown.
+# Set by other keys of the recipe, or fixed for training here; the reason is shown.
 _RESERVED_TRAINING = {
     "output_dir": "use --out",
     **dict.fromkeys(("seed", "data_seed"), "use the recipe's 'seed'"),
     "max_length": "use the recipe's 'max_length'",
-    "truncation_mode": "dialogues that are too long are skipped, never cut",
-    **dict.fromkeys(("packing", "padding_free"), "each dialogue is trained on as it is measured, alone"),
+    "truncation_mode": "dialogues that are too long are skipped, never truncated",
+    **dict.fromkeys(("packing", "padding_free"), "each dialogue is trained on alone, as it is measured"),
     **dict.fromkeys(("completion_only_loss", "assistant_only_loss"), "only the doctor's reply is learned"),
-    **dict.fromkeys(("dataset_kwargs", "dataset_text_field"), "dialogues are tokenized as in measuring"),
+    **dict.fromkeys(("dataset_kwargs", "dataset_text_field"), "dialogues are tokenized as for measuring"),
     "chat_template_path": "use the recipe's 'prompt'",
     "model_init_kwargs": "use the recipe's 'dtype' and 'quantization'",
-    "eos_token": "the tokenizer's own is learned, and measured with",
-    "pad_token": "padding is never learned, whichever token it is",
+    "eos_token": "the tokenizer's own is used for training and measuring",
+    "pad_token": "padding is never learned, whatever its token",
     "use_cpu": "use the recipe's 'device'",
     **dict.fromkeys(("bf16", "fp16"), "use the recipe's 'dtype'"),
     **dict.fromkeys(("push_to_hub", "hub_model_id", "hub_token"), "nothing is uploaded"),
-    "resume_from_checkpoint": "an unfinished training continues by itself",
+    "resume_from_checkpoint": "an unfinished training resumes automatically",
     **dict.fromkeys(
         ("load_best_model_at_end", "eval_strategy", "eval_steps", "save_strategy", "save_steps"),
         "use the recipe's 'evaluation'",
     ),
 }
 _RESERVED_LORA = {
-    "task_type": "it is a causal language model's",
-    "inference_mode": "it is a training",
+    "task_type": "it is always a causal language model",
+    "inference_mode": "it is always training",
     "base_model_name_or_path": "use the recipe's 'base'",
 }
-# These start from another base than the one on disk, which would then be the wrong one to measure the adapter over.
+# These change the base, so the one on disk would be the wrong one to measure the adapter over.
 CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
 def lora_config(recipe: Recipe) -> LoraConfig:
-    """Return peft's ``LoraConfig`` for a recipe; raise InputError for an option that it does not know or take."""
+    """Return peft's ``LoraConfig`` for a recipe; raise InputError for an unknown or invalid option."""
     from peft import LoraConfig
 
     _check(recipe.lora, LoraConfig, _RESERVED_LORA, "lora")
     start = str(recipe.lora.get("init_lora_weights", "")).lower()
     if start.startswith(CHANGES_THE_BASE):
         raise InputError(
-            f"lora.init_lora_weights: '{start}' changes the base's own weights, so that adapter and base would no "
-            "longer fit; use true, gaussian or orthogonal."
+            f"lora.init_lora_weights: '{start}' changes the base's weights, so that adapter and base would no longer "
+            "match; use true, gaussian or orthogonal."
         )
     options = {"target_modules": "all-linear", **recipe.lora, "task_type": "CAUSAL_LM"}
     try:
         return LoraConfig(**options)
     except (TypeError, ValueError) as error:
-        raise InputError(f"lora: peft refuses these options ({first_line(error)}).") from error
+        raise InputError(f"lora: peft rejects these options ({first_line(error)}).") from error
 
 
 def training_config(recipe: Recipe, output_dir: str, *, device: str, evaluate: bool) -> SFTConfig:
-    """Return trl's ``SFTConfig`` for a recipe; raise InputError for an option that it does not know or take."""
+    """Return trl's ``SFTConfig`` for a recipe; raise InputError for an unknown or invalid option."""
     import torch
     from trl.trainer.sft_config import SFTConfig
 
@@ -74,15 +74,15 @@ def training_config(recipe: Recipe, output_dir: str, *, device: str, evaluate: b
     options: dict[str, Any] = {
         "per_device_eval_batch_size": recipe.training.get("per_device_train_batch_size", 8),
         "report_to": "none",
-        "disable_tqdm": True,  # progress is drawn by whoever called
+        "disable_tqdm": True,  # the caller shows progress
         "dataloader_pin_memory": device != "cpu",
         "save_total_limit": 2,  # the best and the last
-        "restore_callback_states_from_checkpoint": True,  # early stopping's patience goes on where it was
+        "restore_callback_states_from_checkpoint": True,  # early stopping keeps its count
         "include_num_input_tokens_seen": "non_padding",
         **recipe.training,
         "output_dir": output_dir,
         "seed": recipe.seed,
-        "max_length": None,  # what is too long was left out before
+        "max_length": None,  # long dialogues were skipped before
         "completion_only_loss": True,
         "use_cpu": device == "cpu",
         "bf16": recipe.dtype == "bfloat16",
@@ -92,8 +92,8 @@ def training_config(recipe: Recipe, output_dir: str, *, device: str, evaluate: b
     try:
         config = SFTConfig(**options)
     except (TypeError, ValueError, ImportError) as error:
-        raise InputError(f"training: trl refuses these options ({first_line(error)}).") from error
-    if torch.cuda.device_count() > 1:  # one model on one device; trl refuses torch's DataParallel
+        raise InputError(f"training: trl rejects these options ({first_line(error)}).") from error
+    if torch.cuda.device_count() > 1:  # one model on one device; trl rejects torch's DataParallel
         _ = config.device
         config._n_gpu = 1
     return config

@@ -1,4 +1,4 @@
-"""base → train → merge → variants.json. What is already there, made from the same inputs, is used again."""
+"""base → train → merge → variants.json. Results already made from the same inputs are reused."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ from harness.variants.digests import digest_adapter_folder, digest_model_folder
 from harness.variants.merge_report import MergeReport, read_merge_report
 from harness.variants.model import SplitFacts, Variant, VariantsFile, write_variants
 
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 ShowProgress = Callable[[], AbstractContextManager[Progress]]
 VARIANTS_FILE = "variants.json"
 BASE, ADAPTER, MERGED, DIALOGUES = "base", "adapter", "merged", "dialogues.jsonl"
-# Raised when the same inputs would make another result, so that old folders are not taken for it.
+# Increase when the same inputs would give another result, so that old folders are not reused.
 _FORMAT = 1
 _VERSIONS = ("torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets", "tokenizers")
 
 
 def silent(message: str) -> None:
-    """Say nothing."""
+    """Discard the message."""
 
 
 def no_progress() -> AbstractContextManager[Progress]:
-    """Show nothing."""
+    """Show no progress."""
     return nullcontext(SilentProgress())
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything a training needs, checked, before it begins."""
+    """Everything a training needs, already checked."""
 
     recipe: Recipe
     out: Path
@@ -66,17 +66,17 @@ def run(
     out: str | Path | None = None,
     overrides: Sequence[str] = (),
     *,
-    say: Say = silent,
+    notify: Notify = silent,
     progress: ShowProgress = no_progress,
 ) -> VariantsFile:
-    """Make base, adapter and merged after a recipe and write ``variants.json`` into ``out``; return its content."""
-    prepared = prepare(*_settle(recipe, out, overrides), say=say)
+    """Make base, adapter and merged model from a recipe and write ``variants.json`` to ``out``; return its content."""
+    prepared = prepare(*_resolve(recipe, out, overrides), notify=notify)
     with locked(prepared.out):
-        facts = ensure_adapter(prepared, say=say, progress=progress)
-        report = ensure_merged(prepared, say=say)
+        facts = ensure_adapter(prepared, notify=notify, progress=progress)
+        report = ensure_merged(prepared, notify=notify)
         made = _variants_file(prepared, facts, report)
         write_variants(made, prepared.out / VARIANTS_FILE)
-    say(f"Wrote {prepared.out / VARIANTS_FILE}: {', '.join(variant.name for variant in made.variants)}.")
+    notify(f"Wrote {prepared.out / VARIANTS_FILE}: {', '.join(variant.name for variant in made.variants)}.")
     return made
 
 
@@ -85,18 +85,18 @@ def train(
     out: str | Path | None = None,
     overrides: Sequence[str] = (),
     *,
-    say: Say = silent,
+    notify: Notify = silent,
     progress: ShowProgress = no_progress,
 ) -> Path:
-    """Make the base (where the recipe builds one) and the adapter only; return the adapter's folder."""
-    prepared = prepare(*_settle(recipe, out, overrides), say=say)
+    """Make the base (if the recipe builds one) and the adapter only; return the adapter's folder."""
+    prepared = prepare(*_resolve(recipe, out, overrides), notify=notify)
     with locked(prepared.out):
-        ensure_adapter(prepared, say=say, progress=progress)
+        ensure_adapter(prepared, notify=notify, progress=progress)
     return prepared.out / ADAPTER
 
 
-def prepare(recipe: Recipe, out: Path, *, say: Say = silent) -> Prepared:
-    """Check every input and encode the dialogues; nothing is trained. Raises InputError for what cannot be used."""
+def prepare(recipe: Recipe, out: Path, *, notify: Notify = silent) -> Prepared:
+    """Check every input and encode the dialogues without training. Raises InputError for unusable input."""
     from transformers import AutoTokenizer
 
     from finetune.options import lora_config, training_config
@@ -111,20 +111,20 @@ def prepare(recipe: Recipe, out: Path, *, say: Say = silent) -> Prepared:
     if recipe.base != TINY:
         check_model_folder(resolve_model(recipe.base))  # before anything is written
     source, loaded = _dialogues(recipe, out)
-    base = _base(recipe, out, say)
+    base = _base(recipe, out, notify)
     model = check_model_folder(base)
     if model.config.get("quantization_config"):
-        raise InputError(f"{base} is saved quantised; give the unquantised base, it is quantised on loading.")
+        raise InputError(f"{base} is quantised; give the unquantised base, which is quantised on loading.")
     context = model.config.get("max_position_embeddings")
     max_length = min(recipe.max_length, int(context)) if context else recipe.max_length
     try:
         untyped: Any = AutoTokenizer
         tokenizer: Tokenizer = untyped.from_pretrained(str(base), local_files_only=True)
     except (OSError, ValueError) as error:
-        raise InputError(f"{base} holds no tokenizer that can be read ({first_line(error)}).") from error
+        raise InputError(f"{base} has no readable tokenizer ({first_line(error)}).") from error
     salt = recipe.dialogues.salt
     training = encode_dialogues(select(loaded.dialogues, "train", salt), template, tokenizer, max_length)
-    # In the order of their hashes: a file's first dialogues are often of one source.
+    # Ordered by hash, because the first dialogues of a file often share a source.
     held_out = sorted(select(loaded.dialogues, "validation", salt), key=dialogue_hash)
     validation = encode_dialogues(held_out, template, tokenizer, max_length).first(recipe.evaluation.dialogues)
     return Prepared(
@@ -142,32 +142,32 @@ def prepare(recipe: Recipe, out: Path, *, say: Say = silent) -> Prepared:
     )
 
 
-def ensure_adapter(prepared: Prepared, *, say: Say, progress: ShowProgress) -> dict[str, Any]:
-    """Train the adapter, unless the same one is there already; return the facts recorded beside it."""
+def ensure_adapter(prepared: Prepared, *, notify: Notify, progress: ShowProgress) -> dict[str, Any]:
+    """Train the adapter unless the same one exists; return the facts recorded beside it."""
     from finetune.training import TrainingJob, train_adapter
 
     recipe, folder = prepared.recipe, prepared.out / ADAPTER
     key = _training_key(prepared)
     facts = adapter_facts(folder)
     if facts.get("key") == key and facts.get("adapter_digest") == _digest_or_none(folder):
-        say(f"The adapter in {folder} was made from the same inputs; it is used again.")
+        notify(f"The adapter in {folder} was made from the same inputs; reusing it.")
         return facts
     counts = prepared.training
     skipped = "".join(f"; {count} skipped: {reason}" for reason, count in counts.skipped.items())
-    say(
-        f"Training on {len(counts.examples)} dialogues ({counts.tokens} tokens an epoch{skipped}); "
+    notify(
+        f"Training on {len(counts.examples)} dialogues ({counts.tokens} tokens per epoch{skipped}); "
         f"held-out loss on {len(prepared.validation.examples)}."
     )
     job = TrainingJob(recipe, prepared.base, prepared.training, prepared.validation, key, _recorded(prepared))
     with progress() as shown:
-        facts = train_adapter(job, folder, say=say, progress=shown)
+        facts = train_adapter(job, folder, notify=notify, progress=shown)
     found = facts["training"]
-    say(f"Trained {found['steps']} steps in {found['seconds']:.0f} s; loss {found['final_loss']:.3f}.")
+    notify(f"Trained {found['steps']} steps in {found['seconds']:.0f} s; loss {found['final_loss']:.3f}.")
     return facts
 
 
-def ensure_merged(prepared: Prepared, *, say: Say) -> MergeReport:
-    """Merge the adapter, unless the same merge is there already; return its report."""
+def ensure_merged(prepared: Prepared, *, notify: Notify) -> MergeReport:
+    """Merge the adapter unless the same merge exists; return its report."""
     from finetune.merging import MergeOptions, merge_adapter
 
     recipe, folder, adapter = prepared.recipe, prepared.out / MERGED, prepared.out / ADAPTER
@@ -178,37 +178,35 @@ def ensure_merged(prepared: Prepared, *, say: Say) -> MergeReport:
         and (report.strategy, report.dtype) == (recipe.merge_strategy, recipe.dtype)
         and report.model_digest == digest_model_folder(folder)
     ):
-        say(f"The merged model in {folder} was made from the same adapter; it is used again.")
+        notify(f"The merged model in {folder} was made from the same adapter; reusing it.")
         return report
     options = MergeOptions(
         strategy=recipe.merge_strategy, device=recipe.device, quantization=recipe.quantization, dtype=recipe.dtype
     )
     report = merge_adapter(str(prepared.base), adapter, folder, options)
-    say(describe_merge(report))
+    notify(describe_merge(report))
     return report
 
 
 def describe_merge(report: MergeReport) -> str:
-    """Say what a merge kept, and where it had to assume what the adapter was trained over."""
+    """Describe what a merge kept, and whether it assumed what the adapter was trained over."""
     worst = report.worst_layers[0]
-    assumed = (
-        " Nothing records what the adapter was trained over: nf4 was assumed; if that is wrong, merge again with "
+    assumption = (
+        " There is no record of what the adapter was trained over: nf4 was assumed. If that is wrong, merge again with "
         "--quantization none."
-        if report.quantization_assumed
-        else ""
     )
     return (
         f"Merged {report.layers} weights ({report.strategy}) in {report.seconds:.0f} s: ΔW is "
         f"{report.delta_to_weight:.2%} of the weights, {report.mean_kept:.1%} of it was kept; the error is "
         f"{report.mean_relative_error:.1%} of ΔW on average, {worst.relative_error:.1%} at worst ({worst.name})."
-        f"{assumed}"
+        f"{assumption if report.quantization_assumed else ''}"
     )
 
 
-def _settle(recipe: str | Path | Recipe, out: str | Path | None, overrides: Sequence[str]) -> tuple[Recipe, Path]:
+def _resolve(recipe: str | Path | Recipe, out: str | Path | None, overrides: Sequence[str]) -> tuple[Recipe, Path]:
     if isinstance(recipe, Recipe):
         if out is None or overrides:
-            raise InputError("With a Recipe object give the folder to write to, and change the object itself.")
+            raise InputError("With a Recipe object, give the folder to write to and no overrides.")
         return recipe, Path(out)
     return load_recipe(recipe, overrides), Path("runs") / Path(recipe).stem if out is None else Path(out)
 
@@ -229,13 +227,13 @@ def _dialogues(recipe: Recipe, out: Path) -> tuple[str, LoadedDialogues]:
     return source, loaded
 
 
-def _base(recipe: Recipe, out: Path, say: Say) -> Path:
+def _base(recipe: Recipe, out: Path, notify: Notify) -> Path:
     if recipe.base != TINY:
         return resolve_model(recipe.base)
     from finetune.tiny import place_tiny_base
 
     placed = place_tiny_base(out / BASE)
-    say(f"The base is the embedded Llama of {placed.parameters / 1e6:.1f} M parameters in {placed.path}.")
+    notify(f"The base is the embedded Llama of {placed.parameters / 1e6:.1f} M parameters in {placed.path}.")
     return placed.path
 
 
@@ -277,6 +275,7 @@ def _recorded(prepared: Prepared) -> dict[str, Any]:
 
 def _variants_file(prepared: Prepared, facts: dict[str, Any], report: MergeReport) -> VariantsFile:
     recipe = prepared.recipe
+    settings = recipe.dialogues
     over_base = {"dtype": recipe.dtype, "base_digest": prepared.base_digest}
     model = _reference(recipe.base, prepared.base, prepared.out)
     template = {"template": prepared.template.name, "template_digest": prepared.template_digest}
@@ -301,7 +300,14 @@ def _variants_file(prepared: Prepared, facts: dict[str, Any], report: MergeRepor
     return VariantsFile(
         schema=1,
         variants=tuple(variants),
-        split=_split_facts(prepared),
+        split=SplitFacts(
+            source=_reference(settings.source, Path(prepared.source), prepared.out),
+            source_digest=prepared.loaded.digest,
+            salt=settings.salt,
+            columns=settings.columns.model_dump(exclude_none=True),
+            hub_split=settings.hub_split,
+            on_invalid=settings.on_invalid,
+        ),
         recipe=recipe.model_dump(mode="json", exclude_none=True),
         training=facts["training"],
         fingerprints=f"{ADAPTER}/{FILE_NAME}",
@@ -311,20 +317,8 @@ def _variants_file(prepared: Prepared, facts: dict[str, Any], report: MergeRepor
     )
 
 
-def _split_facts(prepared: Prepared) -> SplitFacts:
-    settings = prepared.recipe.dialogues
-    return SplitFacts(
-        source=_reference(settings.source, Path(prepared.source), prepared.out),
-        source_digest=prepared.loaded.digest,
-        salt=settings.salt,
-        columns={key: value for key, value in settings.columns.model_dump().items() if value is not None},
-        hub_split=settings.hub_split,
-        on_invalid=settings.on_invalid,
-    )
-
-
 def _reference(named: str, path: Path, out: Path) -> str:
-    """Return a local path relative to the folder of ``variants.json``, and a hub id as it is."""
+    """Return a local path relative to the folder of ``variants.json``, or a Hub ID unchanged."""
     if named in (TINY, SYNTHETIC) or Path(named).expanduser().exists():
         return Path(os.path.relpath(path.expanduser().resolve(), out.resolve())).as_posix()
     return named

@@ -1,4 +1,4 @@
-"""The training: a base in 4 bit, LoRA over it, trl's SFTTrainer, and an adapter folder that is whole or absent."""
+"""Training: a 4-bit base, LoRA, trl's SFTTrainer, and an adapter folder that is complete or absent."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from finetune.dataset import TrainingSet, refuse_nothing, to_columns
-from finetune.folders import CURVES, copy_tokenizer, refuse_strangers
+from finetune.dataset import TrainingSet, refuse_empty, to_columns
+from finetune.folders import CURVES, copy_tokenizer, refuse_foreign_files
 from finetune.options import lora_config, training_config
 from finetune.recipe import Recipe
 from harness.backends.local.device import is_out_of_memory, resolve_device
@@ -24,45 +24,47 @@ from harness.variants.digests import digest_adapter_folder
 from harness.variants.nf4 import nf4_config
 
 if TYPE_CHECKING:
-    from torch import nn
     from transformers import PreTrainedModel, TrainerCallback, TrainerState
     from transformers.trainer_utils import TrainOutput
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 _KEY_FILE = "key.txt"
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """All that a training depends on. ``key`` digests it: a folder with that key holds this work, finished or not."""
+    """Everything a training depends on. ``key`` is its digest and identifies a folder with this training's work."""
 
     recipe: Recipe
     base: Path
     training: TrainingSet
     validation: TrainingSet
     key: str
-    facts: dict[str, Any]  # recorded beside the adapter, with what the training itself found
+    facts: dict[str, Any]  # recorded beside the adapter, with the results of the training
 
 
-def train_adapter(job: TrainingJob, out: Path, *, say: Say, progress: Progress) -> dict[str, Any]:
+def train_adapter(job: TrainingJob, out: Path, *, notify: Notify, progress: Progress) -> dict[str, Any]:
     """Train, save the adapter as the folder ``out`` and return the facts recorded beside it.
 
-    A training that was interrupted continues from its last checkpoint when called with the same job. Raises
-    HarnessError where memory runs out, and InputError for options or data that cannot be used.
+    An interrupted training continues from its last checkpoint when called with the same job. Raises HarnessError if
+    memory runs out, and InputError for unusable options or data.
     """
-    refuse_nothing(job.training)
-    refuse_strangers(out)
+    import torch
+
+    refuse_empty(job.training)
+    refuse_foreign_files(out)
     work = out.with_name(f".{out.name}.training")
-    checkpoint = _prepare(work, job.key, say)
+    checkpoint = _prepare(work, job.key, notify)
     device = resolve_device(job.recipe.device)
     started = time.monotonic()
     evaluate = bool(job.validation.examples)
     arguments = training_config(job.recipe, str(work / "checkpoints"), device=device, evaluate=evaluate)
     try:
         trainer = _trainer(job, arguments, work, device, progress)
-        _forget_peaks(device)
+        if device.startswith("cuda"):
+            torch.cuda.reset_peak_memory_stats(device)  # without the peak of loading
         result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
@@ -79,7 +81,7 @@ def train_adapter(job: TrainingJob, out: Path, *, say: Say, progress: Progress) 
 
 
 def load_base(base: Path, recipe: Recipe, device: str) -> PreTrainedModel:
-    """Return the base as it is trained over: nf4 with double quantisation, computing in the recipe's dtype."""
+    """Return the base as trained over, in nf4 if the recipe says so, computing in the recipe's dtype."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -89,30 +91,13 @@ def load_base(base: Path, recipe: Recipe, device: str) -> PreTrainedModel:
     with quiet_loading():
         model = AutoModelForCausalLM.from_pretrained(str(base), local_files_only=True, **options)
     model.config.use_cache = False
-    never_repack(model)
-    return model
-
-
-def _train_in_float32(model: nn.Module) -> None:
-    """Hold the trained weights in float32; matrix products still run in the recipe's dtype.
-
-    trl rounds them to bf16 over a quantised base, where small updates are lost; and peft reads a checkpoint back as
-    float32, so that a continued training would differ from one that was never stopped.
-    """
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
-
-
-def never_repack(model: Any) -> None:
-    """Keep bitsandbytes from repacking 4-bit weights on the first evaluation on CPUs with AVX512-BF16.
-
-    Its kernel for repacked weights has no backward pass: after one evaluation in the middle of a training, nothing
-    would be learned any more through any 4-bit layer, and dequantising would give garbage.
-    """
-    for module in model.modules():
+    # Keep bitsandbytes from repacking 4-bit weights at the first evaluation on CPUs with AVX512-BF16. Its kernel for
+    # repacked weights has no backward pass: after one evaluation during training, nothing would be learned through any
+    # 4-bit layer, and dequantising would give garbage.
+    for module in cast("Any", model).modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
+    return model
 
 
 def _trainer(job: TrainingJob, arguments: SFTConfig, work: Path, device: str, progress: Progress) -> SFTTrainer:
@@ -137,19 +122,23 @@ def _trainer(job: TrainingJob, arguments: SFTConfig, work: Path, device: str, pr
             callbacks=callbacks,
         )
         trainer.remove_callback(PrinterCallback)
-        _train_in_float32(cast("PreTrainedModel", trainer.model))
+        # trl rounds the trained weights to bf16 over a quantised base, which loses small updates; and peft loads
+        # checkpoints as float32, so that a resumed training would differ from an uninterrupted one.
+        for parameter in cast("PreTrainedModel", trainer.model).parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
         return trainer
     except ValueError as error:
         raise InputError(f"The recipe does not fit the base ({first_line(error, 300)}).") from error
 
 
-def _prepare(work: Path, key: str, say: Say) -> Path | None:
-    """Make the work folder, or find the last whole checkpoint of the same job in it."""
+def _prepare(work: Path, key: str, notify: Notify) -> Path | None:
+    """Create the work folder, or return the last complete checkpoint of the same job in it."""
     key_file = work / _KEY_FILE
     if key_file.is_file() and key_file.read_text(encoding="utf-8") == key:
         checkpoint = last_checkpoint(work / "checkpoints")
         if checkpoint is not None:
-            say(f"Continuing the training from step {checkpoint.name.partition('-')[2]}.")
+            notify(f"Continuing the training from step {checkpoint.name.partition('-')[2]}.")
         return checkpoint
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -158,29 +147,18 @@ def _prepare(work: Path, key: str, say: Say) -> Path | None:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """Return the newest checkpoint that was written to its end, or None; a torn one is removed."""
-    found = []
-    for path in folder.glob("checkpoint-*"):
-        match = re.fullmatch(r"checkpoint-(\d+)", path.name)
-        if match:
-            found.append((int(match[1]), path))
-    for _, path in sorted(found, reverse=True):
+    """Return the newest complete checkpoint, or None; incomplete ones are removed."""
+    matches = [re.fullmatch(r"checkpoint-(\d+)", path.name) for path in folder.glob("checkpoint-*")]
+    for match in sorted(filter(None, matches), key=lambda match: -int(match[1])):
+        path = folder / match[0]
         try:
             safetensors_header(path / "adapter_model.safetensors")
-            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))  # the last file to be written
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))  # written last
         except (InputError, OSError, ValueError):
             shutil.rmtree(path)
             continue
         return path
     return None
-
-
-def _forget_peaks(device: str) -> None:
-    """Let peak memory be the training's own, not that of loading."""
-    if device.startswith("cuda"):
-        import torch
-
-        torch.cuda.reset_peak_memory_stats(device)
 
 
 def _found(state: TrainerState, result: TrainOutput, device: str) -> dict[str, Any]:
@@ -200,12 +178,14 @@ def _found(state: TrainerState, result: TrainOutput, device: str) -> dict[str, A
 
 
 def _save(model: PreTrainedModel, job: TrainingJob, work: Path, out: Path, found: dict[str, Any]) -> dict[str, Any]:
-    """Write the adapter with all that belongs to it into the work folder, check it, and move it into place."""
+    """Write the adapter and its files to the work folder, check them, and move them into place."""
     from harness.dialogues.leakage import FILE_NAME, fingerprint
 
     folder = work / "adapter"
     shutil.rmtree(folder, ignore_errors=True)
-    _scale(model, job.recipe.adapter_scale)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:  # what the adapter adds is linear in it
+            parameter.data *= job.recipe.adapter_scale
     model.save_pretrained(str(folder))
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
     copy_tokenizer(job.base, folder)
@@ -225,13 +205,6 @@ def _save(model: PreTrainedModel, job: TrainingJob, work: Path, out: Path, found
     return facts
 
 
-def _scale(model: Any, factor: float) -> None:
-    """Multiply what the adapter adds to each weight; ``lora_B`` is linear in it."""
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            parameter.data *= factor
-
-
 def _memory_sentence(recipe: Recipe) -> str:
     batch = int(recipe.training.get("per_device_train_batch_size", 8))
     steps = int(recipe.training.get("gradient_accumulation_steps", 1))
@@ -247,4 +220,4 @@ def _memory_sentence(recipe: Recipe) -> str:
     if recipe.quantization == "none":
         advice.append("--set quantization=nf4")
     advice.append(f"--set max_length={recipe.max_length // 2}")
-    return f"The training ran out of memory. Lower what it needs: {'; or '.join(advice)}."
+    return f"The training ran out of memory. To reduce it: {'; or '.join(advice)}."

@@ -1,6 +1,6 @@
-"""Honest evaluation of fine-tuned medical-dialogue models.
+"""Evaluation of fine-tuned medical-dialogue models.
 
-``run``, ``gate`` and ``load_run`` do from Python what the commands do. Nothing heavy is imported before it is called.
+``run``, ``gate`` and ``load_run`` are the Python equivalents of the commands. Heavy imports wait for the first call.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ __all__ = ["gate", "load_run", "run"]
 
 
 def run(config: RunConfig | dict[str, Any] | str | Path = "quickstart", out: str | Path | None = None) -> RunFrames:
-    """Measure what a config says (a shipped name, a YAML path, a dict or a RunConfig) and return the run's frames.
+    """Run a config (a shipped name, a YAML path, a dict or a RunConfig) and return the run's frames.
 
-    Raises ``harness.errors.InputError`` for input that cannot be used, ``HarnessError`` where a measurement failed.
+    Raises ``harness.errors.InputError`` for unusable input and ``HarnessError`` when a measurement fails.
     """
     from harness.jobs import run as jobs
     from harness.results.frames import load_frames
@@ -37,7 +37,7 @@ def load_run(path: str | Path) -> RunFrames:
 def gate(
     path: str | Path, thresholds: str | Path, *, baseline: str | Path | None = None, candidate: str | None = None
 ) -> GateResult:
-    """Judge a run by a thresholds file and return the verdict; its ``exit_code`` is what the command exits with."""
+    """Judge a run by a thresholds file and return the result, whose ``exit_code`` is the command's exit code."""
     from harness.gating.gate import gate as judge_run
 
     return judge_run(path, thresholds, baseline=baseline, candidate=candidate)

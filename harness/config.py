@@ -1,4 +1,4 @@
-"""A run's configuration: validated, frozen, and the same whether it came from YAML, ``--set`` or Python."""
+"""A run's configuration: validated, frozen, and identical whether it came from YAML, ``--set`` or Python."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from harness.dialogues.model import DialogueConfig
 from harness.errors import did_you_mean
 from harness.metrics.registry import MetricOptions
 from harness.store.schema import pass_names
-from harness.variants.model import Variant, refuse_doubled_names
+from harness.variants.model import Variant, refuse_duplicate_names
 from harness.variants.relations import FidelityPair
 from harness.yamlfile import Strict
 
 
 class GenerationConfig(Strict):
-    """How replies are made. Greedy unless a temperature is given."""
+    """How replies are generated. Decoding is greedy unless a temperature is set."""
 
     max_new_tokens: int = Field(256, ge=1, le=1_000_000)
     stop: tuple[str, ...] = ()
@@ -36,7 +36,9 @@ class LatencyConfig(Strict):
         "auto", description="compiled engine: both are CUDA graphs of fused layers"
     )
     batch_sizes: tuple[int, ...] | None = Field(None, description="sweep; absent: 1, 4, 16, 64 on CUDA, 1, 4 on CPU")
-    batches: int = Field(6, ge=1, description="batches of each size, and prompts of each length; six give an interval")
+    batches: int = Field(
+        6, ge=1, description="batches per size, and prompts per length; six are enough for an interval"
+    )
     prompt_lengths: tuple[int, ...] | None = Field(None, description="TTFT by prompt length; absent: by the context")
     natural: bool = True
     ttft_budget_ms: float | None = None
@@ -44,14 +46,14 @@ class LatencyConfig(Strict):
 
     @field_validator("compile", mode="before")
     @classmethod
-    def _inductor_is_gone(cls, value: object) -> object:
+    def _reject_inductor(cls, value: object) -> object:
         if value == "inductor":
-            raise ValueError("inductor was removed and graph is used instead: write graph")
+            raise ValueError("inductor was removed; use graph")
         return value
 
 
 class MemoryConfig(Strict):
-    """The fixed workload that each variant runs in a fresh process."""
+    """The fixed workload that each variant runs in a new process."""
 
     batch: int = Field(1, ge=1)
     prompt_tokens: int = Field(128, ge=1)
@@ -67,7 +69,7 @@ class StatsConfig(Strict):
 
 
 class RunConfig(Strict):
-    """One run: what is measured, over which dialogues, how."""
+    """One run: what is measured, on which dialogues, and how."""
 
     variants: str | tuple[Variant, ...]
     dialogues: DialogueConfig | None = None
@@ -83,23 +85,25 @@ class RunConfig(Strict):
     memory: MemoryConfig = MemoryConfig()
     fidelity: tuple[FidelityPair, ...] | None = Field(None, description="absent: adapter/merged and base/base-nf4")
     stats: StatsConfig = StatsConfig()
-    batch_tokens: int | None = Field(None, ge=1, description="most tokens in one batch; absent: from free memory")
+    batch_tokens: int | None = Field(None, ge=1, description="maximum tokens per batch; absent: from free memory")
     allow_base_mismatch: bool = False
     seed: int = Field(42, ge=0)
     limit: int | None = Field(None, ge=1)
-    finetune: str | None = Field(None, description="recipe that makes the variants first, where they are absent")
+    finetune: str | None = Field(None, description="recipe that creates the variants first if they are missing")
 
     @field_validator("passes")
     @classmethod
-    def _each_once(cls, passes: tuple[str, ...]) -> tuple[str, ...]:
+    def _in_canonical_order(cls, passes: tuple[str, ...]) -> tuple[str, ...]:
         known = pass_names()
         for name in passes:
             if name not in known:
-                raise ValueError(f"there is no pass '{name}', only {', '.join(known)}.{did_you_mean(name, known)}")
+                raise ValueError(
+                    f"unknown pass '{name}'; the passes are {', '.join(known)}.{did_you_mean(name, known)}"
+                )
         return tuple(name for name in known if name in passes)
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> RunConfig:
         if not isinstance(self.variants, str):
-            refuse_doubled_names(self.variants)
+            refuse_duplicate_names(self.variants)
         return self

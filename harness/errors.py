@@ -1,7 +1,7 @@
-"""The errors a user may meet. Each message says, in one or two sentences, what is wrong, where, and what to do.
+"""The errors a user may see. Each message says, in one or two sentences, what is wrong, where, and what to do.
 
-Each class carries the exit code of the command line, so that only ``cli`` files know of the terminal and every
-other module just raises; ``guarded`` is where both command lines turn what was raised into a sentence and a code.
+Each class carries the command line's exit code, so only ``cli`` modules deal with the terminal and every other module
+just raises; ``guarded`` turns exceptions into a message and an exit code for both command lines.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from collections.abc import Callable, Iterable, Sequence
 
 
 class HarnessError(Exception):
-    """A measurement that should be there is not, or could not be made (exit code 4)."""
+    """A measurement is missing or could not be made (exit code 4)."""
 
     exit_code: int = 4
 
 
 class InputError(HarnessError):
-    """Wrong usage, or a file that cannot be used (exit code 2)."""
+    """Wrong usage or an unusable file (exit code 2)."""
 
     exit_code = 2
 
 
-# The disk and not the path is at fault: work that stops so is incomplete (exit code 4), not wrongly asked for.
+# The disk is at fault, not the path: the work is incomplete (exit code 4), the request was valid.
 _DISK_FAILED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 def file_error(error: Exception) -> HarnessError | None:
-    """Return the sentence for a file that could not be read or written, where no place has better words for it.
+    """Return a generic error for a file that could not be read or written; None if ``error`` is not about a file.
 
-    None for an error that is of no file. A package that is not installed is a missing file too.
+    A package that is not installed counts as a missing file.
     """
     if isinstance(error, ModuleNotFoundError):
         return missing_package(error)
@@ -41,63 +41,57 @@ def file_error(error: Exception) -> HarnessError | None:
         return None
     what = f"{error.filename or 'A file'}: {error.strerror}."
     if error.errno in _DISK_FAILED:
-        return HarnessError(f"{what} Make room and run the same command again.")
-    return InputError(f"{what} Check the path and your rights there.")
+        return HarnessError(f"{what} Free some space and run the same command again.")
+    return InputError(f"{what} Check the path and its permissions.")
 
 
 def first_line(error: BaseException, limit: int = 160) -> str:
-    """Return what a library's error says, fit for a sentence of ours: its first line, or its type where it is mute."""
+    """Return the first line of a library's error message for use in one of ours, or its type if it has no message."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:limit].rstrip(".")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `` Did you mean 'x'?`` for the known name nearest to ``word``, or an empty string."""
+    """Return `` Did you mean 'x'?`` for the known name closest to ``word``, or an empty string."""
     nearest = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f" Did you mean '{nearest[0]}'?" if nearest else ""
 
 
 INTERRUPTED = 130
-DEBUG_HELP = "With --debug, an error shows its traceback."
+DEBUG_HELP = "Use --debug to show the traceback of an error."
 
 
 def guarded(command: Callable[[list[str]], object], arguments: Sequence[str], *, interrupted: str) -> int:
-    """Run a command line and return its exit code; what it raises becomes one sentence on standard error.
+    """Run a command line and return its exit code; exceptions become one message on standard error.
 
-    ``command`` returns an exit code, or anything else for 0. With ``--debug`` among the arguments (which it is not
-    given) or HARNESS_DEBUG set, errors are raised as they are. ``interrupted`` is said after Ctrl-C.
+    ``command`` returns an exit code, or anything else for 0. With ``--debug`` among the arguments (it is removed
+    before the call) or HARNESS_DEBUG set, exceptions propagate. ``interrupted`` is printed after Ctrl-C.
     """
-    debug = asks_for_debug(arguments)
+    debug = debug_requested(arguments)
     try:
         result = command([argument for argument in arguments if argument != "--debug"])
     except KeyboardInterrupt:
         result = INTERRUPTED
     except Exception as error:
         show = getattr(error, "show", None)
-        if callable(show):  # wrong usage, which the command-line parser explains itself
+        if callable(show):  # a usage error, which the command-line parser explains itself
             show()
             return int(getattr(error, "exit_code", 2))
         if debug:
             raise
-        code, sentence = _explained(error)
-        print(f"Error: {sentence}", file=sys.stderr)
-        return code
-    if result == INTERRUPTED:  # typer turns Ctrl-C into this code without a word
+        known = error if isinstance(error, HarnessError) else file_error(error)
+        advice = "This is a bug; run the command again with --debug to see where it happened."
+        message = known or f"{type(error).__name__}: {first_line(error, 300)}. {advice}"
+        print(f"Error: {message}", file=sys.stderr)
+        return (known or HarnessError).exit_code
+    if result == INTERRUPTED:  # typer silently turns Ctrl-C into this code
         print(interrupted, file=sys.stderr)
     return result if isinstance(result, int) else 0
 
 
-def asks_for_debug(arguments: Sequence[str]) -> bool:
-    """Return whether tracebacks are wanted."""
+def debug_requested(arguments: Sequence[str]) -> bool:
+    """Return whether the user asked for tracebacks."""
     return "--debug" in arguments or bool(os.environ.get("HARNESS_DEBUG"))
-
-
-def _explained(error: Exception) -> tuple[int, str]:
-    known = error if isinstance(error, HarnessError) else file_error(error)
-    if known is not None:
-        return known.exit_code, str(known)
-    advice = "This should not happen; run it again with --debug to see where."
-    return HarnessError.exit_code, f"{type(error).__name__}: {first_line(error, 300)}. {advice}"
 
 
 # --- optional dependencies ------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
-"""Files and folders: read with a sentence where that fails, written so that a reader sees the old or the new, digested.
+"""Files and folders: read with clear errors, written atomically, digested.
 
-JSON files become values or models, JSONL files rows. ``digest_*`` are SHA-256, in hex.
+JSON files become values or models, JSONL files rows. The ``digest_*`` functions return SHA-256 in hex.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from harness.errors import HarnessError, InputError, first_line
 
 
 class Row(BaseModel):
-    """A line of a JSONL file. Keys unknown to this version are kept, so that newer folders stay readable."""
+    """A line of a JSONL file. Unknown keys are kept, so that newer folders stay readable."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -33,8 +33,8 @@ AnyModel = TypeVar("AnyModel", bound=BaseModel)
 def read_rows(model: type[AnyRow], path: Path, *, torn_tail: Literal["error", "ignore"] = "error") -> Iterator[AnyRow]:
     """Yield the rows of a JSONL file.
 
-    Raises InputError naming file and line for a line that is not the model. With ``torn_tail="ignore"`` a last line
-    without its newline (a writer was killed in the middle of it) is passed over.
+    Raises InputError with file and line for a line that does not validate. With ``torn_tail="ignore"``, a last line
+    without a newline (its writer was killed) is ignored.
     """
     try:
         with path.open("rb") as file:
@@ -52,17 +52,17 @@ def read_rows(model: type[AnyRow], path: Path, *, torn_tail: Literal["error", "i
 
 
 def dump_row(row: BaseModel) -> str:
-    """Return one JSON line (no newline), ASCII only so that lone surrogates survive the way to disk and back."""
+    """Return one JSON line (no newline), ASCII only so that lone surrogates survive the round trip to disk."""
     return json.dumps(row.model_dump(mode="python", by_alias=True), ensure_ascii=True, allow_nan=False, default=list)
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Replace ``path`` in one step: a reader sees the old text or the new one, and a full disk keeps the old."""
+    """Replace ``path`` in one step: readers see the old text or the new one, and a full disk keeps the old."""
     write_bytes_atomically(path, text.encode("utf-8", errors="surrogatepass"))
 
 
 def write_bytes_atomically(path: Path, data: bytes) -> None:
-    """Do for bytes what ``write_text_atomically`` does for text."""
+    """Like ``write_text_atomically``, for bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary: str | None = None
     try:
@@ -71,11 +71,13 @@ def write_bytes_atomically(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(temporary).chmod(0o666 & ~mask)
         Path(temporary).replace(path)
         temporary = None
     except OSError as error:
-        raise HarnessError(f"Cannot write {path}: {error.strerror}. Nothing was changed.") from error
+        raise HarnessError(f"Cannot write {path}: {error.strerror}. The file was not changed.") from error
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
@@ -97,19 +99,18 @@ def write_rows(path: Path, rows: Iterable[BaseModel]) -> None:
 
 
 def read_model(model: type[AnyModel], path: Path) -> AnyModel:
-    """Return a JSON file as the model; raise InputError for one that cannot be read or is another's."""
+    """Return a JSON file as a ``model``; raise InputError if it cannot be read or does not validate."""
+    data = read_bytes(path)
     try:
-        return model.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
+        return model.model_validate(json.loads(data.decode()))
     except InputError as refused:  # by the model itself
         raise InputError(f"{path} {refused}") from None
     except (ValidationError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is damaged or of another version ({_short(error)}).") from error
+        raise InputError(f"{path} is damaged or was written by another version ({_short(error)}).") from error
 
 
 def read_json(path: Path, *, missing: str | None = None) -> dict[str, Any]:
-    """Return a JSON object from a file; raise InputError (``missing`` is said where there is no such file)."""
+    """Return a JSON object from a file; raise InputError (with the message ``missing`` if there is no such file)."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -124,7 +125,7 @@ def read_json(path: Path, *, missing: str | None = None) -> dict[str, Any]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return the file's bytes; raise InputError where it cannot be read."""
+    """Return the file's bytes; raise InputError if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -132,18 +133,18 @@ def read_bytes(path: Path) -> bytes:
 
 
 def digest_bytes(data: bytes) -> str:
-    """Return the SHA-256 (hex) of some bytes."""
+    """Return the SHA-256 (hex) of ``data``."""
     return hashlib.sha256(data).hexdigest()
 
 
 def digest_value(value: object) -> str:
-    """Return the SHA-256 (hex) of a JSON value, independent of the order of its keys."""
+    """Return the SHA-256 (hex) of a JSON value, independent of key order."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str)
     return digest_bytes(text.encode("ascii"))
 
 
 def digest_file(path: Path | str) -> str:
-    """Return the SHA-256 (hex) of a file's bytes; raise InputError when it cannot be read."""
+    """Return the SHA-256 (hex) of a file's bytes; raise InputError if it cannot be read."""
     try:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -153,7 +154,7 @@ def digest_file(path: Path | str) -> str:
 
 @contextmanager
 def locked(lock_file: Path, busy: str) -> Iterator[None]:
-    """Keep other processes out of the lock file's folder, which is made; raise InputError(``busy``) where one is in."""
+    """Lock out other processes with a lock file, creating its folder; raise InputError(``busy``) if it is held."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(lock_file, timeout=0)
@@ -172,24 +173,26 @@ def locked(lock_file: Path, busy: str) -> Iterator[None]:
 
 @contextmanager
 def replace_folder(place: Path) -> Iterator[Path]:
-    """Lend an empty folder that becomes ``place`` when the block ends well, and goes away when it does not."""
+    """Yield an empty folder that becomes ``place`` if the block succeeds and is removed if it fails."""
     partial = place.with_name(f".{place.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
     except OSError as error:
-        raise InputError(f"Cannot make {partial}: {error.strerror}.") from error
+        raise InputError(f"Cannot create {partial}: {error.strerror}.") from error
     try:
         yield partial
         move_into_place(partial, place)
     except OSError as error:
-        raise HarnessError(f"Cannot write {place}: {error.strerror or error}. Make room and run it again.") from error
+        raise HarnessError(
+            f"Cannot write {place}: {error.strerror or error}. Free some space and run it again."
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 def move_into_place(finished: Path, place: Path) -> None:
-    """Move a finished folder to ``place``; the one before steps aside to ``.NAME.previous`` until that is done."""
+    """Move a finished folder to ``place``; an existing one is kept as ``.NAME.previous`` meanwhile."""
     previous = place.with_name(f".{place.name}.previous")
     if place.exists():
         shutil.rmtree(previous, ignore_errors=True)
@@ -203,9 +206,3 @@ def _short(error: Exception) -> str:
         first = error.errors()[0]
         return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
     return first_line(error, 120)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,7 +1,4 @@
-"""The machine: its processor, libraries and network, and its state before and after timing.
-
-A run on a busy or throttled machine is marked.
-"""
+"""The machine: its processor, libraries and network, and whether it was busy or throttled while timing."""
 
 from __future__ import annotations
 
@@ -14,12 +11,12 @@ import threading
 import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-# NVML's throttle reasons that mean the card ran slower than it was asked to (idle and application clocks do not).
+# NVML's throttle reasons that mean the GPU ran slower than requested (idle and application clocks do not).
 _SLOWDOWNS = {
     0x4: "power cap",
     0x8: "hardware slowdown",
@@ -30,8 +27,10 @@ _SLOWDOWNS = {
 
 
 def machine_state(device: str) -> dict[str, Any]:
-    """Return what the machine is doing now: load, governor and threads; on CUDA clocks, heat, power and processes."""
-    state: dict[str, Any] = {"threads": _torch_threads(), "governor": _governor()}
+    """Return the current load, governor and threads; on CUDA also clocks, temperature, power and processes."""
+    torch = sys.modules.get("torch")
+    threads = None if torch is None else torch.get_num_threads()
+    state: dict[str, Any] = {"threads": threads, "governor": _governor()}
     if hasattr(os, "getloadavg"):
         state["load_1min"] = round(os.getloadavg()[0], 2)
     if device.startswith("cuda"):
@@ -42,7 +41,7 @@ def machine_state(device: str) -> dict[str, Any]:
 def gpu_state(index: int) -> dict[str, Any]:
     """Return clocks (MHz), temperature (°C), power (W), throttle reasons and other processes of one GPU.
 
-    Empty where the driver's management library does not answer or does not know the card.
+    Empty if NVML is unavailable or does not know the GPU.
     """
     with nvml() as answers:
         if not answers:
@@ -72,7 +71,7 @@ def gpu_state(index: int) -> dict[str, Any]:
 
 @contextmanager
 def nvml() -> Iterator[bool]:
-    """Keep NVIDIA's management library open, and tell whether it is there and answers."""
+    """Keep NVIDIA's management library open; yield whether it is available."""
     try:
         import pynvml
 
@@ -90,7 +89,7 @@ def nvml() -> Iterator[bool]:
 
 
 def busy_warnings(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Return what makes timings taken between two states doubtful, one sentence each."""
+    """Return the reasons to doubt timings taken between two states, one sentence each."""
     warnings = []
     threads = os.cpu_count() or 1
     load = before.get("load_1min", 0.0)
@@ -101,20 +100,20 @@ def busy_warnings(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
         if gpu.get("other_processes"):
             warnings.append(f"{len(gpu['other_processes'])} other process(es) used the GPU {moment} timing.")
         if gpu.get("throttled"):
-            warnings.append(f"The GPU was slowed down {moment} timing ({', '.join(gpu['throttled'])}).")
+            warnings.append(f"The GPU was throttled {moment} timing ({', '.join(gpu['throttled'])}).")
     return warnings
 
 
 def others(pids: list[int]) -> list[int]:
-    """Return the processes on a card besides this one, which may be listed under a number of another namespace."""
+    """Return the GPU's processes except this one, which may be listed under a PID from another namespace."""
     if os.getpid() in pids:
         return [pid for pid in pids if pid != os.getpid()]
-    torch = sys.modules.get("torch")  # a process without it is on no card
+    torch = sys.modules.get("torch")  # without torch this process uses no GPU
     return pids[1:] if torch is not None and torch.cuda.is_initialized() else pids
 
 
 def ask(function: Any, *arguments: Any) -> Any:
-    """Return what NVML answers, or None where this card or driver does not know."""
+    """Return the result of an NVML call, or None if this GPU or driver does not support it."""
     import pynvml
 
     try:
@@ -124,10 +123,10 @@ def ask(function: Any, *arguments: Any) -> Any:
 
 
 def physical_index(index: int) -> int | None:
-    """Map torch's device index to NVML's, which does not heed CUDA_VISIBLE_DEVICES; None for a card NVML does not know.
+    """Map torch's device index to NVML's, which ignores CUDA_VISIBLE_DEVICES; None for a GPU NVML does not know.
 
-    Cards may be named there by number, by UUID or by a UUID's beginning; a MIG instance stands for the card that it is
-    a part of. NVML must be initialised.
+    CUDA_VISIBLE_DEVICES may list numbers, UUIDs or UUID prefixes; a MIG instance maps to the GPU it is part of. NVML
+    must be initialised.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     entries = [entry.strip() for entry in visible.split(",") if entry.strip()]
@@ -151,19 +150,13 @@ def _card_called(beginning: str) -> int | None:
 def _card_of_instance(name: str) -> int | None:
     import pynvml
 
-    old = re.match(r"MIG-(GPU-[^/]+)/", name)  # how drivers before 470 named instances: by the card's UUID
+    old = re.match(r"MIG-(GPU-[^/]+)/", name)  # drivers before 470 named instances by the GPU's UUID
     if old:
         return _card_called(old[1])
     instance = ask(pynvml.nvmlDeviceGetHandleByUUID, name)
     card = None if instance is None else ask(pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle, instance)
     index = None if card is None else ask(pynvml.nvmlDeviceGetIndex, card)
     return None if index is None else int(index)
-
-
-def _torch_threads() -> int | None:
-    """Return how many threads torch computes with, where something in this process does."""
-    torch = sys.modules.get("torch")
-    return None if torch is None else int(torch.get_num_threads())
 
 
 def _governor() -> str | None:
@@ -175,34 +168,30 @@ def _governor() -> str | None:
 
 
 def cpu_name() -> str:
-    """Return the processor's name as the system gives it."""
-    try:
+    """Return the processor's name as the system reports it."""
+    with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
     return platform.processor() or platform.machine()
 
 
 def library_versions(names: Iterable[str]) -> dict[str, str]:
-    """Return the versions of those libraries that are installed, by name and in the order given."""
+    """Return the versions of the installed libraries among ``names``, in the order given."""
     found = {}
     for name in names:
-        try:
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return found
 
 
 def hub_is_off() -> bool:
-    """Return whether HF_HUB_OFFLINE forbids asking the model hub."""
+    """Return whether HF_HUB_OFFLINE is set."""
     return os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}
 
 
 def hub_is_reachable(timeout: float = 4.0) -> bool:
-    """Say whether a connection to the hub (or to the proxy in front of it) opens within ``timeout`` seconds."""
+    """Return whether a connection to the Hub (or its proxy) opens within ``timeout`` seconds."""
     endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
     url = urllib.parse.urlsplit(endpoint)
     proxy = urllib.request.getproxies().get(url.scheme)
@@ -212,13 +201,11 @@ def hub_is_reachable(timeout: float = 4.0) -> bool:
     opened = threading.Event()
 
     def probe() -> None:
-        try:
+        with suppress(OSError):
             socket.create_connection(address, timeout=timeout).close()
-        except OSError:
-            return
-        opened.set()
+            opened.set()
 
-    # In a thread, because looking up a name has no time limit of its own.
+    # In a thread, because name resolution has no timeout of its own.
     thread = threading.Thread(target=probe, daemon=True)
     thread.start()
     thread.join(timeout)

@@ -1,4 +1,4 @@
-"""How far the work is: a live display in a terminal, plain lines elsewhere, and no talk of libraries over it."""
+"""Progress: a live display in a terminal, plain lines elsewhere, with the libraries' own output silenced."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-if TYPE_CHECKING:  # the terminal's library is for those who draw: a process that measures memory is not to hold it
+if TYPE_CHECKING:  # imported only to draw: a process that measures memory must not load it
     from rich.console import Console
     from rich.progress import TaskID
 
@@ -21,7 +21,7 @@ PLAIN_INTERVAL = 10.0  # seconds between plain lines
 
 
 class EventKind(StrEnum):
-    """What may happen on the way that a reader of the report must know; the ``kind`` of ``run.json``'s events."""
+    """What may happen during a run that a reader of the report must know; the ``kind`` of ``run.json``'s events."""
 
     OUT_OF_MEMORY = "out-of-memory"
     SLOW_PATH = "slow-path"
@@ -35,7 +35,7 @@ class EventKind(StrEnum):
 
 
 class Progress(Protocol):
-    """Where a pass says how far it is. The terminal draws it; Python callers may pass their own."""
+    """What a pass reports its progress to. Python callers may pass their own."""
 
     def start(self, task: str, total: int, unit: str = "dialogues") -> None: ...
     def advance(self, task: str, done: int = 1, tokens: int = 0, detail: str = "") -> None: ...
@@ -44,18 +44,17 @@ class Progress(Protocol):
 
 
 class SilentProgress:
-    """Says nothing: the default of the Python interface."""
+    """Shows nothing: the default of the Python interface."""
 
     def start(self, task: str, total: int, unit: str = "dialogues") -> None: ...
     def advance(self, task: str, done: int = 1, tokens: int = 0, detail: str = "") -> None: ...
     def finish(self, task: str) -> None: ...
     def note(self, message: str) -> None: ...
-    def close(self) -> None: ...
 
 
 @dataclass
 class _Task:
-    """``worked``: of what is done, what took time in this process; see ``advance``."""
+    """``worked`` is the part of ``done`` that took time in this process; see ``advance``."""
 
     total: int
     unit: str
@@ -63,10 +62,10 @@ class _Task:
     done: int = 0
     tokens: int = 0
     worked: int = 0
-    said: float = 0.0
+    printed: float = 0.0
 
     def advance(self, done: int, tokens: int) -> None:
-        """Count what is done. In a task that counts tokens, what brings none was done earlier, or refused unread."""
+        """Count finished items. If a task counts tokens, items without any were finished earlier or skipped."""
         self.done += done
         self.tokens += tokens
         self.worked += done if tokens else 0
@@ -78,13 +77,11 @@ class _Task:
     def left(self) -> str:
         seconds = max(time.monotonic() - self.started, 1e-9)
         worked = self.worked if self.tokens else self.done
-        if not worked:
-            return "?"
-        return duration(seconds / worked * (self.total - self.done))
+        return duration(seconds / worked * (self.total - self.done)) if worked else "?"
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as a person says them: ``45 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    """Return seconds in readable form: ``45 s``, ``3 min 20 s``, ``2 h 5 min``."""
     seconds = round(seconds)
     if seconds < 60:
         return f"{seconds} s"
@@ -94,45 +91,41 @@ def duration(seconds: float) -> str:
 
 
 class PlainProgress:
-    """One line at a task's start, then one every ten seconds, then one at its end: for CI logs."""
+    """A line when a task starts, one every ten seconds and one when it ends: for CI logs."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
         self._tasks: dict[str, _Task] = {}
 
     def start(self, task: str, total: int, unit: str = "dialogues") -> None:
-        self._tasks[task] = _Task(total, unit, time.monotonic(), said=time.monotonic())
-        self._say(f"{task}: {total} {unit}")
+        self._tasks[task] = _Task(total, unit, time.monotonic(), printed=time.monotonic())
+        self.note(f"{task}: {total} {unit}")
 
     def advance(self, task: str, done: int = 1, tokens: int = 0, detail: str = "") -> None:
         state = self._tasks[task]
         state.advance(done, tokens)
-        if time.monotonic() - state.said >= PLAIN_INTERVAL:
-            state.said = time.monotonic()
-            self._say_parts(task, state, state.rate(), f"{state.left()} left", detail)
+        if time.monotonic() - state.printed >= PLAIN_INTERVAL:
+            state.printed = time.monotonic()
+            self._print_state(task, state, state.rate(), f"{state.left()} left", detail)
 
     def finish(self, task: str) -> None:
         state = self._tasks.pop(task, None)
         if state:
-            taken = f"in {duration(time.monotonic() - state.started)}"
-            self._say_parts(task, state, taken, state.rate())
+            self._print_state(task, state, f"in {duration(time.monotonic() - state.started)}", state.rate())
 
     def note(self, message: str) -> None:
-        self._say(message)
+        print(message, file=self._file, flush=True)
 
     def close(self) -> None:
         self._tasks.clear()
 
-    def _say_parts(self, task: str, state: _Task, *parts: str) -> None:
+    def _print_state(self, task: str, state: _Task, *parts: str) -> None:
         counted = f"{state.done}/{state.total} {state.unit}"
-        self._say(f"{task}: {', '.join(part for part in (counted, *parts) if part)}")
-
-    def _say(self, message: str) -> None:
-        print(message, file=self._file, flush=True)
+        self.note(f"{task}: {', '.join(part for part in (counted, *parts) if part)}")
 
 
 class TerminalProgress:
-    """A live line a task: done, tokens per second, time left."""
+    """A live line per task: items done, tokens per second, time left."""
 
     def __init__(self, console: Console) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -173,7 +166,7 @@ class TerminalProgress:
 
 @contextmanager
 def shown_progress() -> Iterator[Progress]:
-    """Lend what shows progress on standard error: a live display in a terminal, plain lines elsewhere."""
+    """Show progress on standard error: a live display in a terminal, plain lines elsewhere."""
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -185,20 +178,17 @@ def shown_progress() -> Iterator[Progress]:
 
 
 def quiet_libraries() -> None:
-    """Silence progress bars, advice and deprecation warnings of the model libraries; errors are still raised.
-
-    Called by commands before work begins, never on import.
-    """
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forked workers would be warned about at every start
+    """Silence the model libraries' progress bars, advice and deprecation warnings. For commands, not on import."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # otherwise every forked worker prints a warning
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # medical text or not: nothing is sent anywhere
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # nothing is sent anywhere
     for name in ("bitsandbytes", "transformers", "peft", "trl", "datasets", "torch", "accelerate"):
         logging.getLogger(name).setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", module=rf"{name}(\..*)?$")
 
 
 def quiet_transformers() -> None:
-    """Switch off transformers' own bars and advice; apart from the rest because it imports transformers."""
+    """Silence transformers' own progress bars and advice; separate because it imports transformers."""
     from transformers.utils import logging as untyped
 
     transformers_logging: Any = untyped
@@ -208,7 +198,7 @@ def quiet_transformers() -> None:
 
 @contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Keep progress bars and advice of the libraries out of the terminal; what matters is checked and raised."""
+    """Silence the libraries while a model loads; what matters is checked and raised."""
     from transformers.utils import logging as untyped
 
     transformers_logging: Any = untyped

@@ -1,6 +1,6 @@
-"""Read a YAML file into a pydantic model; an error names the file, the line and the nearest known key.
+"""Read a YAML file into a pydantic model; errors name the file, the line and the closest known key.
 
-``--set key=value`` overrides are applied here too: dotted keys, values read as YAML.
+``--set key=value`` overrides (dotted keys, YAML values) are applied here too.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from harness.errors import InputError, did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
 Location = tuple[str | int, ...]
-MOST_PLACES = 100_000  # aliases of aliases can make of one kilobyte more places than fit in memory
+MOST_PLACES = 100_000  # nested aliases can expand one kilobyte beyond what fits in memory
 
 
 def read_yaml(path: Path) -> tuple[Any, dict[Location, int]]:
-    """Return the file's value and the line (from 1) of every key and list item, by its location in the value.
+    """Return the file's value, and the line (from 1) of every key and list item by its location in the value.
 
-    Raises InputError when the file cannot be read, is not YAML, or has the same key twice.
+    Raises InputError if the file cannot be read, is not valid YAML or repeats a key.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -37,7 +37,7 @@ def read_yaml(path: Path) -> tuple[Any, dict[Location, int]]:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         if node is not None:
-            _collect_lines(node, (), lines, path, set())  # before loading, which would follow every alias and merge
+            _collect_lines(node, (), lines, path, set())  # before loading, which expands every alias and merge
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -52,7 +52,7 @@ def _collect_lines(node: yaml.Node, at: Location, lines: dict[Location, int], pa
     if id(node) in above:  # an anchor that contains itself
         raise InputError(f"{path}, line {node.start_mark.line + 1}: an alias refers to itself.")
     if len(lines) > MOST_PLACES:
-        raise InputError(f"{path}: too many keys and items (over {MOST_PLACES:,}, aliases counted where they stand).")
+        raise InputError(f"{path}: too many keys and items (over {MOST_PLACES:,} with aliases expanded).")
     above = above | {id(node)}
     lines.setdefault(at, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
@@ -61,7 +61,7 @@ def _collect_lines(node: yaml.Node, at: Location, lines: dict[Location, int], pa
                 raise InputError(f"{path}, line {key.start_mark.line + 1}: a key must be plain text.")
             where = (*at, key.value)
             if where in lines:
-                raise InputError(f"{path}, line {key.start_mark.line + 1}: key '{key.value}' is given twice.")
+                raise InputError(f"{path}, line {key.start_mark.line + 1}: key '{key.value}' is repeated.")
             lines[where] = key.start_mark.line + 1
             _collect_lines(value, where, lines, path, above)
     elif isinstance(node, yaml.SequenceNode):
@@ -70,7 +70,7 @@ def _collect_lines(node: yaml.Node, at: Location, lines: dict[Location, int], pa
 
 
 def validate(model: type[Model], value: object, *, source: str, lines: dict[Location, int] | None = None) -> Model:
-    """Return ``value`` as ``model``; raise InputError for the first thing wrong, with its line and key."""
+    """Return ``value`` as ``model``; raise InputError with line and key for the first problem."""
     if value is None:
         value = {}
     if not isinstance(value, dict):
@@ -83,7 +83,7 @@ def validate(model: type[Model], value: object, *, source: str, lines: dict[Loca
 
 
 def load(model: type[Model], path: Path, overrides: Sequence[str] = ()) -> Model:
-    """Read a YAML file, apply ``--set key=value`` overrides and validate, in one step."""
+    """Read a YAML file, apply ``--set key=value`` overrides and validate the result."""
     value, lines = read_yaml(path)
     if isinstance(value, dict | None):
         value = apply_overrides(value or {}, overrides)
@@ -91,7 +91,7 @@ def load(model: type[Model], path: Path, overrides: Sequence[str] = ()) -> Model
 
 
 def find(name_or_path: str | Path, shipped: Path, what: str) -> Path:
-    """Return the file of a name in the folder ``shipped``, or of a path; raise InputError where there is none."""
+    """Return the file for a name in the folder ``shipped``, or for a path; raise InputError if there is none."""
     known = {file.stem: file for file in sorted(shipped.glob("*.yaml"))}
     path = known.get(str(name_or_path), Path(name_or_path))
     if not path.is_file():
@@ -103,9 +103,9 @@ def find(name_or_path: str | Path, shipped: Path, what: str) -> Path:
 
 
 def _location(problem: ErrorDetails, value: Any) -> Location:
-    """Return where the problem stands in the value: pydantic's location without the names it gives a union's members.
+    """Return where the problem is in the value: pydantic's location without the names of union members.
 
-    (``variants.tuple[Variant, ...].0.kind`` is ``variants.0.kind`` to whoever wrote the file.)
+    (``variants.tuple[Variant, ...].0.kind`` becomes ``variants.0.kind``.)
     """
     location: list[str | int] = []
     for part in problem["loc"]:
@@ -119,10 +119,10 @@ def _location(problem: ErrorDetails, value: Any) -> Location:
 
 
 def _cause(problems: list[tuple[ErrorDetails, Location]]) -> tuple[ErrorDetails, Location]:
-    """Return the problem to speak of, and where it is.
+    """Return the problem to report and its location.
 
-    An unknown key first: a misspelt key also makes the right one missing, and the cause is the better message. Then
-    the first that has none within it: a list with a mistake in it is also "no text" to a union of both.
+    Unknown keys come first, because a misspelt key also makes the right one missing. Otherwise the first problem with
+    no other inside it: a list with an invalid item also fails the string member of a union.
     """
     unknown = [found for found in problems if found[0]["type"] == "extra_forbidden"]
     innermost = [
@@ -152,7 +152,7 @@ def _sentence(
 
 
 def _known_keys(model: type[BaseModel]) -> set[str]:
-    """All keys of a model and of the models inside it: a key in the wrong place should be found as well."""
+    """Return all keys of a model and its nested models, so that a misplaced key gets a suggestion too."""
     keys: set[str] = set()
     seen: set[type[BaseModel]] = set()
 
@@ -170,7 +170,7 @@ def _known_keys(model: type[BaseModel]) -> set[str]:
 
 
 class Strict(BaseModel):
-    """Unknown keys are refused and values do not change after validation."""
+    """A frozen model that rejects unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -179,10 +179,7 @@ _PLAIN_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
 def apply_overrides(value: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """Return a copy of ``value`` with each ``a.b=c`` put in its place.
-
-    Raises InputError for an override without ``=``, or one that goes through a value that holds no keys.
-    """
+    """Return a copy of ``value`` with each ``a.b=c`` applied; raise InputError for an invalid override."""
     result = copy.deepcopy(value)
     for override in overrides:
         key, separator, text = override.partition("=")
@@ -201,6 +198,6 @@ def apply_overrides(value: dict[str, Any], overrides: Iterable[str]) -> dict[str
             if not isinstance(inner, dict):
                 raise InputError(f"--set {override}: '{part}' holds a value, not keys.")
             place = inner
-        # YAML 1.1 reads 1e-4 as text; whoever writes it means the number.
+        # YAML 1.1 parses 1e-4 as a string; a number is meant.
         place[last] = float(parsed) if isinstance(parsed, str) and _PLAIN_EXPONENT.fullmatch(parsed) else parsed
     return result

@@ -1,6 +1,4 @@
-"""Merging an adapter into its base, in a way that can be proven: streamed, checked, and with its own error measured."""
-
-from __future__ import annotations
+"""Merges an adapter into its base: streamed, checked, and with its error measured."""
 
 from finetune.merging.merge import MergeOptions, merge_adapter
 

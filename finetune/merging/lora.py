@@ -1,6 +1,6 @@
-"""What an adapter does to each weight of its base: read from its files, by PEFT's own rules, without loading a model.
+"""What an adapter changes in each weight of its base, read from its files by PEFT's rules without loading a model.
 
-An adapter that does anything this module cannot reproduce exactly is refused in one sentence rather than merged nearly.
+An adapter that this module cannot reproduce exactly is rejected, not merged approximately.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class LoraChange:
         return int(self.a.shape[0])
 
     def apply(self, weight: torch.Tensor) -> torch.Tensor:
-        """Return the weight with the change applied, in float32. ``weight`` as the layer stores it, float32."""
+        """Return the weight (float32, as the layer stores it) with the change applied."""
         a, b = self.a.to(weight.device), self.b.to(weight.device)
         delta = (b @ a) * self.scaling
         changed = weight.T + delta if self.transposed else weight + delta
-        if self.magnitude is not None:  # DoRA (arXiv 2402.09353): direction times a learned length of each row
+        if self.magnitude is not None:  # DoRA (arXiv 2402.09353): direction times a learned length per row
             length = changed.norm(dim=1, keepdim=True)
             changed = changed * (self.magnitude.to(weight.device).reshape(-1, 1) / length)
         return changed.T.contiguous() if self.transposed else changed
@@ -60,7 +60,7 @@ class LoraChange:
 
 @dataclass(frozen=True)
 class AdapterPlan:
-    """The changes by base tensor name, and the tensors that the adapter brings whole (modules_to_save, biases)."""
+    """The changes by base tensor name, and the tensors that the adapter replaces (modules_to_save, biases)."""
 
     config: dict[str, Any]
     changes: Mapping[str, LoraChange]
@@ -68,7 +68,7 @@ class AdapterPlan:
 
 
 def plan_adapter(folder: Path, base: ModelArtifact, transposed: frozenset[str] = frozenset()) -> AdapterPlan:
-    """Return what the adapter does to ``base``, whose modules in ``transposed`` store their weight as in × out.
+    """Return what the adapter changes in ``base``, whose ``transposed`` modules store their weight as in × out.
 
     Raises InputError for anything that does not fit or is not supported.
     """
@@ -85,11 +85,11 @@ def plan_adapter(folder: Path, base: ModelArtifact, transposed: frozenset[str] =
         target = name.replace(".base_layer.", ".")
         _must_fit(folder, name, tuple(tensor.shape), base, target)
         replacements[target] = tensor
-    doubled = sorted(set(changes) & set(replacements))
-    if doubled:
-        raise InputError(f"{folder} both adapts and replaces '{doubled[0]}', which this merge does not support.")
+    both = sorted(set(changes) & set(replacements))
+    if both:
+        raise InputError(f"{folder} both adapts and replaces '{both[0]}', which this merge does not support.")
     if not changes and not replacements:
-        raise InputError(f"{folder} holds no LoRA weights.")
+        raise InputError(f"{folder} contains no LoRA weights.")
     _refuse_tied(folder, {*changes, *replacements}, base)
     _all_targets_found(folder, config, changes)
     return AdapterPlan(config, changes, replacements)
@@ -105,11 +105,11 @@ def _refuse_unsupported(adapter: AdapterArtifact, base: ModelArtifact) -> None:
     start = str(config.get("init_lora_weights", "")).lower()
     if start.startswith(CHANGES_THE_BASE):
         raise InputError(
-            f"{adapter.path} was initialised with '{start}', which changes the base as well: "
+            f"{adapter.path} was initialised with '{start}', which also changes the base: "
             "convert it with PEFT's path_initial_model_for_weight_conversion first."
         )
     if base.config.get("quantization_config"):
-        raise InputError(f"{base.path} is saved quantised; merge into the unquantised base it was made from.")
+        raise InputError(f"{base.path} is quantised; merge into the unquantised base it was made from.")
 
 
 def _read_pieces(adapter: AdapterArtifact) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
@@ -123,14 +123,14 @@ def _read_pieces(adapter: AdapterArtifact) -> tuple[dict[str, dict[str, torch.Te
         for key in sorted(adapter.tensors):
             tensor = file.get_tensor(key)
             if not bool(torch.isfinite(tensor).all()):
-                raise InputError(f"{adapter.weights}: tensor '{key}' holds NaN or infinity.")
+                raise InputError(f"{adapter.weights}: tensor '{key}' contains NaN or infinity.")
             name = key.removeprefix(_PREFIX)
             match = _PIECES.match(name)
             if match:
                 piece = match["piece"].removesuffix(".weight")
                 pieces.setdefault(match["module"], {})[piece] = tensor.float()
             elif "lora_" in name:
-                raise InputError(f"{adapter.weights}: '{key}' is a LoRA weight of a kind that cannot be merged.")
+                raise InputError(f"{adapter.weights}: '{key}' is a kind of LoRA weight that cannot be merged.")
             else:
                 whole[name.replace(".modules_to_save.", ".")] = tensor
     return pieces, whole
@@ -150,10 +150,10 @@ def _change(
     if a.dim() != 2 or b.dim() != 2 or a.shape[0] != b.shape[1]:
         raise InputError(f"{folder}: lora_A {tuple(a.shape)} and lora_B {tuple(b.shape)} of '{module}' do not fit.")
     if bool(config.get("use_dora")) != (magnitude is not None):
-        raise InputError(f"{folder}: use_dora is {config.get('use_dora')}, but '{module}' says otherwise.")
+        raise InputError(f"{folder}: use_dora is {config.get('use_dora')}, but the weights of '{module}' do not match.")
     rank = int(_by_pattern(config.get("rank_pattern"), module, config.get("r", a.shape[0])))
     if rank != a.shape[0]:
-        raise InputError(f"{folder}: the configuration gives '{module}' rank {rank}, its weights have {a.shape[0]}.")
+        raise InputError(f"{folder}: '{module}' has rank {rank} in the configuration but {a.shape[0]} in the weights.")
     alpha = float(_by_pattern(config.get("alpha_pattern"), module, config.get("lora_alpha", rank)))
     scaling = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
     shape = (int(b.shape[0]), int(a.shape[1]))
@@ -162,11 +162,9 @@ def _change(
 
 
 def _by_pattern(pattern: dict[str, Any] | None, module: str, default: Any) -> Any:
-    """PEFT's rule for rank_pattern and alpha_pattern: the first key that is, as a regex, the end of the name."""
-    for key, value in (pattern or {}).items():
-        if re.match(rf"(.*\.)?({key})$", module):
-            return value
-    return default
+    """Apply PEFT's rule for rank_pattern and alpha_pattern: the first regex that matches the end of the name."""
+    matching = (value for key, value in (pattern or {}).items() if re.match(rf"(.*\.)?({key})$", module))
+    return next(matching, default)
 
 
 def _must_fit(folder: Path, name: str, shape: tuple[int, ...], base: ModelArtifact, target: str) -> None:
@@ -174,7 +172,7 @@ def _must_fit(folder: Path, name: str, shape: tuple[int, ...], base: ModelArtifa
     if info is None:
         raise InputError(
             f"{folder} changes '{name}', but {base.path} has no tensor '{target}': "
-            "it was trained over a base with other module names."
+            "it was trained over a base with different module names."
         )
     if info.shape != shape:
         raise InputError(
@@ -184,23 +182,23 @@ def _must_fit(folder: Path, name: str, shape: tuple[int, ...], base: ModelArtifa
 
 
 def _refuse_tied(folder: Path, names: set[str], base: ModelArtifact) -> None:
-    """A tied output layer is the embedding: changing one changes the other, which is not what was trained."""
+    """Reject changes to tied embeddings: changing one changes the other, which is not what was trained."""
     if not base.config.get("tie_word_embeddings"):
         return
     for name in sorted(names):
         if name.endswith(("embed_tokens.weight", "lm_head.weight", "wte.weight")):
             raise InputError(
-                f"{folder} changes '{name}', which this base ties to its other embedding: untie the base first, "
+                f"{folder} changes '{name}', which this base ties to its other embedding: untie them first, "
                 "or train without it."
             )
 
 
 def _all_targets_found(folder: Path, config: dict[str, Any], changes: Mapping[str, LoraChange]) -> None:
-    """Every module that the configuration names must have weights: a missing one was lost in saving."""
+    """Check that every target module has weights: a missing one was lost on saving."""
     targets = config.get("target_modules")
     if not isinstance(targets, list):
         return
     modules = [name.removesuffix(".weight") for name in changes]
     for target in targets:
         if not any(module == target or module.endswith(f".{target}") for module in modules):
-            raise InputError(f"{folder} names '{target}' as a target, but holds no weights for it.")
+            raise InputError(f"{folder} names '{target}' as a target, but has no weights for it.")

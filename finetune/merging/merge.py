@@ -1,4 +1,4 @@
-"""The merge itself: every weight of the base passes through once, changed or not, and the losses are added up."""
+"""The merge: every weight of the base is processed once, and the errors are collected."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ from harness.variants.nf4 import dequantize, nf4_config, quantize
 
 if TYPE_CHECKING:
     import torch
-    from peft import LoraConfig
 
 WORST_LAYERS = 10
 
@@ -35,7 +34,7 @@ WORST_LAYERS = 10
 class MergeOptions:
     """``strategy`` None: dequantized after 4-bit training, else original. ``device``: auto | cpu | cuda[:N].
 
-    ``quantization`` None: as the adapter's own record has it, and nf4 where it was made elsewhere.
+    ``quantization`` None: from the adapter's record, or nf4 if there is none.
     """
 
     strategy: MergeStrategy | None = None
@@ -49,9 +48,8 @@ class MergeOptions:
 def merge_adapter(base: str, adapter: Path, out: Path, options: MergeOptions | None = None) -> MergeReport:
     """Merge ``adapter`` into ``base`` and save the model, its tokenizer and its report as the folder ``out``.
 
-    ``out`` appears only when everything in it was checked. Raises InputError for artefacts that cannot be used and
-    HarnessError where a check fails: weights not finite, dequantisation gone wrong, or a file that reads back
-    differently.
+    ``out`` appears only once everything in it has been checked. Raises InputError for unusable artefacts and
+    HarnessError if a check fails: weights not finite, faulty dequantisation, or a file that reads back differently.
     """
     options = options or MergeOptions()
     model = check_model_folder(resolve_model(base))
@@ -67,7 +65,7 @@ def merge_adapter(base: str, adapter: Path, out: Path, options: MergeOptions | N
             writer.add(job.merge_tensor(name, tensor, tally))
         unused = sorted({*job.plan.changes, *job.plan.replacements} - seen)
         if unused:
-            raise HarnessError(f"The adapter's change of '{unused[0]}' was not used.")
+            raise HarnessError(f"The adapter's change to '{unused[0]}' was not used.")
         if not tally.layers:
             raise InputError(f"{adapter} changes no weight: every ΔW is zero. Was the adapter trained and saved?")
         writer.finish()
@@ -81,7 +79,7 @@ def merge_adapter(base: str, adapter: Path, out: Path, options: MergeOptions | N
 
 @dataclass
 class _Tally:
-    """What the merge lost, weight by weight."""
+    """The errors of the merge, weight by weight."""
 
     layers: list[LayerError] = field(default_factory=list)
     largest_quantization_error: float | None = None
@@ -89,7 +87,7 @@ class _Tally:
 
 @dataclass(frozen=True)
 class _Job:
-    """Everything that stays the same from weight to weight."""
+    """Everything that is the same for all weights."""
 
     model: ModelArtifact
     adapter: Path
@@ -105,8 +103,9 @@ class _Job:
 
     @classmethod
     def prepare(cls, model: ModelArtifact, adapter: Path, options: MergeOptions) -> _Job:
-        """Settle what the options leave open from what the adapter's own record says of its training."""
+        """Fill in what the options leave open from the record of the adapter's training."""
         import torch
+        from peft import LoraConfig
 
         device = _device(options.device)
         linear = linear_modules(model.path)
@@ -124,20 +123,22 @@ class _Job:
         trained_over = facts.get("base_digest")
         if trained_over and trained_over != base_digest and not options.allow_base_mismatch:
             raise InputError(
-                f"{adapter} was trained over other weights than those of {model.path}: their digests differ. "
+                f"{adapter} was not trained over the weights of {model.path}: their digests differ. "
                 "Give the base it was trained over, or --allow-base-mismatch."
             )
         saved_in = model.config.get("dtype") or model.config.get("torch_dtype") or "bfloat16"
         dtype_name = options.dtype or facts.get("dtype") or ("bfloat16" if quantization == "nf4" else saved_in)
         if strategy == "in-place-4bit" and linear.transposed:
             raise InputError(f"{model.path} stores weights transposed (Conv1D), which in-place-4bit does not support.")
+        dora, rslora = (bool(plan.config.get(key)) for key in ("use_dora", "use_rslora"))
+        lora_config = LoraConfig(use_dora=dora, use_rslora=rslora, lora_dropout=0.0)
         return cls(
             model=model,
             adapter=adapter,
             plan=plan,
             linear=linear,
             strategy=strategy,
-            function=strategy_function(strategy, _lora_config(plan)),
+            function=strategy_function(strategy, lora_config),
             quantization=quantization,
             quantization_assumed=known is None,
             dtype=getattr(torch, dtype_name),
@@ -146,7 +147,7 @@ class _Job:
         )
 
     def merge_tensor(self, name: str, tensor: torch.Tensor, tally: _Tally) -> dict[str, torch.Tensor]:
-        """Return what is saved for one tensor of the base."""
+        """Return the tensors to save for one tensor of the base."""
         import torch
 
         if name in self.plan.replacements:
@@ -161,7 +162,9 @@ class _Job:
         original = tensor.to(self.dtype)
         trained, in_four_bits = original.float(), linear and self.quantization == "nf4"
         if in_four_bits:
-            trained = self._through_four_bits(module, original).float()
+            transposed = module in self.linear.transposed  # transformers quantises these transposed
+            held = dequantize(quantize(original.T if transposed else original))
+            trained = (held.T if transposed else held).float()
             error = quantization_error(name, original, trained)
             tally.largest_quantization_error = max(error, tally.largest_quantization_error or 0.0)
         weight = Weight(name, original, trained, change, linear, self.dtype)
@@ -170,16 +173,11 @@ class _Job:
             layer = LayerError.of(name, trained, weight.target - trained, merged.effective - trained)
             tally.layers += [layer] if layer.delta_norm else []
         if not bool(torch.isfinite(merged.effective).all()):
-            raise HarnessError(f"Merging made '{name}' NaN or infinite; its values exceed what {self.dtype} can hold.")
+            raise HarnessError(f"Merging made '{name}' NaN or infinite; its values exceed the range of {self.dtype}.")
         return dict(merged.tensors)
 
-    def _through_four_bits(self, module: str, original: torch.Tensor) -> torch.Tensor:
-        if module in self.linear.transposed:  # transformers quantises these the other way round
-            return dequantize(quantize(original.T)).T
-        return dequantize(quantize(original))
-
     def write_configuration(self, folder: Path) -> None:
-        """Write config.json with the dtype that was saved, and carry the base's generation settings over."""
+        """Write config.json with the saved dtype, and copy the base's generation settings."""
         config = dict(self.model.config)
         config.pop("torch_dtype", None)
         config["dtype"] = str(self.dtype).removeprefix("torch.")
@@ -207,7 +205,7 @@ class _Job:
             layers=count,
             mean_relative_error=sum(layer.relative_error for layer in layers) / count,
             mean_kept=sum(layer.kept for layer in layers) / count,
-            # Over squared norms, so that the whole is one vector's.
+            # The norms of all layers as one vector.
             delta_to_weight=math.hypot(*(layer.delta_norm for layer in layers))
             / math.hypot(*(layer.weight_norm for layer in layers)),
             worst_layers=tuple(layers[:WORST_LAYERS]),
@@ -218,28 +216,20 @@ class _Job:
         )
 
 
-def _lora_config(plan: AdapterPlan) -> LoraConfig:
-    from peft import LoraConfig
-
-    return LoraConfig(
-        use_dora=bool(plan.config.get("use_dora")), use_rslora=bool(plan.config.get("use_rslora")), lora_dropout=0.0
-    )
-
-
 def _refuse_to_replace(out: Path, base: Path, adapter: Path) -> None:
-    """The base and the adapter cannot be made again from the merge, and no more can a model made elsewhere."""
+    """Do not overwrite the base, the adapter or a model made elsewhere: none can be recovered from the merge."""
     for what, path in (("base", base), ("adapter", adapter)):
         if out.resolve() == path.resolve():
             raise InputError(f"--out {out} is the {what} itself, which the merge would replace. Give another folder.")
     if out.is_dir() and any(out.iterdir()) and not (out / MERGE_REPORT).is_file():
-        raise InputError(f"{out} already holds other files, which no merge made; give an empty or a new folder.")
+        raise InputError(f"{out} already contains files that no merge wrote; give an empty or new folder.")
 
 
 def _device(wanted: str) -> str:
     import torch
 
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", wanted):
-        raise InputError(f"--device {wanted}: it is one of auto, cpu, cuda, or cuda:N.")
+        raise InputError(f"--device {wanted}: must be auto, cpu, cuda or cuda:N.")
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     number = int(wanted.partition(":")[2] or 0)
@@ -249,17 +239,13 @@ def _device(wanted: str) -> str:
 
 
 def _peaks(device: str) -> dict[str, float | None]:
-    """Peak memory of the process so far, in MiB (Linux counts ru_maxrss in KiB)."""
+    """Return the peak memory of the process so far, in MiB (ru_maxrss is in KiB on Linux)."""
     import resource
     import sys
 
     import torch
 
     scale = 1024 if sys.platform != "darwin" else 1024 * 1024
-    peaks: dict[str, float | None] = {
-        "peak_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale, 1),
-        "peak_allocated_mib": None,
-    }
-    if device.startswith("cuda"):
-        peaks["peak_allocated_mib"] = round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
-    return peaks
+    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
+    allocated = round(torch.cuda.max_memory_allocated(device) / 2**20, 1) if device.startswith("cuda") else None
+    return {"peak_rss_mib": round(rss, 1), "peak_allocated_mib": allocated}

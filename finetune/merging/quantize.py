@@ -1,4 +1,4 @@
-"""Which weights of a model are held in 4 bit, how these are saved, and whether this machine quantises them well."""
+"""Which weights of a model are quantised to 4 bits, how they are saved, and whether quantisation works here."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, InputError, first_line
-from harness.variants.nf4 import HeldWeight
+from harness.variants.nf4 import QuantizedWeight
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-# nf4 leaves about 9 % on weights that are roughly normal. The known corruption (4-bit weights that a CPU kernel has
-# repacked in place are dequantised as garbage) leaves 140 %.
+# nf4 has an error of about 9 % on roughly normal weights. A known corruption (4-bit weights that a CPU kernel has
+# repacked in place dequantise to garbage) gives 140 %.
 LARGEST_ERROR = 0.3
 
 
-def saved_form(name: str, held: HeldWeight) -> dict[str, torch.Tensor]:
-    """Return the tensors in which transformers saves and finds again a 4-bit weight."""
+def saved_form(name: str, held: QuantizedWeight) -> dict[str, torch.Tensor]:
+    """Return the tensors that transformers saves and loads for a 4-bit weight."""
     packed = held.quant_state.as_dict(packed=True)
     return {name: held.data, **{f"{name}.{key}": value for key, value in packed.items()}}
 
 
 def quantization_error(name: str, original: torch.Tensor, values: torch.Tensor) -> float:
-    """Return ‖W − dequantised W‖/‖W‖; raise HarnessError where it is beyond anything that nf4 does."""
+    """Return ‖W − dequantised W‖/‖W‖; raise HarnessError if it is far beyond nf4's error."""
     norm = float(original.float().norm())
     error = float((original.float() - values.float()).norm()) / norm if norm > 0 else 0.0
     if not math.isfinite(error) or error > LARGEST_ERROR:
         raise HarnessError(
-            f"Dequantising '{name}' left a relative error of {error:.2f} where nf4 leaves about 0.09: "
-            "the 4-bit kernels of this machine cannot be trusted, merge on another device."
+            f"Dequantising '{name}' gave a relative error of {error:.2f}, but nf4's is about 0.09: "
+            "the 4-bit kernels of this machine are unreliable. Merge on another device."
         )
     return error
 
@@ -46,7 +46,7 @@ class LinearModules:
 
 
 def skeleton(folder: Path) -> PreTrainedModel:
-    """Return a model without weights, to ask for names and shapes; raise InputError where there can be none."""
+    """Return a model without weights, for its names and shapes; raise InputError if it cannot be built."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -60,7 +60,7 @@ def skeleton(folder: Path) -> PreTrainedModel:
 
 
 def linear_modules(folder: Path) -> LinearModules:
-    """Return what transformers itself says of a model's linear layers; raise InputError where it cannot build it."""
+    """Return the model's linear layers by transformers' own rules; raise InputError if it cannot be built."""
     import torch
     from transformers.pytorch_utils import Conv1D
     from transformers.quantizers.base import get_keys_to_not_convert

@@ -1,4 +1,4 @@
-"""Weights as a stream: read tensor by tensor, saved shard by shard, so that memory holds one shard and not a model."""
+"""Weights read tensor by tensor and saved shard by shard, so that memory holds one shard and not a whole model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEFAULT_SHARD_BYTES = 1 << 30
 
 
 def stream_tensors(model: ModelArtifact, device: str = "cpu") -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield every tensor of a model on ``device``, one file open at a time; raise InputError for one not finite."""
+    """Yield every tensor of a model on ``device``, one file open at a time; raise InputError for NaN or infinity."""
     import torch
     from safetensors import safe_open
 
@@ -26,12 +26,12 @@ def stream_tensors(model: ModelArtifact, device: str = "cpu") -> Iterator[tuple[
             for name in sorted(name for name, place in model.file_of.items() if place == path):
                 tensor = file.get_tensor(name).to(device)
                 if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-                    raise InputError(f"{path}: tensor '{name}' holds NaN or infinity.")
+                    raise InputError(f"{path}: tensor '{name}' contains NaN or infinity.")
                 yield name, tensor
 
 
 class ShardWriter:
-    """Collects tensors, saves a shard whenever enough have come, and reads each back to compare it."""
+    """Collects tensors, saves a shard when it is full, and reads each back to verify it."""
 
     def __init__(self, folder: Path, shard_bytes: int = DEFAULT_SHARD_BYTES) -> None:
         self._folder = folder
@@ -42,9 +42,9 @@ class ShardWriter:
         self._total_bytes = 0
 
     def add(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Take tensors (kept together in one shard) and save a shard where it is full."""
+        """Add tensors (to the same shard) and save the shard if it is full."""
         for name, tensor in tensors.items():
-            # Tensors may share memory (4-bit code books do), which safetensors refuses to save.
+            # safetensors does not save tensors that share memory, as 4-bit code books do.
             own = tensor.detach().clone() if tensor.device.type == "cpu" else tensor.detach().to("cpu")
             self._pending[name] = own.contiguous()
             self._pending_bytes += tensor.numel() * tensor.element_size()
@@ -52,15 +52,13 @@ class ShardWriter:
             self._save_shard()
 
     def finish(self) -> tuple[Path, ...]:
-        """Save what is left, name the files as transformers does, write the index; return the weight files."""
+        """Save the last shard, name the files as transformers does, write the index; return the weight files."""
         if self._pending:
             self._save_shard()
         count = len(self._shards)
-        names = (
-            ["model.safetensors"]
-            if count == 1
-            else [f"model-{n:05d}-of-{count:05d}.safetensors" for n in range(1, count + 1)]
-        )
+        names = ["model.safetensors"]
+        if count != 1:
+            names = [f"model-{n:05d}-of-{count:05d}.safetensors" for n in range(1, count + 1)]
         weight_map: dict[str, str] = {}
         for name, (path, tensors) in zip(names, self._shards, strict=True):
             path.rename(self._folder / name)
@@ -77,8 +75,8 @@ class ShardWriter:
         path = self._folder / f"shard-{len(self._shards):05d}.safetensors"
         try:
             save_file(self._pending, str(path), metadata={"format": "pt"})
-        except (OSError, SafetensorError) as error:  # safetensors has its own error for a full disk
-            raise HarnessError(f"Cannot write {path} ({error}). Make room and merge again.") from error
+        except (OSError, SafetensorError) as error:  # SafetensorError on a full disk
+            raise HarnessError(f"Cannot write {path} ({error}). Free some space and merge again.") from error
         _check_saved(path, self._pending)
         self._shards.append((path, tuple(self._pending)))
         self._total_bytes += self._pending_bytes
@@ -91,7 +89,7 @@ def _check_saved(path: Path, meant: Mapping[str, torch.Tensor]) -> None:
     from safetensors import safe_open
 
     if set(safetensors_header(path)) != set(meant):
-        raise HarnessError(f"{path} does not hold the tensors that were written to it. Check the disk and merge again.")
+        raise HarnessError(f"{path} does not contain the tensors written to it. Check the disk and merge again.")
     with safe_open(str(path), framework="pt") as file:
         for name, tensor in meant.items():
             saved = file.get_tensor(name)

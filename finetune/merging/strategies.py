@@ -1,18 +1,19 @@
 """How one weight is merged: three strategies, each a small function from the weight on disk to the tensors to save.
 
-All three are told the same two things: ``trained``, the weight as it was during training (dequantised where that was
-4-bit), and ``target`` = trained + ΔW, the function that was trained. They differ in what they save.
+All three get ``trained``, the weight as it was during training (dequantised if it was 4-bit), and ``target`` =
+trained + ΔW, which is what was trained. They differ in what they save.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from finetune.merging.lora import LoraChange
 from finetune.merging.quantize import saved_form
-from harness.variants.nf4 import QUANT_TYPE, HeldWeight, bitsandbytes, dequantize, quantize
+from harness.variants.nf4 import QUANT_TYPE, QuantizedWeight, bitsandbytes, dequantize, quantize
 
 if TYPE_CHECKING:
     import torch
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Weight:
-    """One weight of the base: as on disk, as trained over, and what the adapter makes of it. float32 but ``original``.
+    """One weight of the base: on disk, as trained over, and with the adapter. float32 except for ``original``.
 
-    ``original`` is in the dtype in which the model was loaded for training; ``quantized``: training held it in 4 bit.
+    ``original`` has the dtype in which the model was loaded for training; ``quantized``: it was 4-bit in training.
     """
 
     name: str
@@ -40,27 +41,27 @@ class Weight:
 
 @dataclass(frozen=True)
 class Merged:
-    """``tensors`` to save by full name, and ``effective``: the weight that a reader of them computes with (float32)."""
+    """``tensors`` to save by full name, and ``effective``, the weight that a loaded model computes with (float32)."""
 
     tensors: Mapping[str, torch.Tensor]
     effective: torch.Tensor = field(repr=False)
 
 
 def merge_dequantized(weight: Weight) -> Merged:
-    """The trained-over weight plus ΔW in float32, rounded once: what was trained, up to that rounding."""
+    """Add ΔW to the trained-over weight in float32 and round once: what was trained, up to that rounding."""
     merged = weight.target.to(weight.dtype)
     return Merged({weight.name: merged}, merged.float())
 
 
 def merge_original(weight: Weight) -> Merged:
-    """The unquantised weight plus ΔW: free of quantisation's error, but not the function that was trained."""
+    """Add ΔW to the unquantised weight: free of quantisation error, but not what was trained."""
     plain = weight.original.float()
     merged = (weight.change.apply(plain) if weight.change else plain).to(weight.dtype)
     return Merged({weight.name: merged}, merged.float())
 
 
 def merge_in_place_4bit(weight: Weight, lora_config: LoraConfig) -> Merged:
-    """PEFT's own merge: dequantise, add, quantise again. Most of a small ΔW falls between 4-bit's steps."""
+    """Merge as PEFT does: dequantise, add, quantise again. Rounding to 4 bits loses most of a small ΔW."""
     if not weight.quantized:
         return merge_dequantized(weight)
     held = quantize(weight.original)
@@ -69,8 +70,8 @@ def merge_in_place_4bit(weight: Weight, lora_config: LoraConfig) -> Merged:
     return Merged(saved_form(weight.name, held), dequantize(held).float())
 
 
-def _merge_with_peft(held: HeldWeight, weight: Weight, lora_config: LoraConfig) -> HeldWeight:
-    """Run PEFT's merge on one layer, so that what is measured is PEFT's arithmetic and not our copy of it."""
+def _merge_with_peft(held: QuantizedWeight, weight: Weight, lora_config: LoraConfig) -> QuantizedWeight:
+    """Run PEFT's merge on one layer, so that PEFT's own arithmetic is measured and not a copy of it."""
     import warnings
 
     import torch
@@ -92,9 +93,9 @@ def _merge_with_peft(held: HeldWeight, weight: Weight, lora_config: LoraConfig) 
     if change.magnitude is not None:
         wrapped.lora_magnitude_vector["default"].weight.data = change.magnitude.to(device)
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that this loses precision is what the report says
+        warnings.simplefilter("ignore")  # the report states the loss of precision
         wrapped.merge()
-    merged: HeldWeight = layer.weight
+    merged: QuantizedWeight = layer.weight
     return merged
 
 
@@ -102,9 +103,6 @@ StrategyFunction = Callable[[Weight], Merged]
 
 
 def strategy_function(name: str, lora_config: LoraConfig) -> StrategyFunction:
-    """Return the function of a strategy's name."""
-    if name == "dequantized":
-        return merge_dequantized
-    if name == "original":
-        return merge_original
-    return lambda weight: merge_in_place_4bit(weight, lora_config)
+    """Return the function for a strategy's name."""
+    plain = {"dequantized": merge_dequantized, "original": merge_original}
+    return plain.get(name) or partial(merge_in_place_4bit, lora_config=lora_config)

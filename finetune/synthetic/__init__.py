@@ -1,4 +1,4 @@
-"""Synthetic medical dialogues and reading matter, made from one table of conditions, so nothing need be fetched."""
+"""Synthetic medical dialogues and pretraining texts, generated from one table of conditions without downloads."""
 
 from finetune.synthetic.conditions import Condition, Treatment, load_conditions
 from finetune.synthetic.dialogues import synthetic_dialogues, write_dialogues

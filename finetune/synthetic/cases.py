@@ -1,4 +1,4 @@
-"""One patient's case, drawn from a condition: what both the question and the reply are written from."""
+"""One patient's case, drawn from a condition, from which the question and the reply are written."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from typing import Literal
 from finetune.synthetic.conditions import Condition, Treatment
 from finetune.synthetic.wording import Writer, can_be_denied, duration
 
-# The share of ordinary conditions' dialogues in which the patient also tells of a red flag.
+# The share of dialogues on ordinary conditions in which the patient also mentions a red flag.
 _URGENT_SHARE = 0.3
 _CHILDBEARING_AGES = (19, 41)
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is true of one patient; both the question and the reply are written from it."""
+    """The facts of one patient's case."""
 
     condition: Condition
     age: int
     sex: Literal["woman", "man"]
     symptoms: tuple[str, ...]
     lasting: str
-    told_name: bool
+    names_condition: bool
     red_flag: str | None
     denied: str | None
     rules_out: str | None
 
     @property
     def is_child(self) -> bool:
-        """Whether a parent asks on behalf of a child."""
+        """Whether a parent asks for a child."""
         return self.condition.who == "child"
 
     @property
@@ -39,12 +39,12 @@ class Case:
 
     @property
     def treatment(self) -> Treatment:
-        """The first treatment that nothing about this patient rules out."""
+        """The first treatment that is not ruled out for this patient."""
         return next(t for t in self.condition.treatments if not t.unless or t.unless != self.rules_out)
 
 
 def draw_case(condition: Condition, writer: Writer) -> Case:
-    """Return a patient with this condition: about half are urgent, told of a red flag, or need another drug."""
+    """Return a patient with this condition: about half are urgent, mention a red flag, or need another drug."""
     red_flag = denied = rules_out = None
     if condition.emergency:
         red_flag = writer.pick(condition.urgent) if writer.chance(0.5) else None
@@ -70,7 +70,7 @@ def draw_case(condition: Condition, writer: Writer) -> Case:
         sex=sex,
         symptoms=tuple(writer.some(symptoms, writer.number(1, 3))),
         lasting=duration(writer, condition.review),
-        told_name=writer.chance(0.35 if condition.emergency else 0.7),
+        names_condition=writer.chance(0.35 if condition.emergency else 0.7),
         red_flag=red_flag,
         denied=denied,
         rules_out=rules_out,

@@ -1,4 +1,4 @@
-"""The table of conditions (``conditions.yaml``): what each feels like, how it is treated, and when it cannot wait."""
+"""The table of conditions (``conditions.yaml``): symptoms, treatments and red flags."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _Entry(BaseModel):
 
 
 class Treatment(_Entry):
-    """A medicine or measure, how much of it, and what rules it out."""
+    """A drug or measure, its dose, and what rules it out."""
 
     drug: str
     dose: str
@@ -47,13 +47,13 @@ class Condition(_Entry):
 
     @property
     def ages(self) -> tuple[int, int]:
-        """The youngest and the oldest whom its patients are drawn from."""
+        """The lowest and highest age of its patients."""
         return _AGES[self.who]
 
 
 def load_conditions() -> tuple[Condition, ...]:
     """Return the table, in the file's order."""
     text = resources.files(__package__).joinpath("conditions.yaml").read_text(encoding="utf-8")
-    # libyaml reads the table twenty times faster, where PyYAML was built with it.
+    # libyaml, if PyYAML was built with it, reads the table twenty times faster.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     return tuple(Condition.model_validate(entry) for entry in yaml.load(text, Loader=loader))

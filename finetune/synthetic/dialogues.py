@@ -1,8 +1,7 @@
-"""Patients' questions and doctors' replies, each drawn from a condition of the table in one of very many wordings.
+"""Patients' questions and doctors' replies, drawn from the table of conditions in many wordings.
 
-What the patient says decides what the doctor answers: a red flag brings urgent help before all else, something that
-rules the first treatment out brings the next one, a denied red flag is acknowledged. So a model that learns the reply's
-form alone cannot score well.
+The question determines the reply: a red flag calls for urgent help first, a reason against the first treatment leads to
+the next one, and a denied red flag is acknowledged. A model that learns only the form of the replies scores poorly.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ DEFAULT_SEED = 42
 
 
 def synthetic_dialogues(*, seed: int = DEFAULT_SEED, count: int = DEFAULT_COUNT) -> list[dict[str, str]]:
-    """Return ``count`` dialogues with different questions, evenly over the conditions; the same for the same seed.
+    """Return ``count`` dialogues with different questions, spread evenly over the conditions; reproducible for a seed.
 
     Each row has ``id``, ``condition``, ``category``, ``urgency`` (``urgent`` or ``routine``), ``drug`` (the first
-    treatment that this patient may have), ``instruction``, ``input`` (empty where the question is in the instruction)
-    and ``output``, the doctor's reply.
+    treatment suitable for the patient), ``instruction``, ``input`` (empty if the instruction contains the question) and
+    ``output``, the doctor's reply.
     """
     conditions = load_conditions()
     seen: set[tuple[str, str]] = set()
@@ -56,6 +55,6 @@ def synthetic_dialogues(*, seed: int = DEFAULT_SEED, count: int = DEFAULT_COUNT)
 
 
 def write_dialogues(path: Path, *, seed: int = DEFAULT_SEED, count: int = DEFAULT_COUNT) -> None:
-    """Write the dialogues as JSON Lines, byte for byte the same for the same seed and count."""
+    """Write the dialogues as JSON Lines, byte for byte reproducible for a seed and count."""
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in synthetic_dialogues(seed=seed, count=count)]
     path.write_text("".join(lines), encoding="utf-8", newline="\n")

@@ -1,14 +1,14 @@
-"""What the small base reads before any fine-tuning: the same knowledge in other forms than a doctor's reply.
+"""Pretraining texts of the tiny base: the same knowledge in forms other than a doctor's reply.
 
-Encyclopaedia entries, hints on symptoms, clinic notes, package leaflets, patients' stories and letters, advice sheets
-and doctors' letters after a visit teach it the facts and the words. Asked a question, it answers as the textbook's
-comments on cases do: with every treatment of a condition, for any patient, and with no sense of urgency. Replying to
-this patient as a doctor would is left for the adapter to learn.
+Encyclopaedia entries, notes on symptoms, clinic notes, package leaflets, patients' stories and letters, advice sheets
+and doctors' letters after a visit teach it the facts and the vocabulary. It answers questions like the textbook
+comments on cases: with every treatment of a condition, for any patient and without urgency. Replying to a particular
+patient as a doctor would is left for the adapter to learn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from finetune.synthetic.cases import draw_case
 from finetune.synthetic.conditions import Condition, load_conditions
@@ -18,21 +18,10 @@ from finetune.synthetic.wording import Writer, bare, can_be_denied, duration, is
 
 
 def pretraining_documents(*, seed: int, count: int) -> list[str]:
-    """Return ``count`` documents of one paragraph each, forms and conditions in turn; the same for the same seed."""
+    """Return ``count`` one-paragraph documents, cycling through forms and conditions; reproducible for a seed."""
     conditions = load_conditions()
-    forms: Sequence[Callable[[Condition, Writer], str]] = (
-        _entry,
-        _note,
-        _leaflet,
-        _hint,
-        _sheet,
-        _story,
-        _letter,
-        _comment,
-        _visit,
-        _comment,
-        _visit,
-    )
+    forms: list[Callable[[Condition, Writer], str]] = [_entry, _note, _leaflet, _hint, _sheet, _story, _letter]
+    forms += [_comment, _visit] * 2
     documents = []
     for index in range(count):
         turn, place = divmod(index, len(conditions))
@@ -293,16 +282,16 @@ _TREATMENTS = (
 def _comment(condition: Condition, writer: Writer) -> str:
     case, comment = writer.pick(_HEADINGS)
     drugs = [f"{given.drug} ({given.dose})" for given in condition.treatments]
-    told = [_complaint(condition, writer)]
+    story = [_complaint(condition, writer)]
     if writer.chance(0.3):
-        told.append(f"Could it be {condition.name}?")
+        story.append(f"Could it be {condition.name}?")
     facts = {"name": condition.name, "title": sentence(bare(condition.name)), "about": condition.about}
     parts = [
         writer.say(_COMMENT, symptom=writer.pick(condition.symptoms), **facts),
         writer.say(_TREATMENTS, drugs=listed(drugs)),
         writer.say(_HABITS, care=writer.pick(condition.self_care)),
     ]
-    return f"### {case}:\n{' '.join(told)}\n\n### {comment}:\n{' '.join(parts)}"
+    return f"### {case}:\n{' '.join(story)}\n\n### {comment}:\n{' '.join(parts)}"
 
 
 _SEEN = (

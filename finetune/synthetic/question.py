@@ -1,4 +1,4 @@
-"""How a patient asks: person, complaint, and what else the doctor should know, in many wordings."""
+"""A patient's question: person, complaint and other relevant facts, in many wordings."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ _TRIED = (
 
 
 def write_question(case: Case, writer: Writer) -> tuple[str, str]:
-    """Return instruction and input; in one of four dialogues everything stands in the instruction."""
+    """Return instruction and input; in a quarter of dialogues the instruction contains everything."""
     parts = [*_person_and_complaint(case, writer), *_further_facts(case, writer)]
     story, ask = " ".join(parts), writer.pick(_ASKS)
     if case.is_child:
@@ -117,7 +117,7 @@ def _person_and_complaint(case: Case, writer: Writer) -> list[str]:
 
 def _further_facts(case: Case, writer: Writer) -> list[str]:
     facts = []
-    if case.told_name:
+    if case.names_condition:
         facts.append(writer.say(_NAMED, name=case.condition.name))
     facts += findings(case, writer)
     if len(facts) < 2 and not case.is_child and not case.condition.emergency and writer.chance(0.4):
@@ -126,7 +126,7 @@ def _further_facts(case: Case, writer: Writer) -> list[str]:
 
 
 def findings(case: Case, writer: Writer) -> list[str]:
-    """Return sentences on what decides the reply: a red flag or its absence, and what rules the first drug out."""
+    """Return the sentences that determine the reply: a red flag or its absence, and what rules the first drug out."""
     found = []
     if case.red_flag:
         found.append(writer.say(_FLAG, flag=case.red_flag))

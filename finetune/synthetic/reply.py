@@ -1,4 +1,4 @@
-"""How a doctor replies: the finding, the treatment, advice, and when to come back; an emergency before all else."""
+"""A doctor's reply: an emergency first, then the finding, the treatment, advice and a follow-up."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ _WHILE_WAITING = ("While you wait, {one}.", "Until help comes, {one}.", "In the 
 
 
 def write_reply(case: Case, writer: Writer) -> str:
-    """Return the doctor's reply, one paragraph."""
+    """Return the doctor's reply as one paragraph."""
     text = _urgent_reply(case, writer) if case.urgency == "urgent" else _routine_reply(case, writer)
     return text.replace(" for you;", " for your child;") if case.is_child else text
 

@@ -1,4 +1,4 @@
-"""Ways of saying things, and the little grammar that joins them: ``Writer`` draws one wording of many, reproducibly."""
+"""Reproducible draws among wordings (``Writer``), and the grammar that joins them."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 
-# Complaints that read badly after "I have had".
+# Complaints that do not fit after "I have had".
 _VERBAL = re.compile(
     r"^(bumping|crying|dribbling|feeling|gaining|getting|going|leaking|losing|lying|passing|peeling|pulling|scratching"
     r"|straining|waiting|waking)\b"
 )
 _ARTICLE = re.compile(r"^(an?|the) ")
-# Findings that "no ..." or "without ..." would turn into nonsense.
+# Findings that make no sense after "no" or "without".
 _UNDENIABLE = re.compile(r"^(no|an inability|the worst|one|days|two|several)\b|\bno\b")
 
 
 class Writer:
-    """Draws of one text. The same seed and labels give the same draws on every machine and Python version."""
+    """Random draws for one text. A seed and labels give the same draws on every machine and Python version."""
 
     def __init__(self, seed: int, *labels: object) -> None:
         digest = hashlib.sha256("\x1f".join([str(seed), *map(str, labels)]).encode()).digest()
-        # Only random() is promised to give the same sequence in every version of Python.
+        # Only random() is guaranteed to give the same sequence in every version of Python.
         self._random = random.Random(int.from_bytes(digest[:8], "big")).random
 
     def chance(self, probability: float) -> bool:
@@ -41,17 +41,17 @@ class Writer:
         return options[int(self._random() * len(options))]
 
     def some(self, options: Sequence[Item], count: int) -> list[Item]:
-        """Return ``count`` different options (all, where there are fewer) in a drawn order."""
+        """Return ``count`` distinct options (all if there are fewer) in random order."""
         left = list(options)
         return [left.pop(int(self._random() * len(left))) for _ in range(min(count, len(left)))]
 
     def say(self, wordings: Sequence[str], **parts: object) -> str:
-        """Return one of the wordings with its parts filled in, its first letter large."""
+        """Return one of the wordings with its parts filled in and its first letter capitalised."""
         return sentence(self.pick(wordings).format(**parts))
 
 
 def sentence(text: str) -> str:
-    """Return ``text`` with a capital letter in front."""
+    """Return ``text`` with its first letter capitalised."""
     return text[:1].upper() + text[1:]
 
 
@@ -61,29 +61,29 @@ def listed(items: Sequence[str], word: str = "and") -> str:
 
 
 def bare(phrase: str) -> str:
-    """Return the phrase without its article: what follows "no" or "your"."""
+    """Return the phrase without its article, as it follows "no" or "your"."""
     return _ARTICLE.sub("", phrase)
 
 
 def is_verbal(phrase: str) -> bool:
-    """Tell whether the phrase is something done ("waking at night") rather than something had."""
+    """Return whether the phrase is an activity ("waking at night") rather than a symptom one has."""
     return _VERBAL.match(phrase) is not None
 
 
 def can_be_denied(phrase: str) -> bool:
-    """Tell whether "no <phrase>" makes sense."""
+    """Return whether "no <phrase>" makes sense."""
     return _UNDENIABLE.search(phrase) is None
 
 
 _NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
-# How long people wait with a complaint, by how soon its condition should be better.
+# Units and ranges of how long a complaint has lasted.
 _HOURS, _DAYS, _WEEKS, _MONTHS = ("hour", 2, 10), ("day", 2, 10), ("week", 2, 6), ("month", 2, 9)
 
 
 def duration(writer: Writer, review: str) -> str:
-    """Return how long it has lasted, such as ``three weeks``, fit for what should be better within ``review``."""
+    """Return how long a complaint has lasted, e.g. ``three weeks``, given when it should be better (``review``)."""
     if "hour" in review:
         units = [_HOURS]
     elif "day" in review or review == "one week":

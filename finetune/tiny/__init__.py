@@ -1,6 +1,6 @@
-"""The embedded base model: a small Llama that comes with the project, so that nothing need be fetched to try it.
+"""The embedded base model: a small Llama shipped with the project, so that trying it needs no download.
 
-``pretrain`` says how it was made; ``python -m finetune.tiny`` makes it anew.
+``pretrain`` makes it; ``python -m finetune.tiny`` makes it again.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ __all__ = ["RECORD", "SMALLEST", "TinyBase", "TinySize", "build_tiny_base", "pla
 
 
 def shipped_base() -> Path:
-    """Return the folder of the base that comes with the project."""
+    """Return the folder of the shipped base."""
     return Path(str(resources.files("finetune.tiny") / "base"))
 
 
 def place_tiny_base(out: Path) -> TinyBase:
-    """Copy the shipped base into the folder ``out``, except files that are the same there, and return its record."""
+    """Copy the shipped base to the folder ``out``, except identical files, and return its record."""
     out.mkdir(parents=True, exist_ok=True)
     for file in sorted(shipped_base().iterdir()):
         target = out / file.name

@@ -1,4 +1,4 @@
-"""``python -m finetune.tiny --out DIR``: make the embedded base anew from the texts, as the shipped one was made."""
+"""``python -m finetune.tiny --out DIR``: make the embedded base again from the texts, like the shipped one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.progress import shown_progress
 def main() -> None:
     """Pretrain the embedded base: 6,000 steps, three minutes on an H100 and an hour or two on two CPU cores."""
     parser = argparse.ArgumentParser(prog="python -m finetune.tiny", description=main.__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="folder to write to; one that is there is replaced")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to; an existing one is replaced")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--seed", type=int, default=42, help="seed of the texts and of the training")
     options = parser.parse_args()
@@ -27,7 +27,7 @@ def main() -> None:
         shown.finish("pretraining")
     print(
         f"Made a Llama of {made.parameters:,} parameters in {made.path}: loss {made.loss:.3f} nats per token, "
-        f"{made.held_out_loss:.3f} on documents it has not seen."
+        f"{made.held_out_loss:.3f} on held-out documents."
     )
 
 

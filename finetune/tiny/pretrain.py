@@ -1,7 +1,7 @@
 """How the embedded base is made: a small Llama and its tokenizer, pretrained on the project's synthetic texts.
 
-It has read about the conditions (encyclopaedia, notes, leaflets, a textbook's comments on cases) but has never seen a
-doctor reply to a patient, so fine-tuning it shows a real difference. It knows nothing that anyone should act upon.
+It has read about the conditions (encyclopaedia, notes, leaflets, textbook comments on cases) but has never seen a
+doctor reply to a patient, so fine-tuning makes a real difference. Its knowledge is not medical advice.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 RECORD = "tiny.json"
 UNKNOWN, BEGIN, END = "<unk>", "<s>", "</s>"
-# Raised when the code below would make other weights from the same texts, seed and size.
+# Increase when the code below would make other weights from the same texts, seed and size.
 _FORMAT = 2
 _STEPS_A_CALL = 10
 _VERSIONS = ("torch", "transformers", "tokenizers")
-# The quickstart does not use it; it is there for those who try the prompt class `chat` on this model.
+# Unused by the quickstart; for trying the prompt `chat` on this model.
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
     "{{ {'user': 'Patient:', 'assistant': 'Doctor:'}.get(message['role'], 'Note:') + '\n' + message['content'] }}"
@@ -41,10 +41,10 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class TinySize:
-    """How large the model is and how long it learns. Widths are multiples of 64, the block size of nf4.
+    """The size of the model and its training. Widths are multiples of 64, the block size of nf4.
 
-    ``weight_noise`` is the standard deviation of the noise added to each matrix while learning, as a share of the
-    matrix's own: a model that learned with it hardly changes when it is quantised.
+    ``weight_noise`` is the standard deviation of the noise added to each matrix during training, as a share of the
+    matrix's own: it makes the model robust to quantisation.
     """
 
     vocabulary: int = 1536
@@ -64,15 +64,15 @@ class TinySize:
 
 
 SMALLEST = TinySize(vocabulary=512, hidden=64, intermediate=128, layers=2, heads=2, kv_heads=1, documents=300, steps=20)
-"""A model of a few seconds, for tests of what surrounds it."""
+"""A model that trains in seconds, for tests."""
 
 Progress = Callable[[int, float], None]
-"""Called every few steps with how many were done since the last call, and the last step's loss (nats per token)."""
+"""Called every few steps with the steps since the last call and the last step's loss (nats per token)."""
 
 
 @dataclass(frozen=True)
 class TinyBase:
-    """Where the model lies and what it was made from. ``held_out_loss`` is nats per token of unseen documents."""
+    """The model's folder and record. ``held_out_loss`` is in nats per token of unseen documents."""
 
     path: Path
     digest: str
@@ -89,10 +89,10 @@ def build_tiny_base(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> TinyBase:
-    """Make the tiny base in folder ``out``, over one that is there already.
+    """Make the tiny base in the folder ``out``, replacing an existing one.
 
-    The same seed, size, device and number of threads give the same weights. The folder opens with
-    ``AutoModelForCausalLM`` and ``AutoTokenizer``; it appears whole or not at all.
+    The same seed, size, device and number of threads give the same weights. The folder loads with
+    ``AutoModelForCausalLM`` and ``AutoTokenizer``; it appears complete or not at all.
     """
     size = size or TinySize()
     documents = pretraining_documents(seed=seed, count=size.documents)
@@ -118,13 +118,13 @@ def build_tiny_base(
 
 
 def read_record(folder: Path) -> TinyBase:
-    """Return what was recorded beside a base when it was made."""
+    """Return the record written beside a base."""
     record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     return TinyBase(folder, record["digest"], record["loss"], record["held_out_loss"], record["parameters"])
 
 
 def recipe_digest(seed: int, size: TinySize) -> str:
-    """Return the SHA-256 of whatever decides the weights: the texts, the seed, the size and this code's format."""
+    """Return the SHA-256 of what determines the weights: the texts, the seed, the size and this code's format."""
     digest = hashlib.sha256(json.dumps([_FORMAT, seed, asdict(size)], sort_keys=True).encode())
     for document in pretraining_documents(seed=seed, count=size.documents):
         digest.update(document.encode() + b"\0")
@@ -148,9 +148,8 @@ def held_out_loss(folder: Path, seed: int, documents: int = 200) -> float:
     return nats / tokens
 
 
-# --- tokenizer ------------------------------------------------------------------------------------------------------
 def _train_tokenizer(documents: list[str], size: TinySize) -> Tokenizer:
-    """Train byte-level BPE, which gives back any text unchanged, with ``<s>`` put in front as Llama does."""
+    """Train byte-level BPE, which is lossless, with ``<s>`` prepended as in Llama."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -171,28 +170,33 @@ def _train_tokenizer(documents: list[str], size: TinySize) -> Tokenizer:
     return tokenizer
 
 
-# --- pretraining ----------------------------------------------------------------------------------------------------
 def _pretrain(
     tokenizer: Tokenizer, documents: list[str], seed: int, size: TinySize, device: str, progress: Progress | None
 ) -> tuple[LlamaForCausalLM, float]:
-    """Return the trained model, on the CPU, and the mean loss of its last tenth of steps. Computes in float32."""
+    """Return the trained float32 model, on the CPU, and the mean loss of the last tenth of its steps."""
     import torch
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = _new_model(tokenizer, size).to(device)  # type: ignore[arg-type]
-        optimizers = _optimizers(model, size)
-        schedules = [torch.optim.lr_scheduler.LambdaLR(one, lambda step: _rate(step, size)) for one in optimizers]
         matrices = [weights for name, weights in model.named_parameters() if weights.ndim == 2 and "embed" not in name]
+        optimizers = _optimizers(model, matrices, size)
+        schedules = [torch.optim.lr_scheduler.LambdaLR(one, lambda step: _rate(step, size)) for one in optimizers]
         losses: list[torch.Tensor] = []
         model.train()
         for batch in _batches(_packed(tokenizer, documents, size), size):
             batch = batch.to(device)
-            noises = _disturb(matrices, size.weight_noise)
+            with torch.no_grad():
+                share = size.weight_noise
+                noises = [torch.randn_like(weights) * (share * weights.std()) for weights in matrices] if share else []
+                for weights, noise in zip(matrices, noises, strict=False):
+                    weights.add_(noise)  # removed again before the update
             logits = model(input_ids=batch, use_cache=False).logits
             loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch[:, 1:].flatten())
             loss.backward()  # type: ignore[no-untyped-call]
-            _undisturb(matrices, noises)
+            with torch.no_grad():
+                for weights, noise in zip(matrices, noises, strict=False):
+                    weights.sub_(noise)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for optimizer, schedule in zip(optimizers, schedules, strict=True):
                 optimizer.step()
@@ -204,25 +208,6 @@ def _pretrain(
     last = losses[-max(1, len(losses) // 10) :]
     model.train(False)
     return model.cpu(), torch.stack(last).mean().item()
-
-
-def _disturb(matrices: list[torch.nn.Parameter], share: float) -> list[torch.Tensor]:
-    """Add noise to the matrices and return it, so that it can be taken away again before they are changed."""
-    import torch
-
-    with torch.no_grad():
-        noises = [torch.randn_like(weights) * (share * weights.std()) for weights in matrices] if share else []
-        for weights, noise in zip(matrices, noises, strict=False):
-            weights.add_(noise)
-    return noises
-
-
-def _undisturb(matrices: list[torch.nn.Parameter], noises: list[torch.Tensor]) -> None:
-    import torch
-
-    with torch.no_grad():
-        for weights, noise in zip(matrices, noises, strict=False):
-            weights.sub_(noise)
 
 
 def _new_model(tokenizer: Tokenizer, size: TinySize) -> LlamaForCausalLM:
@@ -244,11 +229,12 @@ def _new_model(tokenizer: Tokenizer, size: TinySize) -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
-def _optimizers(model: LlamaForCausalLM, size: TinySize) -> list[torch.optim.Optimizer]:
-    """Return Muon for the matrices and AdamW for the rest: over so few steps it halves the loss AdamW alone reaches."""
+def _optimizers(
+    model: LlamaForCausalLM, matrices: list[torch.nn.Parameter], size: TinySize
+) -> list[torch.optim.Optimizer]:
+    """Return Muon for the matrices and AdamW for the rest: in so few steps this halves the loss of AdamW alone."""
     import torch
 
-    matrices = [weights for name, weights in model.named_parameters() if weights.ndim == 2 and "embed" not in name]
     others = [weights for name, weights in model.named_parameters() if weights.ndim != 2 or "embed" in name]
     return [
         torch.optim.Muon(
@@ -268,7 +254,7 @@ def _rate(step: int, size: TinySize) -> float:
 
 
 def _packed(tokenizer: Tokenizer, documents: list[str], size: TinySize) -> torch.Tensor:
-    """Return all documents, ``<s>`` before and ``</s>`` behind each, cut into rows of ``sequence`` tokens."""
+    """Return all documents, each between ``<s>`` and ``</s>``, split into rows of ``sequence`` tokens."""
     import torch
 
     end = tokenizer.token_to_id(END)
@@ -278,7 +264,7 @@ def _packed(tokenizer: Tokenizer, documents: list[str], size: TinySize) -> torch
 
 
 def _batches(rows: torch.Tensor, size: TinySize) -> Iterator[torch.Tensor]:
-    """Yield ``steps`` batches, shuffling the rows anew for every epoch."""
+    """Yield ``steps`` batches, reshuffling the rows every epoch."""
     import torch
 
     order = torch.empty(0, dtype=torch.long)
@@ -289,9 +275,8 @@ def _batches(rows: torch.Tensor, size: TinySize) -> Iterator[torch.Tensor]:
         order = order[size.batch :]
 
 
-# --- saving ---------------------------------------------------------------------------------------------------------
 def _save(model: LlamaForCausalLM, tokenizer: Tokenizer, size: TinySize, folder: Path) -> None:
-    """Save as real bases are saved: bf16 safetensors, with a tokenizer that pads with its end."""
+    """Save like real bases: bf16 safetensors, with a tokenizer that pads with its end token."""
     from transformers import PreTrainedTokenizerFast
 
     model.bfloat16().save_pretrained(folder)

@@ -1,1 +1,1 @@
-"""The terminal: what the commands are, what they print and what they exit with."""
+"""The command line: its commands, their output and exit codes."""

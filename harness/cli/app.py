@@ -1,7 +1,7 @@
-"""The command line. Only ``cli`` files know of the terminal; everything else returns values or raises ``errors``.
+"""The command line. Only ``cli`` modules deal with the terminal; all others return values or raise ``errors``.
 
-Heavy modules are imported inside the commands, so that ``--help`` answers at once and ``gate``, ``report``,
-``compare`` and ``score`` work on a machine without torch.
+Heavy modules are imported inside the commands, so that ``--help`` is fast and ``gate``, ``report``, ``compare`` and
+``score`` work without torch.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE
 @app.command()
 def run(
     config: Annotated[str, typer.Argument(metavar="[CONFIG]", help="a shipped name or a YAML path")] = "quickstart",
-    out: Annotated[Path | None, typer.Option(help="run folder; an unfinished one is continued")] = None,
+    out: Annotated[Path | None, typer.Option(help="run folder; an unfinished run is resumed")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="measure only the first N held-out dialogues")] = None,
     overrides: SetOption = None,
     allow_base_mismatch: Annotated[
-        bool, typer.Option("--allow-base-mismatch", help="measure an adapter over another base than its own")
+        bool, typer.Option("--allow-base-mismatch", help="measure an adapter over a base other than its own")
     ] = False,
 ) -> None:
-    """Measure; write the run folder and its report."""
+    """Measure the variants; write the run folder and its report."""
     require("run", "harness run")
     from harness.jobs import run as jobs
     from harness.progress import shown_progress
@@ -77,16 +77,17 @@ def run(
 @app.command()
 def score(
     replies: Annotated[
-        list[str] | None, typer.Option("--replies", metavar="NAME=FILE", help="replies made elsewhere; one a system")
+        list[str] | None,
+        typer.Option("--replies", metavar="NAME=FILE", help="replies generated elsewhere; one file per system"),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="run folder to write")] = None,
     run_folder: Annotated[
         Path | None, typer.Option("--run", metavar="RUN", help="score a saved run again, in place")
     ] = None,
-    reference: Annotated[str | None, typer.Option(help="the system differences are taken against")] = None,
+    reference: Annotated[str | None, typer.Option(help="the system that others are compared with")] = None,
     overrides: SetOption = None,
 ) -> None:
-    """Metrics, statistics and report for replies made elsewhere, or again for a saved run. No model is needed."""
+    """Score replies generated elsewhere, or a saved run again, and write the report. No model is needed."""
     from harness.jobs import score as scoring_jobs
     from harness.progress import shown_progress
 
@@ -100,12 +101,12 @@ def score(
 @app.command()
 def report(
     run: RunArgument,
-    baseline: Annotated[str | None, typer.Option(metavar="RUN|NAME", help="an earlier run to show beside it")] = None,
+    baseline: Annotated[str | None, typer.Option(metavar="RUN|NAME", help="an earlier run to compare with")] = None,
     out: Annotated[Path | None, typer.Option(help="HTML file; default: report.html in the run folder")] = None,
     redact_text: Annotated[bool, typer.Option("--redact-text", help="leave out all dialogue and reply text")] = False,
-    csv: Annotated[Path | None, typer.Option(metavar="DIR", help="write the tables as CSV files too")] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="DIR", help="also write the tables as CSV files")] = None,
 ) -> None:
-    """Render the page again."""
+    """Render the report again."""
     from harness.store.baselines import Baselines
     from harness.store.folder import RunFolder
     from reports.render import write_report
@@ -132,7 +133,7 @@ def compare(
     from reports.compare import comparison_text, render_comparison
 
     if len(runs) < 2:
-        raise InputError("compare needs two run folders or more.")
+        raise InputError("compare needs at least two run folders.")
     folders = [RunFolder(path) for path in runs]
     typer.echo(comparison_text(folders))
     write_text_atomically(out, render_comparison(folders))
@@ -142,7 +143,7 @@ def compare(
 @app.command()
 def metrics(
     modules: Annotated[
-        list[str] | None, typer.Option("--module", help="a Python file or module with further metrics")
+        list[str] | None, typer.Option("--module", help="a Python file or module with additional metrics")
     ] = None,
 ) -> None:
     """List every metric with its unit, scale, direction and what it cannot see."""
@@ -167,15 +168,15 @@ def metrics(
 
 @app.command()
 def doctor() -> None:
-    """Say what this machine has and lacks for the job, and how to mend it."""
+    """Check what this machine has and lacks, and how to fix it."""
     from harness.cli.doctor import examine
 
     findings = examine()
     for finding in findings:
         mark = {"ok": "ok     ", "warning": "warning", "missing": "missing"}[finding.state]
         typer.echo(f"{mark}  {finding.what}: {finding.detail}")
-        if finding.mend:
-            typer.echo(f"         {finding.mend}")
+        if finding.fix:
+            typer.echo(f"         {finding.fix}")
     if any(finding.state == "missing" for finding in findings):
         raise typer.Exit(4)
 
@@ -185,9 +186,7 @@ def _print_summary(root: Path) -> None:
     from reports.text import summary_text
 
     folder = RunFolder(root)
-    typer.echo("")
-    typer.echo(summary_text(folder))
-    typer.echo("")
+    typer.echo(f"\n{summary_text(folder)}\n")
     typer.echo(f"Run folder: {root}")
     if folder.report_path.exists():
         typer.echo(f"Report: {folder.report_path.resolve().as_uri()}")
@@ -196,5 +195,5 @@ def _print_summary(root: Path) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code; see ``guarded``."""
     command = partial(typer.main.get_command(app).main, prog_name="python -m harness", standalone_mode=False)
-    advice = "Interrupted. Nothing finished is lost: the same command continues."
+    advice = "Interrupted. Finished work is kept; run the same command to continue."
     return guarded(command, sys.argv[1:] if arguments is None else arguments, interrupted=advice)

@@ -1,4 +1,4 @@
-"""What this machine has and lacks for the job, and how to mend it."""
+"""What this machine has and lacks, and how to fix it."""
 
 from __future__ import annotations
 
@@ -18,36 +18,40 @@ NEEDED = ("torch", "transformers", "peft", "bitsandbytes", "trl", "datasets", "a
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at. ``mend`` says what to do where something is amiss."""
+    """One check; ``fix`` says what to do if it did not pass."""
 
     what: str
     state: Literal["ok", "warning", "missing"]
     detail: str
-    mend: str = ""
+    fix: str = ""
 
 
 def examine() -> list[Finding]:
-    """Look at Python, libraries, processor, memory, disk, GPU and network settings; change nothing."""
+    """Check Python, libraries, processor, memory, disk, GPU and network settings; change nothing."""
+    import psutil
+
+    folder = Path.cwd()
+    offline = "offline mode: only local folders and the cache are used"
     return [
         Finding("Python", "ok", platform.python_version()),
         *_libraries(),
         _processor(),
-        _memory(),
-        _disk(Path.cwd()),
+        _space("memory", psutil.virtual_memory().available, 4, "", "close other programs"),
+        _space("disk", shutil.disk_usage(folder).free, 1, f" in {folder}", "free some space"),
         *_gpus(),
-        _network(),
+        Finding("model hub", "ok", offline if hub_is_off() else "used only for Hub IDs in a config, never for uploads"),
     ]
 
 
 def _libraries() -> list[Finding]:
     found = library_versions(NEEDED)
-    findings = []
-    for name in NEEDED:
-        if name in found:
-            findings.append(Finding(name, "ok", found[name]))
-        else:
-            mend = f"pip install {name} (score, report, compare and gate work without it)."
-            findings.append(Finding(name, "missing", "not installed", mend))
+    without = "(score, report, compare and gate work without it)."
+    findings = [
+        Finding(name, "ok", found[name])
+        if name in found
+        else Finding(name, "missing", "not installed", f"pip install {name} {without}")
+        for name in NEEDED
+    ]
     if importlib.util.find_spec("sentence_transformers") is None:
         detail = "not installed: BERTScore and embedding similarity are off"
         findings.append(Finding("sentence-transformers", "warning", detail, 'pip install ".[meaning]"'))
@@ -59,26 +63,16 @@ def _processor() -> Finding:
     busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     detail = f"{threads} threads, load {busy:.1f}"
     if busy > 0.5 * threads:
-        mend = "Something else is running: latencies measured now would not be this model's alone."
-        return Finding("processor", "warning", detail, mend)
+        fix = "Other processes are running, which would distort latencies: stop them before timing."
+        return Finding("processor", "warning", detail, fix)
     return Finding("processor", "ok", detail)
 
 
-def _memory() -> Finding:
-    import psutil
-
-    free = psutil.virtual_memory().available / 2**30
-    return _space("memory", free, 4, "", "The quickstart needs 4 GiB: close something.")
-
-
-def _disk(folder: Path) -> Finding:
-    free = shutil.disk_usage(folder).free / 2**30
-    return _space("disk", free, 1, f" in {folder}", "Make room: the quickstart needs 1 GiB.")
-
-
-def _space(what: str, free: float, needed: float, where: str, mend: str) -> Finding:
-    detail = f"{free:.1f} GiB free{where}"
-    return Finding(what, "warning", detail, mend) if free < needed else Finding(what, "ok", detail)
+def _space(what: str, free: int, needed: int, where: str, advice: str) -> Finding:
+    detail = f"{free / 2**30:.1f} GiB free{where}"
+    if free < needed * 2**30:
+        return Finding(what, "warning", detail, f"The quickstart needs {needed} GiB: {advice}.")
+    return Finding(what, "ok", detail)
 
 
 def _gpus() -> list[Finding]:
@@ -86,18 +80,11 @@ def _gpus() -> list[Finding]:
     if not gpus:
         detail = "none found: everything runs on the CPU, and GPU memory is not measured"
         return [Finding("GPU", "warning", detail, "For a CUDA GPU, install NVIDIA's driver and a CUDA build of torch.")]
-    return [Finding("GPU", "ok", _told(gpu)) for gpu in gpus]
+    return [Finding("GPU", "ok", _describe(gpu)) for gpu in gpus]
 
 
-def _told(gpu: dict[str, Any]) -> str:
-    """Return a GPU's name, and its memory and driver where they are known."""
-    parts = [gpu["name"]]
-    parts += [f"{gpu['memory_gib']} GiB"] if "memory_gib" in gpu else []
-    parts += [f"driver {gpu['driver']}"] if "driver" in gpu else []
-    return ", ".join(parts)
-
-
-def _network() -> Finding:
-    if hub_is_off():
-        return Finding("model hub", "ok", "offline mode: only local folders and the cache are used")
-    return Finding("model hub", "ok", "used only where a config names a hub id; nothing is ever sent there")
+def _describe(gpu: dict[str, Any]) -> str:
+    """Return a GPU's name, and its memory and driver if known."""
+    memory = f", {gpu['memory_gib']} GiB" if "memory_gib" in gpu else ""
+    driver = f", driver {gpu['driver']}" if "driver" in gpu else ""
+    return f"{gpu['name']}{memory}{driver}"

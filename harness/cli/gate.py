@@ -1,4 +1,4 @@
-"""``gate``, ``baseline`` and ``thresholds`` in the terminal."""
+"""The ``gate``, ``baseline`` and ``thresholds`` commands."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
     from harness.gating.verdict import CheckResult, GateResult
 
 BaselinesFolder = Annotated[
-    Path | None, typer.Option("--baselines", help="Folder of the baselines (else HARNESS_BASELINES or ./baselines)")
+    Path | None, typer.Option("--baselines", help="Folder of baselines (default: HARNESS_BASELINES or ./baselines)")
 ]
-LOG_WIDTH = 160  # of a CI's log, which is no terminal and folds nothing
+LOG_WIDTH = 160  # for CI logs, which are not a terminal and do not wrap
 COLOURS = {"pass": "green", "fail": "red", "error": "red", "inconclusive": "yellow"}
 
-baseline_app = typer.Typer(no_args_is_help=True, help="Accept a run as a named baseline, and show what was accepted.")
-thresholds_app = typer.Typer(no_args_is_help=True, help="Write a first thresholds file, and say what a change loosens.")
+baseline_app = typer.Typer(no_args_is_help=True, help="Accept a run as a named baseline; show accepted baselines.")
+thresholds_app = typer.Typer(no_args_is_help=True, help="Write a first thresholds file; show what a change loosens.")
 
 
 def gate(
     run: Annotated[Path, typer.Argument(help="Run folder")],
     thresholds: Annotated[str, typer.Option(help="Thresholds file, or a shipped one: adapter-release, quickstart")],
-    baseline: Annotated[str | None, typer.Option(help="Run folder or accepted name to be held against")] = None,
-    candidate: Annotated[str | None, typer.Option(help="Variant to be judged (else the file's)")] = None,
-    explain: Annotated[str | None, typer.Option(metavar="CHECK", help="Print one check's computation")] = None,
+    baseline: Annotated[str | None, typer.Option(help="Run folder or baseline name to compare with")] = None,
+    candidate: Annotated[str | None, typer.Option(help="Variant to judge (default: the file's)")] = None,
+    explain: Annotated[str | None, typer.Option(metavar="CHECK", help="Print the computation of one check")] = None,
     baselines: BaselinesFolder = None,
 ) -> None:
-    """Judge a finished run: exit code 0 passed, 1 failed, 3 inconclusive, 4 could not be judged."""
+    """Judge a finished run. Exit code: 0 passed, 1 failed, 3 inconclusive, 4 could not be judged."""
     from harness.gating.gate import gate as judge_run
 
     if explain is not None:
@@ -48,7 +48,7 @@ def gate(
         _print_table(console, result)
     else:
         _print_lines(console, _steps(result, explain))
-    _print_end(console, result)
+    _print_verdict(console, result)
     raise typer.Exit(result.exit_code)
 
 
@@ -61,15 +61,15 @@ def accept(
     redact_text: Annotated[
         bool, typer.Option("--redact-text", help="Keep numbers only, no prompts or replies")
     ] = False,
-    who: Annotated[str | None, typer.Option(help="Who accepts (else the login name)")] = None,
+    who: Annotated[str | None, typer.Option(help="Who accepts (default: the login name)")] = None,
     baselines: BaselinesFolder = None,
 ) -> None:
-    """Copy a finished run to a name that later runs are held against."""
+    """Accept a finished run under a name that later runs are compared with."""
     from harness.store.baselines import Baselines
 
     store = Baselines(baselines)
     note = store.accept(run, name, reason, who=who, force=force, redact_text=redact_text)
-    gated = "never judged by a gate" if note.gate == "none" else f"gate: {note.gate}"
+    gated = "not gated" if note.gate == "none" else f"gate: {note.gate}"
     _print_lines(_console(), [f"Accepted {note.run} as baseline '{note.name}' in {store.root} ({gated})."])
 
 
@@ -78,7 +78,7 @@ def show(
     name: Annotated[str | None, typer.Argument(help="Only this baseline")] = None,
     baselines: BaselinesFolder = None,
 ) -> None:
-    """Show the accepted baselines and their history, the newest first."""
+    """Show the accepted baselines and their history, newest first."""
     from harness.store.baselines import Baselines
 
     store = Baselines(baselines)
@@ -86,12 +86,14 @@ def show(
     if name is not None and name not in names:
         store.find(name)  # raises, with the nearest name
     history = [note for note in reversed(store.history()) if name in (None, note.name)]
-    lines = [f"{store.root}: {', '.join(names)}" if names else f"{store.root} holds no baseline yet."]
+    lines = [f"{store.root}: {', '.join(names)}" if names else f"{store.root} contains no baselines yet."]
     current: set[str] = set()
     for note in history:
         mark = " " if note.name in current else "*"
         current.add(note.name)
-        extra = "".join(f", {word}" for word, said in (("forced", note.forced), ("redacted", note.redacted)) if said)
+        extra = "".join(
+            f", {word}" for word, applies in (("forced", note.forced), ("redacted", note.redacted)) if applies
+        )
         lines.append(
             f"{mark} {note.name}  {note.when}  {note.who}  {note.run} {note.run_digest[:12]}  gate: {note.gate}{extra}"
         )
@@ -103,37 +105,35 @@ def show(
 def init(
     run: Annotated[Path, typer.Argument(help="A finished run folder")],
     out: Annotated[Path, typer.Option(help="File to write")] = Path("thresholds.yaml"),
-    candidate: Annotated[str | None, typer.Option(help="Variant to be judged (else the first adapter)")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file where there is one")] = False,
+    candidate: Annotated[str | None, typer.Option(help="Variant to judge (default: the first adapter)")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file")] = False,
 ) -> None:
-    """Write a first thresholds file from what a run measured, with a comment for every line to think about."""
+    """Write a first thresholds file from a run's results, with comments on every value to review."""
     from harness.gating.thresholds_init import write_thresholds
 
     checks = write_thresholds(run, out, candidate=candidate, force=force)
-    _print_lines(
-        _console(), [f"Wrote {out} with {checks} checks. Read it and set the limits to what your use can bear."]
-    )
+    _print_lines(_console(), [f"Wrote {out} with {checks} checks. Review it and set limits that suit your use."])
 
 
 @thresholds_app.command("diff")
 def diff(
     old: Annotated[str, typer.Argument(help="Thresholds file, or a shipped name")],
     new: Annotated[str, typer.Argument(help="Thresholds file, or a shipped name")],
-    strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 where anything is loosened")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with code 1 if anything is loosened")] = False,
 ) -> None:
-    """Say in words what a change of thresholds loosens, tightens or otherwise changes."""
+    """Describe what a change of thresholds loosens, tightens or otherwise changes."""
     from harness.gating.policy import load_policy
     from harness.gating.thresholds_diff import compare
 
     changes = compare(load_policy(old).policy, load_policy(new).policy)
     lines = [f"{change.effect.upper():9} {change.where}: {change.sentence}." for change in changes]
-    _print_lines(_console(), lines or ["The two ask for the same."])
+    _print_lines(_console(), lines or ["The two files are equivalent."])
     if strict and any(change.effect == "loosened" for change in changes):
         raise typer.Exit(1)
 
 
 def _refuse_unknown_check(thresholds: str, check_id: str) -> None:
-    """Exit code 2 says that nothing was judged, so a wrong name is refused before anything is."""
+    """Reject an unknown check before judging, because exit code 2 means that nothing was judged."""
     from harness.gating.policy import load_policy
 
     ids = [check.id for check in load_policy(thresholds).checks]
@@ -169,7 +169,7 @@ def _print_table(console: Console, result: GateResult) -> None:
     console.print(table)
 
 
-def _print_end(console: Console, result: GateResult) -> None:
+def _print_verdict(console: Console, result: GateResult) -> None:
     lines = [f"{check.id}: {check.sentence}" for check in result.checks if check.verdict != "pass"]
     lines += [f"Warning: {warning}" for warning in (*result.warnings, *_check_warnings(result.checks))]
     lines += result.problems[1:]
@@ -179,12 +179,12 @@ def _print_end(console: Console, result: GateResult) -> None:
 
 
 def _check_warnings(checks: Iterable[CheckResult]) -> list[str]:
-    """Warnings that several checks share are said once, with all their names."""
-    said: dict[str, list[str]] = {}
+    """Merge warnings shared by several checks into one line that names them all."""
+    checks_by_warning: dict[str, list[str]] = {}
     for check in checks:
         for warning in check.warnings:
-            said.setdefault(warning, []).append(check.id)
-    return [f"{', '.join(ids)}: {warning}" for warning, ids in said.items()]
+            checks_by_warning.setdefault(warning, []).append(check.id)
+    return [f"{', '.join(ids)}: {warning}" for warning, ids in checks_by_warning.items()]
 
 
 def _print_lines(console: Console, lines: Iterable[str]) -> None:
@@ -204,7 +204,7 @@ def _console() -> Console:
     from rich.console import Console
 
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show "≥" gets "?" and not a traceback
+        sys.stdout.reconfigure(errors="replace")  # print "?" where the terminal cannot encode "≥", instead of failing
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = LOG_WIDTH

@@ -1,1 +1,1 @@
-"""What is asked: dialogues and how they are loaded, split, checked for leakage, rendered and tokenised. No torch."""
+"""Dialogues: how they are loaded, split, checked for leakage, rendered and tokenised. No torch."""

@@ -1,8 +1,8 @@
-"""Rows of JSON, JSONL, CSV, TSV and Parquet files, each with the line it stands on.
+"""Rows of JSON, JSONL, CSV, TSV and Parquet files, each with its line number.
 
-Reading is done here, and not by a data library, because an error must name the line, and because ``harness score``
-runs where no such library can be imported. A row that cannot be read is yielded as a problem: whether it ends the
-run or is counted is the caller's to decide. ``plain`` makes values of foreign columns plain JSON.
+Files are read here and not by a dataset library, because errors must name the line and because ``harness score`` works
+without such a library. An unreadable row is yielded with its problem: the caller decides whether it ends the run or is
+counted. ``plain`` converts the values of other columns to plain JSON.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ _UTF8_BOM = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True)
 class SourceRow:
-    """One row: its line (of a Parquet file: its number, from 1) and its values, or why it cannot be read."""
+    """One row: its line (in Parquet files its number, from 1) and its values, or why it cannot be read."""
 
     line: int
     values: dict[str, object]
@@ -38,9 +39,9 @@ class SourceRow:
 
 
 def read_file(path: Path) -> Iterator[SourceRow]:
-    """Yield a file's rows; the kind of file is told by its suffix.
+    """Yield the rows of a file, whose format its suffix gives.
 
-    Raises InputError where the file as a whole cannot be used: absent, empty, damaged or of an unknown kind.
+    Raises InputError if the file as a whole is unusable: missing, empty, damaged or of an unknown format.
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
@@ -63,7 +64,7 @@ def read_file(path: Path) -> Iterator[SourceRow]:
 
 
 def _read_lines(data: bytes) -> Iterator[SourceRow]:
-    # Only "\n" ends a line: splitlines() would also cut at characters that JSON texts may hold.
+    # Only "\n" ends a line: splitlines() would also split at characters that JSON strings may contain.
     for number, line in enumerate(data.split(b"\n"), 1):
         if not line.strip():
             continue
@@ -81,7 +82,7 @@ def _read_lines(data: bytes) -> Iterator[SourceRow]:
 
 
 def _is_lines(data: bytes) -> bool:
-    """Say whether a ``.json`` file holds one object a line, as many are written."""
+    """Return whether a ``.json`` file contains one object per line, as many do."""
     first, _, rest = data.lstrip().partition(b"\n")
     if not first.lstrip().startswith(b"{") or not rest.strip():
         return False
@@ -93,13 +94,13 @@ def _is_lines(data: bytes) -> bool:
 
 
 def _read_json(path: Path, data: bytes) -> Iterator[SourceRow]:
-    """Walk through the array of a JSON file element by element, so that each keeps its line.
+    """Read the array of a JSON file element by element, so that each has its line.
 
-    An object is taken for a wrapper: its first value that is an array holds the rows.
+    If the file contains an object, its first array value holds the rows.
     """
     try:
         text = data.decode("utf-8")
-        json.loads(text)  # says what is wrong and where; the walk below may then trust the text
+        json.loads(text)  # reports what is wrong and where, so that the loop below can trust the text
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise InputError(f"{path}, line {line}: not UTF-8 text. Save the file as UTF-8.") from error
@@ -110,7 +111,7 @@ def _read_json(path: Path, data: bytes) -> Iterator[SourceRow]:
     decoder = json.JSONDecoder()
     at = _array_start(text, decoder)
     if at < 0:
-        raise InputError(f"{path}: expected a list of dialogues, or an object that holds one.")
+        raise InputError(f"{path}: expected a list of dialogues, or an object that contains one.")
     counted, line = 0, 1
     at = _skip(text, at + 1)
     while text[at] != "]":
@@ -121,7 +122,7 @@ def _read_json(path: Path, data: bytes) -> Iterator[SourceRow]:
 
 
 def _array_start(text: str, decoder: json.JSONDecoder) -> int:
-    """Return where the array of rows begins in a valid JSON text, or -1."""
+    """Return where the array of rows starts in a valid JSON text, or -1."""
     at = _skip(text, 0)
     if text[at] == "{":
         at = _skip(text, at + 1)
@@ -136,7 +137,7 @@ def _array_start(text: str, decoder: json.JSONDecoder) -> int:
 
 
 def _skip(text: str, at: int) -> int:
-    """Return where the next value, key or closing bracket begins."""
+    """Return where the next value, key or closing bracket starts."""
     match = _BETWEEN.match(text, at)
     return match.end() if match else at
 
@@ -148,7 +149,7 @@ def _object_row(line: int, value: object) -> SourceRow:
 
 
 def _read_csv(path: Path, data: bytes) -> Iterator[SourceRow]:
-    # Bad bytes become lone surrogates here and are refused with their column, like any other text that is no text.
+    # Invalid bytes become lone surrogates, which are rejected later with their column.
     text = data.decode("utf-8", errors="surrogateescape")
     with _any_field_size():
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text, path), strict=True)
@@ -168,13 +169,13 @@ def _read_csv(path: Path, data: bytes) -> Iterator[SourceRow]:
                     yield SourceRow(line, dict(zip(header, fields, strict=True)))
         except csv.Error as error:
             raise InputError(
-                f"{path}, line {began}: not valid CSV ({error}). Is a quotation mark left open or not doubled?"
+                f"{path}, line {began}: not valid CSV ({error}). Check for unclosed or undoubled quotation marks."
             ) from error
 
 
 @contextmanager
 def _any_field_size() -> Iterator[None]:
-    """A reply may be longer than the 128 KiB that ``csv`` allows a field by default."""
+    """Lift the ``csv`` module's default limit of 128 KiB per field, which replies may exceed."""
     before = csv.field_size_limit(2**31 - 1)
     try:
         yield
@@ -191,9 +192,9 @@ def _delimiter(text: str, path: Path) -> str:
 
 def _header(fields: list[str], path: Path) -> list[str]:
     names = [name.strip() for name in fields]
-    doubled = sorted({name for name in names if names.count(name) > 1})
-    if doubled:
-        raise InputError(f"{path}, line 1: the column '{doubled[0]}' is named twice.")
+    duplicates = sorted({name for name in names if names.count(name) > 1})
+    if duplicates:
+        raise InputError(f"{path}, line 1: the column name '{duplicates[0]}' is repeated.")
     return names
 
 
@@ -202,14 +203,12 @@ def _read_parquet(path: Path) -> Iterator[SourceRow]:
     import pyarrow.parquet as pq
 
     if not path.is_file():
-        read_bytes(path)
+        read_bytes(path)  # raises
     try:
         with pq.ParquetFile(path) as file:
-            number = 0
-            for batch in file.iter_batches(batch_size=1024):
-                for values in batch.to_pylist():
-                    number += 1
-                    yield SourceRow(number, values)
+            batches = (batch.to_pylist() for batch in file.iter_batches(batch_size=1024))
+            for number, values in enumerate(chain.from_iterable(batches), 1):
+                yield SourceRow(number, values)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not a readable Parquet file ({first_line(error)}).") from error
 
@@ -221,15 +220,12 @@ def _json_reason(error: Exception) -> str:
 
 
 def _kind(value: object) -> str:
-    names = {list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number"}
+    names = {list: "a list", str: "a string", bool: "true or false", int: "a number", float: "a number"}
     return names.get(type(value), "nothing" if value is None else type(value).__name__)
 
 
 def plain(value: object) -> Any:
-    """Return ``value`` made of dicts, lists, texts, whole and finite numbers, booleans and None.
-
-    NaN and infinities become None, dates ISO 8601 texts, and bytes a note of their length.
-    """
+    """Return ``value`` as plain JSON: NaN and infinities become None, dates ISO 8601, bytes a note of their length."""
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):

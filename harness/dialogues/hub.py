@@ -1,7 +1,7 @@
-"""Data sets by hub id, and data set folders on disk, through ``datasets``; without a network, a quick answer.
+"""Hub datasets and dataset folders on disk, through the ``datasets`` library.
 
-Hub clients retry for half a minute when the network is absent. Here the hub is asked once, briefly, whether it can
-be reached; where it cannot, only what was downloaded before is looked at.
+Hub clients retry for half a minute without a network. Here one brief probe decides whether the Hub is reachable; if
+not, only earlier downloads are used.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def is_hub_id(source: str) -> bool:
-    """Say whether ``source`` is written as ``owner/name``."""
+    """Return whether ``source`` has the form ``owner/name``."""
     return _HUB_ID.fullmatch(source) is not None
 
 
 def read_dataset(source: str, split: str) -> Iterator[SourceRow]:
-    """Yield the rows of one split of a hub data set, or of a folder that ``datasets`` can read.
+    """Yield the rows of one split of a Hub dataset, or of a folder that ``datasets`` can read.
 
-    Raises InputError where it does not exist, cannot be reached or has no such split.
+    Raises InputError if it does not exist, cannot be reached or has no such split.
     """
     for number, values in enumerate(_load(source, split), 1):
         yield SourceRow(number, values)
@@ -47,8 +47,8 @@ def _load(source: str, split: str) -> Dataset:
         with _quiet(datasets), _offline(datasets, unless=reachable):
             found = datasets.load_from_disk(source) if saved else datasets.load_dataset(source)
     except Exception as error:
-        # datasets, its hub client and its file readers raise dozens of types, none with a common base.
-        raise InputError(_why(source, folder, reachable, error)) from error
+        # datasets, its Hub client and its file readers raise dozens of types without a common base.
+        raise InputError(_load_problem(source, folder, reachable, error)) from error
     if isinstance(found, datasets.DatasetDict):
         if split not in found:
             raise InputError(
@@ -60,27 +60,25 @@ def _load(source: str, split: str) -> Dataset:
     return rows
 
 
-def _why(source: str, folder: Path, reachable: bool, error: Exception) -> str:
+def _load_problem(source: str, folder: Path, reachable: bool, error: Exception) -> str:
     if folder.exists():
-        return f"{source}: no data set can be read from this folder ({first_line(error)}). Name a file in it."
+        return f"{source}: no dataset can be read from this folder ({first_line(error)}). Give a file in it."
     if isinstance(error, ConnectionError | TimeoutError) or not reachable:
         return (
-            f"There is no file '{source}', and the data set of that name is neither downloaded nor can the hub be "
-            "reached. Check the path, or download the data set first."
+            f"There is no file '{source}', no dataset of that name has been downloaded, and the Hub cannot be reached. "
+            "Check the path, or download the dataset first."
         )
-    return f"The data set '{source}' cannot be loaded from the hub ({first_line(error)})."
+    return f"The dataset '{source}' cannot be loaded from the Hub ({first_line(error)})."
 
 
 @contextmanager
 def _offline(datasets: ModuleType, *, unless: bool) -> Iterator[None]:
-    """Keep the hub clients from asking a network that is not there; their switches are read once, at import."""
-    if unless:
-        yield
-        return
+    """Put the Hub clients in offline mode; they read the environment variable only at import."""
     from huggingface_hub import constants
 
     before = datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
-    datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
+    if not unless:
+        datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
     try:
         yield
     finally:
@@ -89,7 +87,7 @@ def _offline(datasets: ModuleType, *, unless: bool) -> Iterator[None]:
 
 @contextmanager
 def _quiet(datasets: ModuleType) -> Iterator[None]:
-    """Keep the library's warnings and bars off the terminal: what went wrong is said once, in the error."""
+    """Silence the library's warnings and progress bars; errors are still raised."""
     verbosity, bars = datasets.logging.get_verbosity(), datasets.are_progress_bars_disabled()
     datasets.logging.set_verbosity_error()
     datasets.disable_progress_bars()

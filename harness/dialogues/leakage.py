@@ -1,12 +1,12 @@
-"""Was a held-out dialogue trained on? Fingerprints of the training dialogues answer it without the training data.
+"""Detects held-out dialogues that were trained on, from fingerprints and without the training data.
 
-Beside an adapter lie, for each dialogue it was trained on: the hash of its normalised text (for exact repetition),
+Stored beside an adapter, for each dialogue it was trained on: the hash of its normalised text (for exact repetition),
 the hash of its prompt, the hashes of its 5-word shingles, and their MinHash signature of 128 permutations. Locality-
 sensitive hashing over the signatures proposes candidates; the Jaccard index of each candidate is then computed
-exactly, from the shingles. No text is kept, though who guesses a dialogue's words can test the guess.
+exactly, from the shingles. No text is stored, but a guess at a dialogue's exact words can be tested.
 
-The bands (25 of 5 rows) are chosen for recall: a pair at Jaccard 0.8 is missed once in 20,000, a closer one less
-often; what they propose too much costs little, because every candidate is verified.
+The bands (25 of 5 rows) favour recall: a pair with Jaccard index 0.8 is missed once in 20,000, a closer one less often.
+False candidates cost little, because every candidate is verified.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ BANDS = (25, 5)
 _FORMAT = 1
 _SCHEME = "affine32"
 _HASH_BYTES = 32
-# At the threshold a signature estimates the Jaccard index with a standard error of 0.035: what it puts more than five
-# of them below is not worth an exact comparison.
+# At the threshold a signature estimates the Jaccard index with a standard error of 0.035: candidates more than five
+# standard errors below it are not worth an exact comparison.
 _WORTH_VERIFYING = THRESHOLD - 0.2
-# All that numpy and zipfile raise on bytes they did not write.
+# What numpy and zipfile raise on damaged files.
 _DAMAGE = (
     OSError,
     EOFError,
@@ -63,7 +63,7 @@ _ARRAYS = ("dialogues", "prompts", "signatures", "shingles", "offsets")
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """What is kept of n dialogues: hashes as bytes (n × 32), signatures (n × 128), and all shingles end to end.
+    """Fingerprints of n dialogues: hashes as bytes (n × 32), signatures (n × 128), and all shingles concatenated.
 
     Dialogue i has the shingles ``shingles[offsets[i]:offsets[i + 1]]``.
     """
@@ -81,7 +81,7 @@ class Fingerprints:
         return self.shingles[self.offsets[index] : self.offsets[index + 1]]
 
     def save(self, path: Path) -> None:
-        """Write an ``.npz`` file, so that a reader never meets a half-written one."""
+        """Write an ``.npz`` file atomically."""
         buffer = io.BytesIO()
         arrays = {name: getattr(self, name) for name in _ARRAYS}
         np.savez(buffer, format=np.array([_FORMAT]), **arrays)
@@ -98,10 +98,10 @@ class Near:
 
 @dataclass(frozen=True)
 class Leaks:
-    """Which held-out dialogues were trained on, by id.
+    """The ids of the held-out dialogues that were trained on.
 
-    ``exact`` repeat a training dialogue; ``near`` share at least ``THRESHOLD`` of their shingles with one, and
-    are not exact. ``same_prompt`` ask what training asked, with another answer: worth knowing, and no leak.
+    ``exact`` repeat a training dialogue; ``near`` have a Jaccard index of at least ``THRESHOLD`` with one and are not
+    exact. ``same_prompt`` share a prompt with one but not the reply: worth knowing, but not a leak.
     """
 
     exact: tuple[str, ...] = ()
@@ -115,7 +115,7 @@ class Leaks:
 
 
 def fingerprint(dialogues: Iterable[Dialogue]) -> Fingerprints:
-    """Return the fingerprints of dialogues, in their order."""
+    """Return the fingerprints of dialogues, in order."""
     from datasketch import MinHash
 
     shingler = Shingler()
@@ -139,31 +139,29 @@ def fingerprint(dialogues: Iterable[Dialogue]) -> Fingerprints:
 
 
 def load_fingerprints(path: Path) -> Fingerprints:
-    """Read what ``Fingerprints.save`` wrote; raise InputError where the file is absent, damaged or of another kind."""
+    """Read what ``Fingerprints.save`` wrote; raise InputError if the file is missing, damaged or incompatible."""
     try:
         with zipfile.ZipFile(path) as file:
-            arrays = {name: _array(file, name) for name in ("format", *_ARRAYS)}
+            # Read completely, so that the archive's checksum is verified.
+            data = {name: io.BytesIO(file.read(f"{name}.npy")) for name in ("format", *_ARRAYS)}
+        arrays: dict[str, NDArray[Any]] = {
+            name: np.lib.format.read_array(each, allow_pickle=False) for name, each in data.items()
+        }
     except FileNotFoundError as error:
         raise InputError(f"There are no training fingerprints at {path}.") from error
     except _DAMAGE as error:
         raise InputError(f"The training fingerprints {path} are damaged ({first_line(error)}).") from error
     if arrays["format"].tolist() != [_FORMAT]:
-        raise InputError(f"{path} is of another version of the harness: train again, or leave the file out.")
+        raise InputError(f"{path} was written by another version of the harness: train again, or leave the file out.")
     found = Fingerprints(**{name: arrays[name] for name in _ARRAYS})
-    problem = _what_is_wrong(found)
+    problem = _problem(found)
     if problem:
         raise InputError(f"The training fingerprints {path} are damaged ({problem}).")
     return found
 
 
-def _array(file: zipfile.ZipFile, name: str) -> NDArray[Any]:
-    # Read whole, so that the archive's checksum is looked at.
-    array: NDArray[Any] = np.lib.format.read_array(io.BytesIO(file.read(f"{name}.npy")), allow_pickle=False)
-    return array
-
-
 def combine(several: Sequence[Fingerprints]) -> Fingerprints:
-    """Return the fingerprints of everything that several trainings saw."""
+    """Return the combined fingerprints of several trainings."""
     if len(several) == 1:
         return several[0]
     if not several:
@@ -193,7 +191,7 @@ def find_leaks(dialogues: Sequence[Dialogue], trained: Fingerprints) -> Leaks:
 
 
 def _near(held_out: Fingerprints, indices: Sequence[int], trained: Fingerprints) -> dict[int, Near]:
-    """Return the closest training dialogue at or above the threshold, for those of ``indices`` that have one."""
+    """Return, by index, the closest training dialogue at or above the threshold, where there is one."""
     if not indices or not len(trained):
         return {}
     index = _index(trained)
@@ -205,7 +203,7 @@ def _near(held_out: Fingerprints, indices: Sequence[int], trained: Fingerprints)
             continue
         shingles = held_out.shingles_of(query)
         sizes = trained.offsets[candidates + 1] - trained.offsets[candidates]
-        # No two sets are more alike than the smaller is large against the larger.
+        # The Jaccard index is at most the ratio of the smaller set's size to the larger's.
         possible = np.minimum(sizes, shingles.size) >= THRESHOLD * np.maximum(sizes, shingles.size)
         alike = (trained.signatures[candidates] == signature).mean(axis=1) >= _WORTH_VERIFYING
         best = max(
@@ -233,7 +231,7 @@ def _minhash(signature: NDArray[np.uint32]) -> LeanMinHash:
     return LeanMinHash(seed=1, hashvalues=signature, scheme=_SCHEME)
 
 
-def _what_is_wrong(found: Fingerprints) -> str | None:
+def _problem(found: Fingerprints) -> str | None:
     count = len(found.dialogues)
     expected: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
         "dialogues": ((count, _HASH_BYTES), np.uint8),

@@ -1,16 +1,15 @@
-"""Dialogues: what the patient (and doctor) said so far, and the reference, which is the doctor's own next reply.
+"""Loads dialogues: what the patient (and doctor) said so far, and the reference, the doctor's own next reply.
 
-They come from a file (JSON, JSONL, CSV, TSV, Parquet) or a hub data set, through a map of columns. A row is either
+They come from a file (JSON, JSONL, CSV, TSV, Parquet) or a Hub dataset, through a column map. A row is either
 
-- a prompt (``instruction``, with ``input`` on the next line where there is one) and a reference (``output``), or
-- ``turns``: a list of ``{"role": …, "content": …}``. Turns of one speaker in a row are joined; the doctor's last turn
-  is the reference and whatever stands before it is what was said so far. To measure each of a doctor's turns, give
-  one row for each, with the same value in ``conversation``: they then stand on one side of the split.
+- a prompt (``instruction``, followed by ``input`` on the next line if present) and a reference (``output``), or
+- ``turns``: a list of ``{"role": …, "content": …}``. Consecutive turns of one speaker are joined; the doctor's last
+  turn is the reference and everything before it is the prompt. To measure each of a doctor's turns, give one row for
+  each, with the same value in ``conversation``: they then stay on the same side of the split.
 
-What a text becomes: line ends are made ``\\n`` and white space around it is removed. What a text may not be: empty,
-not a text, longer than ``LONGEST`` characters, or with characters that no text holds (NUL, halves of surrogate
-pairs, bytes that are not UTF-8). Such a row is an error that names file, line and column; with
-``on_invalid="skip"`` it is left out and counted by its reason.
+Line endings become ``\\n`` and surrounding white space is stripped. Text must not be empty, longer than ``LONGEST``
+characters, or contain NUL, lone surrogates or bytes that are not UTF-8. Such a row is an error that names file, line
+and column; with ``on_invalid="skip"`` it is skipped and counted by reason.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ from harness.files import digest_bytes, digest_file
 
 @dataclass(frozen=True)
 class LoadedDialogues:
-    """Dialogues in the order of their source; ``invalid`` counts by reason the rows that were left out.
+    """Dialogues in the order of their source; ``invalid`` counts the skipped rows by reason.
 
-    ``digest`` is the SHA-256 of the file (of the rows, for a hub data set).
+    ``digest`` is the SHA-256 of the file (of the rows, for a Hub dataset).
     """
 
     dialogues: tuple[Dialogue, ...]
@@ -51,16 +50,16 @@ def load_dialogues(
     hub_split: str = "train",
     need_reference: bool = True,
 ) -> LoadedDialogues:
-    """Load every dialogue of a file or hub data set.
+    """Load every dialogue of a file or Hub dataset.
 
-    ``need_reference=False`` accepts dialogues without a reference. Raises InputError for a source that cannot be
-    used, a mapped column that it does not have, and (unless they are skipped) the first row that is no dialogue.
+    ``need_reference=False`` accepts dialogues without a reference. Raises InputError for an unusable source, a mapped
+    column that it does not have, and (unless they are skipped) the first invalid row.
     """
     columns = columns or ColumnMap()
     rows, digest = _read(str(source), hub_split)
     name = str(source)
     if not rows:
-        raise InputError(f"{name} holds no dialogues.")
+        raise InputError(f"{name} contains no dialogues.")
     _check_columns(rows, columns, name, need_reference)
     dialogues: list[Dialogue] = []
     invalid: Counter[str] = Counter()
@@ -73,12 +72,12 @@ def load_dialogues(
             invalid[problem.reason] += 1
     if not dialogues:
         counts = ", ".join(f"{reason}: {count}" for reason, count in invalid.most_common())
-        raise InputError(f"{name} holds no dialogue that can be used ({counts}).")
+        raise InputError(f"{name} contains no usable dialogues ({counts}).")
     return LoadedDialogues(_with_unique_ids(dialogues), dict(sorted(invalid.items())), digest)
 
 
 def _read(source: str, hub_split: str) -> tuple[list[SourceRow], str]:
-    """Return the rows and a digest of where they came from."""
+    """Return the rows and the digest of their source."""
     path = Path(source)
     if path.is_file():
         return list(read_file(path)), digest_file(path)
@@ -86,21 +85,15 @@ def _read(source: str, hub_split: str) -> tuple[list[SourceRow], str]:
         rows = list(read_dataset(str(path) if path.is_dir() else source, hub_split))
         lines = (json.dumps(plain(row.values), sort_keys=True).encode() + b"\n" for row in rows)
         return rows, digest_bytes(b"".join(lines))
-    raise InputError(f"There is no file '{source}'.{_nearest_file(path)}")
-
-
-def _nearest_file(path: Path) -> str:
-    try:
-        return did_you_mean(path.name, [entry.name for entry in path.parent.iterdir()])
-    except OSError:
-        return ""
+    beside = [entry.name for entry in path.parent.glob("*")]
+    raise InputError(f"There is no file '{source}'.{did_you_mean(path.name, beside)}")
 
 
 def _check_columns(rows: list[SourceRow], columns: ColumnMap, source: str, need_reference: bool) -> None:
-    """Raise InputError where a mapped column is in no row at all: that is the map's fault, not a row's."""
-    known = {name: None for row in rows for name in row.values}  # a dict, to keep the file's own order
+    """Raise InputError if a mapped column is in no row at all: the map is wrong then, not the rows."""
+    known = {name: None for row in rows for name in row.values}  # a dict, to keep the file's order
     if not known:
-        return  # no row could be read; each says why
+        return  # no row could be read; each has its own problem
     asked: set[str] = {name for name in ("input", "id", "turns", "conversation") if name in columns.model_fields_set}
     if columns.turns not in known:
         asked |= {"prompt", "reference"} if need_reference else {"prompt"}
@@ -109,7 +102,7 @@ def _check_columns(rows: list[SourceRow], columns: ColumnMap, source: str, need_
         if role in asked and name is not None and name not in known:
             shown = ", ".join(list(known)[:12]) + (", …" if len(known) > 12 else "")
             raise InputError(
-                f"{source} has no column '{name}', which dialogues.columns.{role} asks for."
+                f"{source} has no column '{name}', which dialogues.columns.{role} requires."
                 f"{did_you_mean(name, known)} Its columns are: {shown}."
             )
 
@@ -123,59 +116,51 @@ def _dialogue(row: SourceRow, columns: ColumnMap, need_reference: bool) -> Dialo
         turns, reference = split_turns(read_turns(values[columns.turns], columns.turns), columns.turns, need_reference)
         prompt = transcript(turns)
     else:
-        prompt = _text(values, columns.prompt, "prompt")
+        prompt = clean_text(values.get(columns.prompt), columns.prompt, "prompt")
         if columns.input is not None and _present(values.get(columns.input)):
-            prompt = f"{prompt}\n{_text(values, columns.input, 'input')}"
+            prompt = f"{prompt}\n{clean_text(values[columns.input], columns.input, 'input')}"
         wanted = need_reference or _present(values.get(columns.reference))
-        reference = _text(values, columns.reference, "reference") if wanted else None
+        reference = clean_text(values.get(columns.reference), columns.reference, "reference") if wanted else None
     taken = {columns.turns, columns.prompt, columns.input, columns.reference, columns.id}
     conversation = _conversation(values, columns)
     if conversation is not None:
         taken.add(columns.conversation)
-    further = {str(name): plain(value) for name, value in values.items() if name not in taken}
-    return Dialogue(_id(values, columns.id), prompt, reference, further, turns, conversation, row.line)
+    others = {str(name): plain(value) for name, value in values.items() if name not in taken}
+    return Dialogue(_id(values, columns.id), prompt, reference, others, turns, conversation, row.line)
 
 
 def _present(value: object) -> bool:
     return value is not None and not (isinstance(value, str) and not value.strip())
 
 
-def _text(values: dict[str, object], column: str, what: str) -> str:
-    if column not in values:
-        raise InvalidRowError(f"missing {what}", column, f"the {what} is missing")
-    return clean_text(values[column], column, what)
-
-
 def _id(values: dict[str, object], column: str) -> str:
-    """Return the row's id, or an empty text where it has none: one is then made from its content."""
+    """Return the row's id, or an empty string if it has none: one is then made from its content."""
     value = values.get(column)
     if not _present(value):
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise InvalidRowError("invalid id", column, f"the id is neither a text nor a whole number but {value!r:.60}")
+        raise InvalidRowError("invalid id", column, f"the id must be a string or an integer, not {value!r:.60}")
     text = str(value).strip()
     if NOT_TEXT.search(text) or len(text) > 500:
-        raise InvalidRowError("invalid id", column, "the id holds characters that are no text, or more than 500")
+        raise InvalidRowError("invalid id", column, "the id contains invalid characters or more than 500")
     return text
 
 
 def _conversation(values: dict[str, object], columns: ColumnMap) -> str | None:
     value = values.get(columns.conversation)
-    if not _present(value):
-        return None
     if isinstance(value, str | int) and not isinstance(value, bool):
-        return str(value).strip()
-    if "conversation" in columns.model_fields_set:
-        problem = f"the conversation's id is neither a text nor a whole number but {value!r:.60}"
+        return str(value).strip() or None
+    if value is not None and "conversation" in columns.model_fields_set:
+        problem = f"the conversation id must be a string or an integer, not {value!r:.60}"
         raise InvalidRowError("invalid conversation", columns.conversation, problem)
-    return None  # a further column that happens to bear the default name
+    return None  # another column that happens to have the default name
 
 
 def _with_unique_ids(dialogues: list[Dialogue]) -> tuple[Dialogue, ...]:
-    """Give every dialogue an id of its own that depends on its content and not on its place.
+    """Give every dialogue a unique id that depends on its content and not on its position.
 
-    A dialogue without an id is named by its hash. Where several bear one id (as some real data sets have it), the
-    hash is appended to each; only dialogues that are equal in both are then numbered.
+    A dialogue without an id is named by its hash. If several share an id (as in some real datasets), the hash is
+    appended to each; only dialogues that are equal in both are then numbered.
     """
     shared = Counter(dialogue.id for dialogue in dialogues)
     taken = {name for name, count in shared.items() if name and count == 1}
@@ -197,4 +182,4 @@ def _with_unique_ids(dialogues: list[Dialogue]) -> tuple[Dialogue, ...]:
 
 def _sentence(source: str, line: int, problem: InvalidRowError) -> str:
     where = f"{source}, line {line}" + (f", column '{problem.column}'" if problem.column else "")
-    return f"{where}: {problem.problem}. Mend it, or set dialogues.on_invalid to 'skip' to leave such rows out."
+    return f"{where}: {problem.problem}. Fix it, or set dialogues.on_invalid to 'skip' to skip such rows."

@@ -1,4 +1,4 @@
-"""A dialogue, and what a config says of where dialogues come from."""
+"""A dialogue, and the configuration of where dialogues come from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.yamlfile import Strict
 
 
 class ColumnMap(Strict):
-    """Which column of the data holds what; several prompt columns are given as one name each."""
+    """Which column of the data contains what."""
 
     prompt: str = "instruction"
     input: str | None = "input"
@@ -23,10 +23,10 @@ class ColumnMap(Strict):
 
 
 class DialogueSource(Strict):
-    """Where dialogues come from and how they are read: training and measuring have to agree on it."""
+    """Where dialogues come from and how they are read: training and measuring must agree on it."""
 
     source: str
-    hub_split: str = Field("train", description="which of a hub data set's own splits to read")
+    hub_split: str = Field("train", description="which of a Hub dataset's own splits to read")
     salt: str = "medical-dialogue-harness"
     columns: ColumnMap = ColumnMap()
     on_invalid: Literal["error", "skip"] = "error"
@@ -38,16 +38,16 @@ class DialogueConfig(DialogueSource):
     split: Literal["train", "validation", "test", "all"] = "test"
     too_long: Literal["skip", "error", "cut-left"] = "skip"
     leakage: Literal["drop", "error", "warn"] = "drop"
-    fingerprints: tuple[str, ...] = ()  # more training fingerprints than the variants' own
+    fingerprints: tuple[str, ...] = ()  # training fingerprints beside the variants' own
 
 
 @dataclass(frozen=True)
 class Dialogue:
     """One dialogue.
 
-    ``prompt`` is what was said so far as one text; of several turns, a transcript with its speakers named.
-    ``turns`` is the same, turn by turn, and empty where the data had no turns. ``columns`` are the data's further
-    columns. ``line`` is where it stands in its file (a row's number in Parquet and hub data).
+    ``prompt`` is what was said so far as one string; for several turns, a transcript that names the speakers.
+    ``turns`` is the same turn by turn, empty if the data has no turns. ``columns`` are the data's other columns.
+    ``line`` is its line in the file (the row number in Parquet and Hub data).
     """
 
     id: str

@@ -1,17 +1,17 @@
-"""How a dialogue is put to a model. Training and measuring render through the same functions here.
+"""How a dialogue becomes a prompt. Training and measuring use the same functions.
 
-A template is a small Jinja file, rendered in a sandbox. It gives everything that stands before the reply, to its
-last character; the reply follows it directly. It may use
+A template is a small Jinja file, rendered in a sandbox. It produces everything before the reply, which follows
+directly. It may use
 
 ``condition``
-    what was said so far, as one text (``Dialogue.prompt``);
+    what was said so far, as one string (``Dialogue.prompt``);
 ``turns``
-    the same turn by turn (``role``: system, patient or doctor; ``content``), empty where the data had no turns;
+    the same turn by turn (``role``: system, patient or doctor; ``content``), empty if the data has no turns;
 ``columns``
-    the data's further columns.
+    the data's other columns.
 
-What a dialogue says is data: nothing in it is ever rendered as a template. ``chat`` is no file: it is the
-tokenizer's own chat template.
+The text of a dialogue is data and never rendered as a template. ``chat`` is not a file but the tokenizer's own chat
+template.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ _CHAT_ROLES: dict[Role, str] = {"system": "system", "patient": "user", "doctor":
 
 @dataclass(frozen=True)
 class TrainingText:
-    """A dialogue as it is trained on: ``prompt`` is not learned, ``completion`` and ``ending`` are.
+    """A dialogue for training: ``completion`` and ``ending`` are learned, ``prompt`` is not.
 
-    ``ending`` is what the tokenizer's chat template puts after a reply, and empty otherwise; the end-of-sequence
-    token comes after it (``tokens.encode_training``).
+    ``ending`` is what the tokenizer's chat template adds after a reply, otherwise empty; the end-of-sequence token
+    follows it (``tokens.encode_training``).
     """
 
     prompt: str
@@ -53,7 +53,7 @@ class TrainingText:
 
 @dataclass(frozen=True)
 class Template:
-    """A template with its name (a shipped one's, ``chat``, or a file's) and its source (empty for ``chat``)."""
+    """A template: its name (of a shipped one, ``chat``, or a file) and its source (empty for ``chat``)."""
 
     name: str
     source: str
@@ -64,19 +64,17 @@ class Template:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 (hex) of the source; for ``chat``, of its name: see ``digest_with``."""
+        """The SHA-256 (hex) of the source; for ``chat``, of its name (see ``digest_with``)."""
         return digest_bytes((self.source or self.name).encode())
 
     def digest_with(self, tokenizer: Tokenizer | None) -> str:
-        """Return ``digest``, or for ``chat`` the digest of the template that this tokenizer has."""
-        if not self.is_chat:
-            return self.digest
-        return digest_bytes(_chat_template(tokenizer)[1].encode())
+        """Return ``digest``, or for ``chat`` the digest of the tokenizer's template."""
+        return digest_bytes(_chat_template(tokenizer)[1].encode()) if self.is_chat else self.digest
 
     def render(self, dialogue: Dialogue, tokenizer: Tokenizer | None = None) -> str:
         """Return the prompt: everything before the reply. ``chat`` needs the tokenizer.
 
-        Raises InputError where the template cannot be rendered with this dialogue.
+        Raises InputError if the template cannot be rendered for this dialogue.
         """
         if self.is_chat:
             return _apply_chat(tokenizer, _messages(dialogue), dialogue.id, add_generation_prompt=True)
@@ -92,13 +90,13 @@ class Template:
                 f"The template {self.name} cannot be rendered for dialogue '{dialogue.id}' ({first_line(error)})."
             ) from error
         if not prompt.strip():
-            raise InputError(f"The template {self.name} gives an empty prompt for dialogue '{dialogue.id}'.")
+            raise InputError(f"The template {self.name} renders an empty prompt for dialogue '{dialogue.id}'.")
         return prompt
 
     def render_training(self, dialogue: Dialogue, tokenizer: Tokenizer | None = None) -> TrainingText:
-        """Return the text to train on. Its prompt is ``render``'s, and its completion is what scoring scores.
+        """Return the text to train on: ``render``'s prompt and the completion that scoring scores.
 
-        Raises InputError where the dialogue has no reference.
+        Raises InputError if the dialogue has no reference.
         """
         if dialogue.reference is None:
             raise InputError(f"Dialogue '{dialogue.id}' has no reference to train on.")
@@ -124,18 +122,18 @@ class Template:
         unknown = sorted(used - set(VARIABLES) - set(environment.globals))
         if unknown:
             raise InputError(
-                f"{self.name}: the template uses '{unknown[0]}', which there is none of; "
+                f"{self.name}: the template uses the unknown variable '{unknown[0]}'; "
                 f"it may use {', '.join(VARIABLES)}.{did_you_mean(unknown[0], VARIABLES)}"
             )
         if not used & set(VARIABLES):
-            raise InputError(f"{self.name}: the template says nothing of the dialogue; it needs {{{{ condition }}}}.")
+            raise InputError(f"{self.name}: the template does not use the dialogue; it needs {{{{ condition }}}}.")
         return compiled
 
 
 def load_template(name_or_path: str | Path) -> Template:
     """Return a shipped template, ``chat``, or the template in a ``.jinja`` file.
 
-    Raises InputError where there is none of that name, or where it is no valid template.
+    Raises InputError if there is no such template or it is invalid.
     """
     name = str(name_or_path)
     if name == CHAT:
@@ -146,30 +144,30 @@ def load_template(name_or_path: str | Path) -> Template:
     elif path.suffix not in (".jinja", ".jinja2", ".j2"):
         known = [*shipped(), CHAT]
         raise InputError(
-            f"There is no prompt template '{name}'; there are {', '.join(known)}, or give the path of a .jinja file."
+            f"There is no prompt template '{name}'; use one of {', '.join(known)} or give the path of a .jinja file."
             f"{did_you_mean(name, known)}"
         )
     try:
-        # Line ends as Jinja itself reads them, so that a checkout's line ends do not change the digest.
+        # Line endings as Jinja reads them, so that those of a checkout do not change the digest.
         source = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except OSError as error:
         raise InputError(f"Cannot read the prompt template {path}: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise InputError(f"The prompt template {path} is not UTF-8 text.") from error
     template = Template(name, source)
-    _ = template._compiled  # errors belong to loading, not to the first dialogue
+    _ = template._compiled  # report errors on loading, not at the first dialogue
     return template
 
 
 def shipped() -> tuple[str, ...]:
-    """Return the names of the templates that come with the harness."""
+    """Return the names of the shipped templates."""
     return tuple(sorted(file.stem for file in _FOLDER.glob("*.jinja")))
 
 
 def _environment() -> jinja2.Environment:
     return jinja2.sandbox.ImmutableSandboxedEnvironment(
         autoescape=False,  # plain text, not HTML
-        keep_trailing_newline=True,  # Jinja drops the last newline otherwise, and the reply would follow the heading
+        keep_trailing_newline=True,  # otherwise the reply would be on the heading's line
         undefined=jinja2.StrictUndefined,
     )
 
@@ -186,7 +184,7 @@ def _chat_template(tokenizer: Tokenizer | None) -> tuple[Tokenizer, str]:
         template = template.get("default")
     if tokenizer is None or not isinstance(template, str) or not template:
         raise InputError(
-            f"The prompt 'chat' needs a tokenizer with a chat template, and this one has none; use '{DEFAULT}'."
+            f"The prompt 'chat' needs a tokenizer with a chat template, but this one has none; use '{DEFAULT}'."
             if tokenizer is not None
             else "The prompt 'chat' is the tokenizer's own template and cannot be rendered without a tokenizer."
         )
@@ -207,12 +205,10 @@ def _apply_chat(
 
 
 def _ending(whole: str, prompt: str, completion: str, tokenizer: Tokenizer | None) -> str:
-    """Return what the chat template puts after a reply, up to the token that ends the sequence."""
+    """Return what the chat template adds after a reply, up to the end-of-sequence token."""
     if not whole.startswith(prompt + completion):
-        # Some templates open a reply otherwise when asked to generate; the reply itself is still theirs.
+        # Some templates start a reply differently when asked to generate.
         return ""
     ending = whole[len(prompt) + len(completion) :]
     eos = getattr(tokenizer, "eos_token", None)
-    if eos and eos in ending:
-        return ending[: ending.index(eos) + len(eos)]
-    return ending
+    return ending[: ending.index(eos) + len(eos)] if eos and eos in ending else ending

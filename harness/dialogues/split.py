@@ -1,7 +1,7 @@
-"""Which dialogues are held out: a salted hash of the question, so that neither order, machine nor later rows matter.
+"""Splits dialogues by a salted hash of the question, so that neither order, machine nor added rows matter.
 
-The key is the conversation's id where there is one, else the normalised prompt; never the answer, so that the same
-question asked twice stays on one side.
+The key is the conversation's id if there is one, else the normalised prompt; never the answer, so that the same
+question asked twice stays in one split.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _WHITESPACE = re.compile(r"\s+")
 
 
 def normalise(text: str) -> str:
-    """Return ``text`` as it counts for "the same question": NFKC, case-folded, runs of whitespace made one space."""
+    """Return ``text`` in NFKC, case-folded, with runs of whitespace replaced by one space."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     return _WHITESPACE.sub(" ", folded).strip()
 
@@ -34,12 +34,12 @@ def prompt_hash(dialogue: Dialogue) -> str:
 
 
 def dialogue_hash(dialogue: Dialogue) -> str:
-    """Return the SHA-256 (hex) of the normalised prompt and reference: equal for dialogues that say the same."""
+    """Return the SHA-256 (hex) of the normalised prompt and reference: equal for dialogues with the same text."""
     return _sha256(normalise(dialogue.prompt), normalise(dialogue.reference or "")).hexdigest()
 
 
 def split_of(dialogue: Dialogue, salt: str) -> Split:
-    """Return the side a dialogue stands on: 80 % train, 10 % validation, 10 % test."""
+    """Return the split of a dialogue: 80 % train, 10 % validation, 10 % test."""
     if dialogue.conversation is not None:
         digest = _sha256(salt, "conversation", dialogue.conversation).digest()
     else:
@@ -53,17 +53,17 @@ def split_of(dialogue: Dialogue, salt: str) -> Split:
 def select(
     dialogues: Iterable[Dialogue], split: Literal["train", "validation", "test", "all"], salt: str
 ) -> tuple[Dialogue, ...]:
-    """Return the dialogues of one side in their own order; ``all`` returns every one."""
+    """Return the dialogues of one split in order; ``all`` returns every dialogue."""
     if split == "all":
         return tuple(dialogues)
     return tuple(dialogue for dialogue in dialogues if split_of(dialogue, salt) == split)
 
 
 def _sha256(*parts: str) -> hashlib._Hash:
-    """Hash several texts so that no two different sequences of texts feed the same bytes."""
+    """Hash several strings with length prefixes, so that different sequences never hash the same bytes."""
     hasher = hashlib.sha256()
     for part in parts:
-        # Python callers may hand over a lone surrogate, which files are refused for; it must hash, not crash.
+        # Python callers may pass lone surrogates, which files are rejected for; they must hash, not crash.
         data = part.encode("utf-8", errors="surrogatepass")
         hasher.update(len(data).to_bytes(8, "big"))
         hasher.update(data)

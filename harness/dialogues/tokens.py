@@ -1,9 +1,9 @@
 """Text to token ids, by one rule for training, scoring and generation.
 
 The rule is lm-evaluation-harness's, so that its ``loglikelihood`` gives the same numbers for the same strings: the
-tokenizer's own special tokens stand in front unless the text already starts with them; prompt and reference are
-tokenized together, and scored is what comes after the tokens of the prompt without its trailing white space. (The
-prompt's own tokens need not begin those of the whole: an indentation at its end merges with the reply's first word.)
+tokenizer's special tokens come first unless the text already starts with them; prompt and reference are tokenized
+together, and the tokens after those of the prompt without its trailing white space are scored. (The tokens of the
+prompt alone may differ: white space at its end can merge with the first word of the reply.)
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from harness.errors import HarnessError
 
 
 class Tokenizer(Protocol):
-    """What is used of a transformers tokenizer: to encode texts, to render conversations and to read replies."""
+    """The part of a transformers tokenizer that is used."""
 
     bos_token: str | None
     bos_token_id: int | None
@@ -43,14 +43,14 @@ class Tokenizer(Protocol):
 
 
 class EncodedPair(NamedTuple):
-    """Ids of prompt and reference as one sequence; ``ids[n_context:]`` are scored (or learned)."""
+    """Token ids of prompt and reference as one sequence; ``ids[n_context:]`` are scored (or learned)."""
 
     ids: list[int]
     n_context: int
 
 
 def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """Return the ids that generation starts from: the whole prompt, with nothing cut off."""
+    """Return the ids that generation starts from: the whole prompt, untruncated."""
     ids = _encode(tokenizer, prompt)
     return ids or [_first_token(tokenizer)]
 
@@ -58,14 +58,14 @@ def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
 def encode_scored(tokenizer: Tokenizer, prompt: str, reference: str) -> EncodedPair:
     """Return the ids of prompt and reference, without an end-of-sequence token.
 
-    At least one token is context and at least one is scored. Raises HarnessError where the reference has no tokens.
+    At least one token is context and at least one is scored. Raises HarnessError if the reference has no tokens.
     """
     if not reference:
         raise HarnessError("An empty reference cannot be scored.")
     ids = _encode(tokenizer, prompt + reference)
     n_context = len(_encode(tokenizer, prompt.rstrip()))
     if n_context == 0:
-        # Nothing stands before the first token, and a likelihood needs something to be conditional on.
+        # A likelihood needs a context to be conditional on.
         ids, n_context = [_first_token(tokenizer), *ids], 1
     if len(ids) < 2:
         raise HarnessError(f"The reference {reference!r:.60} has no tokens in this tokenizer.")
@@ -86,13 +86,13 @@ def encode_training(tokenizer: Tokenizer, prompt: str, completion: str, ending: 
 
 def _encode(tokenizer: Tokenizer, text: str) -> list[int]:
     begins = tokenizer.bos_token is not None and text.startswith(tokenizer.bos_token)
-    # verbose=False: a dialogue longer than the context is skipped and counted, which is better than a warning.
+    # verbose=False: a dialogue longer than the context is skipped and counted, so no warning is needed.
     encoded = tokenizer(text, add_special_tokens=not begins, truncation=False, verbose=False)
     ids: list[int] = list(encoded["input_ids"])
     eos = tokenizer.eos_token_id
     ended = tokenizer.eos_token is not None and text.endswith(tokenizer.eos_token)
     if ids and eos is not None and ids[-1] == eos and not begins and not ended:
-        ids.pop()  # some tokenizers end every text; after that, nothing of a reply could follow
+        ids.pop()  # some tokenizers end every text, but a reply must follow
     return ids
 
 

@@ -1,4 +1,4 @@
-"""What a dialogue says: which texts it may hold, who spoke, what was said so far, and which turn is the reference."""
+"""The turns of a dialogue: valid text, speakers, what was said so far, and which turn is the reference."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Turn:
 
 
 def read_turns(value: object, column: str) -> Iterator[Turn]:
-    """Yield the turns of a row; raise InvalidRowError at the first that is none."""
-    if isinstance(value, str):  # as CSV has to hold them
+    """Yield the turns of a row; raise InvalidRowError at the first invalid one."""
+    if isinstance(value, str):  # as in CSV files
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
-            raise InvalidRowError("malformed turns", column, "the turns are a text that is not JSON") from None
+            raise InvalidRowError("malformed turns", column, "the turns are not valid JSON") from None
     if isinstance(value, dict) and value and all(isinstance(entry, list) for entry in value.values()):
         # Columnar storage turns a list of objects into an object of lists.
         value = [dict(zip(value, entries, strict=False)) for entries in zip(*value.values(), strict=False)]
@@ -51,9 +51,9 @@ def read_turns(value: object, column: str) -> Iterator[Turn]:
 
 
 def split_turns(turns: Iterable[Turn], column: str, need_reference: bool) -> tuple[tuple[Turn, ...], str | None]:
-    """Return what was said so far, and the reference: the doctor's last turn.
+    """Return the turns before the doctor's last turn, and that turn as the reference.
 
-    Where no reference is needed and the patient has the last word, everything was said so far and there is none.
+    If no reference is needed and the last turn is the patient's, return all turns and None.
     """
     joined: list[Turn] = []
     for turn in turns:
@@ -65,7 +65,7 @@ def split_turns(turns: Iterable[Turn], column: str, need_reference: bool) -> tup
         return tuple(joined), None
     last = max((index for index, turn in enumerate(joined) if turn.role == "doctor"), default=None)
     if last is None:
-        raise InvalidRowError("missing reference", column, "no turn is the doctor's, so there is no reference")
+        raise InvalidRowError("missing reference", column, "the doctor has no turn, so there is no reference")
     so_far = tuple(joined[:last])
     if not any(turn.role == "patient" for turn in so_far):
         raise InvalidRowError("missing prompt", column, "the patient says nothing before the doctor's last turn")
@@ -73,18 +73,18 @@ def split_turns(turns: Iterable[Turn], column: str, need_reference: bool) -> tup
 
 
 def transcript(turns: tuple[Turn, ...]) -> str:
-    """Return turns as one text, with the speakers named where there is more than one turn."""
+    """Return turns as one string that names the speakers if there is more than one turn."""
     if len(turns) == 1:
         return turns[0].content
     return "\n".join(f"{_SPEAKERS[turn.role]}: {turn.content}" for turn in turns)
 
 
-LONGEST = 1_000_000  # characters; beyond any context, and tokenizing it would only take minutes
-NOT_TEXT = re.compile("[\x00\ud800-\udfff]")  # NUL, and halves of surrogate pairs
+LONGEST = 1_000_000  # characters; beyond any context, and slow to tokenize
+NOT_TEXT = re.compile("[\x00\ud800-\udfff]")  # NUL and lone surrogates
 
 
 class InvalidRowError(Exception):
-    """A row that is no dialogue: what to count it as, in which column, and what is wrong."""
+    """A row that is not a valid dialogue: the reason to count, the column, and the problem."""
 
     def __init__(self, reason: str, column: str | None, problem: str) -> None:
         super().__init__(problem)
@@ -94,22 +94,22 @@ class InvalidRowError(Exception):
 
 
 def clean_text(value: object, column: str, what: str, shown_as: str | None = None) -> str:
-    """Return a text as it is used, or raise for what is none; ``what`` is counted, ``shown_as`` is in the message."""
+    """Return cleaned text or raise InvalidRowError; ``what`` is counted, ``shown_as`` is in the message."""
     shown = shown_as or what
     if value is None:
         raise InvalidRowError(f"missing {what}", column, f"the {shown} is missing")
     if not isinstance(value, str):
-        raise InvalidRowError(f"non-text {what}", column, f"the {shown} is not a text but {value!r:.60}")
+        raise InvalidRowError(f"non-text {what}", column, f"the {shown} must be a string, not {value!r:.60}")
     text = value.replace("\r\n", "\n").replace("\r", "\n").strip()
     if not text:
         raise InvalidRowError(f"empty {what}", column, f"the {shown} is empty")
     if len(text) > LONGEST:
         raise InvalidRowError(
-            f"too long {what}", column, f"the {shown} has {len(text):,} characters, above {LONGEST:,}"
+            f"too long {what}", column, f"the {shown} has {len(text):,} characters, more than {LONGEST:,}"
         )
     found = NOT_TEXT.search(text)
     if found:
         kind = "a NUL character" if found[0] == "\x00" else "bytes or escapes that are not Unicode text"
-        problem = f"the {shown} holds {kind} at character {found.start() + 1}"
+        problem = f"the {shown} contains {kind} at character {found.start() + 1}"
         raise InvalidRowError(f"invalid characters in {what}", column, problem)
     return text

@@ -83,7 +83,7 @@ def make_variants(config: RunConfig, progress: Progress) -> None:
 
     quiet_transformers()
     recipe = config.finetune or "quickstart"
-    finetune_run(recipe, Path(config.variants).parent, say=progress.note, progress=lambda: nullcontext(progress))
+    finetune_run(recipe, Path(config.variants).parent, notify=progress.note, progress=lambda: nullcontext(progress))
 
 
 def render(folder: RunFolder, progress: Progress) -> None:

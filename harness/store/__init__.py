@@ -1,1 +1,1 @@
-"""The run folder: its schema, how it is written and read, sealed, redacted and accepted as a baseline. No torch."""
+"""The run folder: its schema, reading and writing, seals, redaction and baselines. No torch."""

@@ -1,9 +1,9 @@
-"""Baselines: accepted runs, each a whole run folder under a name, that later runs are held against.
+"""Baselines: accepted runs, each a whole run folder under a name, that later runs are compared with.
 
 ::
 
     baselines/NAME/           the accepted run: every measured file, run.json, report and gate outputs
-    baselines/history.jsonl   one line an acceptance: who, when, why, which run, what its gate said
+    baselines/history.jsonl   one line per acceptance: who, when, why, which run, its gate's verdict
 
 The folder is ``./baselines``, the one in ``HARNESS_BASELINES``, or the one given.
 """
@@ -52,30 +52,30 @@ class Baselines:
         self.root = Path(root) if root is not None else Path(os.environ.get(VARIABLE) or "baselines")
 
     def names(self) -> tuple[str, ...]:
-        """Return the names that have a run, sorted."""
+        """Return the names of all baselines, sorted."""
         if not self.root.is_dir():
             return ()
         found = {path.name.removeprefix(".").removesuffix(".previous") for path in self.root.iterdir() if path.is_dir()}
         return tuple(sorted(name for name in found if self._accepted(name) is not None))
 
     def find(self, name_or_path: str) -> RunFolder:
-        """Return the run folder that is meant: the accepted one of that name, or one of that path."""
+        """Return the baseline of that name, or the run folder at that path."""
         path = Path(name_or_path)
         if (path / "run.json").is_file() and not self._accepted(name_or_path):
             return RunFolder(path)
         return self.accepted(name_or_path)
 
     def accepted(self, name: str) -> RunFolder:
-        """Return the accepted run of that name; a folder of that name elsewhere was never accepted."""
+        """Return the baseline of that name; raise InputError if there is none."""
         folder = self._accepted(name)
         if folder is not None:
             return RunFolder(folder)
         names = self.names()
-        known = f" Accepted are: {', '.join(names)}." if names else f" {self.root} holds none; see 'baseline accept'."
+        known = f" Baselines: {', '.join(names)}." if names else f" {self.root} contains none; see 'baseline accept'."
         raise InputError(f"There is no baseline '{name}'.{did_you_mean(name, names) or known}")
 
     def history(self) -> list[Acceptance]:
-        """Return every acceptance, the oldest first."""
+        """Return every acceptance, oldest first."""
         path = self.root / HISTORY
         return list(read_rows(Acceptance, path, torn_tail="ignore")) if path.exists() else []
 
@@ -90,27 +90,28 @@ class Baselines:
         redact_text: bool = False,
         now: datetime | None = None,
     ) -> Acceptance:
-        """Copy a finished run to ``name`` and note who, when and why; return the note.
+        """Copy a finished run to ``name`` and record who accepted it, when and why; return the record.
 
-        Raises HarnessError for a run that is not complete, was edited, or whose gate did not pass (``force`` accepts
-        the last of these alone), and InputError for a name that cannot be a folder's or an empty reason.
+        Raises HarnessError for a run that is incomplete, was edited, or did not pass its gate (``force`` overrides only
+        the last), and InputError for an invalid name or an empty reason.
         """
         if not _NAME.fullmatch(name) or name.endswith(".previous") or name.lower() == HISTORY:
-            raise InputError(f"'{name}' cannot name a baseline: use letters, digits, '.', '_' and '-', at most 64.")
+            raise InputError(f"'{name}' is not a valid baseline name: use up to 64 letters, digits, '.', '_' or '-'.")
         if not reason.strip():
-            raise InputError("Say why this run becomes the baseline: --reason.")
+            raise InputError("Give the reason for accepting this run: --reason.")
         folder = RunFolder(run)
         manifest = folder.read_manifest()
         if manifest.state != "complete":
-            raise HarnessError(f"The run in {folder.root} is {manifest.state}; only a complete one can be accepted.")
+            raise HarnessError(f"The run in {folder.root} is {manifest.state}; only a complete run can be accepted.")
         problems = seals.check(folder, manifest)
         if problems:
             raise HarnessError(f"The run in {folder.root} cannot be accepted: {problems[0]}")
-        said = gate_verdict(folder)
-        if said not in ("pass", "none") and not force:
+        verdict = gate_verdict(folder)
+        forced = verdict not in ("pass", "none")
+        if forced and not force:
             raise HarnessError(
-                f"The gate of {folder.root} says '{said}', so it does not become a baseline. "
-                "Mend the run and gate it again, or accept it all the same with --force."
+                f"The gate of {folder.root} says '{verdict}', so it cannot become a baseline. "
+                "Fix the run and gate it again, or accept it anyway with --force."
             )
         self._copy(folder, manifest, name, redact_text)
         note = Acceptance(
@@ -120,8 +121,8 @@ class Baselines:
             reason=reason.strip(),
             run=folder.root.resolve().name,
             run_digest=digest_file(folder.manifest_path),
-            gate=said,
-            forced=said not in ("pass", "none"),
+            gate=verdict,
+            forced=forced,
             redacted=redact_text,
         )
         with RecordWriter(self.root / HISTORY) as history:
@@ -129,12 +130,12 @@ class Baselines:
         return note
 
     def _accepted(self, name: str) -> Path | None:
-        """``.NAME.previous`` stands in where an acceptance was killed between its two renames."""
+        """Return a baseline's folder; ``.NAME.previous`` if an acceptance was killed between its two renames."""
         places = (self.root / name, self.root / f".{name}.previous") if _NAME.fullmatch(name) else ()
         return next((place for place in places if (place / "run.json").is_file()), None)
 
     def _copy(self, folder: RunFolder, manifest: RunManifest, name: str, redact_text: bool) -> None:
-        """Copy what was measured, whole or not at all: a reader sees the old baseline or the new one."""
+        """Copy the measured files atomically: readers see the old baseline or the new one."""
         also = {also: folder.root / also for also in ALSO_COPIED if (folder.root / also).is_file()}
         with replace_folder(self.root / name) as copy:
             for inside, path in {**seals.sealed_files(folder), **also}.items():
@@ -145,10 +146,10 @@ class Baselines:
 
 
 def gate_verdict(folder: RunFolder) -> str:
-    """Return what the run's own gate.json says: a verdict, "none" where it was never judged, else "unreadable".
+    """Return the verdict in the run's gate.json; "none" without that file, "unreadable" if it is invalid.
 
-    A verdict over another state of the run (its run.json has changed since) is "outdated". One that the policy let
-    pass (exit code 0) is a pass.
+    A verdict on another state of the run (run.json has changed since) is "outdated". One that the policy let through
+    (exit code 0) is a pass.
     """
     path = folder.root / "gate.json"
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""A run folder: where its files are, and how records are appended so that a kill loses at most the dialogue in hand."""
+"""A run folder: where its files are, and how records are appended so that a kill loses at most the current dialogue."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class RunFolder:
         return self.root / "replies" / f"{variant}.jsonl"
 
     def read_manifest(self) -> RunManifest:
-        """Return ``run.json``; raise InputError where the folder is not a run's."""
+        """Return ``run.json``; raise InputError if this is not a run folder."""
         if not self.manifest_path.is_file():
             raise InputError(f"{self.root} is not a run folder: it has no run.json.")
         return read_model(RunManifest, self.manifest_path)
@@ -41,7 +41,7 @@ class RunFolder:
         write_model(self.manifest_path, manifest)
 
     def read_summary(self) -> Summary:
-        """Return ``summary.json``; raise InputError where the run has none."""
+        """Return ``summary.json``; raise InputError if the run has none."""
         if not self.summary_path.is_file():
             raise InputError(f"{self.root} has no summary.json: the run is not finished. Run the same command again.")
         return read_model(Summary, self.summary_path)
@@ -50,20 +50,20 @@ class RunFolder:
         return list(read_rows(DialogueRow, self.dialogues_path))
 
     def replies(self, variant: str) -> list[ReplyRow]:
-        """Return a variant's joined replies in run order (empty where nothing was recorded)."""
+        """Return a variant's joined replies in run order (empty if it has none)."""
         path = self.replies_path(variant)
         return list(read_rows(ReplyRow, path)) if os.path.exists(path) else []  # noqa: PTH110
 
     def records(self, model: type[AnyRow], pass_name: str, variant: str) -> list[AnyRow]:
-        """Return the finished records of a pass (empty where it has none); a half-written last line is passed over."""
+        """Return the finished records of a pass (empty if it has none); a half-written last line is ignored."""
         path = self.records_path(pass_name, variant)  # a name from run.json may be too long for a file
         return list(read_rows(model, path, torn_tail="ignore")) if os.path.exists(path) else []  # noqa: PTH110
 
 
 class RecordWriter:
-    """Appends records to a file; each is on disk before ``append`` returns, whatever happens next.
+    """Appends records to a file; each is flushed before ``append`` returns.
 
-    A half-written last line, left by a writer that was killed, is cut off on opening.
+    A half-written last line, left by a writer that was killed, is removed on opening.
     """
 
     def __init__(self, path: Path) -> None:
@@ -73,14 +73,14 @@ class RecordWriter:
         self._file = path.open("ab")
 
     def append(self, rows: Iterable[BaseModel]) -> None:
-        """Write the rows and flush them to the operating system; raise HarnessError when the disk takes no more."""
+        """Write the rows and flush them to the operating system; raise HarnessError if the disk is full."""
         data = "".join(dump_row(row) + "\n" for row in rows).encode("ascii")
         try:
             self._file.write(data)
             self._file.flush()
         except OSError as error:
             raise HarnessError(
-                f"Cannot write {self.path}: {error.strerror}. Make room and run the same command again; it continues."
+                f"Cannot write {self.path}: {error.strerror}. Free some space and run the same command to continue."
             ) from error
 
     def close(self) -> None:
@@ -90,13 +90,13 @@ class RecordWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        # What a full disk refused is tried again on closing; that error may not hide the one that says what to do.
+        # Closing retries what a full disk refused; its error must not hide the one that says what to do.
         with contextlib.suppress(OSError) if kind else contextlib.nullcontext():
             self.close()
 
 
 def repair_tail(path: Path) -> int:
-    """Cut a last line that has no newline; return how many bytes were cut."""
+    """Remove a last line without a newline; return the number of bytes removed."""
     if not path.exists():
         return 0
     with path.open("rb+") as file:
@@ -115,7 +115,7 @@ def repair_tail(path: Path) -> int:
 
 
 def prune_records(path: Path, keys: set[str]) -> int:
-    """Keep only the records with one of these keys; return how many were dropped."""
+    """Keep only the records with one of these keys; return the number removed."""
     if not path.exists():
         return 0
     repair_tail(path)

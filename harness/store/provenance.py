@@ -20,17 +20,17 @@ PACKAGES = (
 
 
 def now() -> str:
-    """Return the time in UTC, to the second, as ISO 8601."""
+    """Return the current UTC time, to the second, as ISO 8601."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def versions() -> dict[str, str]:
-    """Return the version of Python, of this project and of each library that a number may depend on."""
+    """Return the versions of Python, this project and each library that a number may depend on."""
     return {"python": platform.python_version(), **library_versions(("medical-dialogue-harness", *PACKAGES))}
 
 
 def hardware() -> dict[str, Any]:
-    """Return the processor, its cores, the memory and, where NVIDIA's driver answers, the GPUs."""
+    """Return the processor, its cores, the memory and, if NVML is available, the GPUs."""
     import psutil
 
     facts: dict[str, Any] = {
@@ -48,7 +48,7 @@ def hardware() -> dict[str, Any]:
 
 
 def gpu_facts() -> list[dict[str, Any]]:
-    """Return name, memory and driver of each NVIDIA GPU, without what its driver does not tell; empty without a GPU."""
+    """Return the name, memory and driver of each NVIDIA GPU, as far as NVML reports them; empty without a GPU."""
     with nvml() as answers:
         if not answers:
             return []
@@ -73,16 +73,15 @@ def _gpu(handle: Any, driver: Any) -> dict[str, Any]:
 
 
 def git_state() -> dict[str, Any]:
-    """Return commit and cleanliness of the checkout this code runs from; empty outside one."""
+    """Return the commit of the checkout this code runs from and whether it is dirty; empty outside a checkout."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return {}
     try:
-        commit = _git(root, "rev-parse", "HEAD")
-        dirty = bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
+        status = _git(root, "status", "--porcelain", "--untracked-files=no")
+        return {"commit": _git(root, "rev-parse", "HEAD"), "dirty": bool(status)}
     except (OSError, subprocess.SubprocessError):
         return {}
-    return {"commit": commit, "dirty": dirty}
 
 
 def provenance(seed: int) -> dict[str, Any]:
@@ -98,7 +97,7 @@ def provenance(seed: int) -> dict[str, Any]:
 
 
 def _command() -> str:
-    """The command line as a person would type it: a package's ``__main__`` by the package's name."""
+    """Return the command line as a user would type it, with ``python -m PACKAGE`` for a ``__main__``."""
     program = Path(sys.argv[0]) if sys.argv else Path()
     name = f"python -m {program.parent.name}" if program.name == "__main__.py" else program.name
     return " ".join([name, *map(shlex.quote, sys.argv[1:])])

@@ -1,9 +1,9 @@
-"""A run folder without its texts: what people wrote and models answered goes, every number stays.
+"""Removes the text from a run folder and keeps every number.
 
-Scores, statistics, likelihoods and time stamps of each dialogue remain, so that the folder still serves as a
-baseline. Prompts, references, replies, the words that rules fired on and the data's text columns go; columns that the
-run is sliced by stay, and so does each prompt's length bucket. Of generated replies and tokens keyed hashes remain, by
-which equal beginnings are still equal; the key is random and thrown away.
+Scores, statistics, likelihoods and timestamps of each dialogue are kept, so that the folder still works as a baseline.
+Prompts, references, replies, the words that rules fired on and the data's text columns are removed; columns that the
+run is sliced by are kept, and so is each prompt's length bucket. Generated replies and tokens become keyed hashes,
+which are equal for equal prefixes; the key is random and discarded.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ LENGTH_BUCKET = "length_bucket"
 
 
 def redact(folder: RunFolder, manifest: RunManifest) -> None:
-    """Take the texts out of a (copied) run folder in place and seal it anew.
+    """Remove the text from a (copied) run folder in place and seal it again.
 
-    The digests of references and prompts stay those of the full texts, so that a comparison can still tell whether
-    the data are the same. The report, which quotes replies, is removed.
+    The digests of references and prompts stay those of the full text, so that a comparison can still check that the
+    data are the same. The report, which quotes replies, is removed.
     """
     slices = _slices(manifest)
     write_rows(folder.dialogues_path, [_dialogue(row, slices) for row in folder.dialogues()])
@@ -64,7 +64,7 @@ def _reply(row: ReplyRow) -> ReplyRow:
 
 def _records(path: Path, key: bytes) -> None:
     kind = record_of(path.parent.name)
-    if kind is None:  # a pass of a later version: what it holds is not known, so it goes
+    if kind is None:  # a pass of a later version may contain text, so it is removed
         path.unlink()
     elif kind.texts or kind.token_ids:
         write_rows(path, [_record(row, key) for row in read_rows(kind, path, torn_tail="ignore")])
@@ -85,7 +85,7 @@ def _hashed(text: bytes, key: bytes) -> bytes:
 
 
 def _prefix_hashes(tokens: tuple[int, ...], key: bytes) -> tuple[int, ...]:
-    """Return for each token a hash of it and all before it: two replies still part where they parted."""
+    """Return, for each token, a hash of the tokens up to it: two replies still differ from the same position on."""
     hashes, before = [], b""
     for token in tokens:
         before = _hashed(before + str(token).encode("ascii") + b",", key)

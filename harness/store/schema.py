@@ -4,12 +4,12 @@
 
     run.json                    config, digests of inputs, provenance, sanity checks, state
     dialogues.jsonl             DialogueRow, in run order
-    records/PASS/VARIANT.jsonl  append-only, one line a finished dialogue or request
+    records/PASS/VARIANT.jsonl  append-only, one line per finished dialogue or request
     replies/VARIANT.jsonl       ReplyRow, joined from the records, replaced atomically
     summary.json                Summary
     memory.json  report.html  gate.json  gate.junit.xml  gate.md
 
-No torch here: everything downstream of the records runs on a machine without it.
+No torch here: everything downstream of the records runs without it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class VersionedRow(Row):
 
 
 class DialogueRow(Row):
-    """One held-out dialogue as it was put to every variant. ``columns`` are the data's further columns."""
+    """One held-out dialogue as given to every variant. ``columns`` are the data's other columns."""
 
     id: str
     prompt: str
@@ -58,7 +58,7 @@ class FindingRow(Row):
 
 
 class ReplyRow(Row):
-    """Everything known of one variant's reply to one dialogue. ``nll`` is summed over the reference, in nats."""
+    """Everything known about one variant's reply to one dialogue. ``nll`` is summed over the reference, in nats."""
 
     id: str
     prompt_tokens: int | None = None
@@ -74,10 +74,10 @@ class ReplyRow(Row):
 
 
 class Record(Row):
-    """The head of every record. ``key`` digests all that the result depends on; another key, another result.
+    """The base of every record. ``key`` is a digest of everything the result depends on.
 
-    Each kind says which pass makes it (``records/PASS``), and what a redacted folder may not keep: ``texts`` are fields
-    of words, ``token_ids`` of tokens that stand for them.
+    Each subclass names the pass that writes it (``records/PASS``) and the fields that redaction replaces: ``texts``
+    contain text, ``token_ids`` its tokens.
     """
 
     measured_by: ClassVar[str] = ""
@@ -87,7 +87,7 @@ class Record(Row):
     id: str
     key: str
     error: str | None = None
-    skipped: str | None = None  # why the dialogue could not be put to the variant, e.g. "too long"
+    skipped: str | None = None  # why the dialogue was not given to the variant, e.g. "too long"
 
 
 class ScoringRecord(Record):
@@ -115,14 +115,14 @@ class GenerationRecord(Record):
 
 
 class FidelityRecord(Record):
-    """``VARIANT`` (the file's) held against ``against`` on one reference, token by token.
+    """``VARIANT`` (from the file name) compared with ``against`` on one reference, token by token.
 
     ``kl`` is KL(against ‖ variant) in nats at each reference position; ``agree`` counts equal argmax positions.
     """
 
     measured_by = "fidelity"
 
-    against: str = ""  # empty where the variant could not be held against any
+    against: str = ""  # empty if the variant could not be compared
     kl: tuple[float, ...] = ()
     agree: int | None = None
     max_abs_dlogp: float | None = None
@@ -132,12 +132,12 @@ class FidelityRecord(Record):
 
 
 class LatencyRecord(Record):
-    """One timed request. ``stamps_ns[i]`` is when output token i was on the host; all on one monotonic clock.
+    """One timed request. ``stamps_ns[i]`` is when output token i reached the host; all on one monotonic clock.
 
-    ``id`` is the dialogue's at batch 1. A batch in step is one record, whose ``id`` names the batch and whose stamps
-    are when every row's token was on the host; it made ``batch`` tokens a stamp.
-    ``workload``: "fixed" (min = max reply length, batch 1), "natural" (the reply ends where
-    the model ends it), "sweep" (fixed, in batches) or "prefill" (prompts of a set length, one token).
+    ``id`` is the dialogue's at batch 1. A batch decoded in lockstep is one record, whose ``id`` names the batch and
+    whose stamps are when the tokens of all rows had reached the host: ``batch`` tokens per stamp. ``workload``: "fixed"
+    (min = max reply length, batch 1), "natural" (the model ends the reply), "sweep" (fixed, in batches) or "prefill"
+    (prompts of a set length, one token).
     """
 
     measured_by = "latency"
@@ -153,7 +153,7 @@ class LatencyRecord(Record):
 
 
 class MemoryRecord(Record):
-    """One fresh process that loaded a variant and ran the fixed workload; ``id`` is ``repeat-N``. Sizes in MiB."""
+    """One new process that loaded a variant and ran the fixed workload; ``id`` is ``repeat-N``. Sizes in MiB."""
 
     measured_by = "memory"
 
@@ -169,7 +169,7 @@ class MemoryRecord(Record):
     load_seconds: float | None = None
 
 
-# The kinds of records there are, in the order in which a run's passes are listed.
+# All kinds of records, in the order of a run's passes.
 RECORDS: tuple[type[Record], ...] = (ScoringRecord, GenerationRecord, FidelityRecord, LatencyRecord, MemoryRecord)
 
 
@@ -179,12 +179,12 @@ def pass_names() -> tuple[str, ...]:
 
 
 def record_of(pass_name: str) -> type[Record] | None:
-    """Return the kind of record that a pass makes; None for a pass that this version does not know."""
+    """Return the kind of record that a pass writes; None for an unknown pass."""
     return next((record for record in RECORDS if record.measured_by == pass_name), None)
 
 
 class EstimateRow(Row):
-    """A value with its two-sided 95 % interval; ``low``/``high`` are null where no honest interval exists."""
+    """A value with its two-sided 95 % interval; ``low``/``high`` are null if no valid interval exists."""
 
     value: float | None
     low: float | None = None
@@ -195,7 +195,7 @@ class EstimateRow(Row):
 
 
 class MetricSummary(Row):
-    """One metric over all variants. ``conditions``: what the numbers hold under, e.g. {"batch": 1}."""
+    """One metric over all variants. ``conditions``: when the numbers apply, e.g. {"batch": 1}."""
 
     unit: str
     higher_is_better: bool | None
@@ -207,7 +207,7 @@ class MetricSummary(Row):
 
 
 class ComparisonRow(Row):
-    """Variant minus ``against`` (``relative``: their ratio) over the dialogues both have."""
+    """Variant minus ``against`` (``relative``: their ratio) over the dialogues that both have."""
 
     metric: str
     variant: str
@@ -252,7 +252,7 @@ class Coverage(Row):
 
 
 class Summary(VersionedRow):
-    """``summary.json``: every number of the run, ready for page, gate and people's own scripts."""
+    """``summary.json``: every number of the run, for the report, the gate and users' scripts."""
 
     schema_version: Literal[1] = Field(1, alias="schema")
     metrics: dict[str, MetricSummary] = Field(default_factory=dict)
@@ -271,7 +271,7 @@ class SanityCheck(Row):
 
 
 class RunManifest(VersionedRow):
-    """``run.json``: what was run, on what, with what, and how far it came."""
+    """``run.json``: the run's configuration, inputs, environment and state."""
 
     schema_version: Literal[1] = Field(1, alias="schema")
     state: Literal["running", "complete", "failed"]
@@ -288,12 +288,12 @@ class RunManifest(VersionedRow):
     sanity: tuple[SanityCheck, ...] = ()
     warnings: tuple[str, ...] = ()
     events: tuple[dict[str, Any], ...] = ()  # e.g. batches halved after running out of memory
-    training: dict[str, Any] = Field(default_factory=dict)  # recipe, and curves where finetune left them
+    training: dict[str, Any] = Field(default_factory=dict)  # recipe, and curves if finetune recorded them
     started: str = ""
     finished: str | None = None
     error: str | None = None
 
     def reference_among(self, names: Collection[str]) -> str | None:
-        """Return what differences are taken against: the run's own choice, else the first base, else the first name."""
+        """Return the variant that others are compared with: the run's choice, else the first base, else the first."""
         bases = [str(one.get("name")) for one in self.variants if one.get("kind") == "base"]
         return next((name for name in (self.reference_variant, *bases, *names) if name in names), None)

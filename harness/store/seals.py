@@ -1,9 +1,9 @@
-"""Seals of a run folder: the SHA-256 of every measured file, so that one edited by hand is noticed.
+"""Seals of a run folder: the SHA-256 of every measured file, so that manual edits are detected.
 
-The runner stores ``seal(folder)`` in ``run.json``'s ``digests`` when a run is complete (and again after scoring it
-anew). Keys are paths in the folder, e.g. ``replies/base.jsonl``, and two that outlive the redaction of texts:
+The runner stores ``seal(folder)`` in ``run.json``'s ``digests`` when a run is complete (and again when it is scored
+again). Keys are paths in the folder, e.g. ``replies/base.jsonl``, and two that survive redaction:
 ``content:references`` (the held-out dialogues' ids and references) and ``content:prompts`` (ids and rendered prompts).
-A seal guards against accidents and quiet edits; whoever rewrites ``run.json`` as well is not stopped by it.
+A seal protects against accidents and casual edits, but not against someone who also rewrites ``run.json``.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ PROMPTS = "content:prompts"
 
 
 def sealed_files(folder: RunFolder) -> dict[str, Path]:
-    """Return the measured files of a run folder by their path in it, in a fixed order."""
+    """Return the measured files of a run folder by relative path, in a fixed order."""
     found = (path for pattern in PATTERNS for path in sorted(folder.root.glob(pattern)))
     return {path.relative_to(folder.root).as_posix(): path for path in found if path.is_file()}
 
 
 def seal(folder: RunFolder) -> dict[str, str]:
-    """Return the digests to be stored in ``run.json`` beside those of the inputs."""
+    """Return the digests to store in ``run.json`` beside those of the inputs."""
     digests = {name: digest_file(path) for name, path in sealed_files(folder).items()}
     return digests | content_digests(folder.dialogues())
 
 
 def content_digests(dialogues: Iterable[DialogueRow]) -> dict[str, str]:
-    """Return the digests of what was asked and what was hoped for, whatever the order of the dialogues."""
+    """Return the digests of prompts and references, independent of the order of the dialogues."""
     rows = sorted(dialogues, key=lambda row: row.id)
     return {
         REFERENCES: _digest([[row.id, row.reference] for row in rows]),
@@ -50,12 +50,12 @@ def content_digests(dialogues: Iterable[DialogueRow]) -> dict[str, str]:
 
 
 def check(folder: RunFolder, manifest: RunManifest) -> list[str]:
-    """Return what differs from the seal, a sentence each; an empty list where nothing does."""
+    """Return one sentence per difference from the seal."""
     present = sealed_files(folder)
     sealed = {name: digest for name, digest in manifest.digests.items() if is_measured(name)}
     if not sealed:
-        return ["run.json holds no digests of the run's files, so that an edit could not be noticed."]
-    problems = [f"{name} is missing, and was there when the run ended." for name in sealed if name not in present]
+        return ["run.json has no digests of the run's files, so edits cannot be detected."]
+    problems = [f"{name} is missing, but existed when the run ended." for name in sealed if name not in present]
     problems += [f"{name} was added after the run ended." for name in present if name not in sealed]
     problems += [
         f"{name} was changed after the run ended: its digest is not the one in run.json."

@@ -1,1 +1,1 @@
-"""What is measured: variants, the files behind them, and what is known of how they were made. No torch."""
+"""Variants: what is measured, the files behind them, and how they were made. No torch."""

@@ -1,7 +1,7 @@
-"""Is this folder a model, is this one an adapter? Checked before anything slow, from headers alone, without torch.
+"""Checks of model and adapter folders before anything slow begins, from file headers alone and without torch.
 
-A safetensors file begins with its own table of contents, so a file cut short is found by reading a few kilobytes.
-Pickled weights are refused: loading one runs whatever code it holds.
+A safetensors file starts with a header that lists its tensors, so a truncated file is detected by reading a few
+kilobytes. Pickled weights are rejected: loading them can run arbitrary code.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _HEADER_LIMIT = 100 * 1024 * 1024
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 _NOT_WEIGHTS = {"training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth"}
 INDEX_NAME = "model.safetensors.index.json"
-ADAPTER_FACTS = "finetune.json"  # beside an adapter: what our training recorded of itself
-# Their order is that of the digests over them.
+ADAPTER_FACTS = "finetune.json"  # beside an adapter: the record of its training
+# Digests over these files depend on this order.
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -36,17 +36,17 @@ TOKENIZER_FILES = (
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One tensor of a safetensors file, as its header has it. ``dtype`` is the format's own name, e.g. ``BF16``."""
+    """One tensor in a safetensors header. ``dtype`` is the format's own name, e.g. ``BF16``."""
 
     dtype: str
     shape: tuple[int, ...]
     nbytes: int
-    begin: int  # its first byte in the file
+    begin: int  # offset of its first byte in the file
 
 
 @dataclass(frozen=True)
 class ModelArtifact:
-    """A model folder that passed its checks: its configuration and, by name, which file holds which tensor."""
+    """A model folder that passed its checks: its configuration, its tensors and the file of each."""
 
     path: Path
     config: dict[str, Any]
@@ -56,7 +56,7 @@ class ModelArtifact:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all weights."""
+        """Size of all weights in bytes."""
         return sum(info.nbytes for info in self.tensors.values())
 
 
@@ -71,10 +71,10 @@ class AdapterArtifact:
 
 
 def check_model_folder(path: Path | str) -> ModelArtifact:
-    """Return what a model folder holds.
+    """Return the contents of a model folder.
 
-    Raises InputError when the folder or its config.json is missing, when its weights are pickled, cut short or
-    absent, or when its index names a file or tensor that is not there.
+    Raises InputError if the folder or its config.json is missing, if its weights are pickled, truncated or missing, or
+    if its index names a file or tensor that does not exist.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -86,39 +86,39 @@ def check_model_folder(path: Path | str) -> ModelArtifact:
     for file in files:
         for name, info in safetensors_header(file).items():
             if name in tensors:
-                raise InputError(f"{folder}: tensor '{name}' stands in both {file_of[name].name} and {file.name}.")
+                raise InputError(f"{folder}: tensor '{name}' is in both {file_of[name].name} and {file.name}.")
             tensors[name], file_of[name] = info, file
     for name, file_name in indexed.items():
         if name not in file_of or file_of[name].name != file_name:
-            raise InputError(f"{folder / INDEX_NAME} places tensor '{name}' in {file_name}, which does not hold it.")
+            raise InputError(f"{folder / INDEX_NAME} lists tensor '{name}' in {file_name}, which does not contain it.")
     return ModelArtifact(folder, config, files, tensors, file_of)
 
 
 def check_adapter_folder(path: Path | str) -> AdapterArtifact:
-    """Return what an adapter folder holds; raise InputError when it is none, or its weights cannot be used."""
+    """Return the contents of an adapter folder; raise InputError if it is not one or its weights are unusable."""
     folder = Path(path)
     if not folder.is_dir():
-        raise InputError(f"There is no adapter folder {folder}. Give the folder that PEFT saved the adapter in.")
+        raise InputError(f"There is no adapter folder {folder}. Give the folder where PEFT saved the adapter.")
     config_path = folder / "adapter_config.json"
     config = read_json(config_path, missing=f"{folder} is not an adapter folder: it has no adapter_config.json.")
     if "peft_type" not in config:
-        raise InputError(f"{config_path} names no peft_type, so it is not the configuration of an adapter.")
+        raise InputError(f"{config_path} has no peft_type, so it is not an adapter configuration.")
     weights = folder / "adapter_model.safetensors"
     if not weights.is_file():
         _refuse_pickles(folder)
-        raise InputError(f"{folder} holds no adapter_model.safetensors: the adapter's weights are missing.")
+        raise InputError(f"{folder} has no adapter_model.safetensors: the adapter's weights are missing.")
     return AdapterArtifact(folder, config, weights, safetensors_header(weights))
 
 
 def safetensors_header(path: Path) -> dict[str, TensorInfo]:
-    """Return the tensors that a safetensors file announces; raise InputError when it holds fewer bytes than that."""
+    """Return the tensors listed in a safetensors file's header; raise InputError if the file's size does not match."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
             head = file.read(8)
             length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
             if len(head) < 8 or 8 + length > size:
-                raise InputError(f"{path} is cut short ({size} bytes). Copy or save it again.")
+                raise InputError(f"{path} is truncated ({size} bytes). Copy or save it again.")
             if length > _HEADER_LIMIT:
                 raise InputError(f"{path} is not a safetensors file.")
             header = json.loads(file.read(length))
@@ -130,28 +130,28 @@ def safetensors_header(path: Path) -> dict[str, TensorInfo]:
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise InputError(f"{path} is not a safetensors file: its header cannot be read.") from error
     if end != size:
-        what = "is cut short" if end > size else "has bytes after its last tensor"
-        raise InputError(f"{path} {what}: {size} bytes where its header says {end}. Copy or save it again.")
+        what = "is truncated" if end > size else "has bytes after its last tensor"
+        raise InputError(f"{path} {what}: {size} bytes, but its header says {end}. Copy or save it again.")
     return tensors
 
 
 def adapter_facts(adapter: Path) -> dict[str, Any]:
-    """Return what our training recorded beside an adapter; empty for adapters made elsewhere."""
+    """Return what finetune recorded beside an adapter; empty for adapters trained elsewhere."""
     path = adapter / ADAPTER_FACTS
     return read_json(path) if path.is_file() else {}
 
 
 def resolve_model(name: str) -> Path:
-    """Return the folder of a model given as a path or a hub id.
+    """Return the folder of a model given as a path or a Hub ID.
 
-    A hub id is looked up in the local cache first and fetched only where the hub answers within seconds. Raises
-    InputError, in one sentence, where there is neither folder nor model.
+    A Hub ID is looked up in the local cache first, and downloaded only if the Hub answers within seconds. Raises
+    InputError if there is no such folder or model.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
     if folder.exists():
-        raise InputError(f"{name} is a file; a model is given as its folder.")
+        raise InputError(f"{name} is a file; give the model's folder.")
     if name.startswith(("/", ".", "~")) or name.count("/") > 1 or "\\" in name or not name.strip("/"):
         raise InputError(f"There is no model folder {name}.")
     return _from_hub(name)
@@ -166,23 +166,22 @@ def _weight_files(folder: Path) -> tuple[tuple[Path, ...], dict[str, str]]:
         files = tuple(folder / name for name in sorted(set(indexed.values())))
         for file in files:
             if not file.is_file():
-                raise InputError(f"{folder} lacks {file.name}, which its index names: a shard is missing.")
+                raise InputError(f"{folder} lacks {file.name}, a shard listed in its index.")
         return files, indexed
     single = folder / "model.safetensors"
     if single.is_file():
         return (single,), {}
     _refuse_pickles(folder)
-    raise InputError(f"{folder} holds no model.safetensors: the weights are missing.")
+    raise InputError(f"{folder} has no model.safetensors: the weights are missing.")
 
 
 def _refuse_pickles(folder: Path) -> None:
-    for pattern in _PICKLED:
-        for file in sorted(folder.glob(pattern)):
-            if file.name not in _NOT_WEIGHTS:
-                raise InputError(
-                    f"{file} is a pickled file, and loading one can run any code: only safetensors are accepted. "
-                    "Save the weights again with safe_serialization."
-                )
+    for file in (file for pattern in _PICKLED for file in sorted(folder.glob(pattern))):
+        if file.name not in _NOT_WEIGHTS:
+            raise InputError(
+                f"{file} is a pickled file, and loading it could run arbitrary code: only safetensors is accepted. "
+                "Save the weights again with safe_serialization."
+            )
 
 
 def _tensor_info(entry: dict[str, Any], data_begins: int) -> TensorInfo:
@@ -198,14 +197,14 @@ def _from_hub(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=patterns, local_files_only=True))
     except HFValidationError as error:
-        raise InputError(f"There is no model folder '{name}', and it is no hub id either.") from error
+        raise InputError(f"There is no model folder '{name}', and it is not a valid Hub ID.") from error
     except LocalEntryNotFoundError as error:
         if hub_is_off() or not hub_is_reachable():
             raise InputError(
-                f"There is no model folder '{name}', it is not in the local cache, and the model hub cannot be reached."
+                f"There is no model folder '{name}', it is not in the local cache, and the Hub cannot be reached."
             ) from error
     try:
         return Path(snapshot_download(name, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = first_line(error, 120)
-        raise InputError(f"'{name}' is neither a folder nor a model that the hub offers ({reason}).") from error
+        raise InputError(f"'{name}' is neither a folder nor a model on the Hub ({reason}).") from error

@@ -1,4 +1,4 @@
-"""The files behind the variants of a run: found, fetched where they have a hub id, checked and digested. No torch."""
+"""The files behind a run's variants: located, downloaded for Hub IDs, checked and digested. No torch."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ SETTINGS = ("config.json", "generation_config.json", *TOKENIZER_FILES)
 
 
 def local_variants(resolved: ResolvedVariants) -> ResolvedVariants:
-    """Return the variants with every model and adapter as a folder on this machine, each of them checked.
+    """Return the variants with every model and adapter as a checked local folder.
 
-    What ``finetune`` recorded beside an adapter or a merge (what it was made from) is taken from there where the
-    variants themselves do not say it, so that those listed by hand are checked and paired like those it handed over.
-    Raises InputError for a folder that is missing, is none of its kind, or holds pickled or cut weights.
+    Facts that a variant does not state are read from ``finetune``'s records beside its adapter or merge, so that
+    variants listed by hand are checked and paired like those in ``variants.json``. Raises InputError for a folder that
+    is missing, of the wrong kind, or has pickled or truncated weights.
     """
     return replace(resolved, variants=tuple(_local(variant) for variant in resolved.variants))
 
 
 def weights_digests(variants: tuple[Variant, ...]) -> dict[str, str]:
-    """Return for each variant's name the digest of its weights and, where it has one, its adapter."""
+    """Return, by variant name, the digest of its weights and of its adapter if it has one."""
     models = {model: digest_model_folder(model) for model in {variant.model for variant in variants}}
     adapters = {path: digest_adapter_folder(path) for path in {variant.adapter for variant in variants} if path}
     return {
@@ -42,10 +42,7 @@ def weights_digests(variants: tuple[Variant, ...]) -> dict[str, str]:
 
 
 def settings_digests(variants: tuple[Variant, ...]) -> dict[str, str]:
-    """Return for each variant's name the digest of the files beside its weights that change its replies.
-
-    They say how the weights are computed with, what text becomes which tokens, and which tokens end a reply.
-    """
+    """Return, by variant name, the digest of the other files that affect its replies: configuration and tokenizer."""
     folders = {}
     for model in {variant.model for variant in variants}:
         files = [Path(model) / name for name in SETTINGS]
@@ -54,7 +51,7 @@ def settings_digests(variants: tuple[Variant, ...]) -> dict[str, str]:
 
 
 def stated_dtype(variant: Variant) -> str:
-    """Return the dtype a variant is measured in: its own, or for ``auto`` the one its weights were saved in."""
+    """Return the dtype a variant is measured in: its own or, for ``auto``, the one its weights were saved in."""
     if variant.dtype != "auto":
         return variant.dtype
     config = read_json(Path(variant.model) / "config.json")
@@ -72,8 +69,8 @@ def _local(variant: Variant) -> Variant:
         recorded = _recorded_with_adapter(adapter)
     else:
         recorded = _recorded_with_merge(model) if variant.kind == "merged" else {}
-    unsaid = {key: value for key, value in recorded.items() if getattr(variant, key) is None}
-    return variant.model_copy(update={**unsaid, **changes})
+    missing = {key: value for key, value in recorded.items() if getattr(variant, key) is None}
+    return variant.model_copy(update={**missing, **changes})
 
 
 def _recorded_with_adapter(adapter: Path) -> dict[str, Any]:
@@ -86,9 +83,5 @@ def _recorded_with_merge(model: Path) -> dict[str, Any]:
     report = read_merge_report(model)
     if report is None:
         return {}
-    return {
-        "base_digest": report.base_digest,
-        "adapter_digest": report.adapter_digest,
-        "model_digest": report.model_digest,
-        "merge_strategy": report.strategy,
-    }
+    digests = report.model_dump(include={"base_digest", "adapter_digest", "model_digest"})
+    return {**digests, "merge_strategy": report.strategy}

@@ -1,4 +1,4 @@
-"""What a merge found out about itself: ``merge.json`` beside the merged weights. No torch here."""
+"""The report of a merge: ``merge.json`` beside the merged weights. No torch here."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ MERGE_REPORT = "merge.json"
 class LayerError(BaseModel):
     """One merged weight. ``relative_error`` is ‖W_merged − W_target‖ / ‖W_target − W_train‖ (Frobenius).
 
-    ``W_train`` is the weight the adapter was trained over (dequantised where the training was 4-bit) and
-    ``W_target`` = W_train + ΔW, the function that was trained. 0: nothing was lost; 1: as much as there was to keep.
-    ``kept`` is the share of ΔW found again in W_merged − W_train, by projection.
+    ``W_train`` is the weight the adapter was trained over (dequantised if training used 4-bit weights) and
+    ``W_target`` = W_train + ΔW. 0: nothing was lost; 1: the error is as large as ΔW. ``kept`` is the share of ΔW that
+    remains in W_merged − W_train, by projection.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -54,13 +54,13 @@ class MergeReport(BaseModel):
     strategy: MergeStrategy
     dtype: str
     trained_quantization: str
-    quantization_assumed: bool = False  # neither the adapter's record nor the user said what it was trained over
+    quantization_assumed: bool = False  # neither the adapter's record nor the user stated it
     base: str
     adapter: str
     base_digest: str
     adapter_digest: str
     model_digest: str
-    layers: int  # how many weights the adapter changed
+    layers: int  # number of weights the adapter changed
     mean_relative_error: float
     mean_kept: float
     delta_to_weight: float  # ‖ΔW‖/‖W‖ over all changed weights
@@ -73,6 +73,6 @@ class MergeReport(BaseModel):
 
 
 def read_merge_report(folder: Path | str) -> MergeReport | None:
-    """Return the report beside merged weights, or None where the merge was made elsewhere."""
+    """Return the report beside merged weights, or None if the model was merged elsewhere."""
     path = Path(folder) / MERGE_REPORT
     return read_model(MergeReport, path) if path.is_file() else None

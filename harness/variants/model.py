@@ -1,6 +1,6 @@
-"""What is measured: named variants, and ``variants.json``, in which ``finetune`` hands them over.
+"""Variants: what is measured, and ``variants.json``, in which ``finetune`` lists what it made.
 
-No torch here: loading weights is ``harness.backends.local.loading``'s business.
+No torch here: ``harness.backends.local.loading`` loads weights.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ MergeStrategy = Literal["dequantized", "original", "in-place-4bit"]
 
 
 class Variant(BaseModel):
-    """One thing to measure. ``model`` and ``adapter`` are folders or hub ids; ``locate`` makes folders absolute.
+    """One model to measure. ``model`` and ``adapter`` are folders or Hub IDs; ``locate`` makes folders absolute.
 
-    ``dtype`` is the compute dtype; ``auto`` takes the one the weights were saved in.
+    ``dtype`` is the compute dtype; ``auto`` is the one the weights were saved in.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -34,7 +34,7 @@ class Variant(BaseModel):
     adapter: str | None = None
     quantization: Quantization = "none"
     dtype: DType = "auto"
-    # Facts that finetune recorded; absent for models made elsewhere.
+    # Recorded by finetune; absent for models made elsewhere.
     base_digest: str | None = None
     adapter_digest: str | None = None
     model_digest: str | None = None
@@ -46,30 +46,30 @@ class Variant(BaseModel):
     @classmethod
     def _not_reserved(cls, name: str) -> str:
         if name.endswith((".", "-")):
-            raise ValueError("a variant's name is also a file name and may not end in '.' or '-'")
+            raise ValueError("a variant's name is also a file name and must not end in '.' or '-'")
         return name
 
     @model_validator(mode="after")
-    def _adapter_where_it_belongs(self) -> Variant:
+    def _adapter_matches_kind(self) -> Variant:
         if self.kind == "adapter" and not self.adapter:
-            raise ValueError(f"variant '{self.name}' is an adapter but names no 'adapter' folder")
+            raise ValueError(f"variant '{self.name}' is an adapter but has no 'adapter' folder")
         if self.kind != "adapter" and self.adapter:
-            raise ValueError(f"variant '{self.name}' is of kind {self.kind} but names an 'adapter'")
+            raise ValueError(f"variant '{self.name}' is of kind {self.kind} but has an 'adapter'")
         return self
 
 
-def refuse_doubled_names(variants: Sequence[Variant]) -> None:
-    """Raise ValueError where there is no variant, or two have the same name."""
+def refuse_duplicate_names(variants: Sequence[Variant]) -> None:
+    """Raise ValueError if there are no variants or two have the same name."""
     names = [variant.name for variant in variants]
     if not names:
-        raise ValueError("variants: name at least one")
-    doubled = sorted({name for name in names if names.count(name) > 1})
-    if doubled:
-        raise ValueError(f"variants: the name '{doubled[0]}' is used twice")
+        raise ValueError("variants: list at least one")
+    duplicates = sorted({name for name in names if names.count(name) > 1})
+    if duplicates:
+        raise ValueError(f"variants: the name '{duplicates[0]}' is used twice")
 
 
 class SplitFacts(BaseModel):
-    """Which split the training used, so that a run finds the same held-out dialogues."""
+    """The split used for training, so that a run selects the same held-out dialogues."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -77,7 +77,7 @@ class SplitFacts(BaseModel):
     source_digest: str
     salt: str
     columns: dict[str, str] = Field(default_factory=dict)
-    hub_split: str = "train"  # which of a hub data set's own splits was read
+    hub_split: str = "train"  # which of a Hub dataset's own splits was read
     on_invalid: Literal["error", "skip"] = "error"
 
 
@@ -93,23 +93,23 @@ class VariantsFile(BaseModel):
     split: SplitFacts | None = None
     recipe: dict[str, Any] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)
-    fingerprints: str | None = None  # the training dialogues' hashes, beside the adapter
+    fingerprints: str | None = None  # hashes of the training dialogues, beside the adapter
     curves: str | None = None  # JSONL of {step, loss, learning_rate, eval_loss}
     versions: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> VariantsFile:
-        refuse_doubled_names(self.variants)
+        refuse_duplicate_names(self.variants)
         return self
 
 
 def locate(path: str, folder: Path) -> str:
-    """Return ``path`` made absolute against ``folder`` where it exists there, else unchanged (a hub id)."""
+    """Return ``path`` resolved against ``folder`` if it exists there, else unchanged (a Hub ID)."""
     candidate = (folder / path).resolve()
     return str(candidate) if candidate.exists() or path.startswith((".", "/")) else path
 
 
 def write_variants(file: VariantsFile, path: Path) -> None:
-    """Write ``variants.json`` so that a reader never meets a half-written one."""
+    """Write ``variants.json`` atomically."""
     text = json.dumps(file.model_dump(mode="json", by_alias=True, exclude_none=True), indent=1, ensure_ascii=False)
     write_text_atomically(path, text + "\n")

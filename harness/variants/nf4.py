@@ -1,6 +1,6 @@
-"""The 4-bit form that training, merging and measuring share: nf4, blocks of 64, double quantisation.
+"""The 4-bit format shared by training, merging and measuring: nf4, blocks of 64, double quantisation.
 
-Libraries are imported only when a weight is held so.
+Libraries are imported only when 4-bit weights are used.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
 QUANT_TYPE = "nf4"
 
 
-class HeldWeight(Protocol):
-    """What is used of bitsandbytes' ``Params4bit``: packed values and how they were quantised."""
+class QuantizedWeight(Protocol):
+    """The part of bitsandbytes' ``Params4bit`` that is used: packed values and their quantisation state."""
 
     data: torch.Tensor
     quant_state: Any
 
 
 def bitsandbytes() -> Any:
-    """Return the library, imported only when 4-bit weights are met. It is untyped, so it is handed out as Any."""
+    """Return the library (untyped, hence Any), imported only when needed."""
     import bitsandbytes
 
     return bitsandbytes
 
 
 def nf4_config(dtype: str) -> BitsAndBytesConfig:
-    """Return how transformers is asked to load a model in this form, computing in ``dtype``."""
+    """Return the transformers configuration that loads a model in this format and computes in ``dtype``."""
     import torch
     from transformers import BitsAndBytesConfig
 
-    configuration: Callable[..., BitsAndBytesConfig] = BitsAndBytesConfig  # which transformers leaves untyped
+    configuration: Callable[..., BitsAndBytesConfig] = BitsAndBytesConfig  # untyped in transformers
     return configuration(
         load_in_4bit=True,
         bnb_4bit_quant_type=QUANT_TYPE,
@@ -43,15 +43,15 @@ def nf4_config(dtype: str) -> BitsAndBytesConfig:
     )
 
 
-def quantize(weight: torch.Tensor) -> HeldWeight:
-    """Return the weight as bitsandbytes holds it, on the weight's own device."""
+def quantize(weight: torch.Tensor) -> QuantizedWeight:
+    """Return the weight quantised by bitsandbytes, on its own device."""
     options = {"requires_grad": False, "compress_statistics": True, "quant_type": QUANT_TYPE}
     held = bitsandbytes().nn.Params4bit(weight.contiguous(), **options)
-    on_device: HeldWeight = held.to(weight.device)  # which is when it is quantised
+    on_device: QuantizedWeight = held.to(weight.device)  # this quantises it
     return on_device
 
 
-def dequantize(held: HeldWeight) -> torch.Tensor:
+def dequantize(held: QuantizedWeight) -> torch.Tensor:
     """Return the values that the layer computes with, in the dtype they were quantised from."""
     values: torch.Tensor = bitsandbytes().functional.dequantize_4bit(held.data, held.quant_state)
     return values

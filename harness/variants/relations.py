@@ -1,4 +1,4 @@
-"""Which variant belongs to which: what differences are taken against, and whose weights another one has."""
+"""How variants relate: which one others are compared with, and which base or adapter one was made from."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from harness.yamlfile import Strict
 
 
 class FidelityPair(Strict):
-    """``variant`` is held against ``against``, e.g. merged against adapter."""
+    """``variant`` is compared with ``against``, e.g. merged with adapter."""
 
     variant: str
     against: str
 
 
 def refuse_unknown_pairs(pairs: Iterable[FidelityPair], names: Sequence[str]) -> None:
-    """Raise InputError where a pair names a variant that is not there."""
+    """Raise InputError if a pair names an unknown variant."""
     for pair in pairs:
         for name in (pair.variant, pair.against):
             if name not in names:
@@ -27,7 +27,7 @@ def refuse_unknown_pairs(pairs: Iterable[FidelityPair], names: Sequence[str]) ->
 
 
 def reference_variant(wanted: str | None, variants: Sequence[Variant]) -> str:
-    """Return what differences are taken against: the variant that is wanted, else the first base, else the first."""
+    """Return the name of the variant that others are compared with: ``wanted``, else the first base, else the first."""
     names = [variant.name for variant in variants]
     if wanted is not None:
         if wanted not in names:
@@ -37,10 +37,10 @@ def reference_variant(wanted: str | None, variants: Sequence[Variant]) -> str:
 
 
 def pairs(variants: Sequence[Variant], wanted: tuple[FidelityPair, ...] | None) -> tuple[FidelityPair, ...]:
-    """Return which variants are compared; raise InputError where a pair names one that is not there.
+    """Return the pairs to compare; raise InputError if a pair names an unknown variant.
 
-    By default: every merged model against the adapter it came from (told by digest, or the only one there is), and
-    every quantised base against the same base unquantised.
+    By default, every merged model with the adapter it came from (matched by digest, or the only adapter), and every
+    quantised base with the same base unquantised.
     """
     if wanted is not None:
         refuse_unknown_pairs(wanted, [variant.name for variant in variants])
@@ -54,17 +54,17 @@ def pairs(variants: Sequence[Variant], wanted: tuple[FidelityPair, ...] | None) 
 
 
 def adapter_of(merged: Variant, variants: Sequence[Variant]) -> Variant | None:
-    """Return the adapter that a merged variant came from, where the run knows it."""
+    """Return the adapter that a merged variant came from, or None if unknown."""
     adapters = [variant for variant in variants if variant.kind == "adapter"]
     if merged.adapter_digest is not None:
         adapters = [variant for variant in adapters if variant.adapter_digest == merged.adapter_digest]
     elif len(adapters) > 1:
-        return None  # which one it came from is not known; the config can say so
+        return None  # ambiguous; the config can name the pair
     return adapters[0] if adapters else None
 
 
 def base_of(variant: Variant, variants: Sequence[Variant]) -> Variant | None:
-    """Return the base of an adapter or merged variant, where this run knows which one that is; None for a base."""
+    """Return the base of an adapter or merged variant; None if unknown, or if ``variant`` is a base."""
     bases = [other for other in variants if other.kind == "base"]
     if variant.kind == "adapter":
         return next((base for base in bases if base.model == variant.model), None) or variant.model_copy(

@@ -15,7 +15,7 @@ from harness.yamlfile import validate
 
 @dataclass(frozen=True)
 class ResolvedVariants:
-    """The variants of a run with absolute paths, and what ``finetune`` left beside them (None: made elsewhere)."""
+    """The variants of a run with absolute paths, and their ``variants.json`` (None: listed in a config)."""
 
     variants: tuple[Variant, ...]
     file: VariantsFile | None
@@ -23,21 +23,21 @@ class ResolvedVariants:
 
     @property
     def fingerprints(self) -> Path | None:
-        """The file in which ``variants.json`` says what the variants were trained on; None where it names none."""
+        """The fingerprints of the training dialogues; None if ``variants.json`` names none."""
         if self.file and self.folder and self.file.fingerprints:
             return (self.folder / self.file.fingerprints).resolve()
         return None
 
     @property
     def curves(self) -> list[dict[str, Any]]:
-        """The training curves that ``finetune`` left, or nothing where it left none."""
+        """The training curves; empty if ``variants.json`` names none."""
         if self.file and self.folder and self.file.curves:
             return read_curves(self.folder / self.file.curves)
         return []
 
 
 def read_curves(path: Path) -> list[dict[str, Any]]:
-    """Return a training's lines of {step, loss, …}; none where there is no such file, or it cannot be read."""
+    """Return a training's rows of {step, loss, …}; empty if the file cannot be read."""
     try:
         return [row.model_dump() for row in read_rows(Row, path, torn_tail="ignore")]
     except InputError:
@@ -45,10 +45,10 @@ def read_curves(path: Path) -> list[dict[str, Any]]:
 
 
 def resolve_variants(named: str | Sequence[Variant], beside: Path | None = None) -> ResolvedVariants:
-    """Return the variants that a config names: the path of a ``variants.json``, or themselves one by one.
+    """Return the variants of a config, which gives the path of a ``variants.json`` or lists them.
 
-    Relative paths are looked up here, then in ``beside``, the config file's folder. Raises InputError where
-    ``variants.json`` is missing, damaged or names a variant twice.
+    Relative paths are looked up in the working directory, then in ``beside``, the config file's folder. Raises
+    InputError if ``variants.json`` is missing, damaged or repeats a name.
     """
     if isinstance(named, str):
         path = find(named, beside)
@@ -60,7 +60,7 @@ def resolve_variants(named: str | Sequence[Variant], beside: Path | None = None)
 
 
 def find(path: str, beside: Path | None) -> Path:
-    """Return ``path`` as it is found from here, or else from the config file's folder."""
+    """Return ``path`` relative to the working directory or, failing that, to the config file's folder."""
     here = Path(path)
     if not here.exists() and beside is not None and (beside / path).exists():
         return beside / path
@@ -68,12 +68,12 @@ def find(path: str, beside: Path | None) -> Path:
 
 
 def read_variants(path: Path) -> VariantsFile:
-    """Return a ``variants.json``; raise InputError saying what is wrong with it."""
+    """Read a ``variants.json``; raise InputError if it is missing or invalid."""
     if path.is_dir():
         path = path / "variants.json"
     if not path.is_file():
         raise InputError(
-            f"{path} does not exist. Make it with 'python -m finetune run', or list the variants in the config."
+            f"{path} does not exist. Create it with 'python -m finetune run', or list the variants in the config."
         )
     return validate(VariantsFile, read_json(path), source=str(path))
 
@@ -82,7 +82,6 @@ def _located(variant: Variant, *folders: Path) -> Variant:
     changes: dict[str, str] = {}
     for field in ("model", "adapter"):
         value = getattr(variant, field)
-        if value is None:
-            continue
-        changes[field] = next((found for folder in folders if (found := locate(value, folder)) != value), value)
+        if value is not None:
+            changes[field] = next((found for folder in folders if (found := locate(value, folder)) != value), value)
     return variant.model_copy(update=changes)

@@ -1,6 +1,6 @@
-"""What weight files can be asked without loading a model: are their numbers finite, do they say anything at all.
+"""Checks of weight files without loading a model: finite values, all zeros, changes from a base.
 
-Files are mapped and read in blocks, so a 7 B model needs no memory to speak of. No torch here.
+Files are memory-mapped and read in blocks, so even a 7 B model needs little memory. No torch here.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from harness.variants.artifacts import ModelArtifact, safetensors_header
 
 Bits = np.ndarray[Any, np.dtype[Any]]
 
-_BLOCK = 16 * 1024 * 1024  # numbers looked at in one go
-# A floating-point number is NaN or infinite exactly where all its exponent's bits are set.
+_BLOCK = 16 * 1024 * 1024  # numbers per block
+# A floating-point number is NaN or infinite exactly if all its exponent bits are set.
 _EXPONENTS: dict[str, tuple[Any, int]] = {
     "F64": (np.uint64, 0x7FF0000000000000),
     "F32": (np.uint32, 0x7F800000),
     "F16": (np.uint16, 0x7C00),
     "BF16": (np.uint16, 0x7F80),
 }
-_THREADS = 4  # numpy lets go of the interpreter while it reads
+_THREADS = 4  # numpy releases the GIL while it reads
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor within a safetensors file; ``bits`` are its numbers' bit patterns (or bytes, for other dtypes)."""
+    """A tensor within a safetensors file; ``bits`` are the bit patterns of its numbers (bytes for non-float dtypes)."""
 
     name: str
     dtype: str
@@ -39,7 +39,7 @@ class StoredTensor:
 
 
 def stored_tensors(path: Path) -> Iterator[StoredTensor]:
-    """Yield every tensor of a safetensors file, mapped and not read."""
+    """Yield every tensor of a safetensors file, memory-mapped."""
     data = np.memmap(path, mode="r", dtype=np.uint8)
     for name, info in safetensors_header(path).items():
         unit = _EXPONENTS.get(info.dtype, (np.uint8, 0))[0]
@@ -57,10 +57,10 @@ def first_not_finite(files: tuple[Path, ...]) -> tuple[Path, str] | None:
 
 
 def first_changed_weight(model: ModelArtifact, base: ModelArtifact) -> str | None:
-    """Return a weight of ``model`` that is not the base's, or None where all are the same numbers.
+    """Return the name of a weight that differs between ``model`` and ``base``, or None if all are equal.
 
-    What is held in another dtype is compared after rounding the wider of the two to the narrower, so that a base
-    which was only saved again is recognised. A weight that one of them lacks is passed over where they share others.
+    Different dtypes are compared after rounding the wider to the narrower, so that a base saved in another dtype is
+    recognised. Weights that only one of them has are ignored if they share any.
     """
     shared = sorted(set(model.tensors) & set(base.tensors), key=_likely_changed)
     if not shared:
@@ -70,7 +70,7 @@ def first_changed_weight(model: ModelArtifact, base: ModelArtifact) -> str | Non
 
 
 def is_all_zero(tensor: StoredTensor) -> bool:
-    """Tell whether a tensor holds nothing but (plus or minus) zero."""
+    """Return whether a tensor contains only (positive or negative) zeros."""
     if tensor.dtype not in _EXPONENTS:
         return not tensor.bits.any()
     sign = tensor.bits.dtype.type(1 << (tensor.bits.dtype.itemsize * 8 - 1))
@@ -87,30 +87,30 @@ def _is_finite(tensor: StoredTensor) -> bool:
 
 
 def _likely_changed(name: str) -> tuple[bool, str]:
-    """Adapters change linear layers, seldom embeddings, which are the largest: these are looked at last."""
+    """Sort key that puts embeddings last: they are the largest tensors and adapters rarely change them."""
     return "embed" in name or "lm_head" in name, name
 
 
 def _same_numbers(one: StoredTensor, other: StoredTensor) -> bool:
     if one.shape != other.shape or (one.dtype != other.dtype and not {one.dtype, other.dtype} <= set(_EXPONENTS)):
         return False
-    return all(np.array_equal(a, b) for a, b in _comparable_blocks(one, other))
-
-
-def _width(dtype: str) -> tuple[int, bool]:
-    """How finely a dtype holds numbers near one; of the two with 16 bits, BF16 is the coarser."""
-    return np.dtype(_EXPONENTS[dtype][0]).itemsize, dtype != "BF16"
-
-
-def _comparable_blocks(one: StoredTensor, other: StoredTensor) -> Iterator[tuple[Bits, Bits]]:
     narrow = one.dtype if one.dtype == other.dtype else min(one.dtype, other.dtype, key=_width)
     for start in range(0, one.bits.size, _BLOCK):
         a, b = one.bits[start : start + _BLOCK], other.bits[start : start + _BLOCK]
-        yield (a, b) if one.dtype == other.dtype else (_rounded(a, one.dtype, narrow), _rounded(b, other.dtype, narrow))
+        if one.dtype != other.dtype:
+            a, b = _rounded(a, one.dtype, narrow), _rounded(b, other.dtype, narrow)
+        if not np.array_equal(a, b):
+            return False
+    return True
+
+
+def _width(dtype: str) -> tuple[int, bool]:
+    """Sort key by precision near one; of the two 16-bit dtypes, BF16 is coarser."""
+    return np.dtype(_EXPONENTS[dtype][0]).itemsize, dtype != "BF16"
 
 
 def _rounded(bits: Bits, dtype: str, narrow: str) -> Bits:
-    """Return numbers rounded to ``narrow`` (to nearest, ties to even, as libraries do on saving), as float32."""
+    """Return numbers rounded to ``narrow`` (to nearest, ties to even, as libraries do), as float32."""
     kinds: dict[str, Any] = {"F64": np.float64, "F32": np.float32, "F16": np.float16}
     if dtype == "BF16":
         wide = bits.astype(np.uint32) << 16

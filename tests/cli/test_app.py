@@ -97,7 +97,7 @@ def test_model_folder_that_does_not_exist(capsys: Any, tmp_path: Path, model: Pa
 def test_weights_cut_short(capsys: Any, tmp_path: Path, model: Path, data: Path) -> None:
     weights = model / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-3])
-    assert "cut short" in refused(capsys, tmp_path / "run", config(tmp_path, model, data))
+    assert "truncated" in refused(capsys, tmp_path / "run", config(tmp_path, model, data))
 
 
 def test_pickled_weights(capsys: Any, tmp_path: Path, model: Path, data: Path) -> None:
@@ -180,7 +180,7 @@ def test_an_interruption_is_said_with_what_to_do(capsys: Any, monkeypatch: pytes
 
     monkeypatch.setattr("harness.jobs.run.run", interrupted)
     assert main(["run"]) == 130
-    assert "Interrupted. Nothing finished is lost: the same command continues." in capsys.readouterr().err
+    assert "Interrupted. Finished work is kept; run the same command to continue." in capsys.readouterr().err
 
 
 def test_a_report_that_cannot_be_written_there_names_the_path(capsys: Any, tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_a_report_that_cannot_be_written_there_names_the_path(capsys: Any, tmp_p
     said = capsys.readouterr().err
     assert str(tmp_path / "file") in said
     assert "Check the path" in said
-    assert "should not happen" not in said
+    assert "This is a bug" not in said
 
 
 def test_a_full_disk_is_an_incomplete_run_and_no_wrong_usage(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +198,7 @@ def test_a_full_disk_is_an_incomplete_run_and_no_wrong_usage(capsys: Any, monkey
 
     monkeypatch.setattr("harness.jobs.run.run", full)
     assert main(["run"]) == 4
-    assert "No space left on device. Make room" in capsys.readouterr().err
+    assert "No space left on device. Free some space" in capsys.readouterr().err
 
 
 def test_a_bug_says_how_to_see_more(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,7 +208,7 @@ def test_a_bug_says_how_to_see_more(capsys: Any, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("harness.jobs.run.run", broken)
     assert main(["run"]) == 4
     assert capsys.readouterr().err == (
-        "Error: ValueError: odd. This should not happen; run it again with --debug to see where.\n"
+        "Error: ValueError: odd. This is a bug; run the command again with --debug to see where it happened.\n"
     )
 
 

@@ -126,7 +126,7 @@ def test_an_unreachable_hub_is_said_in_one_sentence_and_not_asked_again(monkeypa
     said = message(Path("someone/medical_dialogues_nobody_has"))
     assert offline == [(True, True)]  # a client that may go online retries for half a minute
     assert not constants.HF_HUB_OFFLINE
-    assert said.startswith("There is no file 'someone/medical_dialogues_nobody_has', and the data set of that name")
+    assert said.startswith("There is no file 'someone/medical_dialogues_nobody_has', no dataset of that name has been")
     assert "\n" not in said
 
 
@@ -184,14 +184,18 @@ def test_lines_are_counted_through_blank_lines_and_quoted_line_breaks(tmp_path: 
         ({"output": ""}, "column 'output': the reference is empty", "empty reference"),
         ({"output": " \n\t "}, "column 'output': the reference is empty", "empty reference"),
         ({"output": None}, "column 'output': the reference is missing", "missing reference"),
-        ({"output": 7}, "column 'output': the reference is not a text but 7", "non-text reference"),
-        ({"instruction": ["a"]}, "column 'instruction': the prompt is not a text but ['a']", "non-text prompt"),
+        ({"output": 7}, "column 'output': the reference must be a string, not 7", "non-text reference"),
+        ({"instruction": ["a"]}, "column 'instruction': the prompt must be a string, not ['a']", "non-text prompt"),
         ({"instruction": ""}, "column 'instruction': the prompt is empty", "empty prompt"),
-        ({"input": 3.5}, "column 'input': the input is not a text but 3.5", "non-text input"),
-        ({"output": "a\x00b"}, "the reference holds a NUL character at character 2", "invalid characters in reference"),
-        ({"output": "a\ud800"}, "holds bytes or escapes that are not Unicode", "invalid characters in reference"),
-        ({"output": "x" * (LONGEST + 1)}, "the reference has 1,000,001 characters, above", "too long reference"),
-        ({"id": 1.5}, "column 'id': the id is neither a text nor a whole number but 1.5", "invalid id"),
+        ({"input": 3.5}, "column 'input': the input must be a string, not 3.5", "non-text input"),
+        (
+            {"output": "a\x00b"},
+            "the reference contains a NUL character at character 2",
+            "invalid characters in reference",
+        ),
+        ({"output": "a\ud800"}, "contains bytes or escapes that are not Unicode", "invalid characters in reference"),
+        ({"output": "x" * (LONGEST + 1)}, "the reference has 1,000,001 characters, more than", "too long reference"),
+        ({"id": 1.5}, "column 'id': the id must be a string or an integer, not 1.5", "invalid id"),
     ],
 )
 def test_a_bad_row_names_file_line_and_column_or_is_counted(
@@ -230,7 +234,7 @@ def test_a_line_that_is_no_row_is_an_error_or_counted(line: bytes, said: str, re
 def test_a_mapped_column_that_is_nowhere_is_named_with_the_nearest_one(write_lines: WriteLines) -> None:
     path = write_lines([{"instructions": "a", "output": "b"}])
     assert message(path) == (
-        f"{path} has no column 'instruction', which dialogues.columns.prompt asks for. "
+        f"{path} has no column 'instruction', which dialogues.columns.prompt requires. "
         "Did you mean 'instructions'? Its columns are: instructions, output."
     )
 
@@ -238,7 +242,7 @@ def test_a_mapped_column_that_is_nowhere_is_named_with_the_nearest_one(write_lin
 @pytest.mark.parametrize("role", ["input", "id", "turns", "conversation"])
 def test_an_optional_column_must_be_there_once_it_is_mapped(role: str, write_lines: WriteLines) -> None:
     path = write_lines([{"instruction": "a", "output": "b"}])
-    assert f"'{role}_x', which dialogues.columns.{role} asks for" in message(path, ColumnMap(**{role: f"{role}_x"}))
+    assert f"'{role}_x', which dialogues.columns.{role} requires" in message(path, ColumnMap(**{role: f"{role}_x"}))
 
 
 def test_without_need_of_a_reference_a_missing_one_is_none(write_lines: WriteLines) -> None:
@@ -255,8 +259,8 @@ def test_without_need_of_a_reference_a_missing_one_is_none(write_lines: WriteLin
         (b"", "is empty."),
         (b"\xef\xbb\xbf \r\n", "is empty."),
         ("[]".encode("utf-16"), "is UTF-16 text. Save it as UTF-8."),
-        (b"[]", "holds no dialogues."),
-        (b'{"a": 1}', "expected a list of dialogues, or an object that holds one."),
+        (b"[]", "contains no dialogues."),
+        (b'{"a": 1}', "expected a list of dialogues, or an object that contains one."),
         (b'"text"', "expected a list of dialogues"),
         (b'[{"a": 1},\n{"b": 2]', "line 2: not JSON"),
         (b'[{"a": 1}\n{"b": 2}]', "line 2: not JSON (Expecting ',' delimiter)."),
@@ -281,12 +285,12 @@ def test_a_row_of_a_json_array_is_named_by_its_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"instruction,output\n", "holds no dialogues"),
-        (b"instruction,output,output\na,b,c\n", "line 1: the column 'output' is named twice"),
+        (b"instruction,output\n", "contains no dialogues"),
+        (b"instruction,output,output\na,b,c\n", "line 1: the column name 'output' is repeated"),
         (b"instruction,output\na,b\nc\n", "line 3: 1 fields where the header has 2"),
         (b'instruction,output\na,b\n"c,d\n', "line 3: not valid CSV"),
-        (b"instruction,output\na,\xff\n", "line 2, column 'output': the reference holds bytes"),
-        (b"instruction,output\na,b\x00\n", "line 2, column 'output': the reference holds a NUL"),
+        (b"instruction,output\na,\xff\n", "line 2, column 'output': the reference contains bytes"),
+        (b"instruction,output\na,b\x00\n", "line 2, column 'output': the reference contains a NUL"),
     ],
 )
 def test_a_csv_file_that_cannot_be_used_is_said_why(content: bytes, said: str, tmp_path: Path) -> None:
@@ -310,7 +314,7 @@ def test_a_damaged_parquet_file_is_said_to_be_one(tmp_path: Path) -> None:
 def test_a_file_in_which_nothing_can_be_used_says_what_was_found(write_lines: WriteLines) -> None:
     path = write_lines([{**ROW, "output": ""}, {**OTHER, "output": 1}])
     said = message(path, on_invalid="skip")
-    assert "holds no dialogue that can be used (empty reference: 1, non-text reference: 1)" in said
+    assert "contains no usable dialogues (empty reference: 1, non-text reference: 1)" in said
 
 
 class TestTurns:
@@ -357,13 +361,13 @@ class TestTurns:
     @pytest.mark.parametrize(
         ("turns", "said"),
         [
-            ("no list", "the turns are a text that is not JSON"),
+            ("no list", "the turns are not valid JSON"),
             ([1], "turn 1 is not an object with role and content"),
             (
                 [{"role": "nurse", "content": "a"}],
                 "turn 1 has the role 'nurse'; the roles are patient, doctor and system",
             ),
-            ([{"role": "user", "content": "a"}], "no turn is the doctor's"),
+            ([{"role": "user", "content": "a"}], "the doctor has no turn"),
             ([{"role": "doctor", "content": "a"}], "the patient says nothing before the doctor's last turn"),
             ([{"role": "user", "content": ""}], "the content of turn 1 is empty"),
             ([{"role": "user"}], "the content of turn 1 is missing"),

@@ -99,10 +99,10 @@ def test_one_s_own_template_sees_condition_turns_and_columns(tmp_path: Path) -> 
         ("a\n{{ condition", "line 2: not a valid Jinja template"),
         (
             "{{ conditon }}",
-            "uses 'conditon', which there is none of; it may use condition, turns, columns. Did you mean",
+            "uses the unknown variable 'conditon'; it may use condition, turns, columns. Did you mean",
         ),
-        ("Tell me about it.", "says nothing of the dialogue; it needs {{ condition }}"),
-        ("{% set a = 1 %}", "says nothing of the dialogue"),
+        ("Tell me about it.", "does not use the dialogue; it needs {{ condition }}"),
+        ("{% set a = 1 %}", "does not use the dialogue"),
     ],
 )
 def test_a_template_that_cannot_work_is_refused_when_loaded(source: str, said: str, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_template_that_cannot_work_is_refused_when_loaded(source: str, said: s
         ("{{ columns.update({'a': 1}) }}", "'update' of 'dict' object is unsafe"),
         ("{{ condition / 2 }}", "unsupported operand"),
         ("{% include 'other' %}{{ condition }}", "no loader"),
-        ("{{ '' if condition else 'x' }}", "gives an empty prompt"),
+        ("{{ '' if condition else 'x' }}", "renders an empty prompt"),
     ],
 )
 def test_a_template_that_fails_or_breaks_out_names_itself_and_the_dialogue(
@@ -182,7 +182,7 @@ class TestChat:
         assert load_template("chat").digest_with(tokenizer) != before
 
     def test_a_tokenizer_without_one_is_an_error(self, byte_tokenizer: Any) -> None:
-        with pytest.raises(InputError, match="needs a tokenizer with a chat template, and this one has none"):
+        with pytest.raises(InputError, match="needs a tokenizer with a chat template, but this one has none"):
             Template("chat", "").render(dialogue(), byte_tokenizer)
         with pytest.raises(InputError, match="cannot be rendered without a tokenizer"):
             load_template("chat").render(dialogue())

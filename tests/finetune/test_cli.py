@@ -31,7 +31,7 @@ def test_help_needs_no_torch() -> None:
         (["merge", "--base", "BASE", "--adapter", "BASE", "--out", "x"], "no adapter_config.json"),
         (["merge", "--base", "./gone", "--adapter", "BASE", "--out", "x"], "There is no model folder ./gone"),
         (["merge", "--base", "b", "--adapter", "a", "--out", "x", "--strategy", "orignal"], "Did you mean 'original'?"),
-        (["merge", "--base", "BASE", "--adapter", "BASE", "--out", "x", "--device", "gpu"], "cuda, or cuda:N"),
+        (["merge", "--base", "BASE", "--adapter", "BASE", "--out", "x", "--device", "gpu"], "cuda or cuda:N"),
         (["merge", "--base", "BASE", "--adapter", "BASE", "--out", "x", "--device", "cuda:99"], "no such usable CUDA"),
     ],
 )
@@ -61,7 +61,7 @@ def test_an_interruption_exits_with_130(
 
     monkeypatch.setattr("finetune.pipeline.run", interrupt)
     assert main(["run", str(write_recipe(tmp_path, base)), "--out", str(tmp_path / "out")]) == 130
-    assert "continues from the last checkpoint" in capsys.readouterr().err
+    assert "resume from the last checkpoint" in capsys.readouterr().err
 
 
 def test_an_error_of_ours_shows_its_traceback_only_when_asked(base: Path) -> None:

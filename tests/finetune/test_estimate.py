@@ -141,7 +141,7 @@ def test_everything_that_is_trained_is_counted(base: Path, tmp_path: Path, lora:
 def test_memory_in_float32_is_not_passed_off_as_that_of_bfloat16(base: Path, tmp_path: Path) -> None:
     found = dry_run(write_recipe(tmp_path, base, dtype="float32"))
     assert found.memory is None
-    assert "estimated only for models of Llama's shape" in "\n".join(describe(found))
+    assert "estimated only for Llama architectures" in "\n".join(describe(found))
 
 
 def test_steps_of_a_part_of_an_epoch_are_those_that_the_trainer_makes(base: Path, tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_steps_of_a_part_of_an_epoch_are_those_that_the_trainer_makes(base: Path
 
 
 def test_a_dry_run_on_nothing_is_refused_like_the_run(base: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="No dialogue is left to train on"):
+    with pytest.raises(InputError, match="There are no dialogues to train on"):
         dry_run(write_recipe(tmp_path, base, max_length=8))
 
 

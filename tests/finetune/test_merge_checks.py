@@ -77,17 +77,17 @@ def stray(tensors: dict[str, torch.Tensor]) -> None:
     ("edit", "config", "message"),
     [
         (zero, {}, "every ΔW is zero"),
-        (plant_nan, {}, "holds NaN or infinity"),
+        (plant_nan, {}, "contains NaN or infinity"),
         (drop_one, {}, "has only one of lora_A and lora_B"),
-        (rename, {}, "trained over a base with other module names"),
+        (rename, {}, "trained over a base with different module names"),
         (widen, {}, "trained over another base"),
         (stray, {}, "has no tensor 'model.layers.9.extra'"),
-        (None, {"target_modules": ["q_proj", "v_proj", "down_proj", "o_proj"]}, "holds no weights for it"),
+        (None, {"target_modules": ["q_proj", "v_proj", "down_proj", "o_proj"]}, "has no weights for it"),
         (None, {"peft_type": "LOHA"}, "only LoRA"),
-        (None, {"r": 8}, "gives .* rank 8, its weights have 4"),
+        (None, {"r": 8}, "has rank 8 in the configuration but 4 in the weights"),
         (None, {"use_dora": True}, "use_dora is True"),
         (None, {"trainable_token_indices": [5]}, "single trained tokens"),
-        (None, {"init_lora_weights": "pissa_niter_4"}, "changes the base as well"),
+        (None, {"init_lora_weights": "pissa_niter_4"}, "also changes the base"),
     ],
 )
 def test_a_broken_adapter_is_refused(
@@ -103,7 +103,7 @@ def test_nan_in_the_base_is_found(base: Path, adapter: Path, tmp_path: Path) -> 
     tensors = load_file(tmp_path / "base" / "model.safetensors")
     tensors["model.norm.weight"][0] = float("inf")
     save_file(tensors, tmp_path / "base" / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(InputError, match=r"'model\.norm\.weight' holds NaN or infinity"):
+    with pytest.raises(InputError, match=r"'model\.norm\.weight' contains NaN or infinity"):
         merge(tmp_path / "base", adapter, tmp_path / "out")
 
 
@@ -136,7 +136,7 @@ def test_corrupted_dequantisation_stops_the_merge(
         return values.flatten().roll(1).reshape(values.shape)
 
     monkeypatch.setattr("finetune.merging.merge.dequantize", garbage)
-    with pytest.raises(HarnessError, match=r"relative error of 1\.\d\d where nf4 leaves about 0\.09"):
+    with pytest.raises(HarnessError, match=r"relative error of 1\.\d\d, but nf4's is about 0\.09"):
         merge(base, adapter, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -167,7 +167,7 @@ def test_an_overflow_in_the_saved_dtype_is_found(base: Path, tmp_path: Path) -> 
 def test_a_folder_of_something_else_is_not_overwritten(base: Path, adapter: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious", encoding="utf-8")
-    with pytest.raises(InputError, match="already holds other files"):
+    with pytest.raises(InputError, match="contains files that no merge wrote"):
         merge(base, adapter, tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").read_text(encoding="utf-8") == "precious"
 
@@ -186,7 +186,7 @@ def test_a_model_that_no_merge_made_is_not_overwritten_and_a_merge_is(
     base: Path, adapter: Path, tmp_path: Path
 ) -> None:
     other = shutil.copytree(base, tmp_path / "other")
-    with pytest.raises(InputError, match="which no merge made"):
+    with pytest.raises(InputError, match="that no merge wrote"):
         merge(base, adapter, other)
     merge(base, adapter, tmp_path / "merged")
     merge(base, adapter, tmp_path / "merged", strategy="original")
@@ -200,7 +200,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr("safetensors.torch.save_file", full)
-    with pytest.raises(HarnessError, match=r"No space left on device.*Make room and merge again"):
+    with pytest.raises(HarnessError, match=r"No space left on device.*Free some space and merge again"):
         merge(base, adapter, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 

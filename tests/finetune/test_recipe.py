@@ -61,7 +61,7 @@ def test_best_checkpoint_is_kept_where_there_is_held_out_loss() -> None:
         ("dialogues: {source: synthetic}\n", "key 'base' is missing"),
         ("base: tiny\nevaluation: {interval: 2.5}\n", "whole number"),
         ("base: tiny\nquantization: none\nmerge: dequantized\n", "needs 'quantization: nf4'"),
-        ("base: tiny\nbase: tiny\n", "line 2: key 'base' is given twice"),
+        ("base: tiny\nbase: tiny\n", "line 2: key 'base' is repeated"),
     ],
 )
 def test_a_wrong_recipe_is_one_sentence(tmp_path: Path, text: str, message: str) -> None:
@@ -76,8 +76,8 @@ def test_a_wrong_recipe_is_one_sentence(tmp_path: Path, text: str, message: str)
         ("training.learning_rat=1", "'learning_rat'. Did you mean 'learning_rate'?"),
         ("training.packing=true", "training.packing cannot be set here"),
         ("training.eos_token=x", "training.eos_token cannot be set here"),
-        ("lora.init_lora_weights=pissa", "changes the base's own weights"),
-        ("training.optim=adamm", "trl refuses these options"),
+        ("lora.init_lora_weights=pissa", "changes the base's weights"),
+        ("training.optim=adamm", "trl rejects these options"),
     ],
 )
 def test_options_are_checked_against_peft_and_trl(override: str, message: str) -> None:

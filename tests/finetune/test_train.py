@@ -139,7 +139,7 @@ def test_interrupted_training_continues_from_its_checkpoint(recipe: Path, made: 
     interrupt(recipe, out, 3)
     assert not (out / "adapter").exists()
     said: list[str] = []
-    pipeline.train(recipe, out, say=said.append)
+    pipeline.train(recipe, out, notify=said.append)
     assert any("Continuing the training from step 2" in line for line in said)
     facts = json.loads((out / "adapter" / "finetune.json").read_text(encoding="utf-8"))
     assert facts["training"]["resumed"]
@@ -198,7 +198,7 @@ def test_out_of_memory_says_what_to_lower(recipe: Path, tmp_path: Path, monkeypa
 
 
 def test_nothing_to_train_on_is_one_sentence(recipe: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="No dialogue is left to train on"):
+    with pytest.raises(InputError, match="There are no dialogues to train on"):
         finetune.train(recipe, tmp_path / "out", ["max_length=8"])
 
 

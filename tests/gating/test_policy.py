@@ -92,7 +92,7 @@ def test_an_unknown_key_is_refused_with_line_and_nearest_key(tmp_path: Path) -> 
         ("version: 1\ndefaults: {confidence: 1}\n", "confidence"),
         (f"version: 1\ndefaults: {{min_samples: 1{'0' * 400}}}\n", "less than or equal to 1000000000"),
         ("version: 1\ndirection: lower\n", "unknown key 'direction'"),
-        ("version: 1\nversion: 1\n", "given twice"),
+        ("version: 1\nversion: 1\n", "is repeated"),
         ("- 1\n", "expected keys and values"),
         ("{", "not valid YAML"),
     ],

@@ -19,5 +19,5 @@ def test_inductor_is_refused_with_what_is_used_instead() -> None:
     value = {"variants": "variants.json", "latency": {"compile": "inductor"}}
     with pytest.raises(InputError) as caught:
         validate(RunConfig, value, source="run.yaml")
-    said = "run.yaml: latency.compile: inductor was removed and graph is used instead: write graph, not 'inductor'."
+    said = "run.yaml: latency.compile: inductor was removed; use graph, not 'inductor'."
     assert str(caught.value) == said

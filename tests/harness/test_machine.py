@@ -29,7 +29,7 @@ def test_other_processes_and_throttling_are_named_with_their_moment() -> None:
     warnings = busy_warnings(QUIET, after)
     assert warnings == [
         "1 other process(es) used the GPU after timing.",
-        "The GPU was slowed down after timing (power cap).",
+        "The GPU was throttled after timing (power cap).",
     ]
 
 

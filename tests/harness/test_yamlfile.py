@@ -44,7 +44,7 @@ VARIANT = "variants:\n  - {name: base, kind: base, model: m}\n"
         ("{name: a, kind: bas, model: m}", "line 3: variants.1.kind: input should be 'base', 'adapter' or 'merged'"),
         ("{name: a, knd: base, model: m}", r"line 3: unknown key 'variants.1.knd'. Did you mean 'kind'\?"),
         ("{kind: base, model: m}", "line 3: key 'variants.1.name' is missing"),
-        ("{name: a, kind: adapter, model: m}", "line 3: variants.1: variant 'a' is an adapter but names no 'adapter'"),
+        ("{name: a, kind: adapter, model: m}", "line 3: variants.1: variant 'a' is an adapter but has no 'adapter'"),
     ],
 )
 def test_a_mistake_in_a_listed_variant_is_named_and_not_that_a_list_is_no_text(
@@ -55,7 +55,7 @@ def test_a_mistake_in_a_listed_variant_is_named_and_not_that_a_list_is_no_text(
 
 
 def test_key_given_twice_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="line 3: key 'variants' is given twice"):
+    with pytest.raises(InputError, match="line 3: key 'variants' is repeated"):
         read_yaml(write(tmp_path, "variants: a\nseed: 1\nvariants: b\n"))
 
 

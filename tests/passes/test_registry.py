@@ -185,7 +185,7 @@ def test_adding_a_pass_takes_its_file_and_its_record(tmp_path: Path) -> None:
 def test_an_unknown_pass_is_refused_with_the_nearest() -> None:
     value = {"variants": "variants.json", "passes": ["scorin"]}
     with pytest.raises(
-        InputError, match=r"^run.yaml: passes: there is no pass 'scorin', only .*memory\. Did you mean 'scoring'\?$"
+        InputError, match=r"^run.yaml: passes: unknown pass 'scorin'; .*memory\. Did you mean 'scoring'\?$"
     ):
         validate(RunConfig, value, source="run.yaml")
 

@@ -97,7 +97,7 @@ def test_a_gate_file_that_cannot_be_read_does_not_count_as_a_pass(run: RunFolder
 @pytest.mark.parametrize("state", ["running", "failed"])
 def test_an_unfinished_run_is_refused_even_with_force(run: RunFolder, store: Baselines, state: str) -> None:
     change_manifest(run, state=state)
-    with pytest.raises(HarnessError, match="only a complete one"):
+    with pytest.raises(HarnessError, match="only a complete run"):
         store.accept(run.root, "main", "why", force=True)
 
 
@@ -110,13 +110,13 @@ def test_an_edited_run_is_refused_even_with_force(run: RunFolder, store: Baselin
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "../a", ".hidden", "x" * 65, "main.previous"])
 def test_a_name_that_is_no_folders_is_refused(run: RunFolder, store: Baselines, name: str) -> None:
-    with pytest.raises(InputError, match="cannot name a baseline"):
+    with pytest.raises(InputError, match="is not a valid baseline name"):
         store.accept(run.root, name, "why")
 
 
 def test_the_history_s_own_name_is_refused(run: RunFolder, store: Baselines) -> None:
     store.accept(run.root, "main", "first")
-    with pytest.raises(InputError, match="cannot name a baseline"):
+    with pytest.raises(InputError, match="is not a valid baseline name"):
         store.accept(run.root, "history.jsonl", "second")
     assert [note.name for note in store.history()] == ["main"]
 
@@ -159,7 +159,7 @@ def test_a_path_is_a_baseline_too_and_a_wrong_name_is_answered_with_the_nearest(
     assert store.find(str(run.root)).root == run.root
     with pytest.raises(InputError, match="Did you mean 'main'"):
         store.find("mian")
-    with pytest.raises(InputError, match="holds none"):
+    with pytest.raises(InputError, match="contains none"):
         Baselines(run.root / "nowhere").find("main")
 
 

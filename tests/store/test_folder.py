@@ -101,7 +101,7 @@ def test_full_disk_while_appending_says_how_to_go_on() -> None:
     writer = RecordWriter.__new__(RecordWriter)
     writer.path = Path("/dev/full")
     writer._file = writer.path.open("ab")
-    with pytest.raises(HarnessError, match="Make room and run the same command again"), writer:
+    with pytest.raises(HarnessError, match="Free some space and run the same command"), writer:
         writer.append([record("a")])
 
 
@@ -112,7 +112,7 @@ def test_folder_without_run_json_is_no_run(tmp_path: Path) -> None:
 
 def test_damaged_run_json_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(json.dumps({"schema": 0, "state": "complete"}))
-    with pytest.raises(InputError, match="damaged or of another version"):
+    with pytest.raises(InputError, match="damaged or was written by another version"):
         RunFolder(tmp_path).read_manifest()
 
 

@@ -54,7 +54,7 @@ def test_what_is_not_measured_may_come_and_go(run: RunFolder) -> None:
 
 def test_a_run_without_a_seal_is_not_trusted(run: RunFolder) -> None:
     change_manifest(run, digests={"dialogues_source": "abc"})
-    assert "holds no digests" in problems(run)[0]
+    assert "has no digests" in problems(run)[0]
 
 
 def test_content_digests_ignore_the_order_and_see_the_text(run: RunFolder) -> None:

@@ -50,10 +50,10 @@ def test_missing_file_says_how_to_make_it(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("{", "not valid JSON"),
-        (json.dumps({"schema": 1, "variants": []}), "name at least one"),
+        (json.dumps({"schema": 1, "variants": []}), "list at least one"),
         (json.dumps({"schema": 1, "variants": [{"name": "a", "kind": "base", "model": "b", "quantisation": "nf4"}]}),
          "Did you mean 'quantization'"),
-        (json.dumps({"schema": 1, "variants": [{"name": "a", "kind": "adapter", "model": "b"}]}), "names no 'adapter'"),
+        (json.dumps({"schema": 1, "variants": [{"name": "a", "kind": "adapter", "model": "b"}]}), "has no 'adapter'"),
         (json.dumps({"schema": 1, "variants": [{"name": "a", "kind": "base", "model": "b"}] * 2}), "used twice"),
         (json.dumps({"schema": 1, "variants": [{"name": "../x", "kind": "base", "model": "b"}]}), "name"),
     ],

@@ -1,6 +1,6 @@
 """chrF++, 0–100, with sacrebleu's own values: character n-grams to 6, word n-grams to 2, recall counted twice.
 
-Own counting takes about a third of sacrebleu's time: benchmarks/test_metrics_speed.py. ``corpus_chrf`` is the value of
+This implementation takes about a third of sacrebleu's time (benchmarks/test_metrics_speed.py). ``corpus_chrf`` computes
 thousands of resamples at once.
 """
 
@@ -49,7 +49,6 @@ class Chrf(ReplyMetric):
         )
 
     def judge(self, item: Item, reply: str) -> Scores:
-        """Return chrF++ and its 24 counts."""
         name = self.specs[0].name
         counts = np.array(self.counts(item.reference, reply), dtype=np.float64)
         return Scores({name: float(corpus_chrf(counts))}, {name: tuple(counts.tolist())})

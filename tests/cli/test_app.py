@@ -160,7 +160,7 @@ def test_compare_needs_two_runs(capsys: Any, tmp_path: Path) -> None:
     [
         ("metrics=[rogue]", "Did you mean 'rouge'"),
         ("prompt=know-medcal", "Did you mean 'know-medical'"),
-        ("device=cuda:99", "device: cuda:99 was asked for"),
+        ("device=cuda:99", "device: cuda:99 was requested"),
         ("variants=runs/mine/base.json", "'variants' must be the path of the variants.json that the recipe writes"),
     ],
 )

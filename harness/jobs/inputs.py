@@ -41,17 +41,17 @@ def held_out(
     config: RunConfig,
     resolved: ResolvedVariants,
     tokenizer: Callable[[], Any],
-    beside: Path | None = None,
+    config_folder: Path | None = None,
 ) -> HeldOut:
     """Load, split, check for leakage and render; ``tokenizer`` is called only if the template needs one.
 
     Raises InputError if nothing is left to measure, or if leaks were found and the config says ``leakage: error``.
     """
     chosen = dialogue_config(config, resolved)
-    template = load_template(template_name(config.prompt, beside))
+    template = load_template(template_name(config.prompt, config_folder))
     columns = chosen.columns
     loaded = load_dialogues(
-        str(find(chosen.source, beside)),
+        str(find(chosen.source, config_folder)),
         columns,
         on_invalid=chosen.on_invalid,
         hub_split=chosen.hub_split,
@@ -67,7 +67,7 @@ def held_out(
     helper = tokenizer() if template.is_chat else None
     template_digest = template.digest_with(helper)
     warnings = _template_warnings(template.name, template_digest, resolved)
-    dialogues, leak_counts, leak_warnings = _without_leaks(dialogues, chosen, resolved, beside)
+    dialogues, leak_counts, leak_warnings = _without_leaks(dialogues, chosen, resolved, config_folder)
     counts["leakage"] = leak_counts
     warnings.extend(leak_warnings)
     if config.limit is not None and len(dialogues) > config.limit:
@@ -89,9 +89,9 @@ def held_out(
     )
 
 
-def template_name(prompt: str, beside: Path | None) -> str:
+def template_name(prompt: str, config_folder: Path | None) -> str:
     """Return a template's name, or its path relative to the working directory or the config file."""
-    return str(find(prompt, beside)) if Path(prompt).suffix else prompt
+    return str(find(prompt, config_folder)) if Path(prompt).suffix else prompt
 
 
 def dialogue_config(config: RunConfig, resolved: ResolvedVariants) -> DialogueConfig:
@@ -166,9 +166,9 @@ def _trained_with(variant: Variant) -> tuple[str | None, str | None]:
 
 def _trained_on(resolved: ResolvedVariants) -> list[Path]:
     """Return the fingerprint files of the variants' training data: those named, and those saved with adapters."""
-    beside = (Path(variant.adapter) / FILE_NAME for variant in resolved.variants if variant.adapter)
+    saved = (Path(variant.adapter) / FILE_NAME for variant in resolved.variants if variant.adapter)
     named = () if resolved.fingerprints is None else (resolved.fingerprints,)
-    files = [*named, *(file for file in beside if file.is_file())]
+    files = [*named, *(file for file in saved if file.is_file())]
     return list({file.resolve(): file for file in files}.values())
 
 
@@ -181,9 +181,9 @@ def _without_fingerprints(chosen: DialogueConfig, resolved: ResolvedVariants) ->
 
 
 def _without_leaks(
-    dialogues: tuple[Dialogue, ...], chosen: DialogueConfig, resolved: ResolvedVariants, beside: Path | None
+    dialogues: tuple[Dialogue, ...], chosen: DialogueConfig, resolved: ResolvedVariants, config_folder: Path | None
 ) -> tuple[tuple[Dialogue, ...], dict[str, Any], list[str]]:
-    files = [*_trained_on(resolved), *(find(name, beside) for name in chosen.fingerprints)]
+    files = [*_trained_on(resolved), *(find(name, config_folder) for name in chosen.fingerprints)]
     if not files:
         counts: dict[str, Any] = {"checked": False, "exact": 0, "near": 0, "dropped": 0}
         return dialogues, counts, ["The variants' training data is unknown, so leakage was not checked."]

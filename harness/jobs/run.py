@@ -46,33 +46,33 @@ def run(
     """
     progress = progress or SilentProgress()
     quiet_libraries()
-    beside: Path | None = None
+    config_folder: Path | None = None
     if isinstance(config, RunConfig):
         chosen = config
     elif isinstance(config, dict):
         chosen = validate(RunConfig, apply_overrides(config, overrides), source="config")
     else:
-        chosen, beside = read_config(config, overrides)
+        chosen, config_folder = read_config(config, overrides)
     if out is None:
         if not isinstance(config, str | Path):
             raise InputError("The argument 'out' is required when the config is not a name or a path.")
         out = default_out(config)
     check_belongs(RunFolder(out), config_digest(chosen))
     if chosen.finetune is not None:
-        _check_before_training(chosen, beside)
+        _check_before_training(chosen, config_folder)
         make_variants(chosen, progress)
-    folder = measure_and_finish(chosen, out, progress=progress, beside=beside)
+    folder = measure_and_finish(chosen, out, progress=progress, config_folder=config_folder)
     render(folder, progress)
     return folder
 
 
-def _check_before_training(config: RunConfig, beside: Path | None) -> None:
+def _check_before_training(config: RunConfig, config_folder: Path | None) -> None:
     """Raise InputError for mistakes that would otherwise be found only after minutes of training."""
     from harness.dialogues.prompts import load_template
     from harness.metrics.loading import load_metrics
 
     load_metrics(config.metrics, config.metric_options)
-    load_template(template_name(config.prompt, beside))
+    load_template(template_name(config.prompt, config_folder))
     resolve_device(config.device)
 
 

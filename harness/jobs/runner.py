@@ -58,36 +58,37 @@ def run(
     out: Path | str,
     *,
     progress: Progress | None = None,
-    beside: Path | None = None,
+    config_folder: Path | None = None,
     backends: Open = open_backends,
 ) -> RunFolder:
     """Measure what the config says into the folder ``out``, resuming an interrupted run.
 
     Raises InputError for unusable input or if ``out`` belongs to another config, and HarnessError if a measurement
-    fails. ``beside`` is the folder of the config file, for relative paths; ``backends`` opens the backends.
+    fails. ``config_folder`` is the folder of the config file, for relative paths; ``backends`` opens the backends.
     """
     progress = progress or SilentProgress()
     folder = RunFolder(out)
     check_belongs(folder, config_digest(config))
-    prepared = prepare(config, progress, beside)
+    prepared = prepare(config, progress, config_folder)
     with locked(folder):
-        if not _is_finished(folder, prepared):
+        earlier = _earlier_run(folder, prepared)
+        if earlier is None or earlier.state != "complete":
             measure(folder, prepared, progress, backends)
         compute(folder, config, progress)
     return folder
 
 
-def prepare(config: RunConfig, progress: Progress, beside: Path | None = None) -> Prepared:
+def prepare(config: RunConfig, progress: Progress, config_folder: Path | None = None) -> Prepared:
     """Check every input without writing anything: variants and their files, dialogues, template, metrics."""
     from harness.metrics.loading import load_metrics
 
-    named = resolve_variants(config.variants, beside)
+    named = resolve_variants(config.variants, config_folder)
     refuse_unknown_pairs(config.fidelity or (), [variant.name for variant in named.variants])
     resolved = local_variants(named)
     reference = reference_variant(config.reference_variant, resolved.variants)
     load_metrics(config.metrics, config.metric_options)
 
-    dialogues = held_out(config, resolved, lambda: load_tokenizer(resolved.variants[0]), beside)
+    dialogues = held_out(config, resolved, lambda: load_tokenizer(resolved.variants[0]), config_folder)
     refuse_unknown_slices(config, dialogues.rows)
     progress.note(_held_out_line(dialogues))
     for warning in dialogues.warnings:
@@ -113,7 +114,8 @@ def measure(folder: RunFolder, prepared: Prepared, progress: Progress, open_back
     config, variants, device = prepared.config, prepared.variants, prepared.device
     folder.root.mkdir(parents=True, exist_ok=True)
     manifest = _first_manifest(prepared)
-    notes = Notes(folder, manifest, _earlier_events(folder, manifest))
+    earlier = _earlier_run(folder, prepared)  # if interrupted, its events still hold, e.g. that a batch was halved
+    notes = Notes(folder, manifest, list(earlier.events) if earlier else [])
     notes.write()
     write_rows(folder.dialogues_path, prepared.dialogues.rows)
     _prune(folder, prepared)
@@ -148,17 +150,15 @@ def measure(folder: RunFolder, prepared: Prepared, progress: Progress, open_back
         backends.close()
 
 
-def _earlier_events(folder: RunFolder, manifest: RunManifest) -> list[dict[str, Any]]:
-    """Return the events of an interrupted run of the same inputs, e.g. that a batch was halved."""
-    if not folder.manifest_path.exists():
-        return []
-    before = folder.read_manifest()
-    return list(before.events) if before.digests.get("inputs") == manifest.digests["inputs"] else []
+def _earlier_run(folder: RunFolder, prepared: Prepared) -> RunManifest | None:
+    """Return the manifest in the folder if it is of a run of exactly these inputs."""
+    before = folder.read_manifest() if folder.manifest_path.exists() else None
+    return before if before and before.digests.get("inputs") == _inputs_digest(prepared) else None
 
 
 @dataclass
 class Notes:
-    """Events and facts that passes record beside their results. Events are written at once, so none is lost."""
+    """Events and facts that passes record in addition to their results. Events are written at once, so none is lost."""
 
     folder: RunFolder
     manifest: RunManifest
@@ -246,14 +246,6 @@ def locked(folder: RunFolder) -> Iterator[None]:
     busy = f"{folder.root} is in use by another process. Wait for it to finish, or choose another --out."
     with lock_held(folder.root / ".lock", busy):
         yield
-
-
-def _is_finished(folder: RunFolder, prepared: Prepared) -> bool:
-    """Return whether the folder has a complete run of exactly these inputs, so that nothing must be measured."""
-    if not folder.manifest_path.exists():
-        return False
-    before = folder.read_manifest()
-    return before.state == "complete" and before.digests.get("inputs") == _inputs_digest(prepared)
 
 
 def _inputs_digest(prepared: Prepared) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -92,32 +93,30 @@ class Likelihood:
         return Scores(dict(zip(names, values, strict=True)), dict(zip(names, statistics, strict=True)))
 
 
+_measured = partial(MetricSpec, higher_is_better=False, scale="0 or more")
+
 FIDELITY: tuple[MetricSpec, ...] = (
-    MetricSpec(
+    _measured(
         name="fidelity.kl",
         unit="nats/token",
-        higher_is_better=False,
         aggregation="corpus",
         signature="KL(against || variant)|mean over reference tokens|natural log|v1",
         label="KL divergence",
-        scale="0 or more",
         sees="How much the next-token distributions differ along the reference.",
         blind_to="Replies that the variants would generate themselves.",
         statistics=("kl", "tokens"),
         combine=ratio_of_sums,
     ),
-    MetricSpec(
+    _measured(
         name="fidelity.kl_p99",
         unit="nats/token",
-        higher_is_better=False,
         aggregation="quantile",
         signature="KL(against || variant)|p99 over reference tokens, dialogues resampled|v1",
         label="KL divergence p99",
-        scale="0 or more",
         sees="The worst 1% of the positions, which a mean hides.",
         blind_to="Which positions these are.",
     ),
-    MetricSpec(
+    _measured(
         name="fidelity.top1_agreement",
         unit="share of tokens",
         higher_is_better=True,
@@ -130,18 +129,16 @@ FIDELITY: tuple[MetricSpec, ...] = (
         statistics=("agree", "tokens"),
         combine=ratio_of_sums,
     ),
-    MetricSpec(
+    _measured(
         name="fidelity.max_abs_dlogp",
         unit="nats",
-        higher_is_better=False,
         aggregation="mean",
         signature="max |Δ log p(reference token)| of a dialogue|mean over dialogues|v1",
         label="Largest change of a token's log-probability",
-        scale="0 or more",
         sees="The largest change of any reference token in a dialogue, on average over dialogues.",
         blind_to="How many tokens changed.",
     ),
-    MetricSpec(
+    _measured(
         name="fidelity.nll_difference",
         unit="nats/token",
         higher_is_better=None,
@@ -154,7 +151,7 @@ FIDELITY: tuple[MetricSpec, ...] = (
         statistics=("nll_difference", "tokens"),
         combine=ratio_of_sums,
     ),
-    MetricSpec(
+    _measured(
         name="fidelity.identical_replies",
         unit="share of replies",
         higher_is_better=True,
@@ -165,14 +162,13 @@ FIDELITY: tuple[MetricSpec, ...] = (
         sees="Greedy replies that are the same in both.",
         blind_to="How much the others differ. Different kernels alone can make identical models diverge.",
     ),
-    MetricSpec(
+    _measured(
         name="fidelity.first_divergence",
         unit="tokens",
         higher_is_better=True,
         aggregation="mean",
         signature="tokens before the first difference|mean over replies that differ|v1",
         label="First divergence",
-        scale="0 or more",
         sees="How long two replies are identical before they differ.",
         blind_to="What comes after. Identical replies are left out.",
     ),
@@ -181,14 +177,12 @@ FIDELITY: tuple[MetricSpec, ...] = (
 
 def _quantile(timing: str, percentile: int) -> MetricSpec:
     label, sees = TIMINGS[timing]
-    return MetricSpec(
+    return _measured(
         name=f"latency.{timing}.p{percentile}",
         unit="ms",
-        higher_is_better=False,
         aggregation="quantile",
         signature=f"{timing}|p{percentile}|fixed length|unit:request|host clock|v1",
         label=f"{label} p{percentile}",
-        scale="0 or more",
         sees=sees,
         blind_to="Queueing under load: requests are sent one after another unless the conditions say otherwise.",
     )
@@ -209,20 +203,19 @@ LATENCY: tuple[MetricSpec, ...] = (
     _quantile("itl_ms", 99),
     _quantile("e2e_ms", 50),
     _quantile("e2e_ms", 95),
-    MetricSpec(
+    _measured(
         name="latency.tokens_per_s",
         unit="tokens/s",
         higher_is_better=True,
         aggregation="corpus",
         signature="tokens_per_s|all output tokens / all seconds from submission to last token|v1",
         label="Tokens per second",
-        scale="0 or more",
         sees="Output tokens divided by the time of their requests, first token included.",
         blind_to="Throughput at larger batches, unless the conditions name one.",
         statistics=("tokens", "seconds"),
         combine=ratio_of_sums,
     ),
-    MetricSpec(
+    _measured(
         name="latency.goodput",
         unit="share of requests",
         higher_is_better=True,
@@ -233,7 +226,7 @@ LATENCY: tuple[MetricSpec, ...] = (
         sees="Requests within both budgets of the config.",
         blind_to="By how much the others miss. Absent if no budget is set.",
     ),
-    MetricSpec(
+    _measured(
         name="latency.mbu",
         unit="share of bandwidth",
         higher_is_better=True,
@@ -244,7 +237,7 @@ LATENCY: tuple[MetricSpec, ...] = (
         sees="How close decoding is to the floor set by reading the weights once per token.",
         blind_to="Compute-bound work: prefill and large batches.",
     ),
-    MetricSpec(
+    _measured(
         name="latency.prefill_mfu",
         unit="share of matrix throughput",
         higher_is_better=True,
@@ -259,14 +252,12 @@ LATENCY: tuple[MetricSpec, ...] = (
 
 
 def _size(name: str, label: str, sees: str, blind_to: str, signature: str) -> MetricSpec:
-    return MetricSpec(
+    return _measured(
         name=f"memory.{name}",
         unit="MiB",
-        higher_is_better=False,
         aggregation="value",
         signature=f"{name}|{signature}|fresh process, fixed workload|v1",
         label=label,
-        scale="0 or more",
         sees=sees,
         blind_to=blind_to,
     )
@@ -315,14 +306,12 @@ MEMORY: tuple[MetricSpec, ...] = (
     _size(
         "disk_mib", "On disk", "Files of the model; for an adapter, including its base.", "Sharing of a base.", "files"
     ),
-    MetricSpec(
+    _measured(
         name="memory.load_seconds",
         unit="s",
-        higher_is_better=False,
         aggregation="value",
         signature="load_seconds|fresh process|v1",
         label="Loading time",
-        scale="0 or more",
         sees="From the first byte read to a model ready for its first prompt.",
         blind_to="Whether the files were in the page cache.",
     ),

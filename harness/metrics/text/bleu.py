@@ -44,7 +44,7 @@ def tokenize_13a(text: str) -> list[str]:
 
 
 class Bleu(ReplyMetric):
-    """Corpus BLEU; the value beside each reply is sentence BLEU with effective order, as sacrebleu recommends."""
+    """Corpus BLEU; the value of each reply is sentence BLEU with effective order, as sacrebleu recommends."""
 
     def __init__(self) -> None:
         self._words = lru_cache(maxsize=8)(tokenize_13a)

@@ -28,7 +28,7 @@ STATISTICS = tuple(
 
 
 class Chrf(ReplyMetric):
-    """Corpus chrF++; the value beside each reply is the same formula over that reply's counts."""
+    """Corpus chrF++; the value of each reply is the same formula over that reply's counts."""
 
     def __init__(self) -> None:
         self._read = lru_cache(maxsize=8)(lambda text: ("".join(text.split()), split_punctuation(text)))
@@ -42,7 +42,7 @@ class Chrf(ReplyMetric):
                 label="chrF++",
                 scale="0–100",
                 sees="Shared runs of up to six characters and two words; kinder to inflected forms than BLEU.",
-                blind_to="Meaning; 'hypertension' and 'hypotension' look much alike to it.",
+                blind_to="Meaning; 'hypertension' and 'hypotension' look similar to it.",
                 statistics=STATISTICS,
                 combine=corpus_chrf,
             ),

@@ -5,7 +5,7 @@ They account for nearly all of rouge_score's time, which is twenty times longer 
 ROUGE-Lsum depends on *which* longest common subsequence is taken. rouge_score fills a table and walks back through
 it: diagonally on equal tokens, else left where the cell to the left is larger than the one above, else up. Here a row
 of the table is one integer: bit j is 0 where the table grows from column j to j + 1 (Hyyrö, "Bit-parallel LCS-length
-computation revisited", 2004). The same walk needs one step a row: where the cell above is smaller, the walk goes left
+computation revisited", 2004). The same walk needs one step per row: where the cell above is smaller, the walk goes left
 to the nearest equal token, because between there and here the row does not grow; else it goes up.
 """
 

@@ -90,7 +90,9 @@ def prepare(config: RunConfig, progress: Progress, config_folder: Path | None = 
 
     dialogues = held_out(config, resolved, lambda: load_tokenizer(resolved.variants[0]), config_folder)
     refuse_unknown_slices(config, dialogues.rows)
-    progress.note(_held_out_line(dialogues))
+    invalid = sum(dialogues.counts["invalid"].values())
+    skipped = f", {invalid} unusable ones skipped" if invalid else ""
+    progress.note(f"{dialogues.counts['measured']} held-out dialogues of {dialogues.counts['loaded']}{skipped}.")
     for warning in dialogues.warnings:
         progress.note(f"Warning: {warning}")
     weights = weights_digests(resolved.variants)
@@ -291,12 +293,3 @@ def _prune(folder: RunFolder, prepared: Prepared) -> None:
         for variant in prepared.variants:
             keys = {prepared.key(name, variant, row) for row in find(name).rows(prepared.dialogues.rows)}
             prune_records(folder.records_path(name, variant.name), keys)
-
-
-def _held_out_line(dialogues: HeldOut) -> str:
-    counts = dialogues.counts
-    parts = [f"{counts['measured']} held-out dialogues of {counts['loaded']}"]
-    invalid = sum(counts["invalid"].values())
-    if invalid:
-        parts.append(f"{invalid} unusable ones skipped")
-    return ", ".join(parts) + "."

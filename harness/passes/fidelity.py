@@ -110,14 +110,4 @@ def _record(found: Divergence, key: str, against: str) -> FidelityRecord:
         error = "the log-likelihoods are not finite"
     if error is not None:
         return FidelityRecord(id=found.id, key=key, against=against, error=error)
-    return FidelityRecord(
-        id=found.id,
-        key=key,
-        against=against,
-        kl=found.kl,
-        agree=found.agree,
-        max_abs_dlogp=found.max_abs_dlogp,
-        nll=found.nll,
-        nll_against=found.nll_against,
-        reference_tokens=len(found.kl),
-    )
+    return FidelityRecord(key=key, against=against, reference_tokens=len(found.kl), **vars(found))

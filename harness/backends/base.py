@@ -1,7 +1,7 @@
-"""Where a variant runs: what can be asked of a backend, and the plain values that go there and come back. No torch.
+"""The backend protocol: what a pass may ask of the place a variant runs, and the plain values exchanged. No torch.
 
-A pass sees this protocol alone. Results arrive one by one, so that each is on disk before the next is awaited; how a
-backend gets them (batches, slots, a server's queue) is its own affair. ``local`` is the reference.
+Passes use nothing but this protocol. Results arrive one by one, so that each is on disk before the next is awaited;
+how a backend produces them (batches, slots, a server's queue) is up to it. ``local`` is the reference implementation.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from harness.variants.model import Variant
 
 
 class Capability(Enum):
-    """What a backend may be able to do; the value ends the sentence "its backend cannot …"."""
+    """What a backend may support; each value completes the sentence "its backend cannot …"."""
 
     TOKENS = "take prompts as token ids"
     SCORE = "score references"
     GENERATE = "generate replies"
-    JOINT = "score a reference on the way to the reply"
+    JOINT = "score a reference while generating the reply"
     TIME = "time requests"
-    ROOFLINE = "tell the machine's limits"
+    ROOFLINE = "report the machine's limits"
     DIVERGENCE = "compare distributions over tokens"
     WEIGHTS = "read the weights"
     MEMORY = "measure memory"
 
 
-# Notes what the report must say, e.g. a batch halved after running out of memory.
+# Records an event for the report, e.g. that a batch was halved after running out of memory.
 Event = Callable[[EventKind, Mapping[str, Any]], None]
 
 
 class DoesNotFitError(HarnessError):
-    """A model is too large for the memory that is left beside what is in use."""
+    """A model is too large for the free memory."""
 
 
 class NotComparableError(HarnessError):
@@ -48,8 +48,8 @@ class NotComparableError(HarnessError):
 class ScoringRequest:
     """Token ids of prompt and reference; the reference begins at ``context`` (at least 1).
 
-    One that is ``done`` gets no answer. It is there because requests read together change each other's sums in the
-    seventh digit: with the finished ones, a run that goes on forms the batches of one that was never interrupted.
+    A request that is ``done`` gets no answer. It is included because requests in one batch change each other's sums in
+    the seventh digit: with the finished ones, a resumed run forms the same batches as an uninterrupted one.
     """
 
     id: str
@@ -67,10 +67,10 @@ class ScoringRequest:
 
 @dataclass(frozen=True)
 class ReplyRequest:
-    """One prompt, as token ids. One that is ``done`` has its reply, and is there for its reference's sake.
+    """One prompt, as token ids. A request that is ``done`` already has its reply and is included for its reference.
 
-    ``reference`` may be given where the backend has ``Capability.JOINT`` and its ids begin with the prompt's: as far as
-    one forward can do for both, it is scored on the way.
+    ``reference`` may be given where the backend has ``Capability.JOINT`` and its ids begin with the prompt's. It is
+    scored along with the reply where one forward pass can serve both.
     """
 
     id: str
@@ -84,7 +84,7 @@ class ReplyRequest:
 
 @dataclass(frozen=True)
 class DecodingSettings:
-    """How replies are made. ``fixed_length``: exactly ``max_new_tokens``, whatever ends a reply otherwise."""
+    """How replies are generated. With ``fixed_length`` each has exactly ``max_new_tokens`` tokens, never fewer."""
 
     max_new_tokens: int
     stop: tuple[str, ...] = ()
@@ -96,10 +96,10 @@ class DecodingSettings:
 
 @dataclass(frozen=True)
 class TimedRequest:
-    """A batch of prompts answered in step by one of the ways a backend can be driven (``engine``).
+    """A batch of prompts answered in lockstep by one of the backend's engines.
 
-    ``natural``: each reply ends where the model ends it. A row of any request of this shape holds at most ``room``
-    tokens, prompt and reply, and one of any request to this engine ``most_room``.
+    With ``natural`` each reply ends where the model ends it. ``room`` is the most tokens (prompt and reply) of a row in
+    any request of this shape; ``most_room`` is the same over all requests to this engine.
     """
 
     engine: str
@@ -112,7 +112,7 @@ class TimedRequest:
 
 @dataclass(frozen=True)
 class MemoryWorkload:
-    """What a fresh process runs to see what it takes."""
+    """What a fresh process runs so that its memory use can be measured."""
 
     batch: int
     prompt_tokens: int
@@ -121,7 +121,7 @@ class MemoryWorkload:
 
 @dataclass(frozen=True)
 class Score:
-    """−log p of a request's reference in nats, summed (perhaps no number), or why there is none."""
+    """The summed −log p of a request's reference in nats (possibly NaN), or why there is none."""
 
     id: str
     nll: float | None
@@ -130,9 +130,9 @@ class Score:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a request got: its tokens without the one that ended it, and when each was on the host.
+    """The reply to a request: its tokens without the one that ended it, and when each reached the host.
 
-    ``stamps_ns`` holds the time of every token made, the ending one included, on ``time.perf_counter_ns``'s clock.
+    ``stamps_ns`` has the time of every generated token, including the ending one, from ``time.perf_counter_ns``.
     """
 
     id: str
@@ -146,10 +146,10 @@ class Reply:
 
 @dataclass(frozen=True)
 class Timed:
-    """One request (or one batch of them in step). ``stamps_ns[i]``: when every row's token i was on the host.
+    """One timed request (or one batch in lockstep). ``stamps_ns[i]`` is when token i of every row was on the host.
 
-    ``tokens`` are each row's. ``setup_seconds`` went into what is done once for a shape, apart from the stamps.
-    ``unsupported`` says why the engine cannot drive the variant; where memory ran out, there is no stamp either.
+    ``tokens`` are those of each row. ``setup_seconds`` is the one-time cost of a shape and is not part of the stamps.
+    ``unsupported`` says why the engine cannot run the variant. There are no stamps then, nor where memory ran out.
     """
 
     submitted_ns: int = 0
@@ -162,10 +162,10 @@ class Timed:
 
 @dataclass(frozen=True)
 class Divergence:
-    """Two variants over one reference. ``kl`` is KL(against ‖ variant) in nats at each of its tokens.
+    """How two variants differ over one reference. ``kl`` is KL(against ‖ variant) in nats at each of its tokens.
 
     ``agree`` counts the positions with the same most likely token; ``max_abs_dlogp`` is the largest |Δ log p| of a
-    reference token; the nlls are sums over the reference. Where there is an ``error``, the numbers mean nothing.
+    reference token; the nlls are sums over the reference. With an ``error``, the numbers are meaningless.
     """
 
     id: str
@@ -178,15 +178,8 @@ class Divergence:
 
 
 @dataclass(frozen=True)
-class MemoryReply:
-    """What a fresh process took; ``found`` holds ``MemoryRecord``'s fields, sizes in MiB, or ``error`` alone."""
-
-    found: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
 class Hardware:
-    """What bounds a variant's speed here: the machine's measured limits, its own bytes, the device's memory."""
+    """What limits a variant's speed: the machine's measured limits, the variant's bytes, the device's memory."""
 
     limits: Limits
     footprint: Footprint
@@ -195,7 +188,7 @@ class Hardware:
 
 @dataclass(frozen=True)
 class Check:
-    """One check that was made of a variant; ``ok`` is False for a mismatch that was allowed."""
+    """One check of a variant; ``ok`` is False for a mismatch that was allowed."""
 
     name: str
     variant: str
@@ -204,14 +197,14 @@ class Check:
 
 
 class Backend(Protocol):
-    """Where one variant runs. What is not among its ``capabilities`` is never asked of it."""
+    """Where one variant runs. Methods that its ``capabilities`` do not cover are never called."""
 
     @property
     def capabilities(self) -> frozenset[Capability]: ...
 
     @property
     def context_length(self) -> int:
-        """How many tokens the model takes, prompt and reply (a very large number where it states none)."""
+        """The most tokens the model accepts, prompt and reply (a very large number if it states no limit)."""
         ...
 
     @property
@@ -224,58 +217,65 @@ class Backend(Protocol):
         ...
 
     def generate(self, requests: Sequence[ReplyRequest], settings: DecodingSettings) -> Generator[Reply | Score]:
-        """Yield a reply for every request that is not done, as they finish, and scores of references on the way.
+        """Yield replies to the requests that are not done, as they finish, and scores of their references.
 
-        A reference that gets no score here has to be scored by itself.
+        A reference that gets no score here must be scored with ``score``.
         """
         ...
 
     def timed(self, request: TimedRequest) -> Timed:
-        """Answer a batch in step, alone on the machine. What is set up for its shape is kept until ``release``."""
+        """Answer a batch in lockstep, with no other work running. Setup for its shape is kept until ``release``."""
         ...
 
     def hardware(self) -> Hardware:
-        """Return what rooflines are made of."""
+        """Return what the rooflines are computed from."""
         ...
 
     def divergence(self, against: Variant, requests: Sequence[ScoringRequest]) -> Generator[Divergence]:
-        """Yield for every request that is not done how far this variant is from ``against``.
+        """Yield, for every request that is not done, how much this variant differs from ``against``.
 
-        Raises DoesNotFitError where both cannot be held at once, NotComparableError where their tokens differ.
+        Raises DoesNotFitError if both do not fit into memory, NotComparableError if their tokens differ.
         """
         ...
 
     def weight_errors(self, variants: Sequence[Variant]) -> dict[str, Any]:
-        """Return how well this merged variant kept what one of ``variants`` had learned, or why that is unknown."""
+        """Return how well this merged variant kept what its adapter had learned, or why that is unknown.
+
+        The adapter is looked for in ``variants``.
+        """
         ...
 
-    def memory(self, workload: MemoryWorkload) -> MemoryReply:
-        """Measure in a fresh process; raise HarnessError where it died without an answer."""
+    def memory(self, workload: MemoryWorkload) -> Mapping[str, Any]:
+        """Return ``MemoryRecord``'s fields (sizes in MiB) or ``error``, measured in a fresh process.
+
+        Raises HarnessError if that process died without an answer.
+        """
         ...
 
 
 class Backends(Protocol):
-    """The backends of one run. Those that share weights or a card know of each other."""
+    """All backends of one run, so that they can share weights and a GPU."""
 
     def of(self, variant: Variant) -> Backend:
-        """Return where a variant runs."""
+        """Return the backend of a variant."""
         ...
 
     def check(self, *, allow_base_mismatch: bool) -> tuple[Check, ...]:
-        """Return a row for every check of the variants; raise InputError at the first that fails.
+        """Return one row per check of the variants; raise InputError at the first that fails.
 
-        With ``allow_base_mismatch`` a base, tokenizer or digest that differs from the recorded one is a row, not ok.
+        With ``allow_base_mismatch``, a base, tokenizer or digest that differs from the recorded one gives a row with
+        ``ok=False`` instead of an error.
         """
         ...
 
     def fit_together(self, variants: Sequence[Variant]) -> bool:
-        """Tell whether these variants can be held at once, so that requests to them can be interleaved."""
+        """Return whether these variants fit into memory together, so that requests to them can be interleaved."""
         ...
 
     def release(self) -> None:
-        """Let go of what ``timed`` set up, so that the next shape finds the memory free."""
+        """Free what ``timed`` set up, so that the next shape has the memory."""
         ...
 
     def close(self) -> None:
-        """Let go of everything; what is asked afterwards is loaded again."""
+        """Free everything; later calls load it again."""
         ...

@@ -1,4 +1,4 @@
-"""Which backend a variant runs on, by its kind. Every variant of today has its weights on this machine: ``local``."""
+"""Choose the backend that variants run on. So far all variants have local weights and run on ``local``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Open", "load_tokenizer", "open_backends", "resolve_device"]
 
 
 class Open(Protocol):
-    """Opens the backends of a run's variants: ``open_backends``, or what stands in for it."""
+    """Opens the backends of a run's variants: ``open_backends`` or a replacement."""
 
     def __call__(
         self, variants: Sequence[Variant], device: str, *, event: Event, batch_tokens: int | None, threads: int | None
@@ -26,8 +26,8 @@ def open_backends(
 ) -> Backends:
     """Return the backends of these variants on ``cpu`` or ``cuda:N``; nothing is loaded yet.
 
-    ``batch_tokens`` bounds a batch (absent: free memory does), ``threads`` the processor's; ``event`` is told what the
-    report must say.
+    ``batch_tokens`` limits a batch (default: by free memory) and ``threads`` the CPU threads; ``event`` is called with
+    what the report must mention.
     """
     from harness.backends.local.backend import LocalBackends
 
@@ -35,7 +35,7 @@ def open_backends(
 
 
 def load_tokenizer(variant: Variant) -> Tokenizer:
-    """Return a variant's tokenizer, before any backend is opened; raise InputError where it has none."""
+    """Return a variant's tokenizer without opening a backend; raise InputError if it has none."""
     from harness.backends.local import loading
 
     return loading.load_tokenizer(variant.model)

@@ -1,1 +1,1 @@
-"""Whole jobs: a run from its config to a finished folder, and scores for replies made elsewhere."""
+"""Whole jobs: a run from its config to a finished folder, and scores for replies generated outside the harness."""

@@ -1,4 +1,4 @@
-"""From a config to what a run needs before any model is loaded: the held-out dialogues, rendered once."""
+"""Prepare what a run needs before any model is loaded: the held-out dialogues, rendered once."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from harness.variants.resolve import ResolvedVariants, find
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The dialogues that every variant is asked, and how they came to be those.
+    """The dialogues given to every variant, and how they were selected.
 
-    ``counts`` says how many were loaded, held out, dropped for leakage (exact, near) or for being invalid, and limited.
+    ``counts`` has how many were loaded, held out, dropped as leaks (exact, near) or as invalid, and limited.
     """
 
     rows: tuple[DialogueRow, ...]
@@ -41,17 +41,17 @@ def held_out(
     config: RunConfig,
     resolved: ResolvedVariants,
     tokenizer: Callable[[], Any],
-    beside: Path | None = None,
+    config_folder: Path | None = None,
 ) -> HeldOut:
-    """Load, split, check for leakage and render; ``tokenizer`` is called only by a template that needs one.
+    """Load, split, check for leakage and render; ``tokenizer`` is called only if the template needs one.
 
-    Raises InputError where nothing is left to measure, or where leaks were found and the config calls them an error.
+    Raises InputError if nothing is left to measure, or if leaks were found and the config says ``leakage: error``.
     """
     chosen = dialogue_config(config, resolved)
-    template = load_template(template_name(config.prompt, beside))
+    template = load_template(template_name(config.prompt, config_folder))
     columns = chosen.columns
     loaded = load_dialogues(
-        str(find(chosen.source, beside)),
+        str(find(chosen.source, config_folder)),
         columns,
         on_invalid=chosen.on_invalid,
         hub_split=chosen.hub_split,
@@ -67,7 +67,7 @@ def held_out(
     helper = tokenizer() if template.is_chat else None
     template_digest = template.digest_with(helper)
     warnings = _template_warnings(template.name, template_digest, resolved)
-    dialogues, leak_counts, leak_warnings = _without_leaks(dialogues, chosen, resolved, beside)
+    dialogues, leak_counts, leak_warnings = _without_leaks(dialogues, chosen, resolved, config_folder)
     counts["leakage"] = leak_counts
     warnings.extend(leak_warnings)
     if config.limit is not None and len(dialogues) > config.limit:
@@ -75,8 +75,8 @@ def held_out(
         dialogues = dialogues[: config.limit]
     if not dialogues:
         raise InputError(
-            f"{chosen.source}: no dialogue is left to measure (loaded {counts['loaded']}, split '{chosen.split}' has "
-            f"{counts['held_out']}, dropped as trained on: {leak_counts['dropped']}). Use another split or more data."
+            f"{chosen.source}: no dialogues are left to measure (loaded {counts['loaded']}, split '{chosen.split}' has "
+            f"{counts['held_out']}, dropped as leaks: {leak_counts['dropped']}). Use another split or more data."
         )
     counts["measured"] = len(dialogues)
     return HeldOut(
@@ -89,18 +89,20 @@ def held_out(
     )
 
 
-def template_name(prompt: str, beside: Path | None) -> str:
-    """Return a template's name, or the path of a template's file as it is found from here or beside the config."""
-    return str(find(prompt, beside)) if Path(prompt).suffix else prompt
+def template_name(prompt: str, config_folder: Path | None) -> str:
+    """Return a template's name, or its path relative to the working directory or the config file."""
+    return str(find(prompt, config_folder)) if Path(prompt).suffix else prompt
 
 
 def dialogue_config(config: RunConfig, resolved: ResolvedVariants) -> DialogueConfig:
-    """Return the config's dialogues, or else the held-out part of what the variants were trained on."""
+    """Return the config's dialogues, or else the held-out part of the variants' training data."""
     if config.dialogues is not None:
         return config.dialogues
     split = resolved.file.split if resolved.file else None
     if split is None:
-        raise InputError("The config names no 'dialogues', and the variants do not say what they were trained on.")
+        raise InputError(
+            "The config has no 'dialogues', and the variants do not record their training data. Add 'dialogues'."
+        )
     source = split.source
     if resolved.folder is not None and (resolved.folder / source).exists():
         source = str(resolved.folder / source)
@@ -115,11 +117,11 @@ def dialogue_config(config: RunConfig, resolved: ResolvedVariants) -> DialogueCo
 
 
 def _recorded_columns(recorded: dict[str, str]) -> ColumnMap:
-    """Return the map that a training used. One left at its default is not named: a named column must be there."""
+    """Return the column map used in training. Defaults stay unset, because a column that is set must exist."""
     defaults = ColumnMap().model_dump()
     named: dict[str, str | None] = {key: column for key, column in recorded.items() if column != defaults.get(key)}
     if set(defaults) - set(recorded) == {"input"}:
-        named["input"] = None  # it was switched off, which the record says by leaving it out
+        named["input"] = None  # the record leaves it out if it was switched off
     return ColumnMap(**named)
 
 
@@ -144,16 +146,16 @@ def _template_warnings(name: str, digest: str, resolved: ResolvedVariants) -> li
     if not trained and file and file.template_digest and file.template_digest != digest:
         trained = {(file.template, file.template_digest)}
     return [
-        f"The adapter was trained with the prompt '{other}' but is asked with '{name}': "
+        f"The adapter was trained with the prompt '{other}' but is measured with '{name}', so "
         "its replies say little about what it learned. Set 'prompt' to the one it was trained with."
         for other, _ in sorted(trained, key=str)
     ]
 
 
 def _trained_with(variant: Variant) -> tuple[str | None, str | None]:
-    """Return name and digest of the template a variant was trained with, or None and None where nothing says so.
+    """Return name and digest of the template a variant was trained with, or None and None if unknown.
 
-    An adapter that a config lists itself has it only in what ``finetune`` recorded beside it.
+    For an adapter listed in the config itself, they are only in the record that ``finetune`` saved with it.
     """
     facts = Path(variant.adapter or "") / ADAPTER_FACTS
     if variant.template_digest or variant.adapter is None or not facts.is_file():
@@ -163,15 +165,15 @@ def _trained_with(variant: Variant) -> tuple[str | None, str | None]:
 
 
 def _trained_on(resolved: ResolvedVariants) -> list[Path]:
-    """Return the files that say what the variants were trained on: those named, and those beside the adapters."""
-    beside = (Path(variant.adapter) / FILE_NAME for variant in resolved.variants if variant.adapter)
+    """Return the fingerprint files of the variants' training data: those named, and those saved with adapters."""
+    saved = (Path(variant.adapter) / FILE_NAME for variant in resolved.variants if variant.adapter)
     named = () if resolved.fingerprints is None else (resolved.fingerprints,)
-    files = [*named, *(file for file in beside if file.is_file())]
+    files = [*named, *(file for file in saved if file.is_file())]
     return list({file.resolve(): file for file in files}.values())
 
 
-def _untold(chosen: DialogueConfig, resolved: ResolvedVariants) -> list[str]:
-    """Return the adapters of which nothing says what they were trained on: files that the config names tell of all."""
+def _without_fingerprints(chosen: DialogueConfig, resolved: ResolvedVariants) -> list[str]:
+    """Return the adapters with unknown training data; fingerprints named in the config cover all adapters."""
     if chosen.fingerprints or (resolved.file and resolved.file.fingerprints):
         return []
     adapters = ((variant.name, variant.adapter) for variant in resolved.variants if variant.adapter)
@@ -179,30 +181,30 @@ def _untold(chosen: DialogueConfig, resolved: ResolvedVariants) -> list[str]:
 
 
 def _without_leaks(
-    dialogues: tuple[Dialogue, ...], chosen: DialogueConfig, resolved: ResolvedVariants, beside: Path | None
+    dialogues: tuple[Dialogue, ...], chosen: DialogueConfig, resolved: ResolvedVariants, config_folder: Path | None
 ) -> tuple[tuple[Dialogue, ...], dict[str, Any], list[str]]:
-    files = [*_trained_on(resolved), *(find(name, beside) for name in chosen.fingerprints)]
+    files = [*_trained_on(resolved), *(find(name, config_folder) for name in chosen.fingerprints)]
     if not files:
         counts: dict[str, Any] = {"checked": False, "exact": 0, "near": 0, "dropped": 0}
-        return dialogues, counts, ["Nothing says what the variants were trained on: leakage was not checked."]
+        return dialogues, counts, ["The variants' training data is unknown, so leakage was not checked."]
     leaks = find_leaks(dialogues, combine([load_fingerprints(file) for file in files]))
     counts = {"checked": True, "exact": len(leaks.exact), "near": len(leaks.near or {}), "dropped": 0}
     warnings = []
-    untold = _untold(chosen, resolved)
-    if untold:
-        counts["not_checked"] = untold
-        names = ", ".join(f"'{name}'" for name in untold)
-        warnings.append(f"Leakage was not checked for {names}: nothing says which dialogues were trained on.")
+    unchecked = _without_fingerprints(chosen, resolved)
+    if unchecked:
+        counts["not_checked"] = unchecked
+        names = ", ".join(f"'{name}'" for name in unchecked)
+        warnings.append(f"Leakage was not checked for {names}, because the training dialogues are unknown.")
     if not leaks.ids:
         return dialogues, counts, warnings
-    said = (
-        f"Of {len(dialogues)} held-out dialogues {counts['exact']} were trained on, "
-        f"and {counts['near']} nearly (Jaccard ≥ 0.8)"
+    summary = (
+        f"Of {len(dialogues)} held-out dialogues, {counts['exact']} are in the training data "
+        f"and {counts['near']} nearly are (Jaccard ≥ 0.8)"
     )
     if chosen.leakage == "error":
-        raise InputError(f"{chosen.source}: {said}. Set dialogues.leakage to drop to measure without them.")
+        raise InputError(f"{chosen.source}: {summary}. Set dialogues.leakage to drop to measure without them.")
     if chosen.leakage == "warn":
-        return dialogues, counts, [*warnings, f"{said}; they were measured all the same (leakage: warn)."]
+        return dialogues, counts, [*warnings, f"{summary}; they were measured anyway (leakage: warn)."]
     counts["dropped"] = len(leaks.ids)
     kept = tuple(dialogue for dialogue in dialogues if dialogue.id not in leaks.ids)
-    return kept, counts, [*warnings, f"{said}; they were dropped."]
+    return kept, counts, [*warnings, f"{summary}; they were dropped."]

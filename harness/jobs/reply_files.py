@@ -1,4 +1,4 @@
-"""Replies made elsewhere: read, checked and laid down as a run folder's dialogues and replies."""
+"""Read and check replies generated outside the harness, and write them into a run folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KEYS = ("id", "reference", "reply", "prompt")
 
 @dataclass(frozen=True)
 class ReadReplies:
-    """Replies found sound: the dialogues of all systems, each system's replies in that order, how many each lacks."""
+    """Validated replies: the dialogues of all systems, each system's replies in that order, how many are missing."""
 
     dialogues: tuple[DialogueRow, ...]
     replies: Mapping[str, tuple[ReplyRow, ...]]
@@ -46,16 +46,16 @@ class _Line:
 def read_replies(files: Mapping[str, Path | str]) -> ReadReplies:
     """Read each system's file and check that all answer the same dialogues; nothing is written.
 
-    ``files`` maps a system's name to its JSONL file: lines with ``id``, ``reference``, ``reply`` and perhaps
-    ``prompt``; further keys are kept as columns. A ``reply`` of null, or a dialogue that another system has and this
-    one has not, counts as not answered. Raises InputError naming file and line for anything that cannot be used.
+    ``files`` maps a system's name to its JSONL file: lines with ``id``, ``reference``, ``reply`` and optionally
+    ``prompt``; other keys are kept as columns. A ``reply`` of null, or a dialogue that only other systems have, counts
+    as unanswered. Raises InputError with file and line for anything unusable.
     """
     if not files:
-        raise InputError("No replies were given: name at least one file as NAME=FILE.jsonl.")
+        raise InputError("No replies were given. Pass at least one file as NAME=FILE.jsonl.")
     systems: dict[str, dict[str, _Line]] = {}
     for name, path in files.items():
         if not SYSTEM_NAME.fullmatch(name) or name.endswith((".", "-")):
-            raise InputError(f"'{name}' cannot name a system: use letters, digits, '.', '_' and '-', at most 64.")
+            raise InputError(f"'{name}' is not a valid system name: use at most 64 letters, digits, '.', '_' and '-'.")
         systems[name] = _read(Path(path))
     dialogues = _merge(systems, {name: Path(path) for name, path in files.items()})
     return ReadReplies(
@@ -77,9 +77,9 @@ def _reply(dialogue: DialogueRow, line: _Line | None) -> ReplyRow:
 
 
 def _merge(systems: Mapping[str, Mapping[str, _Line]], paths: Mapping[str, Path]) -> list[DialogueRow]:
-    """Return the dialogues of all systems, in the order of the first file; refuse systems that contradict each other.
+    """Return the dialogues of all systems, in the order of the first file; refuse contradictory systems.
 
-    A column is a dialogue's only if no two systems differ in it (a key such as "model" is a system's own).
+    A column belongs to a dialogue only if all systems agree on it (a key such as "model" belongs to a system).
     """
     first: dict[str, tuple[str, _Line]] = {}
     columns: dict[str, dict[str, Any]] = {}
@@ -123,26 +123,28 @@ def _read(path: Path) -> dict[str, _Line]:
                 line = _parse(raw, f"{path}, line {number}", number)
                 if line.id in lines:
                     earlier = lines[line.id].number
-                    raise InputError(f"{path}, line {number}: the id '{line.id}' stands in line {earlier} already.")
+                    raise InputError(
+                        f"{path}, line {number}: the id '{line.id}' is already in line {earlier}. Make ids unique."
+                    )
                 lines[line.id] = line
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
     if not lines:
-        raise InputError(f"{path} holds no replies.")
+        raise InputError(f"{path} contains no replies.")
     return lines
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON number")
+    raise ValueError(f"{constant} is not valid JSON")
 
 
 def _parse(raw: bytes, where: str, number: int) -> _Line:
     try:
         value = json.loads(raw.decode("utf-8-sig" if number == 1 else "utf-8"), parse_constant=_refuse)
     except UnicodeDecodeError as error:
-        raise InputError(f"{where}: not UTF-8 text.") from error
+        raise InputError(f"{where}: not valid UTF-8.") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: not a line of JSON ({error}).") from error
+        raise InputError(f"{where}: not valid JSON ({error}).") from error
     if not isinstance(value, dict):
         raise InputError(f"{where}: expected an object with id, reference and reply.")
     for key in KEYS[:3]:
@@ -150,11 +152,11 @@ def _parse(raw: bytes, where: str, number: int) -> _Line:
             raise InputError(f"{where}: the key '{key}' is missing.{did_you_mean(key, map(str, value))}")
     id = value["id"]
     if isinstance(id, bool) or not isinstance(id, str | int) or id == "":
-        raise InputError(f"{where}: 'id' must be text or a whole number.")
+        raise InputError(f"{where}: 'id' must be a string or an integer.")
     if not isinstance(value["reference"], str):
-        raise InputError(f"{where}: 'reference' must be text.")
+        raise InputError(f"{where}: 'reference' must be a string.")
     for key in ("reply", "prompt"):
         if not isinstance(value.get(key), str | None):
-            raise InputError(f"{where}: '{key}' must be text.")
+            raise InputError(f"{where}: '{key}' must be a string.")
     columns = {str(key): content for key, content in value.items() if key not in KEYS}
     return _Line(number, str(id), value["reference"], value["reply"], value.get("prompt"), columns)

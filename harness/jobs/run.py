@@ -1,6 +1,6 @@
-"""Whole jobs, as the commands do them: find the config, make the variants where a recipe is named, measure, render.
+"""A whole job as a command runs it: find the config, make the variants if a recipe is named, measure, render.
 
-This and the ``cli`` files stand on top: they alone call ``finetune`` and ``reports``.
+Only this module and ``cli`` call ``finetune`` and ``reports``.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from harness.errors import InputError
 from harness.jobs.inputs import template_name
 from harness.jobs.runner import check_belongs
 from harness.jobs.runner import run as measure_and_finish
+from harness.passes.keys import config_digest
 from harness.progress import Progress, SilentProgress, quiet_libraries, quiet_transformers
 from harness.store.folder import RunFolder
 from harness.yamlfile import apply_overrides, find, load, validate
 
 
 def read_config(config: str | Path, overrides: Sequence[str] = ()) -> tuple[RunConfig, Path]:
-    """Return a config by shipped name or YAML path with overrides applied, and the folder it lies in."""
+    """Return a config by shipped name or YAML path with overrides applied, and the folder it is in."""
     path = find(config, Path(__file__).parents[1] / "configs", "config")
     return load(RunConfig, path, overrides), path.parent
 
 
 def default_out(config: str | Path) -> Path:
-    """Return where a config's run goes when nobody says: ``runs/NAME/run``."""
+    """Return the default folder of a config's run: ``runs/NAME/run``."""
     return Path("runs") / Path(str(config)).stem / "run"
 
 
@@ -39,46 +40,48 @@ def run(
     overrides: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> RunFolder:
-    """Make the variants where the config names a recipe, measure them, and render the report.
+    """Make the variants if the config names a recipe, measure them, and render the report.
 
-    Returns the run folder. Raises InputError (nothing was written) or HarnessError (what was measured is kept).
+    Returns the run folder. Raises InputError (nothing was written) or HarnessError (existing measurements are kept).
     """
-    said = progress or SilentProgress()
+    progress = progress or SilentProgress()
     quiet_libraries()
-    beside: Path | None = None
+    config_folder: Path | None = None
     if isinstance(config, RunConfig):
         chosen = config
     elif isinstance(config, dict):
         chosen = validate(RunConfig, apply_overrides(config, overrides), source="config")
     else:
-        chosen, beside = read_config(config, overrides)
+        chosen, config_folder = read_config(config, overrides)
     if out is None:
         if not isinstance(config, str | Path):
-            raise InputError("Say where the run goes: out is needed where the config has no name.")
+            raise InputError("The argument 'out' is required when the config is not a name or a path.")
         out = default_out(config)
-    check_belongs(RunFolder(out), chosen)
+    check_belongs(RunFolder(out), config_digest(chosen))
     if chosen.finetune is not None:
-        _check_what_needs_no_variants(chosen, beside)
-        make_variants(chosen, said)
-    folder = measure_and_finish(chosen, out, progress=said, beside=beside)
-    render(folder, said)
+        _check_before_training(chosen, config_folder)
+        make_variants(chosen, progress)
+    folder = measure_and_finish(chosen, out, progress=progress, config_folder=config_folder)
+    render(folder, progress)
     return folder
 
 
-def _check_what_needs_no_variants(config: RunConfig, beside: Path | None) -> None:
-    """Raise InputError for a mistake that would otherwise be found only after minutes of training."""
+def _check_before_training(config: RunConfig, config_folder: Path | None) -> None:
+    """Raise InputError for mistakes that would otherwise be found only after minutes of training."""
     from harness.dialogues.prompts import load_template
     from harness.metrics.loading import load_metrics
 
     load_metrics(config.metrics, config.metric_options)
-    load_template(template_name(config.prompt, beside))
+    load_template(template_name(config.prompt, config_folder))
     resolve_device(config.device)
 
 
 def make_variants(config: RunConfig, progress: Progress) -> None:
-    """Run the config's recipe; what has not changed since the last time is used again."""
+    """Run the config's recipe, reusing whatever has not changed since the last time."""
     if not isinstance(config.variants, str) or Path(config.variants).name != "variants.json":
-        raise InputError("finetune: with a recipe, 'variants' is the path of the variants.json that it writes.")
+        raise InputError(
+            "finetune: with a recipe, 'variants' must be the path of the variants.json that the recipe writes."
+        )
     from finetune.pipeline import run as finetune_run
 
     quiet_transformers()

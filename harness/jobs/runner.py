@@ -1,7 +1,7 @@
-"""One run from config to report-ready folder: prepare, measure, compute.
+"""One run from config to a folder ready for the report: prepare, measure, compute.
 
-Everything that can be wrong with the input is found in ``prepare``, before anything is written; ``measure`` appends
-records and can be killed and continued at any moment; ``compute`` makes everything else from the records.
+``prepare`` finds all errors in the input before anything is written; ``measure`` appends records and can be interrupted
+and resumed at any time; ``compute`` derives everything else from the records.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
+
+from pydantic import Field
 
 from harness.backends.choose import Open, load_tokenizer, open_backends, resolve_device
 from harness.config import RunConfig, StatsConfig
@@ -31,11 +33,12 @@ from harness.variants.folders import local_variants, settings_digests, stated_dt
 from harness.variants.model import Variant
 from harness.variants.relations import reference_variant, refuse_unknown_pairs
 from harness.variants.resolve import ResolvedVariants, resolve_variants
+from harness.yamlfile import Strict
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run whose input was found sound; ``weights`` maps each variant to the digest of its weights and adapter."""
+    """A run with validated input; ``weights`` maps each variant to the digest of its weights and adapter."""
 
     config: RunConfig
     resolved: ResolvedVariants
@@ -55,51 +58,53 @@ def run(
     out: Path | str,
     *,
     progress: Progress | None = None,
-    beside: Path | None = None,
+    config_folder: Path | None = None,
     backends: Open = open_backends,
 ) -> RunFolder:
-    """Measure what the config says into the folder ``out``; continue there if an earlier run was interrupted.
+    """Measure what the config says into the folder ``out``, resuming an interrupted run.
 
-    Raises InputError for input that cannot be used and where ``out`` belongs to another config, HarnessError where
-    a measurement failed. ``beside`` is the folder of the config file, for paths relative to it; ``backends`` opens
-    what the variants run on.
+    Raises InputError for unusable input or if ``out`` belongs to another config, and HarnessError if a measurement
+    fails. ``config_folder`` is the folder of the config file, for relative paths; ``backends`` opens the backends.
     """
-    said = progress or SilentProgress()
+    progress = progress or SilentProgress()
     folder = RunFolder(out)
-    check_belongs(folder, config)
-    prepared = prepare(config, said, beside)
+    check_belongs(folder, config_digest(config))
+    prepared = prepare(config, progress, config_folder)
     with locked(folder):
-        if not _is_finished(folder, prepared):
-            measure(folder, prepared, said, backends)
-        compute(folder, config, said)
+        earlier = _earlier_run(folder, prepared)
+        if earlier is None or earlier.state != "complete":
+            measure(folder, prepared, progress, backends)
+        compute(folder, config, progress)
     return folder
 
 
-def prepare(config: RunConfig, progress: Progress, beside: Path | None = None) -> Prepared:
+def prepare(config: RunConfig, progress: Progress, config_folder: Path | None = None) -> Prepared:
     """Check every input without writing anything: variants and their files, dialogues, template, metrics."""
     from harness.metrics.loading import load_metrics
 
-    named = resolve_variants(config.variants, beside)
+    named = resolve_variants(config.variants, config_folder)
     refuse_unknown_pairs(config.fidelity or (), [variant.name for variant in named.variants])
     resolved = local_variants(named)
     reference = reference_variant(config.reference_variant, resolved.variants)
     load_metrics(config.metrics, config.metric_options)
 
-    dialogues = held_out(config, resolved, lambda: load_tokenizer(resolved.variants[0]), beside)
+    dialogues = held_out(config, resolved, lambda: load_tokenizer(resolved.variants[0]), config_folder)
     refuse_unknown_slices(config, dialogues.rows)
-    progress.note(_held_out_line(dialogues))
+    invalid = sum(dialogues.counts["invalid"].values())
+    skipped = f", {invalid} unusable ones skipped" if invalid else ""
+    progress.note(f"{dialogues.counts['measured']} held-out dialogues of {dialogues.counts['loaded']}{skipped}.")
     for warning in dialogues.warnings:
         progress.note(f"Warning: {warning}")
     weights = weights_digests(resolved.variants)
-    beside_them = settings_digests(resolved.variants)
-    files = {name: digest_value([weights[name], beside_them[name]]) for name in weights}
+    other_files = settings_digests(resolved.variants)
+    files = {name: digest_value([weights[name], other_files[name]]) for name in weights}
     machine, device = digest_value(hardware()), resolve_device(config.device)
     key = record_key(config, resolved.variants, files, dialogues.template_digest, machine, device)
     return Prepared(config, resolved, dialogues, reference, weights, key, device)
 
 
 def refuse_unknown_slices(config: RunConfig, rows: Sequence[DialogueRow]) -> None:
-    """Raise InputError for a slice by a column that no dialogue has: it would show nothing, and not say why."""
+    """Raise InputError for a slice by a column that no dialogue has; it would be silently empty."""
     columns = {LENGTH_BUCKET, *(name for row in rows for name in row.columns)}
     for name in config.stats.slices:
         if name not in columns:
@@ -107,11 +112,12 @@ def refuse_unknown_slices(config: RunConfig, rows: Sequence[DialogueRow]) -> Non
 
 
 def measure(folder: RunFolder, prepared: Prepared, progress: Progress, open_backends: Open) -> None:
-    """Run every pass that is not finished. The folder then holds all records; on an error, those made so far."""
+    """Run every unfinished pass. On an error, the records made so far are kept."""
     config, variants, device = prepared.config, prepared.variants, prepared.device
     folder.root.mkdir(parents=True, exist_ok=True)
     manifest = _first_manifest(prepared)
-    notes = Notes(folder, manifest, _earlier_events(folder, manifest))
+    earlier = _earlier_run(folder, prepared)  # if interrupted, its events still hold, e.g. that a batch was halved
+    notes = Notes(folder, manifest, list(earlier.events) if earlier else [])
     notes.write()
     write_rows(folder.dialogues_path, prepared.dialogues.rows)
     _prune(folder, prepared)
@@ -119,7 +125,7 @@ def measure(folder: RunFolder, prepared: Prepared, progress: Progress, open_back
         variants, device, event=notes.event, batch_tokens=config.batch_tokens, threads=config.threads
     )
     try:
-        progress.note("Checking the variants before the long work.")
+        progress.note("Checking the variants before the long passes.")
         checks = backends.check(allow_base_mismatch=config.allow_base_mismatch)
         sanity = tuple(SanityCheck(**asdict(check)) for check in checks)
         notes.manifest = manifest.model_copy(update={"sanity": sanity})
@@ -146,17 +152,15 @@ def measure(folder: RunFolder, prepared: Prepared, progress: Progress, open_back
         backends.close()
 
 
-def _earlier_events(folder: RunFolder, manifest: RunManifest) -> list[dict[str, Any]]:
-    """Return what an interrupted run of the same inputs had noted, e.g. that a batch had to be halved."""
-    if not folder.manifest_path.exists():
-        return []
-    before = folder.read_manifest()
-    return list(before.events) if before.digests.get("inputs") == manifest.digests["inputs"] else []
+def _earlier_run(folder: RunFolder, prepared: Prepared) -> RunManifest | None:
+    """Return the manifest in the folder if it is of a run of exactly these inputs."""
+    before = folder.read_manifest() if folder.manifest_path.exists() else None
+    return before if before and before.digests.get("inputs") == _inputs_digest(prepared) else None
 
 
 @dataclass
 class Notes:
-    """What the passes note beside their records. An event is on disk at once, so that a kill loses none."""
+    """Events and facts that passes record in addition to their results. Events are written at once, so none is lost."""
 
     folder: RunFolder
     manifest: RunManifest
@@ -164,33 +168,29 @@ class Notes:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def event(self, kind: EventKind, detail: Mapping[str, Any]) -> None:
-        """Note an event; one that a run noted before it was interrupted is not noted again."""
-        noted = {"kind": kind.value, **detail}
-        if noted not in self.events:
-            self.events.append(noted)
+        """Record an event unless it is recorded already, e.g. before an interruption."""
+        entry = {"kind": kind.value, **detail}
+        if entry not in self.events:
+            self.events.append(entry)
             self.write()
 
     def write(self, **changes: Any) -> None:
-        """Write ``run.json`` with everything noted so far."""
-        noted = {"events": tuple(self.events), "provenance": {**self.manifest.provenance, **self.facts}}
-        self.folder.write_manifest(self.manifest.model_copy(update={**noted, **changes}))
+        """Write ``run.json`` with everything recorded so far."""
+        recorded = {"events": tuple(self.events), "provenance": {**self.manifest.provenance, **self.facts}}
+        self.folder.write_manifest(self.manifest.model_copy(update={**recorded, **changes}))
 
 
-class Computed(Protocol):
-    """The part of a config that is computed from the records afterwards."""
+class ScoreConfig(Strict):
+    """The part of a run's config that needs no model, and that ``harness score --set`` may change."""
 
-    @property
-    def metrics(self) -> tuple[str, ...] | None: ...
-    @property
-    def metric_options(self) -> MetricOptions: ...
-    @property
-    def stats(self) -> StatsConfig: ...
-    @property
-    def seed(self) -> int: ...
+    metrics: tuple[str, ...] | None = None
+    metric_options: MetricOptions = MetricOptions()
+    stats: StatsConfig = StatsConfig()
+    seed: int = Field(42, ge=0)
 
 
-def compute(folder: RunFolder, config: Computed, progress: Progress) -> None:
-    """Score the replies, compute the summary and seal the folder: all from its files, with no model."""
+def compute(folder: RunFolder, config: RunConfig | ScoreConfig, progress: Progress) -> None:
+    """Score the replies, compute the summary and seal the folder, using only its files and no model."""
     from harness.metrics.loading import all_specs, load_metrics
     from harness.results.memory_fits import memory_table
     from harness.results.replies_scored import score_replies
@@ -227,39 +227,27 @@ def compute(folder: RunFolder, config: Computed, progress: Progress) -> None:
     )
 
 
-def check_belongs(folder: RunFolder, config: RunConfig) -> None:
-    """Raise InputError where the folder holds something else than a run of this config."""
+def check_belongs(folder: RunFolder, digest: str) -> None:
+    """Raise InputError if the folder contains anything but a run whose config has this digest."""
     root = folder.root
     if root.is_file():
-        raise InputError(f"{root} is a file: --out takes a folder.")
+        raise InputError(f"{root} is a file, but --out must be a folder.")
     if folder.manifest_path.exists():
-        if folder.read_manifest().config_digest != config_digest(config):
+        if folder.read_manifest().config_digest != digest:
             raise InputError(
-                f"{root} belongs to a run with another config. Choose another --out, or delete that folder."
+                f"{root} belongs to a run with another config. Choose another --out, or delete the folder."
             )
-    elif root.is_dir() and any(not _is_ours(path.name) for path in root.iterdir()):
-        raise InputError(f"{root} is not empty and is no run folder. Choose another --out.")
-
-
-def _is_ours(name: str) -> bool:
-    """What a run killed before its first ``run.json`` was in place may have left."""
-    return name == ".lock" or name.startswith(".run.json.")
+    # A run killed before its first run.json was in place may have left its temporary file.
+    elif root.is_dir() and not all(p.name == ".lock" or p.name.startswith(".run.json.") for p in root.iterdir()):
+        raise InputError(f"{root} is not empty and not a run folder. Choose another --out.")
 
 
 @contextmanager
 def locked(folder: RunFolder) -> Iterator[None]:
-    """Hold the run folder alone; raise InputError where another process has it."""
-    busy = f"{folder.root} is in use by another process. Wait for it, or choose another --out."
+    """Lock the run folder; raise InputError if another process holds the lock."""
+    busy = f"{folder.root} is in use by another process. Wait for it to finish, or choose another --out."
     with lock_held(folder.root / ".lock", busy):
         yield
-
-
-def _is_finished(folder: RunFolder, prepared: Prepared) -> bool:
-    """True where the folder's records answer exactly this question, so that nothing need be measured again."""
-    if not folder.manifest_path.exists():
-        return False
-    before = folder.read_manifest()
-    return before.state == "complete" and before.digests.get("inputs") == _inputs_digest(prepared)
 
 
 def _inputs_digest(prepared: Prepared) -> str:
@@ -300,17 +288,8 @@ def _first_manifest(prepared: Prepared) -> RunManifest:
 
 
 def _prune(folder: RunFolder, prepared: Prepared) -> None:
-    """Drop records of another question (weights that changed, say), so that no variant is given another's replies."""
+    """Drop records of other inputs (e.g. of weights that have changed since)."""
     for name in prepared.config.passes:
         for variant in prepared.variants:
             keys = {prepared.key(name, variant, row) for row in find(name).rows(prepared.dialogues.rows)}
             prune_records(folder.records_path(name, variant.name), keys)
-
-
-def _held_out_line(dialogues: HeldOut) -> str:
-    counts = dialogues.counts
-    parts = [f"{counts['measured']} held-out dialogues of {counts['loaded']}"]
-    invalid = sum(counts["invalid"].values())
-    if invalid:
-        parts.append(f"{invalid} unusable ones skipped")
-    return ", ".join(parts) + "."

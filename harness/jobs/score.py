@@ -1,6 +1,6 @@
-"""``harness score``: metrics, statistics and report for replies made elsewhere, or again for a saved run.
+"""``harness score``: metrics, statistics and report for replies generated outside the harness, or for a saved run.
 
-No model and, without a neural metric, no torch.
+Needs no model and, without a neural metric, no torch.
 """
 
 from __future__ import annotations
@@ -9,30 +9,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
-from harness.config import StatsConfig
 from harness.errors import InputError, did_you_mean
 from harness.files import digest_file, digest_value
 from harness.jobs.reply_files import read_replies
 from harness.jobs.run import render
-from harness.jobs.runner import compute, locked
+from harness.jobs.runner import ScoreConfig, check_belongs, compute, locked
 from harness.metrics.loading import load_metrics
-from harness.metrics.registry import MetricOptions
 from harness.progress import Progress, SilentProgress
 from harness.store.folder import RunFolder
 from harness.store.provenance import now, provenance
 from harness.store.schema import RunManifest
-from harness.yamlfile import Strict, apply_overrides, validate
-
-
-class ScoreConfig(Strict):
-    """What ``--set`` may change of a scoring: the part of a run's config that needs no model."""
-
-    metrics: tuple[str, ...] | None = None
-    metric_options: MetricOptions = MetricOptions()
-    stats: StatsConfig = StatsConfig()
-    seed: int = Field(42, ge=0)
+from harness.yamlfile import apply_overrides, validate
 
 
 def score(
@@ -44,43 +31,43 @@ def score(
     overrides: Iterable[str] = (),
     progress: Progress | None = None,
 ) -> RunFolder:
-    """Score NAME=FILE replies into the run folder ``out``, or the saved run ``run`` again in place.
+    """Score NAME=FILE replies into the run folder ``out``, or rescore the saved run ``run`` in place.
 
-    Raises InputError, with nothing written, for files that cannot be used.
+    Raises InputError, with nothing written, for unusable files.
     """
-    said = progress or SilentProgress()
+    progress = progress or SilentProgress()
     if bool(replies) == (run is not None):
-        raise InputError("Give either --replies NAME=FILE (once for each system) and --out DIR, or --run RUN.")
+        raise InputError("Give either --replies NAME=FILE (once per system) and --out DIR, or --run RUN.")
     if run is not None:
         for option, value in (("--out", out), ("--reference", reference)):
             if value is not None:
-                raise InputError(f"{option} goes with --replies: a saved run is scored again in place, as it was.")
-        return _again(RunFolder(run), list(overrides), said)
+                raise InputError(f"{option} requires --replies: --run rescores a saved run in place. Omit {option}.")
+        return _rescore(RunFolder(run), list(overrides), progress)
     if out is None:
-        raise InputError("--out is missing: say which folder the scores go to.")
+        raise InputError("--out is missing: name the folder to write the scores to.")
     config = validate(ScoreConfig, apply_overrides({}, overrides), source="--set")
     load_metrics(config.metrics, config.metric_options)
     files = _files(replies)
     if reference is not None and reference not in files:
         raise InputError(f"--reference: no system is named '{reference}'.{did_you_mean(reference, files)}")
-    read = read_replies(files)  # before the folder is made: a bad line leaves nothing behind
+    read = read_replies(files)  # before the folder is created, so that a bad line leaves nothing behind
     folder = RunFolder(out)
     identity = {"replies": {name: digest_file(path) for name, path in files.items()}, "reference": reference}
-    _refuse_strangers(folder, identity)
+    check_belongs(folder, digest_value(identity))
     with locked(folder):
-        # The manifest first: whatever ends this early, the same command knows the folder again.
+        # The manifest comes first, so that after an interruption the same command recognises the folder.
         folder.write_manifest(_manifest(config, files, identity, reference or next(iter(files))))
         read.write(folder)
-        compute(folder, config, said)
-    render(folder, said)
+        compute(folder, config, progress)
+    render(folder, progress)
     return folder
 
 
-def _again(folder: RunFolder, overrides: list[str], progress: Progress) -> RunFolder:
-    """Score a finished run with other metrics or statistics; what was measured stays as it is."""
+def _rescore(folder: RunFolder, overrides: list[str], progress: Progress) -> RunFolder:
+    """Score a finished run with other metrics or statistics, leaving its measurements unchanged."""
     manifest = folder.read_manifest()
     if manifest.state != "complete":
-        raise InputError(f"{folder.root} is not a finished run. Finish it with the command that began it.")
+        raise InputError(f"{folder.root} is not a finished run. Finish it with the command that started it.")
     kept = {key: manifest.config[key] for key in ScoreConfig.model_fields if key in manifest.config}
     config = validate(ScoreConfig, apply_overrides(kept, overrides), source="--set")
     with locked(folder):
@@ -99,16 +86,6 @@ def _files(replies: Sequence[str]) -> dict[str, Path]:
             raise InputError(f"--replies: the name '{name}' is given twice.")
         files[name] = Path(path)
     return files
-
-
-def _refuse_strangers(folder: RunFolder, identity: dict[str, Any]) -> None:
-    if folder.manifest_path.exists():
-        if folder.read_manifest().config_digest != digest_value(identity):
-            raise InputError(f"{folder.root} belongs to another run. Choose another --out, or delete it.")
-    elif folder.root.is_file():
-        raise InputError(f"{folder.root} is a file: --out takes a folder.")
-    elif folder.root.is_dir() and any(path.name != ".lock" for path in folder.root.iterdir()):
-        raise InputError(f"{folder.root} is not empty and is no run folder. Choose another --out.")
 
 
 def _manifest(config: ScoreConfig, files: dict[str, Path], identity: dict[str, Any], reference: str) -> RunManifest:

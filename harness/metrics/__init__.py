@@ -1,4 +1,4 @@
-"""Metrics over replies: each a small file that declares what it measures, with its unit, direction and signature."""
+"""Metrics of replies: each is a small file that declares what it measures, its unit, direction and signature."""
 
 from harness.metrics.registry import Finding, Item, Metric, MetricSpec, Scores
 from harness.metrics.user import per_reply

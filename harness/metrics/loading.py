@@ -1,4 +1,4 @@
-"""Which metrics there are, and how those that a config names are put together."""
+"""All metrics, and how to select those that a config names."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ GROUPS: Mapping[str, Factory] = {
     "claims": lambda options: [Claims()],
     "meaning": lambda options: [Meaning(options.encoder)] if options.encoder else [],
 }
-"""The built-in metrics that judge replies, in groups by the name a config may call them."""
+"""The built-in metrics of replies, in groups by the name that a config may use."""
 
 MEASURED: Mapping[str, Sequence[MetricSpec]] = {"fidelity": FIDELITY, "latency": LATENCY, "memory": MEMORY}
-"""What passes measure themselves, by family."""
+"""The metrics that passes measure themselves, by family."""
 
 
 def load_metrics(names: Sequence[str] | None = None, options: MetricOptions | None = None) -> MetricSet:
-    """Return the metrics that ``names`` ask for; without names every default one. User modules always belong to it.
+    """Return the metrics that ``names`` select, or all default ones; those of user modules are always included.
 
     A name may be a group (``rouge``, ``medical``), a family (``quality``), a full name (``quality.rouge_l``) or its
-    last part (``rouge_l``). Raises InputError for an unknown name, or for a metric that lacks what it needs.
+    last part (``rouge_l``). Raises InputError for an unknown name, or for a metric whose requirements are missing.
     """
     options = options or MetricOptions()
     groups = {name: tuple(factory(options)) for name, factory in GROUPS.items()}
@@ -63,7 +63,7 @@ def load_metrics(names: Sequence[str] | None = None, options: MetricOptions | No
     for spec in chain.from_iterable(metric.specs for metric in own):
         if spec.name in known:
             raise InputError(
-                f"metric_options.modules: the metric '{spec.name}' exists already; give yours another name."
+                f"metric_options.modules: there is already a metric '{spec.name}'; give yours another name."
             )
         known[spec.name] = spec
     if names is None:
@@ -80,7 +80,7 @@ def load_metrics(names: Sequence[str] | None = None, options: MetricOptions | No
 
 
 def all_specs(options: MetricOptions | None = None) -> dict[str, MetricSpec]:
-    """Return every metric by its full name: those of replies, those that passes measure, and a user's own."""
+    """Return all metrics by full name: those of replies, those that passes measure, and those of user modules."""
     options = options or MetricOptions()
     specs = _specs_of(chain.from_iterable(factory(options) for factory in GROUPS.values()))
     if not options.encoder:
@@ -99,7 +99,7 @@ def _matching(name: str, groups: Mapping[str, Sequence[Metric]], known: Mapping[
     if name in groups:
         return _specs_of(groups[name])
     if name in MEASURED or any(name == spec.name for specs in MEASURED.values() for spec in specs):
-        return ()  # measured by its pass, whatever the config's metrics say
+        return ()  # measured by its pass regardless of the config's metrics
     found = [full for full, spec in known.items() if name in (full, full.split(".", 1)[1]) or name == spec.family]
     if not found:
         if any(name in (spec.name, spec.name.split(".", 1)[1]) for spec in meaning_specs("")):

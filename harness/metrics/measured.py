@@ -1,8 +1,8 @@
-"""What the passes measure themselves, and what each number is called and means: likelihood, fidelity, latency, memory.
+"""The metrics that passes measure themselves, with their names and meanings: likelihood, fidelity, latency, memory.
 
-nll is −log p of the reference's tokens given the prompt, in nats a token; its corpus value is Σ nll / Σ tokens, so long
-references count for more than short ones, and perplexity is the exponential of exactly that. Fidelity asks whether
-merging kept what the adapter learned: merged is held against adapter. Computing is ``harness.results``'s.
+nll is −log p of the reference's tokens given the prompt, in nats per token. Its corpus value is Σ nll / Σ tokens, so
+long references weigh more than short ones, and perplexity is its exponential. Fidelity shows whether merging preserved
+what the adapter learned, by comparing merged with adapter. The values are computed in ``harness.results``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -19,17 +20,17 @@ from harness.stats.types import FloatArray
 
 SIGNATURE = "log:natural|eos:not scored|tokens:ids[len(tok(prompt.rstrip())):]|special:the tokenizer's own"
 SEES = "How probable the variant finds the doctor's own reply, token by token."
-LARGEST_EXPONENT = 700.0  # exp of more is no finite number
+LARGEST_EXPONENT = 700.0  # exp of a larger number is not finite
 
 
 def exponential_ratio(sums: FloatArray) -> FloatArray:
-    """Return e to the ratio of summed statistics; infinite where that is too large, without a warning."""
+    """Return e to the ratio of summed statistics; infinite on overflow, without a warning."""
     with np.errstate(over="ignore"):
         return np.asarray(np.exp(ratio_of_sums(sums)), dtype=np.float64)
 
 
 def bits_ratio(sums: FloatArray) -> FloatArray:
-    """Return the ratio of nats to bytes in bits a byte."""
+    """Return the ratio of nats to bytes in bits per byte."""
     return np.asarray(ratio_of_sums(sums) / np.log(2), dtype=np.float64)
 
 
@@ -49,7 +50,7 @@ NLL = MetricSpec(
 
 
 class Likelihood:
-    """nll, perplexity and bits per byte of the reference; None where it was not scored."""
+    """nll, perplexity and bits per byte of the reference; None if it was not scored."""
 
     specs: tuple[MetricSpec, ...] = (
         NLL,
@@ -92,32 +93,30 @@ class Likelihood:
         return Scores(dict(zip(names, values, strict=True)), dict(zip(names, statistics, strict=True)))
 
 
+_measured = partial(MetricSpec, higher_is_better=False, scale="0 or more")
+
 FIDELITY: tuple[MetricSpec, ...] = (
-    MetricSpec(
+    _measured(
         name="fidelity.kl",
         unit="nats/token",
-        higher_is_better=False,
         aggregation="corpus",
         signature="KL(against || variant)|mean over reference tokens|natural log|v1",
         label="KL divergence",
-        scale="0 or more",
         sees="How much the next-token distributions differ along the reference.",
-        blind_to="Texts that the variants would write themselves.",
+        blind_to="Replies that the variants would generate themselves.",
         statistics=("kl", "tokens"),
         combine=ratio_of_sums,
     ),
-    MetricSpec(
+    _measured(
         name="fidelity.kl_p99",
         unit="nats/token",
-        higher_is_better=False,
         aggregation="quantile",
         signature="KL(against || variant)|p99 over reference tokens, dialogues resampled|v1",
         label="KL divergence p99",
-        scale="0 or more",
-        sees="The worst hundredth of the positions, which a mean hides.",
+        sees="The worst 1% of the positions, which a mean hides.",
         blind_to="Which positions these are.",
     ),
-    MetricSpec(
+    _measured(
         name="fidelity.top1_agreement",
         unit="share of tokens",
         higher_is_better=True,
@@ -130,18 +129,16 @@ FIDELITY: tuple[MetricSpec, ...] = (
         statistics=("agree", "tokens"),
         combine=ratio_of_sums,
     ),
-    MetricSpec(
+    _measured(
         name="fidelity.max_abs_dlogp",
         unit="nats",
-        higher_is_better=False,
         aggregation="mean",
         signature="max |Δ log p(reference token)| of a dialogue|mean over dialogues|v1",
         label="Largest change of a token's log-probability",
-        scale="0 or more",
         sees="The largest change of any reference token in a dialogue, on average over dialogues.",
         blind_to="How many tokens changed.",
     ),
-    MetricSpec(
+    _measured(
         name="fidelity.nll_difference",
         unit="nats/token",
         higher_is_better=None,
@@ -149,12 +146,12 @@ FIDELITY: tuple[MetricSpec, ...] = (
         signature="(Σ nll variant − Σ nll against) / Σ tokens|v1",
         label="Difference of nll",
         scale="around 0",
-        sees="Whether one finds the references less probable than the other.",
+        sees="Whether one variant predicts the references worse than the other.",
         blind_to="Differences that cancel out.",
         statistics=("nll_difference", "tokens"),
         combine=ratio_of_sums,
     ),
-    MetricSpec(
+    _measured(
         name="fidelity.identical_replies",
         unit="share of replies",
         higher_is_better=True,
@@ -163,32 +160,29 @@ FIDELITY: tuple[MetricSpec, ...] = (
         label="Identical replies",
         scale="0–1",
         sees="Greedy replies that are the same in both.",
-        blind_to="How much the others differ. Unequal kernels alone can part two equal models.",
+        blind_to="How much the others differ. Different kernels alone can make identical models diverge.",
     ),
-    MetricSpec(
+    _measured(
         name="fidelity.first_divergence",
         unit="tokens",
         higher_is_better=True,
         aggregation="mean",
         signature="tokens before the first difference|mean over replies that differ|v1",
         label="First divergence",
-        scale="0 or more",
-        sees="How long two replies run alike before they part.",
-        blind_to="What comes after. Replies that never part are left out.",
+        sees="How long two replies are identical before they differ.",
+        blind_to="What comes after. Identical replies are left out.",
     ),
 )
 
 
 def _quantile(timing: str, percentile: int) -> MetricSpec:
     label, sees = TIMINGS[timing]
-    return MetricSpec(
+    return _measured(
         name=f"latency.{timing}.p{percentile}",
         unit="ms",
-        higher_is_better=False,
         aggregation="quantile",
         signature=f"{timing}|p{percentile}|fixed length|unit:request|host clock|v1",
         label=f"{label} p{percentile}",
-        scale="0 or more",
         sees=sees,
         blind_to="Queueing under load: requests are sent one after another unless the conditions say otherwise.",
     )
@@ -209,20 +203,19 @@ LATENCY: tuple[MetricSpec, ...] = (
     _quantile("itl_ms", 99),
     _quantile("e2e_ms", 50),
     _quantile("e2e_ms", 95),
-    MetricSpec(
+    _measured(
         name="latency.tokens_per_s",
         unit="tokens/s",
         higher_is_better=True,
         aggregation="corpus",
         signature="tokens_per_s|all output tokens / all seconds from submission to last token|v1",
         label="Tokens per second",
-        scale="0 or more",
-        sees="Output tokens over the time that their requests took, first token included.",
+        sees="Output tokens divided by the time of their requests, first token included.",
         blind_to="Throughput at larger batches, unless the conditions name one.",
         statistics=("tokens", "seconds"),
         combine=ratio_of_sums,
     ),
-    MetricSpec(
+    _measured(
         name="latency.goodput",
         unit="share of requests",
         higher_is_better=True,
@@ -230,10 +223,10 @@ LATENCY: tuple[MetricSpec, ...] = (
         signature="goodput|requests within the TTFT and TPOT budgets|v1",
         label="Goodput",
         scale="0–1",
-        sees="Requests that keep both budgets of the config.",
-        blind_to="By how much the others miss. Absent where no budget is given.",
+        sees="Requests within both budgets of the config.",
+        blind_to="By how much the others miss. Absent if no budget is set.",
     ),
-    MetricSpec(
+    _measured(
         name="latency.mbu",
         unit="share of bandwidth",
         higher_is_better=True,
@@ -241,10 +234,10 @@ LATENCY: tuple[MetricSpec, ...] = (
         signature="mbu|(weights + KV + adapter bytes) / measured bandwidth / TPOT p50|v1",
         label="Memory bandwidth used",
         scale="0–1",
-        sees="How near decoding comes to the floor that reading the weights once a token sets.",
+        sees="How close decoding is to the floor set by reading the weights once per token.",
         blind_to="Compute-bound work: prefill and large batches.",
     ),
-    MetricSpec(
+    _measured(
         name="latency.prefill_mfu",
         unit="share of matrix throughput",
         higher_is_better=True,
@@ -252,73 +245,73 @@ LATENCY: tuple[MetricSpec, ...] = (
         signature="prefill_mfu|2 a weight and token, and causal attention / measured throughput / TTFT p50|v1",
         label="Matrix throughput used by prompts",
         scale="0–1",
-        sees="How near a prompt comes to the floor that its arithmetic sets.",
-        blind_to="Short prompts, which reading the weights bounds, not arithmetic; and decoding.",
+        sees="How close prefill is to the floor set by its arithmetic.",
+        blind_to="Short prompts, which are limited by reading the weights; and decoding.",
     ),
 )
 
 
 def _size(name: str, label: str, sees: str, blind_to: str, signature: str) -> MetricSpec:
-    return MetricSpec(
+    return _measured(
         name=f"memory.{name}",
         unit="MiB",
-        higher_is_better=False,
         aggregation="value",
         signature=f"{name}|{signature}|fresh process, fixed workload|v1",
         label=label,
-        scale="0 or more",
         sees=sees,
         blind_to=blind_to,
     )
 
 
 MEMORY: tuple[MetricSpec, ...] = (
-    _size("weights_mib", "Weights", "Parameters and buffers as loaded.", "Everything that comes with use.", "sum"),
+    _size(
+        "weights_mib", "Weights", "Parameters and buffers as loaded.", "Everything that is allocated during use.", "sum"
+    ),
     _size("kv_cache_mib", "KV cache", "Keys and values at the workload's end.", "Longer contexts.", "shapes"),
     _size(
         "activations_mib",
         "Activations",
-        "Peak allocated less weights and KV cache.",
+        "Peak allocated minus weights and KV cache.",
         "Which layer needs them.",
         "difference",
     ),
     _size(
         "peak_allocated_mib",
         "Peak allocated",
-        "The most that tensors held at once on the GPU: the figure to gate on.",
+        "The most GPU memory held by tensors at once: the figure to gate on.",
         "Loading, the allocator's reserve and the CUDA context. Absent on a CPU.",
         "torch max_memory_allocated",
     ),
     _size(
         "peak_reserved_mib",
         "Peak reserved",
-        "The most that the allocator took from the GPU.",
+        "The most GPU memory reserved by the allocator.",
         "How much of it was needed. Absent on a CPU.",
         "torch max_memory_reserved",
     ),
     _size(
         "peak_rss_mib",
         "Peak RSS",
-        "The most main memory that the process held.",
+        "The most main memory held by the process.",
         "GPU memory; on a CPU it includes the interpreter and its libraries.",
         "resident set",
     ),
     _size(
         "nvml_used_mib",
         "GPU memory of the process",
-        "What the driver counts for the process, CUDA context included.",
-        "What of it is in use. Absent on a CPU.",
+        "The driver's count for the process, CUDA context included.",
+        "How much of it is in use. Absent on a CPU.",
         "NVML",
     ),
-    _size("disk_mib", "On disk", "Files of the model; of an adapter, with its base.", "Sharing of a base.", "files"),
-    MetricSpec(
+    _size(
+        "disk_mib", "On disk", "Files of the model; for an adapter, including its base.", "Sharing of a base.", "files"
+    ),
+    _measured(
         name="memory.load_seconds",
         unit="s",
-        higher_is_better=False,
         aggregation="value",
         signature="load_seconds|fresh process|v1",
         label="Loading time",
-        scale="0 or more",
         sees="From the first byte read to a model ready for its first prompt.",
         blind_to="Whether the files were in the page cache.",
     ),

@@ -1,4 +1,4 @@
-"""The metrics of one run put together, and how they score replies in this process."""
+"""The metrics of one run, and how they score replies in this process."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 
 from harness.metrics.registry import Item, Metric, MetricOptions, MetricSpec, Scores
 
-FEW = 4  # items that all metrics see before the next: what one has read of a text, the others find remembered
-MANY = 512  # items at once for neural encoders, which sort them by length
+TEXT_CHUNK = 4  # items per metric in turn: what one metric has parsed of a text is still cached for the others
+NEURAL_CHUNK = 512  # items at a time for neural encoders, which sort them by length
 
 
 @dataclass(frozen=True)
 class MetricSet:
-    """The metrics of one run. ``notes`` says in sentences which metrics are off, and what would turn them on."""
+    """The metrics of one run. ``notes`` are sentences on which metrics are off and how to enable them."""
 
     metrics: tuple[Metric, ...]
     specs: Mapping[str, MetricSpec]
@@ -22,27 +22,27 @@ class MetricSet:
     options: MetricOptions = field(default_factory=MetricOptions)
 
     def score(self, items: Sequence[Item], *, advance: Callable[[int], None] | None = None) -> list[Scores]:
-        """Return one Scores for each item, in order: every metric's values, statistics and findings together.
+        """Return one Scores per item, in order, with every metric's values, statistics and findings.
 
-        ``advance`` is told how many items are done. Items of the same dialogue should follow each other: then its
-        reference is read only once. ``workers.score`` shares the work of many items among processes.
+        ``advance`` is called with the number of items done. Items of the same dialogue should be adjacent, so that its
+        reference is parsed only once. ``workers.score`` distributes many items over processes.
         """
         device = [metric for metric in self.metrics if needs_device(metric)]
         text = [metric for metric in self.metrics if not needs_device(metric)]
         done: list[Scores] = []
-        for start in range(0, len(items), FEW):
-            part = items[start : start + FEW]
+        for start in range(0, len(items), TEXT_CHUNK):
+            part = items[start : start + TEXT_CHUNK]
             done += [join(found) for found in _score_part(text, part)]
             if advance:
                 advance(len(part))
-        for start in range(0, len(items) if device else 0, MANY):
-            part = items[start : start + MANY]
+        for start in range(0, len(items) if device else 0, NEURAL_CHUNK):
+            part = items[start : start + NEURAL_CHUNK]
             for place, found in enumerate(_score_part(device, part), start):
                 done[place] = join([done[place], *found])
         return [self._selected(scores) for scores in done]
 
     def without_device(self) -> MetricSet:
-        """Return the set without metrics that drive a neural encoder."""
+        """Return the set without metrics that use a neural encoder."""
         return replace(self, metrics=tuple(metric for metric in self.metrics if not needs_device(metric)))
 
     def _selected(self, scores: Scores) -> Scores:
@@ -54,18 +54,18 @@ class MetricSet:
 
 
 def needs_device(metric: Metric) -> bool:
-    """Return whether a metric drives a neural encoder: it wants many replies at once, and no second process."""
+    """Return whether a metric uses a neural encoder and so needs many replies at once, in a single process."""
     return bool(getattr(metric, "needs_device", False))
 
 
 def _score_part(metrics: Sequence[Metric], part: Sequence[Item]) -> list[list[Scores]]:
-    """Return, for each item, what each metric found."""
+    """Return each metric's scores of each item."""
     columns = [metric.score(part) for metric in metrics]
     return [[column[place] for column in columns] for place in range(len(part))]
 
 
 def join(parts: Sequence[Scores]) -> Scores:
-    """Return one Scores with all that several metrics found for the same reply."""
+    """Return one Scores that combines those of several metrics for the same reply."""
     return Scores(
         {name: value for part in parts for name, value in part.values.items()},
         {name: value for part in parts for name, value in part.statistics.items()},

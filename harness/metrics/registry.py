@@ -1,4 +1,4 @@
-"""What a metric is, and how the known ones are found.
+"""The definition of a metric.
 
 A metric is a small class (or a decorated function, see ``per_reply``) that declares ``specs`` and turns replies into
 scores. There is no global registry: ``load_metrics`` imports the built-in modules and a user's own and collects what
@@ -21,13 +21,13 @@ Aggregation = Literal["mean", "rate", "corpus", "quantile", "value"]
 
 @dataclass(frozen=True)
 class MetricSpec:
-    """One number of the summary, declared once and used by tables, page and gate.
+    """One number of the summary, declared once and used by tables, report and gate.
 
     ``aggregation``: mean over dialogues; rate (mean of 0/1); corpus (``combine`` over summed sufficient statistics);
     quantile over requests (timings); value (measured once, e.g. memory).
-    ``higher_is_better`` is None where only a range is good (length ratio).
-    ``signature`` says everything that must agree before two values may be compared.
-    ``sees`` and ``blind_to`` are plain sentences for the page and ``harness metrics``.
+    ``higher_is_better`` is None if neither direction is better (length ratio).
+    ``signature`` states everything that must agree for two values to be comparable.
+    ``sees`` and ``blind_to`` are sentences for the report and ``harness metrics``.
     """
 
     name: str
@@ -52,7 +52,7 @@ class MetricSpec:
 
 @dataclass(frozen=True)
 class Finding:
-    """Why a rule flagged a reply: the rule, and the words (as they stand in the text) that it fired on."""
+    """Why a rule flagged a reply: the rule, and the words of the text that triggered it."""
 
     metric: str
     rule: str
@@ -61,7 +61,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Item:
-    """One reply to be judged, with everything a metric may look at. ``reply`` is data, never trusted."""
+    """One reply to be scored, with everything a metric may use. ``reply`` is untrusted data."""
 
     id: str
     prompt: str
@@ -76,9 +76,9 @@ class Item:
 
 @dataclass(frozen=True)
 class Scores:
-    """What metrics found for one reply.
+    """The results of metrics for one reply.
 
-    ``values`` is the per-dialogue value for display and means (None: not defined for this reply; it leaves the n).
+    ``values`` has the per-dialogue values for display and means (None: undefined for this reply, which is not counted).
     ``statistics`` holds the sufficient statistics of corpus metrics, in the order of ``MetricSpec.statistics``.
     """
 
@@ -89,27 +89,24 @@ class Scores:
 
 @runtime_checkable
 class Metric(Protocol):
-    """What a metric offers: its specs, and one ``Scores`` for each item in order. It must not raise on any text."""
+    """A metric: its specs, and one ``Scores`` per item in order. It must not raise on any text."""
 
     specs: tuple[MetricSpec, ...]
 
-    def score(self, items: Sequence[Item]) -> Sequence[Scores]:
-        """Return one Scores for each item, in order."""
-        ...
+    def score(self, items: Sequence[Item]) -> Sequence[Scores]: ...
 
 
 class ReplyMetric:
-    """A metric that judges each reply by itself; where there is no reply, every value is None."""
+    """A metric that scores each reply separately; without a reply, every value is None."""
 
     specs: tuple[MetricSpec, ...] = ()
 
     def score(self, items: Sequence[Item]) -> list[Scores]:
-        """Return one Scores for each item, in order."""
         nothing = Scores(dict.fromkeys(spec.name for spec in self.specs))
         return [nothing if item.reply is None else self.judge(item, item.reply) for item in items]
 
     def judge(self, item: Item, reply: str) -> Scores:
-        """Return what the metric finds in one reply."""
+        """Return the metric's scores of one reply."""
         raise NotImplementedError
 
 

@@ -1,4 +1,4 @@
-"""A user's own metrics: one decorator, and how the modules that a config names are found.
+"""User-defined metrics: a decorator, and loading of the modules that a config names.
 
 ::
 
@@ -29,12 +29,12 @@ from harness.metrics.registry import Item, Metric, MetricSpec, Scores
 
 ReplyFunction = Callable[[Item], float | None]
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)+")
-MEASURED_ELSEWHERE = ("fidelity", "latency", "memory")
+MEASURED_BY_PASSES = ("fidelity", "latency", "memory")
 
 
 @dataclass(frozen=True)
 class FunctionMetric:
-    """A function of one reply, as a metric. It is called only for dialogues that have a reply."""
+    """A metric from a function of one reply. It is called only for dialogues that have a reply."""
 
     function: ReplyFunction
     specs: tuple[MetricSpec, ...]
@@ -44,7 +44,7 @@ class FunctionMetric:
         return self.function(item)
 
     def score(self, items: Sequence[Item]) -> list[Scores]:
-        """Return the function's value for each item; raise HarnessError naming the dialogue it failed on."""
+        """Return the function's value for each item; raise HarnessError with the dialogue it failed on."""
         return [Scores({self.specs[0].name: self._value(item)}) for item in items]
 
     def _value(self, item: Item) -> float | None:
@@ -56,12 +56,12 @@ class FunctionMetric:
         except Exception as error:
             raise HarnessError(
                 f"The metric {self.specs[0].name} failed on dialogue '{item.id}': {type(error).__name__}: {error}. "
-                "Mend its function, or leave its module out of metric_options.modules."
+                "Fix its function, or remove its module from metric_options.modules."
             ) from error
         if number is not None and not math.isfinite(number):
             raise HarnessError(
                 f"The metric {self.specs[0].name} returned {number} for dialogue '{item.id}'. "
-                "Return None where it is not defined."
+                "Return None where the metric is undefined."
             )
         return number
 
@@ -79,12 +79,12 @@ def per_reply(
     signature: str = "",
     heuristic: bool = False,
 ) -> Callable[[ReplyFunction], FunctionMetric]:
-    """Make a metric of a function that returns a reply's value, or None where it is not defined.
+    """Turn a function that returns a reply's value, or None where it is undefined, into a metric.
 
     ``aggregation`` is ``rate`` for functions that return 0 or 1. Raises InputError for an unusable name.
     """
-    if not NAME.fullmatch(name) or name.split(".", 1)[0] in MEASURED_ELSEWHERE:
-        raise InputError(f"'{name}' cannot name a metric: write family.name, e.g. 'quality.asks_back'.")
+    if not NAME.fullmatch(name) or name.split(".", 1)[0] in MEASURED_BY_PASSES:
+        raise InputError(f"'{name}' is not a valid metric name: use family.name, e.g. 'quality.asks_back'.")
 
     def decorate(function: ReplyFunction) -> FunctionMetric:
         spec = MetricSpec(
@@ -105,16 +105,18 @@ def per_reply(
 
 
 def user_metrics(modules: Sequence[str]) -> list[Metric]:
-    """Return the metrics of the user's modules (``.py`` paths or module names), in the order they are written.
+    """Return the metrics of the user's modules (``.py`` paths or module names), in the order of their definition.
 
-    Raises InputError for a module that cannot be imported or that holds no metric.
+    Raises InputError for a module that cannot be imported or contains no metric.
     """
     found: list[Metric] = []
     for name in modules:
         module = _import(name)
         metrics = [metric for metric in (_as_metric(value, module) for value in vars(module).values()) if metric]
         if not metrics:
-            raise InputError(f"{name} holds no metric: decorate a function with @per_reply, or write a Metric class.")
+            raise InputError(
+                f"{name} contains no metric: decorate a function with @per_reply, or write a Metric class."
+            )
         found += metrics
     return found
 
@@ -140,7 +142,7 @@ def _import(name: str) -> ModuleType:
         if spec is None or spec.loader is None:
             raise InputError(f"The metrics module {name} cannot be imported.")
         module = importlib.util.module_from_spec(spec)
-        sys.modules[unique] = module  # dataclasses look their module up there
+        sys.modules[unique] = module  # dataclasses look up their module there
         spec.loader.exec_module(module)
         return module
     except HarnessError:
@@ -148,5 +150,5 @@ def _import(name: str) -> ModuleType:
     except Exception as error:
         raise InputError(
             f"The metrics module {name} cannot be imported ({type(error).__name__}: {error}). "
-            "Name a .py file or a module on Python's path."
+            "Use a .py file or a module on Python's path."
         ) from error

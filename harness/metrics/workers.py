@@ -1,7 +1,7 @@
-"""Scoring shared among processes: plain Python text work, which threads would not speed up.
+"""Scoring in several processes: it is text processing in plain Python, which threads would not speed up.
 
-Each worker is a fresh ``python -m harness.metrics.workers`` fed through pipes. It shares nothing with this process:
-forking one that holds torch's threads may hang, and ``spawn`` runs an unguarded user script a second time.
+Each worker is a fresh ``python -m harness.metrics.workers`` fed through pipes. ``multiprocessing`` is not used: forking
+a process with torch's threads may hang, and ``spawn`` runs an unguarded user script a second time.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from harness.metrics.metric_set import MetricSet, join, needs_device
 from harness.metrics.registry import Item, Scores
 
 CHUNK = 250
-WORTH_WORKERS = 2000  # items from which starting processes pays
+WORTH_WORKERS = 2000  # items from which starting processes is worthwhile
 
 
 def score(
     metrics: MetricSet, items: Sequence[Item], *, workers: int, advance: Callable[[int], None] | None = None
 ) -> list[Scores]:
-    """Return what ``metrics.score`` returns; ``workers`` processes share the work where there is enough of it."""
+    """Return what ``metrics.score`` returns, using ``workers`` processes if there are enough items."""
     if workers <= 1 or len(items) < WORTH_WORKERS:
         return metrics.score(items, advance=advance)
     scores = score_in_workers(metrics, items, workers, advance)
@@ -41,7 +41,7 @@ def score(
 def score_in_workers(
     metrics: MetricSet, items: Sequence[Item], workers: int, advance: Callable[[int], None] | None = None
 ) -> list[Scores]:
-    """Return one Scores for each item, in order, from ``workers`` processes; raise HarnessError where one fails."""
+    """Return one Scores per item, in order, from ``workers`` processes; raise HarnessError if one fails."""
     idle: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
     scores: list[Scores] = []
 
@@ -53,7 +53,7 @@ def score_in_workers(
             _send(process.stdin, (metrics.names, metrics.options, items[start : start + CHUNK]))
             answer: list[Scores] | HarnessError = pickle.load(process.stdout)
         except (OSError, EOFError, pickle.PickleError) as error:
-            reason = f"A scoring process ended early ({type(error).__name__}); see its message."
+            reason = f"A scoring process ended early ({type(error).__name__}); see its output above."
             raise HarnessError(reason) from error
         finally:
             idle.put(process)
@@ -90,7 +90,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
             try:
                 pipe.close()
             except BrokenPipeError:
-                continue  # what was left to send has no reader any more
+                continue  # unsent data has no reader any more
 
 
 def _send(pipe: IO[bytes], value: object) -> None:
@@ -99,12 +99,12 @@ def _send(pipe: IO[bytes], value: object) -> None:
 
 
 def main() -> None:
-    """Answer chunks of items with their scores until the pipe closes."""
+    """Score chunks of items until the pipe closes."""
     from harness.metrics.loading import load_metrics
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to handle; it ends its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles interrupts and stops its workers
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a metric that prints must not garble the answers
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a metric that prints must not corrupt the answers
     metrics: MetricSet | None = None
     while True:
         try:

@@ -1,4 +1,4 @@
-"""What a pass is, what it is given, and what it may rely on."""
+"""The definition of a pass and the context it runs in."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from harness.variants.model import Variant
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
-# A pass that puts no dialogue to a variant keys its records by this row.
+# A pass that uses no dialogues keys its records by this row.
 FIXED_WORKLOAD = DialogueRow(id="fixed-workload", prompt="")
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What records may depend on besides their own variant and dialogue; each pass picks its settings from it.
+    """What records may depend on besides their variant and dialogue; each pass takes its settings from it.
 
     ``weights`` maps each variant's name to the digest of all files its results depend on.
     """
@@ -40,8 +40,9 @@ class Conditions:
 class Pass:
     """One kind of measurement over all variants; ``registry`` finds it by the name that its record declares.
 
-    ``needs`` is what a variant's backend must be able to do, ``settings`` all that keys a record besides its variant,
-    template, kind of device and dialogue. ``after`` names passes that run before, where both are asked for.
+    ``needs`` lists the capabilities that a variant's backend must have. ``settings`` returns everything that keys a
+    record besides its variant, template, kind of device and dialogue. ``after`` names passes that run first if both
+    are requested. ``uses_dialogues`` is False for a pass with a fixed workload.
     """
 
     record: type[Record]
@@ -49,7 +50,7 @@ class Pass:
     settings: Callable[[Conditions], Any]
     run: Callable[[PassContext], None]
     after: tuple[str, ...] = ()
-    asks_dialogues: bool = True
+    uses_dialogues: bool = True
     needs_references: bool = False
 
     @property
@@ -57,11 +58,11 @@ class Pass:
         return self.record.measured_by
 
     def rows(self, dialogues: Sequence[DialogueRow]) -> Sequence[DialogueRow]:
-        """Return what its records are keyed by."""
-        return dialogues if self.asks_dialogues else (FIXED_WORKLOAD,)
+        """Return the rows that its records are keyed by."""
+        return dialogues if self.uses_dialogues else (FIXED_WORKLOAD,)
 
     def measure(self, context: PassContext) -> None:
-        """Run over the variants whose backends can do what it needs; of the others, say and record why not."""
+        """Run over the variants whose backends have the needed capabilities; record why the others are skipped."""
         able = []
         for variant in context.variants:
             lacking = self.needs - context.backends.of(variant).capabilities
@@ -81,18 +82,14 @@ class Pass:
             out.append(self.record(id=row, key=key, skipped=why) for row, key in keys.items())
 
 
-def _forget(name: str, value: Any) -> None:
-    """The default for callers that keep no provenance."""
-
-
 @dataclass(frozen=True)
 class PassContext:
     """One run, as its passes see it.
 
-    ``key(pass_name, variant, dialogue)`` digests all that a record depends on (weights, adapter, quantisation,
-    template, settings, prompt and reference): a record with that key is finished work, any other is not ours.
-    ``event(kind, detail)`` notes something the report must say, e.g. a batch halved after running out of memory.
-    ``fact(name, value)`` puts something found out about the machine or a variant into the run's provenance.
+    ``key(pass_name, variant, dialogue)`` digests everything a record depends on (weights, adapter, quantisation,
+    template, settings, prompt and reference): a record with that key is finished work, any other is ignored.
+    ``event(kind, detail)`` records something the report must mention, e.g. a batch halved for lack of memory.
+    ``fact(name, value)`` adds something learned about the machine or a variant to the run's provenance.
     """
 
     folder: RunFolder
@@ -104,7 +101,7 @@ class PassContext:
     progress: Progress
     key: Callable[[str, Variant, DialogueRow], str]
     event: Event
-    fact: Callable[[str, Any], None] = _forget
+    fact: Callable[[str, Any], None] = lambda name, value: None
 
     def unfinished(
         self,
@@ -115,7 +112,7 @@ class PassContext:
     ) -> dict[str, str]:
         """Return the key of every row (by id, in order) that has no record on disk yet.
 
-        A record counts only under its own key: what another variant, template or setting left there is not ours.
+        A record counts only if its key matches: one left by another variant, template or setting does not.
         """
         name = record.measured_by
         found = self.folder.records(record, name, variant.name)
@@ -125,10 +122,10 @@ class PassContext:
 
 
 class Recording(Generic[AnyRecord]):
-    """The records of one variant while they are made: within the block each is on disk, and shown, as it arrives.
+    """Writes the records of one variant; within the block each is on disk, and shown as progress, as it arrives.
 
-    ``keys`` maps what had no record before (by id, in order) to its record's key; only records that ``counts`` accepts
-    are taken for finished.
+    ``keys`` maps the ids of rows without a record (in order) to their keys; only records that ``counts`` accepts are
+    considered finished.
     """
 
     def __init__(
@@ -149,7 +146,7 @@ class Recording(Generic[AnyRecord]):
         self._out: RecordWriter | None = None
 
     def write(self, *records: AnyRecord, tokens: int = 0) -> None:
-        """Append the records, for which so many tokens were read or made."""
+        """Append records; ``tokens`` were read or generated for them."""
         if records:
             self._out = self._out or RecordWriter(self._path)
             self._out.append(records)

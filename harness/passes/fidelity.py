@@ -1,7 +1,7 @@
-"""The fidelity pass: how far one variant is from another, token by token, on the doctor's own replies.
+"""The fidelity pass: how much one variant differs from another, token by token, on the doctor's own replies.
 
-Both models read the same prompt and reference; at every reference position their distributions over the next token are
-compared. By default the merged model is held against the adapter it came from, and a quantised base against the base.
+Both models read the same prompt and reference, and their next-token distributions are compared at every reference
+position. By default a merged model is compared with its adapter, and a quantised base with the base.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ WEIGHTS_FILE = "fidelity_weights.json"
 
 
 def run(context: PassContext) -> None:
-    """Compare every pair on every dialogue with a reference; records on disk are not made again."""
+    """Compare every pair on every dialogue with a reference; existing records are kept."""
     encode = EncodedOnce(encode_reference)
     named = {variant.name: variant for variant in context.variants}
     wanted = context.config.fidelity
-    if wanted is not None:  # one of whose variants cannot be measured has been said to be left out
+    if wanted is not None:  # pairs with a variant that cannot be measured were already reported
         wanted = tuple(pair for pair in wanted if {pair.variant, pair.against} <= named.keys())
     for pair in pairs(context.variants, wanted):
         _compare(context, named[pair.variant], named[pair.against], encode)
@@ -34,7 +34,7 @@ def run(context: PassContext) -> None:
 
 
 def settings(on: Conditions) -> list[list[str | None]]:
-    """What the pass depends on beyond its own variant: which weights are held against it, and how."""
+    """Return what the pass depends on beyond its own variant: the variants compared with and how they are loaded."""
     held = {variant.name: [on.weights[variant.name], variant.quantization, variant.dtype] for variant in on.variants}
     if on.config.fidelity:
         return [[pair.variant, pair.against, *held.get(pair.against, ())] for pair in on.config.fidelity]
@@ -51,7 +51,7 @@ PASS = Pass(
 
 
 def write_weight_errors(context: PassContext) -> None:
-    """Write ``fidelity_weights.json``, how well each merge kept the weights, where the run has merged variants."""
+    """Write ``fidelity_weights.json`` (how well each merge kept the weights) if the run has merged variants."""
     merged = ((variant, context.backends.of(variant)) for variant in context.variants if variant.kind == "merged")
     found = {
         variant.name: backend.weight_errors(context.variants)
@@ -89,10 +89,10 @@ def _compare(context: PassContext, variant: Variant, against: Variant, encode: E
                     recording.write(_record(one, left.pop(one.id), against.name), tokens=tokens[one.id])
         except DoesNotFitError as error:
             context.event(EventKind.DOES_NOT_FIT, _detail(variant, error))
-            why = f"not loaded together with '{against.name}': memory is too small"
-        except NotComparableError as error:  # allowed as a mismatch of bases: the other passes' work is kept
+            why = f"could not be loaded together with '{against.name}': not enough memory"
+        except NotComparableError as error:  # possible with an allowed base mismatch; the other passes are unaffected
             context.event(EventKind.NOT_COMPARABLE, _detail(variant, error))
-            why = f"'{against.name}' has other tokens"
+            why = f"'{against.name}' has a different vocabulary"
         if why is not None:
             recording.write(
                 *(FidelityRecord(id=i, key=key, against=against.name, error=why) for i, key in left.items())
@@ -110,14 +110,4 @@ def _record(found: Divergence, key: str, against: str) -> FidelityRecord:
         error = "the log-likelihoods are not finite"
     if error is not None:
         return FidelityRecord(id=found.id, key=key, against=against, error=error)
-    return FidelityRecord(
-        id=found.id,
-        key=key,
-        against=against,
-        kl=found.kl,
-        agree=found.agree,
-        max_abs_dlogp=found.max_abs_dlogp,
-        nll=found.nll,
-        nll_against=found.nll_against,
-        reference_tokens=len(found.kl),
-    )
+    return FidelityRecord(key=key, against=against, reference_tokens=len(found.kl), **vars(found))

@@ -13,23 +13,23 @@ from harness.passes.plans import (
     encode_reference,
     plan_prompts,
     plan_references,
-    scored_on_the_way,
+    scores_while_generating,
     scoring_record,
+    with_joint_references,
     with_references,
-    with_riders,
 )
 from harness.store.schema import GenerationRecord, ScoringRecord
 from harness.variants.model import Variant
 
 
 def run(context: PassContext) -> None:
-    """Let every variant reply to every dialogue; records on disk are not made again.
+    """Generate every variant's reply to every dialogue; existing records are kept.
 
-    Where the run asks for scores too, most references are scored on the way, and their records made here.
+    If the run includes scoring, most references are scored here too and their records written.
     """
     encode, references = EncodedOnce(encode_dialogue_prompt), EncodedOnce(encode_reference)
     for variant in context.variants:
-        _reply_as(context, variant, encode, references)
+        _generate(context, variant, encode, references)
 
 
 def settings(on: Conditions) -> dict[str, Any]:
@@ -49,9 +49,9 @@ PASS = Pass(
 )
 
 
-def _reply_as(context: PassContext, variant: Variant, encode: EncodedOnce, encode_scored: EncodedOnce) -> None:
+def _generate(context: PassContext, variant: Variant, encode: EncodedOnce, encode_scored: EncodedOnce) -> None:
     backend = context.backends.of(variant)
-    scored = with_references(context) if scored_on_the_way(context, backend) else []
+    scored = with_references(context) if scores_while_generating(context, backend) else []
     with ExitStack() as made:
         replies = made.enter_context(Recording(context, GenerationRecord, variant, context.dialogues))
         scores = Recording(context, ScoringRecord, variant, scored)
@@ -63,7 +63,7 @@ def _reply_as(context: PassContext, variant: Variant, encode: EncodedOnce, encod
         references = plan_references(context, backend, scored if scores.keys else [], encode_scored, scores.keys)
         replies.write(*prompts.refused(GenerationRecord, replies.keys))
         scores.write(*references.refused(ScoringRecord, scores.keys))
-        requests = with_riders(prompts.requests, references.requests)
+        requests = with_joint_references(prompts.requests, references.requests)
         lengths = {request.id: len(request) for request in requests}
         referred = {request.id: request for request in references.requests}
         decoding = DecodingSettings(**dict(context.config.generation), seed=context.config.seed)

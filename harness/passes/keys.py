@@ -1,4 +1,4 @@
-"""What makes a record the answer to exactly this question: a digest over everything the result depends on."""
+"""Record keys: a digest of everything that a result depends on."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from harness.variants.model import Variant
 Key = Callable[[str, Variant, DialogueRow], str]
 
 
-# What is computed from the records afterwards: it may change without measuring anything again.
+# Computed from the records afterwards, so it may change without a new measurement.
 DERIVED = {"metrics", "metric_options", "stats"}
 
 
 def config_digest(config: RunConfig) -> str:
-    """Return the digest that ties a run folder to the config it was measured under."""
+    """Return the digest that ties a run folder to the config it was measured with."""
     return digest_value(config.model_dump(mode="json", exclude=DERIVED))
 
 
@@ -31,7 +31,7 @@ def record_key(
     machine: str,
     device: str,
 ) -> Key:
-    """Return the function that names the record of (pass, variant, dialogue).
+    """Return the function that computes the key of (pass, variant, dialogue).
 
     ``weights`` maps each variant's name to the digest of all files its results depend on. Timings and memory depend on
     the ``machine`` too; replies and likelihoods only on the kind of ``device``, the one in use and not ``auto``.

@@ -1,4 +1,4 @@
-"""The memory pass: each variant in a fresh process with a fixed workload, so that none is charged for another."""
+"""The memory pass: each variant in a fresh process with a fixed workload, so that variants do not affect each other."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from harness.variants.model import Variant
 
 
 def run(context: PassContext) -> None:
-    """Measure every variant as often as the config says; what an earlier run measured is kept."""
-    asked = context.config.memory
-    workload = MemoryWorkload(asked.batch, asked.prompt_tokens, asked.reply_tokens)
-    missing = {variant.name: _missing(context, variant, asked.repeats) for variant in context.variants}
+    """Measure every variant as often as the config says; existing records are kept."""
+    config = context.config.memory
+    workload = MemoryWorkload(config.batch, config.prompt_tokens, config.reply_tokens)
+    missing = {variant.name: _missing(context, variant, config.repeats) for variant in context.variants}
     total = sum(len(names) for names in missing.values())
     if not total:
         return
-    context.backends.close()  # on a GPU, what this process holds is not there for the fresh ones
+    context.backends.close()  # on a GPU, this process must not hold memory that the fresh ones need
     context.progress.start(PASS.name, total, "processes")
     for variant in context.variants:
         backend, key = context.backends.of(variant), context.key(PASS.name, variant, FIXED_WORKLOAD)
         with RecordWriter(context.folder.records_path(PASS.name, variant.name)) as writer:
             for name in missing[variant.name]:
-                writer.append([MemoryRecord(id=name, key=key, **backend.memory(workload).found)])
+                writer.append([MemoryRecord(id=name, key=key, **backend.memory(workload))])
                 context.progress.advance(PASS.name)
     context.progress.finish(PASS.name)
 
@@ -34,7 +34,7 @@ def settings(on: Conditions) -> dict[str, Any]:
     return {**on.config.memory.model_dump(mode="json"), "machine": on.machine, "threads": on.config.threads}
 
 
-PASS = Pass(MemoryRecord, needs=frozenset({Capability.MEMORY}), settings=settings, run=run, asks_dialogues=False)
+PASS = Pass(MemoryRecord, needs=frozenset({Capability.MEMORY}), settings=settings, run=run, uses_dialogues=False)
 
 
 def _missing(context: PassContext, variant: Variant, repeats: int) -> list[str]:

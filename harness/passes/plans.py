@@ -1,4 +1,4 @@
-"""From dialogues to what a backend is asked: prompts and references as token ids, and what the context cannot hold.
+"""Turn dialogues into backend requests: tokenise prompts and references, and handle those that are too long.
 
 Dialogues are tokenised once for all variants with the same tokenizer.
 """
@@ -17,48 +17,48 @@ from harness.passes.base import AnyRecord, PassContext
 from harness.store.schema import DialogueRow, ScoringRecord
 
 Asked = TypeVar("Asked")
-Encoded = tuple[list[int], int]  # ids, and how many of them are the prompt's
+Encoded = tuple[list[int], int]  # ids, and the number of them that belong to the prompt
 
 
 @dataclass(frozen=True)
 class Plan(Generic[Asked]):
-    """What can be measured, in the run's order, and for the rest why not (the record's ``error`` or ``skipped``)."""
+    """The requests in the run's order, and why the other dialogues cannot be measured (``error`` or ``skipped``)."""
 
     requests: list[Asked]
     refusals: dict[str, dict[str, str]]
 
     def refused(self, record: type[AnyRecord], keys: Mapping[str, str], **more: str) -> list[AnyRecord]:
-        """Return the records of those that were refused now."""
+        """Return records for the refused dialogues that have none yet."""
         return [record(id=i, key=keys[i], **more, **why) for i, why in self.refusals.items() if i in keys]
 
 
 @dataclass
 class EncodedOnce:
-    """Remembers what dialogues became under each tokenizer, so that they are tokenised once for all variants."""
+    """Caches encoded dialogues per tokenizer, so that each is tokenised once for all variants."""
 
     encode: Callable[[Tokenizer, DialogueRow], Encoded]
     _by_tokenizer: dict[int, dict[str, Encoded]] = field(default_factory=dict)
 
     def __call__(self, tokenizer: Tokenizer, dialogue: DialogueRow) -> Encoded:
-        known = self._by_tokenizer.setdefault(id(tokenizer), {})
-        if dialogue.id not in known:
-            known[dialogue.id] = self.encode(tokenizer, dialogue)
-        return known[dialogue.id]
+        encoded = self._by_tokenizer.setdefault(id(tokenizer), {})
+        if dialogue.id not in encoded:
+            encoded[dialogue.id] = self.encode(tokenizer, dialogue)
+        return encoded[dialogue.id]
 
 
 def encode_reference(tokenizer: Tokenizer, dialogue: DialogueRow) -> Encoded:
-    """Return the ids of prompt and reference, and how many of them are the prompt's."""
+    """Return the ids of prompt and reference, and the length of the prompt."""
     return encode_scored(tokenizer, dialogue.prompt, dialogue.reference or "")
 
 
 def encode_dialogue_prompt(tokenizer: Tokenizer, dialogue: DialogueRow) -> Encoded:
-    """Return the ids that a dialogue's reply starts from, all of them the prompt's."""
+    """Return the ids of the prompt and their number."""
     ids = encode_prompt(tokenizer, dialogue.prompt)
     return ids, len(ids)
 
 
 def with_references(context: PassContext) -> list[DialogueRow]:
-    """Return the dialogues of which something can be scored."""
+    """Return the dialogues that have a reference."""
     return [dialogue for dialogue in context.dialogues if dialogue.reference is not None]
 
 
@@ -69,7 +69,7 @@ def plan_references(
     encode: EncodedOnce,
     unfinished: Collection[str],
 ) -> Plan[ScoringRequest]:
-    """Tokenise prompts with their references, and deal with those that are too long as the config says."""
+    """Tokenise prompts with their references, handling those that are too long as the config says."""
     found, refusals = _fitted(context, backend, dialogues, encode, 0, "prompt and reference together")
     requests = [ScoringRequest(i, tuple(ids), n, done=i not in unfinished) for i, (ids, n) in found.items()]
     return Plan(requests, refusals)
@@ -78,22 +78,22 @@ def plan_references(
 def plan_prompts(
     context: PassContext, backend: Backend, encode: EncodedOnce, unfinished: Collection[str]
 ) -> Plan[ReplyRequest]:
-    """Tokenise prompts, and deal with those that leave no room for the reply as the config says."""
+    """Tokenise prompts, handling those that leave no room for the reply as the config says."""
     reply = context.config.generation.max_new_tokens
     found, refusals = _fitted(context, backend, context.dialogues, encode, reply, "the prompt with max_new_tokens")
     return Plan([ReplyRequest(i, tuple(ids), done=i not in unfinished) for i, (ids, _) in found.items()], refusals)
 
 
-def scored_on_the_way(context: PassContext, backend: Backend) -> bool:
-    """Tell whether generation scores what references it can: both are asked for, and the backend can do it at once."""
+def scores_while_generating(context: PassContext, backend: Backend) -> bool:
+    """Return whether generation also scores references: the run includes both passes and the backend supports it."""
     return {"scoring", "generation"} <= set(context.config.passes) and Capability.JOINT in backend.capabilities
 
 
-def with_riders(prompts: Sequence[ReplyRequest], references: Sequence[ScoringRequest]) -> list[ReplyRequest]:
-    """Return the prompts, each with its reference where one forward does for both.
+def with_joint_references(prompts: Sequence[ReplyRequest], references: Sequence[ScoringRequest]) -> list[ReplyRequest]:
+    """Return the prompts, each with its reference if the two can share the prefill.
 
-    A reference rides along where its tokens, tokenised with the prompt, begin with those that generation puts in: not
-    where either was cut off or refused, nor where the reference's first word merges with the prompt's last.
+    They can if the reference's tokens, tokenised with the prompt, begin with the tokens that generation uses. They
+    cannot if either was truncated or refused, or if the reference's first word merges with the prompt's last.
     """
     scored = {request.id: request for request in references}
     pairs = ((prompt, scored.get(prompt.id)) for prompt in prompts)
@@ -104,7 +104,7 @@ def with_riders(prompts: Sequence[ReplyRequest], references: Sequence[ScoringReq
 
 
 def scoring_record(request: ScoringRequest, score: Score, key: str) -> ScoringRecord:
-    """Return what the scoring pass keeps of a reference."""
+    """Return the scoring pass's record of a reference."""
     error, nll = score.error, score.nll
     if error is None and (nll is None or not math.isfinite(nll)):
         error, nll = f"the log-likelihood is {nll}", None
@@ -121,7 +121,7 @@ def scoring_record(request: ScoringRequest, score: Score, key: str) -> ScoringRe
 def tokenizer_of(backend: Backend) -> Tokenizer:
     """Return the tokenizer of a backend with ``Capability.TOKENS``."""
     if backend.tokenizer is None:
-        raise HarnessError("A backend says that it takes token ids, but has no tokenizer.")
+        raise HarnessError("The backend declares Capability.TOKENS but has no tokenizer.")
     return backend.tokenizer
 
 
@@ -133,9 +133,9 @@ def _fitted(
     reply: int,
     what: str,
 ) -> tuple[dict[str, Encoded], dict[str, dict[str, str]]]:
-    """Return by id what fits the context with ``reply`` tokens behind it, and why the rest cannot be measured.
+    """Return by id what fits the context together with ``reply`` tokens, and why the rest cannot be measured.
 
-    Raises InputError where ``too_long: error`` and something is.
+    Raises InputError if a dialogue is too long and the config says ``too_long: error``.
     """
     tokenizer, room = tokenizer_of(backend), backend.context_length - reply
     policy = context.config.dialogues.too_long if context.config.dialogues else "skip"
@@ -162,13 +162,13 @@ def _fitted(
     if policy == "error" and too_long:
         raise InputError(
             f"{len(too_long)} dialogues are too long: {what} exceeds the model's {backend.context_length} tokens, "
-            f"first in dialogue '{too_long[0]}'. Set dialogues.too_long to skip or cut-left, or shorten them."
+            f"first in dialogue '{too_long[0]}'. Set dialogues.too_long to skip or cut-left, or shorten the dialogues."
         )
     return found, refusals
 
 
 def cut_left(ids: list[int], keep: int, special_ids: frozenset[int]) -> list[int]:
-    """Return the last ``keep`` ids; a special token that opened the text (``<s>``) still opens it."""
+    """Return the last ``keep`` ids; a special token at the start (``<s>``) is kept."""
     if keep <= 0:
         return []
     if len(ids) <= keep:

@@ -1,8 +1,8 @@
-"""The scoring pass: how likely each variant finds the doctor's own reply.
+"""The scoring pass: the likelihood of the doctor's own reply under each variant.
 
-Teacher-forced −log p of the reference given the prompt, tokenised as lm-evaluation-harness does, so that its
-``loglikelihood`` gives the same numbers for the same strings. Where the run asks for replies too, generation has scored
-most references on its way, and this does what is left.
+Teacher-forced −log p of the reference given the prompt, tokenised like lm-evaluation-harness, whose ``loglikelihood``
+gives the same numbers for the same strings. If the run includes generation, that pass has scored most references
+already, and this one scores the rest.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from harness.passes.plans import (
     encode_reference,
     plan_prompts,
     plan_references,
-    scored_on_the_way,
+    scores_while_generating,
     scoring_record,
+    with_joint_references,
     with_references,
-    with_riders,
 )
 from harness.store.schema import ScoringRecord
 from harness.variants.model import Variant
 
 
 def run(context: PassContext) -> None:
-    """Score every dialogue that has a reference under every variant; records on disk are not made again."""
+    """Score every dialogue with a reference under every variant; existing records are kept."""
     encode, encode_prompt = EncodedOnce(encode_reference), EncodedOnce(encode_dialogue_prompt)
     for variant in context.variants:
         _score_variant(context, variant, encode, encode_prompt)
@@ -52,31 +52,31 @@ def _score_variant(context: PassContext, variant: Variant, encode: EncodedOnce, 
     backend = context.backends.of(variant)
     scored = with_references(context)
     recording = Recording(context, ScoringRecord, variant, scored)
-    if not recording.keys and scored_on_the_way(context, backend):
-        return  # generation has done, and shown, it all
+    if not recording.keys and scores_while_generating(context, backend):
+        return  # generation has scored them all and shown the progress
     with recording:
         if not recording.keys:
             return
         plan = plan_references(context, backend, scored, encode, recording.keys)
         recording.write(*plan.refused(ScoringRecord, recording.keys))
-        for requests in _apart(context, backend, plan, encode_prompt):
-            asked = {request.id: request for request in requests}
+        for requests in _unscored_parts(context, backend, plan, encode_prompt):
+            by_id = {request.id: request for request in requests}
             with closing(backend.score(requests)) as scores:
                 for score in scores:
-                    request = asked[score.id]
+                    request = by_id[score.id]
                     recording.write(scoring_record(request, score, recording.keys[score.id]), tokens=len(request))
 
 
-def _apart(
+def _unscored_parts(
     context: PassContext, backend: Backend, plan: Plan[ScoringRequest], encode_prompt: EncodedOnce
 ) -> list[list[ScoringRequest]]:
-    """Return the references by what generation scores on its way and what it does not, as far as some are not done.
+    """Split the references into those that generation cannot score and those it can; drop parts that are all done.
 
-    Batches are formed from finished references too: apart, what is left is not batched with all that is done.
+    Batches are formed from finished references too, so without the split the rest would be batched with all of them.
     """
     parts = [plan.requests]
-    if scored_on_the_way(context, backend):
-        prompts = with_riders(plan_prompts(context, backend, encode_prompt, ()).requests, plan.requests)
-        riding = {prompt.id for prompt in prompts if prompt.reference is not None}
-        parts = [[one for one in plan.requests if (one.id in riding) is rides] for rides in (False, True)]
+    if scores_while_generating(context, backend):
+        prompts = with_joint_references(plan_prompts(context, backend, encode_prompt, ()).requests, plan.requests)
+        joint = {prompt.id for prompt in prompts if prompt.reference is not None}
+        parts = [[one for one in plan.requests if (one.id in joint) is with_reply] for with_reply in (False, True)]
     return [part for part in parts if not all(request.done for request in part)]

@@ -137,7 +137,7 @@ def test_folder_with_other_files_is_left_alone(capsys: Any, tmp_path: Path, mode
     out.mkdir()
     (out / "chapter1.txt").write_text("years of work")
     assert main(["run", str(config(tmp_path, model, data)), "--out", str(out)]) == 2
-    assert "is no run folder" in capsys.readouterr().err
+    assert "not a run folder" in capsys.readouterr().err
     assert [path.name for path in out.iterdir()] == ["chapter1.txt"]
 
 
@@ -160,8 +160,8 @@ def test_compare_needs_two_runs(capsys: Any, tmp_path: Path) -> None:
     [
         ("metrics=[rogue]", "Did you mean 'rouge'"),
         ("prompt=know-medcal", "Did you mean 'know-medical'"),
-        ("device=cuda:99", "device: cuda:99 was asked for"),
-        ("variants=runs/mine/base.json", "'variants' is the path of the variants.json that it writes"),
+        ("device=cuda:99", "device: cuda:99 was requested"),
+        ("variants=runs/mine/base.json", "'variants' must be the path of the variants.json that the recipe writes"),
     ],
 )
 def test_a_mistake_is_found_before_minutes_of_training(

@@ -103,22 +103,22 @@ def test_trained_dialogues_are_dropped_and_counted(tmp_path: Path, data: Path) -
     found = held_out(config(data), trained(tmp_path, data, 4), no_tokenizer)
     assert found.rows == before[4:]
     assert found.counts["leakage"] == {"checked": True, "exact": 4, "near": 0, "dropped": 4}
-    assert any("4 were trained on" in warning for warning in found.warnings)
+    assert any("4 are in the training data" in warning for warning in found.warnings)
 
 
 def test_leak_can_be_an_error(tmp_path: Path, data: Path) -> None:
-    with pytest.raises(InputError, match="4 were trained on"):
+    with pytest.raises(InputError, match="4 are in the training data"):
         held_out(config(data, dialogues={"leakage": "error"}), trained(tmp_path, data, 4), no_tokenizer)
 
 
 def test_leak_can_be_measured_with_a_warning(tmp_path: Path, data: Path) -> None:
     found = held_out(config(data, dialogues={"leakage": "warn"}), trained(tmp_path, data, 4), no_tokenizer)
     assert found.counts["leakage"]["dropped"] == 0
-    assert any("measured all the same" in warning for warning in found.warnings)
+    assert any("measured anyway" in warning for warning in found.warnings)
 
 
 def test_all_held_out_dialogues_trained_on_is_an_error_with_the_counts(tmp_path: Path, data: Path) -> None:
-    with pytest.raises(InputError, match="no dialogue is left to measure"):
+    with pytest.raises(InputError, match="no dialogues are left to measure"):
         held_out(config(data), trained(tmp_path, data, 1000), no_tokenizer)
 
 
@@ -136,7 +136,7 @@ def test_an_adapter_of_which_nothing_is_known_is_named_where_others_are_checked(
     found = held_out(config(data), ResolvedVariants((BASE, *both), None, None), no_tokenizer)
     leakage = {"checked": True, "not_checked": ["b"], "exact": 2, "near": 0, "dropped": 2}
     assert found.counts["leakage"] == leakage
-    assert "Leakage was not checked for 'b': nothing says which dialogues were trained on." in found.warnings
+    assert "Leakage was not checked for 'b', because the training dialogues are unknown." in found.warnings
 
 
 def test_another_template_than_the_trained_one_is_said_loudly(data: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from harness.config import RunConfig, StatsConfig
 from harness.errors import InputError
 from harness.jobs.runner import Notes, check_belongs, refuse_unknown_slices
+from harness.passes.keys import config_digest
 from harness.progress import EventKind
 from harness.store.folder import RunFolder
 from harness.store.schema import DialogueRow, RunManifest
@@ -20,7 +21,7 @@ CONFIG = RunConfig(variants=(Variant(name="base", kind="base", model="m"),), dev
 def test_a_run_killed_while_it_wrote_its_first_manifest_is_continued(tmp_path: Path) -> None:
     (tmp_path / ".lock").touch()
     (tmp_path / ".run.json.a1b2c3").write_text('{"half": ')
-    check_belongs(RunFolder(tmp_path), CONFIG)
+    check_belongs(RunFolder(tmp_path), config_digest(CONFIG))
 
 
 def test_a_halved_batch_is_on_disk_at_once_and_noted_once(tmp_path: Path) -> None:

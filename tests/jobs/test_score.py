@@ -27,7 +27,7 @@ def test_a_bad_line_leaves_nothing_behind_and_the_mended_file_is_taken(tmp_path:
     out = tmp_path / "scored"
     whole = replies.read_text(encoding="utf-8")
     replies.write_text(whole[:-9], encoding="utf-8")
-    with pytest.raises(InputError, match="line 3: not a line of JSON"):
+    with pytest.raises(InputError, match="line 3: not valid JSON"):
         scoring_jobs.score([f"a={replies}"], out)
     assert not out.exists()
     replies.write_text(whole, encoding="utf-8")
@@ -51,7 +51,7 @@ def test_a_scoring_that_was_killed_can_be_done_again(
 @pytest.mark.parametrize(("option", "value"), [("out", Path("elsewhere")), ("reference", "base")])
 def test_what_a_saved_run_cannot_be_told_is_refused(option: str, value: object, tmp_path: Path) -> None:
     run = shutil.copytree(GOLDEN, tmp_path / "run")
-    with pytest.raises(InputError, match=f"--{option} goes with --replies"):
+    with pytest.raises(InputError, match=f"--{option} requires --replies"):
         scoring_jobs.score([], run=run, **{"out": None, option: value})  # type: ignore[arg-type]
 
 
@@ -59,6 +59,6 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path: Path, replies: Path) ->
     out = tmp_path / "thesis"
     out.mkdir()
     (out / "chapter1.txt").write_text("years of work")
-    with pytest.raises(InputError, match="is no run folder"):
+    with pytest.raises(InputError, match="not a run folder"):
         scoring_jobs.score([f"a={replies}"], out)
     assert not RunFolder(out).manifest_path.exists()

@@ -87,11 +87,11 @@ def test_a_user_s_class_becomes_a_metric(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("x = 1", "holds no metric"),
+        ("x = 1", "contains no metric"),
         ("import nowhere_to_be_found", "cannot be imported"),
-        (OWN.replace("quality.asks_back", "quality.bleu"), "exists already"),
-        (OWN.replace("quality.asks_back", "Asks Back"), "cannot name a metric"),
-        (OWN.replace("quality.asks_back", "latency.asks_back"), "cannot name a metric"),
+        (OWN.replace("quality.asks_back", "quality.bleu"), "there is already a metric"),
+        (OWN.replace("quality.asks_back", "Asks Back"), "is not a valid metric name"),
+        (OWN.replace("quality.asks_back", "latency.asks_back"), "is not a valid metric name"),
     ],
 )
 def test_an_unusable_module_is_one_clear_error(tmp_path: Path, text: str, message: str) -> None:

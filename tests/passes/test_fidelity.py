@@ -196,7 +196,7 @@ def test_variants_over_other_tokens_are_noted_and_do_not_end_the_run(tmp_path: P
     events: list[tuple[str, dict[str, Any]]] = []
     ctx = context(tmp_path / "run", [base, adapter, other], dialogues(3), events=events)
     fidelity.run(ctx)
-    assert [record.error for record in found(ctx, "merged").values()] == ["'adapter' has other tokens"] * 3
+    assert [record.error for record in found(ctx, "merged").values()] == ["'adapter' has a different vocabulary"] * 3
     assert [kind for kind, _ in events] == ["not-comparable"]
 
 

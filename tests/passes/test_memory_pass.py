@@ -31,10 +31,10 @@ SETTINGS: dict[str, Any] = {
 
 @pytest.mark.slow
 def test_what_this_process_holds_is_not_charged_to_the_variant(trio: Trio, tmp_path: Path) -> None:
-    before = measure_in_fresh_process(trio[0], "cpu", 1, WORKLOAD).found
+    before = measure_in_fresh_process(trio[0], "cpu", 1, WORKLOAD)
     held = np.ones(400 * 2**20 // 8)  # touched, so that it is resident
     assert peak_rss_bytes() > held.nbytes
-    after = measure_in_fresh_process(trio[0], "cpu", 1, WORKLOAD).found
+    after = measure_in_fresh_process(trio[0], "cpu", 1, WORKLOAD)
     assert after["peak_rss_mib"] == pytest.approx(before["peak_rss_mib"], rel=0.01)
     assert before["weights_mib"] == after["weights_mib"] > 0
 
@@ -61,7 +61,7 @@ def test_a_process_that_was_killed_is_reported_as_too_little_memory(
     trio: Trio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answering("", monkeypatch, "import os; os.kill(os.getpid(), 9)")
-    assert "signal 9" in measure_in_fresh_process(trio[0], "cpu", None, WORKLOAD).found["error"]
+    assert "signal 9" in measure_in_fresh_process(trio[0], "cpu", None, WORKLOAD)["error"]
 
 
 def test_a_process_that_says_nothing_useful_fails_the_pass(

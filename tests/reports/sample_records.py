@@ -8,7 +8,7 @@ import numpy as np
 
 from harness.config import LatencyConfig
 from harness.files import write_json, write_rows
-from harness.passes.latency.units import Question, plan
+from harness.passes.latency.units import Prompts, plan
 from harness.results.memory_fits import memory_table
 from harness.store.folder import RunFolder
 from harness.store.schema import DialogueRow, FidelityRecord, LatencyRecord, MemoryRecord
@@ -22,7 +22,7 @@ def write_latency(folder: RunFolder, sample: Sample, dialogues: list[DialogueRow
     settings = LatencyConfig(
         reply_tokens=48, engine="eager", batch_sizes=(1, 4, 16, 64), batches=2, prompt_lengths=(128,), natural=False
     )
-    units = plan(Question(rows, prompts, context=1024, longest_reply=256), settings, "cpu")
+    units = plan(Prompts(rows, prompts, context=1024, longest_reply=256), settings, "cpu")
     records: dict[str, list[LatencyRecord]] = {variant: [] for variant in sample.variants}
     asked = ((unit, repeat, variant) for unit in units for repeat in range(unit.repeats) for variant in records)
     for order, (unit, repeat, variant) in enumerate(asked):

@@ -134,14 +134,14 @@ def test_a_dialogue_that_one_system_lacks_counts_as_not_answered(tmp_path: Path)
     [
         ([line(), {"id": "2", "reference": "a"}], "line 2: the key 'reply' is missing"),
         ([{"id": "2", "refrence": "a", "reply": "b"}], "'reference' is missing. Did you mean 'refrence'"),
-        ([line(), line()], "line 2: the id '1' stands in line 1 already"),
-        ([line(reply=3)], "line 1: 'reply' must be text"),
-        ([line(prompt=["a"])], "line 1: 'prompt' must be text"),
+        ([line(), line()], "line 2: the id '1' is already in line 1"),
+        ([line(reply=3)], "line 1: 'reply' must be a string"),
+        ([line(prompt=["a"])], "line 1: 'prompt' must be a string"),
         ([line(id=True)], "line 1: 'id' must be"),
-        ([line(), "{not json}\n"], "line 2: not a line of JSON"),
+        ([line(), "{not json}\n"], "line 2: not valid JSON"),
         (["[1]\n"], "line 1: expected an object"),
-        (['{"id": "1", "reference": "a", "reply": "b", "x": NaN}\n'], "line 1: not a line of JSON"),
-        (["\n"], "holds no replies"),
+        (['{"id": "1", "reference": "a", "reply": "b", "x": NaN}\n'], "line 1: not valid JSON"),
+        (["\n"], "contains no replies"),
     ],
 )
 def test_an_unusable_line_is_named(tmp_path: Path, lines: list[Any], message: str) -> None:
@@ -162,11 +162,11 @@ def test_systems_with_different_references_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "dot."])
 def test_a_system_s_name_is_also_a_file_name(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match="cannot name a system"):
+    with pytest.raises(InputError, match="is not a valid system name"):
         read_replies({name: write_lines(tmp_path / "1.jsonl", [line()])})
 
 
 def test_bytes_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
     (tmp_path / "1.jsonl").write_bytes(b'{"id": "1", "reference": "\xff", "reply": ""}\n')
-    with pytest.raises(InputError, match="line 1: not UTF-8"):
+    with pytest.raises(InputError, match="line 1: not valid UTF-8"):
         read_replies({"one": tmp_path / "1.jsonl"})

@@ -64,7 +64,7 @@ def test_what_the_variant_itself_says_goes_before_what_was_recorded(listed: List
 
 def test_a_swapped_base_of_the_same_shape_is_found(listed: Listed) -> None:
     save_base(Path(listed[0].model), seed=5)
-    with pytest.raises(InputError, match="is not the base its adapter was trained over"):
+    with pytest.raises(InputError, match="is not the base its adapter was trained on"):
         check_variants(local(listed))
 
 

@@ -1,4 +1,4 @@
-"""Does an adapter belong to its base, did all of it arrive in the model, and does it change anything?"""
+"""Check that an adapter matches its base, was loaded completely, and changes the model's output."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROBE_TOKENS = 16
 
 
 def refuse_zero_adapter(variant: Variant, adapter: AdapterArtifact) -> str:
-    """Return how many weights the adapter has; raise InputError where they are all zero."""
+    """Return how many tensors the adapter has; raise InputError if its weights are all zero."""
     tensors = list(stored_tensors(adapter.weights))
     trained = [tensor for tensor in tensors if not _is_first_half(tensor.name)]
     if all(is_all_zero(tensor) for tensor in trained or tensors):
@@ -31,7 +31,7 @@ def refuse_zero_adapter(variant: Variant, adapter: AdapterArtifact) -> str:
 
 
 def refuse_other_modules(variant: Variant, adapter: AdapterArtifact) -> str:
-    """Return how many modules the adapter changes; raise InputError where its base has no such modules or shapes."""
+    """Return how many modules the adapter changes; raise InputError if the base lacks these modules or shapes."""
     model = skeleton(variant.model)
     modules = dict(model.named_modules())
     changed: set[str] = set()
@@ -52,15 +52,15 @@ def refuse_other_modules(variant: Variant, adapter: AdapterArtifact) -> str:
         what = f"'{unknown[0]}'" if unknown else "any LoRA layer at all"
         raise InputError(
             f"Variant '{variant.name}': the adapter {variant.adapter} was trained for {len(set(unknown))} modules that "
-            f"{variant.model} does not have, first {what}. Name the base it was trained over."
+            f"{variant.model} does not have, first {what}. Use the base it was trained on."
         )
     return f"{len(changed)} modules"
 
 
 def refuse_silent_adapter(variant: Variant, adapter: AdapterArtifact, pool: SharedPool) -> str:
-    """Return how far the adapter moves the logits.
+    """Return how much the adapter changes the logits.
 
-    Raises InputError where weights of the file are not in the loaded model, or where they are and change nothing.
+    Raises InputError if weights of the file are missing from the loaded model, or change nothing.
     """
     with pool.use(variant) as loaded:
         _refuse_absent_weights(variant, adapter, loaded)
@@ -70,19 +70,19 @@ def refuse_silent_adapter(variant: Variant, adapter: AdapterArtifact, pool: Shar
     moved = (with_adapter - without).abs().max().item()
     if not moved > 0:
         raise InputError(
-            f"Variant '{variant.name}': switching the adapter {variant.adapter} on leaves every logit as it was. "
-            "It was not loaded, or it changes nothing."
+            f"Variant '{variant.name}': enabling the adapter {variant.adapter} changes no logit. "
+            "Its weights were not loaded or have no effect; check that it was saved after training."
         )
     return f"moves the logits by up to {moved:.3g}"
 
 
 def base_of(variant: Variant) -> Variant:
-    """Return the base that an adapter variant lies over, as a variant of its own."""
+    """Return the base of an adapter variant as its own variant."""
     return variant.model_copy(update={"name": "base", "kind": "base", "adapter": None})
 
 
 def _is_first_half(name: str) -> bool:
-    """PEFT starts A at random and B at zero, so only B tells whether anything was learned."""
+    """PEFT initialises A at random and B to zero, so only B shows whether anything was learned."""
     match = _LORA.match(name)
     return match is not None and match["half"].endswith("A")
 
@@ -90,14 +90,14 @@ def _is_first_half(name: str) -> bool:
 def _refuse_other_shape(
     variant: Variant, module: str, half: str, shape: tuple[int, ...], weight: tuple[int, ...]
 ) -> None:
-    # A is [rank, in] and B [out, rank]; weights are [out, in], or [in, out] in layers that store them transposed,
-    # and embeddings have theirs the other way round.
+    # A is [rank, in] and B [out, rank]; weights are [out, in], or [in, out] in layers that store them transposed.
+    # Embeddings have the two swapped.
     sizes = set(weight)
     outer = shape[-1] if half in ("A", "embedding_A") else shape[0]
     if outer not in sizes:
         raise InputError(
             f"Variant '{variant.name}': the adapter {variant.adapter} does not fit {variant.model}: '{module}' is "
-            f"{' × '.join(map(str, weight))} there, and the adapter was trained for a size of {outer}."
+            f"{' × '.join(map(str, weight))} there, but the adapter was trained for size {outer}."
         )
 
 

@@ -1,6 +1,6 @@
-"""Weights in this process: the reference implementation of ``backends.base``.
+"""The reference implementation of ``backends.base``: weights in this process.
 
-Variants over the same base share one set of weights, so the backends of a run stand over one pool.
+Variants of the same base share one set of weights, so all backends of a run share one pool.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from harness.backends.base import (
     Divergence,
     Event,
     Hardware,
-    MemoryReply,
     MemoryWorkload,
     Reply,
     ReplyRequest,
@@ -53,7 +52,7 @@ from harness.variants.model import Variant
 class LocalBackends:
     """All variants of a run over one pool; see ``Backends`` for its methods.
 
-    ``batch_tokens`` bounds a batch; absent, free memory does. ``threads`` are those that torch computes with.
+    ``batch_tokens`` limits a batch (default: by free memory); ``threads`` is torch's number of threads.
     """
 
     def __init__(
@@ -91,11 +90,11 @@ class LocalBackends:
         sets = {(variant.model, variant.quantization, variant.dtype): variant for variant in variants}
         needed = 1.2 * sum(expected_bytes(variant) for variant in sets.values())
         if needed > machine.free_bytes(self.device):
-            self.close()  # some of them may be what takes up the room
+            self.close()  # some of them may be what fills the memory
         return needed <= machine.free_bytes(self.device)
 
     def release(self) -> None:
-        """What was kept from the garbage collector is given back to it: it may be what holds memory."""
+        """Objects frozen for timing are unfrozen, so that the garbage collector can free their memory."""
         self.engines.clear()
         gc.unfreeze()
         machine.release_cached_memory(self.device)
@@ -106,7 +105,7 @@ class LocalBackends:
 
 
 class LocalBackend:
-    """One variant among those of a ``LocalBackends``; see ``Backend`` for its methods."""
+    """One variant of a ``LocalBackends``; see ``Backend`` for its methods."""
 
     capabilities = frozenset(Capability)
 
@@ -136,7 +135,7 @@ class LocalBackend:
                 yield Score(request.id, nll, None if nll is not None else NO_MEMORY)
 
     def generate(self, requests: Sequence[ReplyRequest], settings: DecodingSettings) -> Generator[Reply | Score]:
-        """References ride where this model's prompts go into slots, several at once."""
+        """References are scored here if this model's prompts are decoded in slots, several at once."""
         event, limit = self._among.event, self._among.batch_tokens
         with self._among.pool.use(self._variant) as loaded, FusedLayers(loaded.model, loaded.device).installed():
             ignored = ignored_settings(loaded.model)
@@ -150,19 +149,19 @@ class LocalBackend:
                     {"pass": "scoring", "variant": self._variant.name, "rows": rows, "rows_now": rows_now},
                 ),
             )
-            riding = {prompt.id for prompt in joint.prompts()}
-            alone = [request for request in requests if not request.done and request.id not in riding]
+            joint_ids = {prompt.id for prompt in joint.prompts()}
+            alone = [request for request in requests if not request.done and request.id not in joint_ids]
             yield from generate_replies(loaded, alone, settings, batch_tokens=limit, event=event, joint=joint)
 
     def timed(self, request: TimedRequest) -> Timed:
-        """Where memory runs out, it is tried again with nothing kept but the weights."""
+        """If memory runs out, the request is retried once with everything but the weights freed."""
         for _ in range(2):
             try:
                 return self._timed(request)
             except (RuntimeError, MemoryError) as error:
                 if not machine.is_out_of_memory(error):
                     raise
-            # Outside the handler, whose error still holds the tensors that did not fit.
+            # Outside the handler, because its error keeps the tensors that did not fit alive.
             self._among.release()
         return Timed(out_of_memory=True)
 
@@ -172,7 +171,7 @@ class LocalBackend:
             return Hardware(limits, footprint(loaded.model), machine.total_bytes(self._among.device))
 
     def divergence(self, against: Variant, requests: Sequence[ScoringRequest]) -> Generator[Divergence]:
-        """Both stay loaded; the logits of one chunk of one batch are all that is ever held."""
+        """Both models stay loaded; only the logits of one chunk of one batch are held at a time."""
         among = self._among
         with among.pool.use(against) as theirs, among.pool.use(self._variant) as ours:
             refuse_other_tokens(ours, theirs)
@@ -185,7 +184,7 @@ class LocalBackend:
     def weight_errors(self, variants: Sequence[Variant]) -> dict[str, Any]:
         return weight_errors(self._variant, variants, self._among.pool)
 
-    def memory(self, workload: MemoryWorkload) -> MemoryReply:
+    def memory(self, workload: MemoryWorkload) -> dict[str, Any]:
         return measure_in_fresh_process(self._variant, self._among.device, self._among.threads, workload)
 
     def _timed(self, request: TimedRequest) -> Timed:
@@ -199,20 +198,21 @@ class LocalBackend:
                     )
                     if not timed.setup_seconds:
                         return Timed(timed.submitted_ns, timed.stamps_ns, timed.tokens, setup)
-                    setup += timed.setup_seconds  # a graph was captured in its midst: it is no measurement
+                    setup += timed.setup_seconds  # a graph was captured during the request, so its stamps are not valid
             except UnsupportedError as reason:
-                self._tell_engine(request.engine, str(reason))
+                self._note(request.engine, str(reason))
                 return Timed(setup_seconds=setup, unsupported=str(reason))
 
     def _engine(self, loaded: LoadedModel, request: TimedRequest) -> TimedEngine:
-        """Return the engine that drives this variant, made once; raise UnsupportedError where it cannot."""
-        who = (self._variant.name, request.engine)
-        if who not in self._among.engines:
-            self._among.engines[who] = make_engine(request.engine, loaded, room=request.most_room)
-            for note in self._among.engines[who].notes:
-                self._tell_engine(request.engine, note)
-        return self._among.engines[who]
+        """Return this variant's engine, created once; raise UnsupportedError if it cannot run the variant."""
+        key = (self._variant.name, request.engine)
+        engines = self._among.engines
+        if key not in engines:
+            engines[key] = make_engine(request.engine, loaded, room=request.most_room)
+            for note in engines[key].notes:
+                self._note(request.engine, note)
+        return engines[key]
 
-    def _tell_engine(self, engine: str, detail: str) -> None:
-        told = {"variant": self._variant.name, "engine": engine, "detail": detail}
-        self._among.event(EventKind.LATENCY_ENGINE, told)
+    def _note(self, engine: str, detail: str) -> None:
+        found = {"variant": self._variant.name, "engine": engine, "detail": detail}
+        self._among.event(EventKind.LATENCY_ENGINE, found)

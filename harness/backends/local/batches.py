@@ -1,6 +1,6 @@
-"""How much work fits, and batches of that size, sized from free memory and from what one token costs.
+"""How much work fits, and batches of that size, from free memory and the cost of one token.
 
-Batches go by token budget, longest first: the largest batch comes first, so that too little memory shows at once.
+Batches have a token budget and run longest first, so that a lack of memory shows at once.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from harness.backends.base import DecodingSettings, ReplyRequest
 from harness.backends.local.device import free_bytes, total_bytes
 from harness.backends.local.transformers_types import CausalLM, TextConfig
 
-# On one H100 scoring reached 71 % of the speed of the matrix products with 16384 tokens, on another 61 % with 8192.
+# On one H100 scoring reached 71% of matrix product speed with 16,384 tokens, on another 61% with 8,192.
 SCORING_TOKENS = {"cpu": 2048, "cuda": 16384}
 PREFILL_TOKENS = {"cpu": 2048, "cuda": 8192}
 DECODING_ROWS = {"cpu": 64, "cuda": 256}
-COLUMN_STEP = 64  # slots are made and looked at in steps of so many columns
-LOGIT_CHUNK_BYTES = 256 * 1024 * 1024  # fp32 logits held at once
+COLUMN_STEP = 64  # slots are allocated and read in multiples of this many columns
+LOGIT_CHUNK_BYTES = 256 * 1024 * 1024  # fp32 logits held at a time
 
 
 def text_config(model: CausalLM) -> TextConfig:
@@ -27,7 +27,7 @@ def text_config(model: CausalLM) -> TextConfig:
 
 
 def kv_bytes_per_token(model: CausalLM) -> int:
-    """Return 2 · layers · kv_heads · head_dim · bytes: what one token of one row takes in the cache."""
+    """Return the cache size of one token of one row: 2 · layers · kv_heads · head_dim · bytes."""
     config = text_config(model)
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -36,7 +36,7 @@ def kv_bytes_per_token(model: CausalLM) -> int:
 
 
 def activation_bytes_per_token(model: CausalLM) -> int:
-    """Return about the most that one token needs while it passes through a layer, residuals included."""
+    """Return an upper estimate of one token's activations within a layer, residuals included."""
     config = text_config(model)
     inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
     bytes_each = model.get_input_embeddings().weight.dtype.itemsize
@@ -67,10 +67,10 @@ def decoding_rows(model: CausalLM, device: str, length: int, *, limit: int | Non
 
 
 def joint_rows(model: CausalLM, device: str, length: int, *, limit: int | None = None) -> int:
-    """Return how many prompts go in together with their references: an eighth of the rows that half of the machine
-    holds, so that few slots wait for the others.
+    """Return how many prompts are prefilled together with their references.
 
-    What is free now does not matter, here and for ``joint_tokens``: a run that goes on must form the same groups.
+    That is an eighth of the rows that half of the memory holds, so that few slots wait for the others. Free memory
+    plays no part, here and in ``joint_tokens``: a resumed run must form the same groups.
     """
     affordable = total_bytes(device) // 2 // (kv_bytes_per_token(model) * length)
     if limit is not None:
@@ -79,14 +79,14 @@ def joint_rows(model: CausalLM, device: str, length: int, *, limit: int | None =
 
 
 def joint_tokens(model: CausalLM, device: str, *, limit: int | None = None) -> int:
-    """Return how many tokens of prompts and references, padding included, go in together."""
+    """Return how many tokens of prompts and references, padding included, are prefilled together."""
     affordable = total_bytes(device) // 16 // activation_bytes_per_token(model)
     return int(max(1, min(limit or PREFILL_TOKENS[device.partition(":")[0]], affordable)))
 
 
 @dataclass
 class DecodingProfile:
-    """Where a decoder's time went. ``rows_computed`` counts idle rows too; captures are part of ``step_seconds``."""
+    """Where a decoder's time went. ``rows_computed`` includes idle rows; ``step_seconds`` includes graph captures."""
 
     prompt_tokens: int = 0
     prefill_seconds: float = 0.0
@@ -112,14 +112,14 @@ Item = TypeVar("Item", bound=Sized)
 
 
 def longest_first(items: Sequence[Item]) -> list[Item]:
-    """Return the items by falling length; equal lengths keep their order."""
+    """Return the items by descending length; items of equal length keep their order."""
     return sorted(items, key=len, reverse=True)
 
 
 def batches(items: Sequence[Item], budget: int, *, most_rows: int | None = None) -> Iterator[list[Item]]:
-    """Yield runs of ``items`` whose padded size (rows × longest) stays within ``budget`` tokens; at least one each.
+    """Yield runs of ``items`` whose padded size (rows × longest) is at most ``budget`` tokens; at least one each.
 
-    Neighbours are batched, so give the items by falling length and little is padded.
+    Neighbours share a batch, so items sorted by length need the least padding.
     """
     batch: list[Item] = []
     longest = 0

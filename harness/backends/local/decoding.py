@@ -1,7 +1,7 @@
-"""Many replies at once: one token for every row a step, and a finished row's place goes to the next dialogue.
+"""Continuous batching: each step decodes one token per row, and a finished row's slot goes to the next dialogue.
 
 The loop is the same on every device. On CUDA a step may be one replayed graph (``graphs``); nothing else
-differs, so what is tested on the CPU is what runs on the GPU.
+differs, so the tests on the CPU cover what runs on the GPU.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from harness.backends.local.device import is_out_of_memory, release_cached_memor
 from harness.backends.local.graphs import GraphedStep
 from harness.backends.local.joint import JointRequest, JointWork
 from harness.backends.local.pool import LoadedModel
-from harness.backends.local.sampling import Chooser, StopStrings, end_tokens
+from harness.backends.local.sampling import Sampler, StopStrings, end_tokens
 from harness.backends.local.scoring import CausalForward, reference_positions, right_padded, summed_losses
 from harness.backends.local.slots import SlotAttention, SlotCache
 
-NOT_FINITE = -1  # stands for a token where the logits were NaN or infinite
+NOT_FINITE = -1  # takes a token's place where the logits are NaN or infinite
 
 
 @dataclass
@@ -45,12 +45,12 @@ class _Row:
 
     @property
     def position(self) -> int:
-        """Where the newest token goes when it is put in."""
+        """The position of the newest token."""
         return len(self.request) + len(self.tokens) - 1
 
 
 class SlotDecoder:
-    """Decodes requests in ``rows`` slots of ``columns`` tokens each, for one variant while it is lent by the pool."""
+    """Decodes requests in ``rows`` slots of ``columns`` tokens each, while the pool lends out its model."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class SlotDecoder:
         self._tokens = torch.zeros(rows, dtype=torch.long, device=self.device)
         self._positions = torch.zeros(rows, dtype=torch.long, device=self.device)
         self._offsets = torch.arange(rows, device=self.device) * columns
-        self._chooser = Chooser(settings.temperature, settings.top_p, settings.seed)
+        self._sampler = Sampler(settings.temperature, settings.top_p, settings.seed)
         self._ends = frozenset() if settings.fixed_length else end_tokens(loaded.model, loaded.tokenizer)
         self._stops = StopStrings(() if settings.fixed_length else settings.stop, loaded.tokenizer)
         self._prefill_tokens = prefill_tokens(loaded.model, loaded.device)
@@ -87,7 +87,7 @@ class SlotDecoder:
     def run(self, waiting: deque[ReplyRequest], joint: JointWork | None = None) -> Iterator[Reply | Score]:
         """Yield replies as they finish. Requests leave ``waiting`` when they get a slot; see ``unfinished``.
 
-        Those of ``joint`` are scored on the way: a group leaves it, and its scores are yielded, after its forward.
+        Requests of ``joint`` are scored too: each group leaves it after its forward pass, when its scores are yielded.
         """
         joint = joint or JointWork()
         with self._attention.installed():
@@ -105,26 +105,26 @@ class SlotDecoder:
                     yield from self._advance()
 
     def free(self) -> None:
-        """Let go of the memory, of which the next decoder would get only the rest; this one is of no use afterwards."""
+        """Free the memory, so that the next decoder can use it. This decoder must not be used afterwards."""
         self._cache.free()
         if self.graphs is not None:
             self.graphs.free()
 
     def unfinished(self) -> list[ReplyRequest]:
-        """Return the requests that have a slot but no reply yet; they begin again elsewhere."""
+        """Return the requests that have a slot but no reply yet; they must be started again."""
         return [row.request for row in self._live.values()]
 
     def _wants_more(self, waiting: deque[ReplyRequest]) -> bool:
-        """Fill several free slots together: a prompt alone costs almost as much as a batch of them."""
+        """Wait for several free slots: prefilling one prompt costs almost as much as a batch."""
         idle = self.rows - len(self._live)
         return bool(waiting) and (not self._live or idle >= max(1, self.rows // 8))
 
     def _has_room_for(self, joint: JointWork) -> bool:
-        """Tell whether the next group can go in whole (or where it never can, as much of it as there are slots)."""
+        """Return whether there are slots for the whole next group (or all slots are free, if it needs more)."""
         return self.rows - len(self._live) >= min(joint.slots_needed(), self.rows)
 
     def _fill(self, waiting: deque[ReplyRequest], submitted: int) -> Iterator[Reply]:
-        """Give free slots to waiting requests: put their prompts in and take their first tokens."""
+        """Give free slots to waiting requests: prefill their prompts and take their first tokens."""
         free = self._free()
         taken = [waiting.popleft() for _ in range(min(len(free), len(waiting)))]
         self._occupy(free, taken, submitted)
@@ -138,11 +138,11 @@ class SlotDecoder:
             started = time.perf_counter()
 
     def _fill_together(self, joint: JointWork, waiting: deque[ReplyRequest], submitted: int) -> Iterator[Reply | Score]:
-        """Put the first group's prompts and references in by one forward: score them and begin the replies."""
+        """Score the first group's references and begin its replies with one forward pass."""
         started = time.perf_counter()
         group, free = joint.groups[0], self._free()
         rows = [row for row, request in enumerate(group) if not request.prompt.done]
-        # Only where memory holds fewer rows than a group: those prompts go in by themselves later.
+        # Where memory holds fewer rows than the group, the remaining prompts are prefilled separately later.
         rows, without_slot = rows[: len(free)], rows[len(free) :]
         slots = free[: len(rows)]
         found: tuple[torch.Tensor, list[float]] | None = None
@@ -152,7 +152,7 @@ class SlotDecoder:
             if not is_out_of_memory(error):
                 raise
         if found is None:
-            # Outside the handler, whose error still holds the tensors that did not fit.
+            # Outside the handler, because its error keeps the tensors that did not fit alive.
             release_cached_memory(self.device)
             waiting.extend(joint.shrink())
             return
@@ -168,15 +168,15 @@ class SlotDecoder:
         elif all(map(math.isfinite, nlls)):
             chosen = self._begin(slots, taken, last)
         else:
-            # Zero times NaN is NaN: what a reference left behind its prompt would spoil the reply, masked or not.
+            # Zero times NaN is NaN: what a reference left after its prompt would spoil the reply, masked or not.
             chosen = self._prefill(slots, taken)
         self._note_prefill(group, started)
         yield from self._take_all(slots, chosen)
 
     def _score(self, group: list[JointRequest], slots: list[int], rows: list[int]) -> tuple[torch.Tensor, list[float]]:
-        """Put a group through the model, these rows' prompts into slots.
+        """Run a group through the model and write the prompts of ``rows`` into ``slots``.
 
-        Return the states [rows, width] at the ends of those prompts, and the likelihoods of the whole group.
+        Return the states [rows, width] at the ends of those prompts, and the losses of the whole group.
         """
         where = reference_positions([request.scored for request in group], self.device)
         kept = torch.tensor(rows, dtype=torch.long, device=self.device)
@@ -187,7 +187,7 @@ class SlotDecoder:
         return states[kept, ends], summed_losses(self._forward, states[where.rows, where.columns], where)
 
     def _prefill(self, slots: list[int], batch: list[ReplyRequest]) -> list[int]:
-        """Put prompts into slots; return their first tokens."""
+        """Prefill prompts into slots; return their first tokens."""
         ends = torch.tensor([len(request) - 1 for request in batch], device=self.device)
         ids = right_padded([list(request.ids) for request in batch], self.device)
         self._cache.fill(torch.tensor(slots, device=self.device))
@@ -195,7 +195,7 @@ class SlotDecoder:
         return self._begin(slots, batch, states[torch.arange(len(batch), device=self.device), ends])
 
     def _begin(self, slots: list[int], batch: list[ReplyRequest], last: torch.Tensor) -> list[int]:
-        """Choose the first tokens from the states at the prompts' ends."""
+        """Choose the first tokens from the states at the ends of the prompts."""
         where = torch.tensor(slots, device=self.device)
         chosen, seen = self._choose(self._forward.logits(last), [request.id for request in batch])
         self._tokens[where] = chosen
@@ -203,7 +203,7 @@ class SlotDecoder:
         return seen.tolist()
 
     def _allocate(self) -> None:
-        """Take the slots' memory before a reference goes in: if it is short, fewer slots help, not smaller groups."""
+        """Allocate the slots before scoring: if that runs out of memory, fewer slots help, not smaller groups."""
         first = torch.zeros(1, dtype=torch.long, device=self.device)
         self._cache.fill(first)
         self._forward.states(first[None], past_key_values=self._cache, use_cache=True)
@@ -212,10 +212,10 @@ class SlotDecoder:
         return [slot for slot in range(self.rows) if slot not in self._live]
 
     def _occupy(self, slots: list[int], requests: list[ReplyRequest], submitted: int) -> None:
-        """Let requests have slots, of which there may be more."""
+        """Assign requests to the first of ``slots``."""
         self._width = self.rows
         for slot, request in zip(slots, requests, strict=False):
-            self._chooser.forget(request.id)
+            self._sampler.forget(request.id)
             self._live[slot] = _Row(request, submitted)
 
     def _note_prefill(self, batch: Sequence[Sized], started: float) -> None:
@@ -228,14 +228,16 @@ class SlotDecoder:
         yield from (reply for reply in replies if reply is not None)
 
     def _advance(self) -> Iterator[Reply]:
-        """Make one more token for every live row."""
+        """Decode one more token for every live row."""
         started = time.perf_counter()
         width, live = self._width, len(self._live)
         logits = (self.graphs or self._step)(width, self._window())
-        names = [] if self._chooser.greedy else self._names(width)
-        chosen, seen = self._choose(logits, names)
+        ids: list[str | None] = []
+        if not self._sampler.greedy:  # None: an idle row
+            ids = [self._live[slot].request.id if slot in self._live else None for slot in range(width)]
+        chosen, seen = self._choose(logits, ids)
         self._tokens[:width] = chosen
-        # An idle row would walk out of its slot: it stays at the last column.
+        # Without the clamp an idle row would move past the end of its slot.
         self._positions[:width] = (self._positions[:width] + 1).clamp_(max=self.columns - 1)
         tokens = seen.tolist()  # waits for the device
         now = time.perf_counter_ns()
@@ -249,12 +251,8 @@ class SlotDecoder:
         self.profile.step_seconds += time.perf_counter() - started
         yield from (reply for reply in replies.values() if reply is not None)
 
-    def _names(self, width: int) -> list[str | None]:
-        """Return whose token each row makes (None: an idle row)."""
-        return [self._live[slot].request.id if slot in self._live else None for slot in range(width)]
-
     def _step(self, width: int, window: int) -> torch.Tensor:
-        """Put the first ``width`` rows' newest tokens in and return the logits of the next; what a graph captures."""
+        """Return the next logits of the first ``width`` rows from their newest tokens; a graph captures this."""
         positions = self._positions[:width]
         self._cache.decode(self._offsets[:width] + positions, window)
         states = self._forward.states(
@@ -266,15 +264,15 @@ class SlotDecoder:
         )
         return self._forward.logits(states[:, -1])
 
-    def _choose(self, logits: torch.Tensor, names: list[str | None]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the next tokens, and the same with ``NOT_FINITE`` where the logits are no numbers."""
+    def _choose(self, logits: torch.Tensor, ids: list[str | None]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the next tokens, and a copy with ``NOT_FINITE`` where the logits are not finite."""
         best, chosen = logits.max(dim=-1)
-        if not self._chooser.greedy:
-            chosen = self._chooser.choose(torch.nan_to_num(logits), names)
+        if not self._sampler.greedy:
+            chosen = self._sampler.sample(torch.nan_to_num(logits), ids)
         return chosen, torch.where(best.isfinite(), chosen, NOT_FINITE)
 
     def _take(self, slot: int, token: int, now: int) -> Reply | None:
-        """Note a row's token; return its reply, and free its slot, if that was the last."""
+        """Append a row's token; if it is the last, free the slot and return the reply."""
         row = self._live[slot]
         row.stamps.append(now)
         if token == NOT_FINITE:
@@ -299,27 +297,28 @@ class SlotDecoder:
         error: str | None = None,
     ) -> Reply:
         row = self._live.pop(slot)
-        self._chooser.forget(row.request.id)
+        self._sampler.forget(row.request.id)
         if text is None:
             text = self._loaded.tokenizer.decode(row.tokens, skip_special_tokens=True)
         stamps = tuple(row.stamps)
         return Reply(row.request.id, tuple(row.tokens), text, finish, row.submitted_ns, stamps, error)
 
     def _window(self) -> int:
-        """Return how many columns a step must look at, rounded so that few distinct shapes occur."""
+        """Return how many columns a step must read, rounded up so that few distinct shapes occur."""
         if self._attention.reads_own_lengths:
             return self.columns
         furthest = max(row.position for row in self._live.values()) + 1
         return min(self.columns, bucket(furthest, COLUMN_STEP))
 
     def _narrow(self) -> None:
-        """Move the rows that are left side by side when they need no more than half of the width."""
+        """Compact the remaining rows when they need no more than half of the width."""
         if not self._live or len(self._live) > self._width // 2:
             return
         width = self._width
         while width // 2 >= len(self._live):
             width //= 2
-        if self.graphs is not None and self._most_remaining() < self.graphs.steps_worth_a_capture(width):
+        remaining = max(self.settings.max_new_tokens - len(row.tokens) for row in self._live.values())
+        if self.graphs is not None and remaining < self.graphs.steps_worth_a_capture(width):
             return
         outside = [slot for slot in self._live if slot >= width]
         free = [slot for slot in range(width) if slot not in self._live][: len(outside)]
@@ -332,6 +331,3 @@ class SlotDecoder:
             for old, new in zip(outside, free, strict=True):
                 self._live[new] = self._live.pop(old)
         self._width = width
-
-    def _most_remaining(self) -> int:
-        return max(self.settings.max_new_tokens - len(row.tokens) for row in self._live.values())

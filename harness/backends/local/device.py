@@ -1,4 +1,4 @@
-"""The machine's side of a run: which device, how much memory is free, and what running out of it looks like."""
+"""The device of a run: which one, how much memory is free, and how to recognise that it ran out."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from harness.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-NO_MEMORY = "out of memory, even alone in its batch"  # what a dialogue's record says then
-CPU_SHARE = 0.6  # of the memory that is available now: other programs live there too
+NO_MEMORY = "out of memory, even alone in its batch"  # the error in the dialogue's record
+CPU_SHARE = 0.6  # of the memory available now; other programs need some too
 CUDA_SHARE = 0.9
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "cudaErrorMemoryAllocation")
 
 
 def resolve_device(wanted: str) -> str:
-    """Return ``cpu`` or ``cuda:N`` for a config's ``device``; raise InputError where that device is not there."""
-    if wanted == "cpu":  # which is known without torch, too
+    """Return ``cpu`` or ``cuda:N`` for a config's ``device``; raise InputError if that device does not exist."""
+    if wanted == "cpu":  # known without importing torch
         return "cpu"
     import torch
 
     if wanted == "auto" and not torch.cuda.is_available():
         return "cpu"
     if not torch.cuda.is_available():
-        raise InputError(f"device: {wanted} was asked for, but torch sees no CUDA device. Use device: cpu or auto.")
+        raise InputError(f"device: {wanted} was requested, but torch sees no CUDA device. Use device: cpu or auto.")
     if wanted in ("auto", "cuda"):
         return f"cuda:{torch.cuda.current_device()}"
     index = int(wanted.partition(":")[2])
     if index >= torch.cuda.device_count():
-        raise InputError(f"device: {wanted} was asked for, but torch sees only {torch.cuda.device_count()}.")
+        raise InputError(f"device: {wanted} was requested, but torch sees only {torch.cuda.device_count()}.")
     return wanted
 
 
 def free_bytes(device: str) -> int:
-    """Return how many bytes may still be taken on ``device``, a margin for others left out."""
+    """Return how many bytes may still be allocated on ``device``, less a margin for other programs."""
     import torch
 
     if device.startswith("cuda"):
@@ -47,7 +47,7 @@ def free_bytes(device: str) -> int:
 
 
 def total_bytes(device: str) -> int:
-    """Return how much memory ``device`` has, whatever is in it now."""
+    """Return how much memory ``device`` has in total."""
     import torch
 
     if device.startswith("cuda"):
@@ -58,9 +58,9 @@ def total_bytes(device: str) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error means that memory ran out; torch says so in several ways.
+    """Return whether an error means that memory ran out, which torch reports in several ways.
 
-    Where it runs out while a CUDA graph is captured, ending the capture fails too, and that is the error one sees.
+    If memory runs out during a CUDA graph capture, ending the capture fails too and hides the original error.
     """
     import torch
 
@@ -74,7 +74,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def release_cached_memory(device: str) -> None:
-    """Hand memory that torch keeps for reuse back to the device."""
+    """Return memory that torch caches for reuse to the device."""
     import gc
 
     import torch
@@ -85,7 +85,7 @@ def release_cached_memory(device: str) -> None:
 
 
 def synchronize(device: str) -> None:
-    """Wait until the device has done all that was asked of it."""
+    """Wait until the device has finished all queued work."""
     import torch
 
     if device.startswith("cuda"):
@@ -93,7 +93,7 @@ def synchronize(device: str) -> None:
 
 
 def torch_dtype(name: str) -> torch.dtype | str:
-    """Return torch's dtype for a variant's ``dtype``; ``auto`` stays a word that transformers understands."""
+    """Return torch's dtype for a variant's ``dtype``; ``auto`` is passed on to transformers as it is."""
     import torch
 
     return name if name == "auto" else getattr(torch, name)

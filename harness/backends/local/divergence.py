@@ -1,4 +1,4 @@
-"""How far two models' next-token distributions are apart, at every position of given references."""
+"""How much two models' next-token distributions differ at every position of the references."""
 
 from __future__ import annotations
 
@@ -54,27 +54,29 @@ class Comparison:
 
 
 def differences(log_p: torch.Tensor, log_q: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return [5, positions] for log-probabilities of the variant (p) and of what it is held against (q).
+    """Return [5, positions] for log-probabilities of the variant (p) and of what it is compared with (q).
 
     The rows: KL(q ‖ p), whether the argmax is the same, |Δ log p| of the target, and both models' −log p of it.
     """
-    # Where q is zero its term is zero, however little p makes of it.
+    # Where q is zero the term is zero, however small p is.
     kl = torch.where(log_q == float("-inf"), 0.0, log_q.exp() * (log_q - log_p)).sum(dim=-1)
     agree = log_p.argmax(dim=-1) == log_q.argmax(dim=-1)
     ours = log_p.gather(1, targets[:, None])[:, 0]
     theirs = log_q.gather(1, targets[:, None])[:, 0]
-    # Rounding may take the KL of two equal distributions below zero, where it cannot be.
+    # Rounding may make the KL of two equal distributions slightly negative.
     return torch.stack([kl.clamp(min=0.0), agree.float(), (ours - theirs).abs(), -ours, -theirs])
 
 
 def refuse_other_tokens(ours: LoadedModel, theirs: LoadedModel) -> None:
-    """Raise NotComparableError where the two models' distributions are over different tokens."""
+    """Raise NotComparableError if the two models' distributions cover different tokens."""
     pair = f"'{ours.variant.name}' and '{theirs.variant.name}'"
     if ours.tokenizer is not theirs.tokenizer and ours.tokenizer.get_vocab() != theirs.tokenizer.get_vocab():
         raise NotComparableError(f"{pair} have different tokenizers, so their distributions cannot be compared.")
     sizes = [loaded.model.config.get_text_config().vocab_size for loaded in (ours, theirs)]
     if sizes[0] != sizes[1]:
-        raise NotComparableError(f"{pair} tell apart {sizes[0]} and {sizes[1]} tokens, so they cannot be compared.")
+        raise NotComparableError(
+            f"{pair} have vocabularies of {sizes[0]} and {sizes[1]} tokens, so they cannot be compared."
+        )
 
 
 def _divergence(name: str, columns: torch.Tensor) -> Divergence:

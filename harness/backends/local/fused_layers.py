@@ -1,7 +1,7 @@
-"""A model's layers with fewer passes over memory: norms, gates, rotary angles and LoRA corrections, fused.
+"""Fused norms, gates, rotary embeddings and LoRA corrections, with fewer passes over memory.
 
 Between its matrix products a decoder reads and writes every activation a dozen times. Each kind of module is replaced
-only after the replacement was tried on the model at hand against the module's own forward; what differs stays as it is.
+only if the replacement gives the same results as the module's own forward on the loaded model.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import torch
 from harness.backends.local.transformers_types import CausalLM
 
 TRIED_TOKENS = 3
-# Largest difference from the plain module, as a share of its largest value: four units in the last place of half
-# precision, and in single precision what sums in another order may give.
+# Largest difference from the original module, relative to its largest value: four units in the last place in half
+# precision, and what another order of summation may give in single precision.
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 
 
@@ -31,16 +31,11 @@ class Kernels(Protocol):
     def rotate(self, x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor: ...
 
 
-def available(device: str) -> bool:
-    """Tell whether Triton's kernels run on ``device``."""
-    return why_unavailable(device) is None
-
-
 @functools.cache
 def why_unavailable(device: str) -> str | None:
-    """Return why Triton's kernels cannot run on ``device``, or None where they can: the smallest one is run to see."""
+    """Return why the Triton kernels cannot run on ``device``, or None if the smallest of them does run."""
     if not device.startswith("cuda"):
-        return "Triton's kernels are for CUDA"
+        return "Triton kernels need CUDA"
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed"
     try:
@@ -48,14 +43,14 @@ def why_unavailable(device: str) -> str | None:
         triton_kernels().rms_norm(ones, ones[0], 0.0)
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # no C compiler, an old card, a cache folder that cannot be written: all kinds of errors
-        said = (str(error).strip().splitlines() or [""])[0]
-        return f"Triton does not run here ({type(error).__name__}: {said[:200]})"
+    except Exception as error:  # no C compiler, an old GPU, an unwritable cache folder: all kinds of errors
+        message = (str(error).strip().splitlines() or [""])[0]
+        return f"Triton does not run here ({type(error).__name__}: {message[:200]})"
     return None
 
 
 def triton_kernels() -> Kernels:
-    """Return the kernels; only where ``available``."""
+    """Return the kernels; call only if ``why_unavailable`` returns None."""
     from harness.backends.local import kernels
 
     found: Any = kernels
@@ -63,19 +58,19 @@ def triton_kernels() -> Kernels:
 
 
 class FusedLayers:
-    """The fused forwards that were found to be the same for ``model`` as it is now; none without CUDA and Triton.
+    """The fused forwards that give the same results for ``model`` as it is now; none without CUDA and Triton.
 
-    Make it when the adapter to be run is attached. Not for training.
+    Create it after attaching the adapter to be run. Not for training.
     """
 
     def __init__(self, model: CausalLM, device: str, kernels: Kernels | None = None) -> None:
-        self._replacements: list[tuple[Any, str, Any]] = []  # owner, attribute, what it becomes
-        if kernels is not None or available(device):
+        self._replacements: list[tuple[Any, str, Any]] = []  # owner, attribute, new value
+        if kernels is not None or why_unavailable(device) is None:
             self._find(model, kernels or triton_kernels())
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
-        """Let the model run through the fused layers within the block."""
+        """Run the model through the fused layers within the block."""
         with contextlib.ExitStack() as replaced:
             for owner, name, value in self._replacements:
                 replaced.enter_context(_attribute(owner, name, value))
@@ -106,7 +101,7 @@ Forward = Callable[..., torch.Tensor]
 
 
 def _maker(module: Any, kernels: Kernels) -> Callable[[Any], Forward] | None:
-    """Return what makes a fused forward for modules of this one's class, or None for a class that has none."""
+    """Return the function that builds a fused forward for modules of this class, or None if there is none."""
     if type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
         return lambda norm: _rms_norm(norm, kernels)
     if all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj", "act_fn")):
@@ -136,9 +131,9 @@ def _gated(mlp: Any, kernels: Kernels) -> Forward:
 
 
 def _corrected(layer: Any) -> Forward:
-    """A LoRA layer whose product with B is added where the base's product lies, rounded once.
+    """Return a LoRA forward that adds the product with B to the base's output in place, rounded once.
 
-    Which adapter is on is asked at every call: it may be switched while this is in place.
+    The active adapter is looked up at every call, because it may be switched while this is installed.
     """
     plain = layer.forward
 
@@ -158,7 +153,7 @@ def _corrected(layer: Any) -> Forward:
 
 
 def _only_adapter(layer: Any) -> str | None:
-    """Return the one adapter that is on, where it is plain LoRA without bias and the weights hold none; else None."""
+    """Return the only active adapter if it is plain LoRA without bias and not merged into the weights; else None."""
     names = [name for name in layer.active_adapters if name in layer.lora_A]
     if layer.merged or len(names) != 1 or names[0] in layer.lora_variant or layer.lora_B[names[0]].bias is not None:
         return None
@@ -166,7 +161,7 @@ def _only_adapter(layer: Any) -> str | None:
 
 
 class _Rotary:
-    """``apply_rotary_pos_emb`` of a modelling module, in its calling convention."""
+    """A replacement for a modelling module's ``apply_rotary_pos_emb``, with the same signature."""
 
     def __init__(self, plain: Any, kernels: Kernels) -> None:
         self._plain = plain
@@ -175,7 +170,7 @@ class _Rotary:
     def __call__(
         self, q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, *others: Any, **named: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Turn queries and keys [rows, heads, tokens, width] by their positions' angles."""
+        """Rotate queries and keys [rows, heads, tokens, width] by their positions' angles."""
         width = q.shape[-1]
         usual = not others and not named and cos.dim() == 3 and cos.shape[-1] == width and cos.dtype == q.dtype
         laid = usual and all(part.stride(-1) == 1 for part in (q, k)) and cos.is_contiguous() and sin.is_contiguous()
@@ -186,18 +181,18 @@ class _Rotary:
 
     @torch.inference_mode()
     def same(self, model: CausalLM) -> bool:
-        """Tell whether it does what the plain one does, on random states of this model's shapes."""
+        """Return whether it gives the same results as the original on random states of this model's shapes."""
         config = model.config.get_text_config()
         heads = config.num_attention_heads
         width = getattr(config, "head_dim", None) or config.hidden_size // heads
-        few = getattr(config, "num_key_value_heads", None) or heads
+        key_heads = getattr(config, "num_key_value_heads", None) or heads
         weight = model.get_input_embeddings().weight
         generator = torch.Generator(weight.device).manual_seed(0)
 
         def random(*shape: int) -> torch.Tensor:
             return torch.randn(shape, generator=generator, device=weight.device, dtype=weight.dtype)
 
-        q, k = random(2, TRIED_TOKENS, heads, width), random(2, TRIED_TOKENS, few, width)
+        q, k = random(2, TRIED_TOKENS, heads, width), random(2, TRIED_TOKENS, key_heads, width)
         cos, sin = random(2, TRIED_TOKENS, width), random(2, TRIED_TOKENS, width)
         try:
             want = self._plain(q.transpose(1, 2), k.transpose(1, 2), cos, sin)
@@ -209,7 +204,7 @@ class _Rotary:
 
 @torch.inference_mode()
 def _same(module: Any, forward: Forward, like: torch.Tensor) -> bool:
-    """Tell whether ``forward`` gives what the module gives for random states of its width, of ``like``'s dtype."""
+    """Return whether ``forward`` matches the module on random states of its width and ``like``'s dtype."""
     width = _input_width(module)
     if width is None:
         return False
@@ -217,7 +212,7 @@ def _same(module: Any, forward: Forward, like: torch.Tensor) -> bool:
     states = torch.randn((1, TRIED_TOKENS, width), generator=generator, device=like.device, dtype=like.dtype)
     try:
         return _close(forward(states.clone()), module(states))
-    except (TypeError, ValueError, AttributeError):  # a module that takes or holds something else than was thought
+    except (TypeError, ValueError, AttributeError):  # a module with other arguments or attributes than expected
         return False
 
 
@@ -238,7 +233,7 @@ def _close(got: torch.Tensor, want: torch.Tensor) -> bool:
 
 @contextlib.contextmanager
 def _attribute(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Set an attribute of an object for the block; what it had of its own before is back afterwards."""
+    """Set an attribute of an object for the block and restore it afterwards."""
     own = vars(owner)
     before = own.get(name)
     setattr(owner, name, value)

@@ -1,21 +1,19 @@
-"""Replies by transformers' own ``generate``: slower, and right for every architecture it knows."""
+"""Replies from transformers' own ``generate``: slower, but correct for every architecture it supports."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 
-from harness.backends.local.sampling import StopStrings, end_tokens
+from harness.backends.base import DecodingSettings, Reply, ReplyRequest
+from harness.backends.local.pool import LoadedModel
+from harness.backends.local.sampling import StopStrings, end_tokens, seed_digest
+from harness.backends.local.scoring import left_padded
 from harness.backends.local.transformers_types import CausalLM
 
-if TYPE_CHECKING:
-    from harness.backends.base import DecodingSettings, Reply, ReplyRequest
-    from harness.backends.local.pool import LoadedModel
-
-
-# Settings of a model's generation config that change its replies; decoding here acts as if they were these.
+# Settings of a model's generation config that change its replies. Decoding here always uses these values instead.
 NEUTRAL: dict[str, Any] = {
     "repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "suppress_tokens": None, "begin_suppress_tokens": None,
     "bad_words_ids": None, "num_beams": 1,
@@ -23,7 +21,7 @@ NEUTRAL: dict[str, Any] = {
 
 
 def ignored_settings(model: CausalLM) -> dict[str, Any]:
-    """Return the model's own generation settings that would change its replies elsewhere, but are not used here."""
+    """Return the model's own generation settings that are ignored here but would change its replies elsewhere."""
     stated = getattr(model, "generation_config", None)
     found = {name: getattr(stated, name, None) for name in NEUTRAL}
     return {name: value for name, value in found.items() if value not in (NEUTRAL[name], None)}
@@ -31,14 +29,9 @@ def ignored_settings(model: CausalLM) -> dict[str, Any]:
 
 @torch.inference_mode()
 def generate_batch(loaded: LoadedModel, batch: list[ReplyRequest], settings: DecodingSettings) -> list[Reply]:
-    """Return the replies to one batch; sampled ones (a temperature is set) must come alone, for their seed's sake."""
+    """Return the replies to one batch. With a temperature a batch must hold one request, for a reproducible seed."""
     submitted = time.perf_counter_ns()
-    longest = max(len(request) for request in batch)
-    ids = torch.zeros((len(batch), longest), dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for index, request in enumerate(batch):
-        ids[index, longest - len(request) :] = torch.tensor(request.ids)
-        mask[index, longest - len(request) :] = 1
+    ids, mask = left_padded([request.ids for request in batch], 0)
     options = _options(loaded, batch, settings)
     made = loaded.model.generate(
         ids.to(loaded.device), attention_mask=mask.to(loaded.device), max_new_tokens=settings.max_new_tokens, **options
@@ -46,7 +39,7 @@ def generate_batch(loaded: LoadedModel, batch: list[ReplyRequest], settings: Dec
     now = time.perf_counter_ns()
     return [
         _reply(loaded, request, tokens, settings, submitted, now)
-        for request, tokens in zip(batch, made[:, longest:].tolist(), strict=True)
+        for request, tokens in zip(batch, made[:, ids.shape[1] :].tolist(), strict=True)
     ]
 
 
@@ -57,24 +50,14 @@ def _options(loaded: LoadedModel, batch: list[ReplyRequest], settings: DecodingS
         options["min_new_tokens"] = settings.max_new_tokens
     if settings.temperature > 0:
         assert len(batch) == 1
-        torch.manual_seed(hash_seed(settings.seed, batch[0].id))
+        torch.manual_seed(int.from_bytes(seed_digest(settings.seed, batch[0].id)[:8], "big") >> 1)
         options |= {"do_sample": True, "temperature": settings.temperature, "top_p": settings.top_p, "top_k": 0}
     return options
-
-
-def hash_seed(seed: int, request: str) -> int:
-    """Return a seed that depends on the run's seed and the dialogue alone."""
-    import hashlib
-
-    digest = hashlib.sha256(f"{seed}\x1f{request}".encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def _reply(
     loaded: LoadedModel, request: ReplyRequest, made: list[int], settings: DecodingSettings, submitted: int, now: int
 ) -> Reply:
-    from harness.backends.base import Reply
-
     ends = frozenset() if settings.fixed_length else end_tokens(loaded.model, loaded.tokenizer)
     stops = StopStrings(() if settings.fixed_length else settings.stop, loaded.tokenizer)
     finish: Literal["eos", "stop", "length"] = "length"

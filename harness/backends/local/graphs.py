@@ -1,7 +1,7 @@
-"""A decoding step as one CUDA graph: captured in a tenth of a second, replayed without the cost of launching kernels.
+"""A decoding step as one CUDA graph: captured in a tenth of a second, replayed without kernel launch overhead.
 
-The forward is captured as it is, uncompiled: inductor's compilation costs the better part of a minute for every shape
-and adapter state, more than a pass over a thousand dialogues can win back.
+The forward is captured uncompiled: inductor takes most of a minute for every shape and adapter state, more than a
+pass over a thousand dialogues would save.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ STEPS_PER_NEW_SHAPE = 6  # a capture costs about as much as this many steps at t
 
 
 class GraphedStep:
-    """Replays ``step(width, window)``; each shape is captured when first asked for.
+    """Replays ``step(width, window)``; each shape is captured on first use.
 
-    The step may be run any number of times before its result is used: it reads its inputs from fixed buffers, writes
-    each row's own column and nothing else. A graph belongs to one decoder, so to one variant: it cannot outlive the
-    adapter that was on when it was captured.
+    The step must be repeatable: it reads its inputs from fixed buffers and writes only each row's own column. A graph
+    belongs to one decoder and therefore to one variant; it is valid only for the adapter it was captured with.
     """
 
     def __init__(self, step: Callable[[int, int], torch.Tensor]) -> None:
@@ -40,17 +39,17 @@ class GraphedStep:
         return logits
 
     def free(self) -> None:
-        """Let go of all graphs and of the memory they use."""
+        """Free all graphs and their memory."""
         self._graphs.clear()
 
     def steps_worth_a_capture(self, width: int) -> int:
-        """Return how many steps must be ahead before narrowing to ``width`` rows pays for its capture."""
+        """Return how many steps must remain for narrowing to ``width`` rows to be worth its capture."""
         known = any(captured == width for captured, _ in self._graphs)
         return 0 if known else STEPS_PER_NEW_SHAPE
 
     def _capture(self, width: int, window: int) -> tuple[Any, torch.Tensor]:
         started = time.perf_counter()
-        # Libraries set up handles and workspaces on first use, which a capture may not contain.
+        # Libraries create handles and workspaces on first use, which is not allowed during a capture.
         side: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -65,10 +64,10 @@ class GraphedStep:
 
 
 def why_no_graphs(model: CausalLM) -> str | None:
-    """Return why a forward of ``model`` cannot be captured, or None where it can (bitsandbytes' 4 bits can)."""
+    """Return why a forward of ``model`` cannot be captured, or None if it can (as with bitsandbytes' 4-bit layers)."""
     if getattr(model, "is_loaded_in_8bit", False):
-        return "bitsandbytes' int8 looks for outliers on the host at every step, which a CUDA graph cannot hold"
+        return "bitsandbytes' int8 detects outliers on the host at every step, which a CUDA graph cannot capture"
     devices = {parameter.device.type for parameter in model.parameters()}
     if devices != {"cuda"}:
-        return f"its weights lie on {', '.join(sorted(devices))}"
+        return f"its weights are on {', '.join(sorted(devices))}"
     return None

@@ -1,8 +1,7 @@
-"""Prompt and reference through the model once: the forward that scores a reference also begins the reply.
+"""Joint prefill of prompt and reference: the forward pass that scores a reference also begins the reply.
 
-Requests go in by groups, and which ones go together never depends on what is finished or on how much memory is free: a
-request's neighbours change its likelihood in the seventh digit, and a run that was interrupted must end with the
-numbers of one that was not.
+Requests are grouped independently of what is finished and of how much memory is free: a request's neighbours change
+its likelihood in the seventh digit, and an interrupted run must end with the same numbers as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from harness.backends.local.transformers_types import CausalLM
 
 @dataclass(frozen=True)
 class JointRequest:
-    """A prompt, and prompt and reference as they are scored, which begin with the prompt's tokens.
+    """A prompt, and the scored tokens of prompt and reference, which begin with the prompt's tokens.
 
-    Where its reply is done already, it takes no slot.
+    If its reply is already done, it takes no slot.
     """
 
     prompt: ReplyRequest
@@ -31,22 +30,22 @@ class JointRequest:
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """What goes through the model: all but the last token, which predicts nothing that is scored."""
+        """The model's input: all but the last token, which predicts nothing that is scored."""
         return max(self.prompt.ids, self.scored.ids[:-1], key=len)
 
 
 @dataclass
 class JointWork:
-    """The groups still to go in, longest first.
+    """The groups still to be prefilled, longest first.
 
-    ``halved`` is told the rows of a group that did not fit into memory, and how many go in now.
+    ``halved`` is called with the rows of a group that did not fit into memory, and the rows tried next.
     """
 
     groups: deque[list[JointRequest]] = field(default_factory=deque)
     halved: Callable[[int, int], None] = lambda rows, rows_now: None
 
     def slots_needed(self) -> int:
-        """Return how many slots the first group wants."""
+        """Return how many slots the first group needs."""
         return sum(not request.prompt.done for request in self.groups[0])
 
     def prompts(self) -> list[ReplyRequest]:
@@ -54,15 +53,15 @@ class JointWork:
         return [request.prompt for group in self.groups for request in group if not request.prompt.done]
 
     def give_up(self) -> list[ReplyRequest]:
-        """Let all references go; return the prompts that have no reply yet, to be put in alone."""
+        """Drop all references; return the prompts that have no reply yet, to be prefilled separately."""
         prompts = self.prompts()
         self.groups.clear()
         return prompts
 
     def shrink(self) -> list[ReplyRequest]:
-        """Make the groups that are left smaller, the first having been too large for memory.
+        """Make the remaining groups smaller after the first did not fit into memory.
 
-        Where that was one request by itself, its reference is let go: return its prompt, if it has no reply yet.
+        If that was a single request, drop its reference and return its prompt, unless it has a reply already.
         """
         first = self.groups[0]
         if len(first) == 1:
@@ -78,10 +77,10 @@ class JointWork:
 def joint_groups(
     requests: Sequence[ReplyRequest], model: CausalLM, device: str, columns: int, *, limit: int | None
 ) -> deque[list[JointRequest]]:
-    """Return the groups in which references go in with their prompts, without those in which every one is scored.
+    """Return the groups of prompts and references to be prefilled together, without those that are fully scored.
 
-    Groups are formed from finished requests too. ``columns`` is the width of the slots; ``limit`` bounds tokens, as a
-    config's ``batch_tokens`` does.
+    Groups are formed from finished requests too. ``columns`` is the width of the slots; ``limit`` is the config's
+    ``batch_tokens``.
     """
     both = [JointRequest(request, request.reference) for request in requests if request.reference is not None]
     rows = joint_rows(model, device, columns, limit=limit)

@@ -1,8 +1,8 @@
-"""Triton kernels for what a decoder does between its matrix products: one pass over memory each.
+"""Triton kernels for a decoder's work between matrix products, each with a single pass over memory.
 
-Only what is the same in most decoders is here, and ``fused_layers`` tries each on the model at hand before it
-is used. Sums run in fp32 and results are rounded where the plain modules round, so that a difference is one of order.
-Import this module only where ``fused_layers.available`` says so: Triton comes with CUDA builds of torch alone.
+They cover what most decoders share, and ``fused_layers`` checks each against the loaded model before using it. Sums
+are in fp32 and results are rounded where the original modules round, so results differ only by order of summation.
+Import this module only if ``fused_layers.why_unavailable`` returns None: Triton comes with CUDA builds of torch only.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import torch
 import triton
 import triton.language as tl
 
-# An attention program of two warps looks at this many keys together: of 16 to 128 keys and 2 to 8 warps the setting
-# nearest to an H100's memory speed (2.8 of 3.0 TB/s at 256 rows of 230 keys, 32 heads of 128).
+# An attention program of two warps reads this many keys at a time. Of 16 to 128 keys and 2 to 8 warps, this setting
+# comes closest to an H100's memory speed (2.8 of 3.0 TB/s at 256 rows of 230 keys, 32 heads of 128).
 COLUMNS_AT_ONCE = 32
 WARPS = 2
 FEWEST_QUERIES = 16  # rows of the smallest matrix product
 ENOUGH_PROGRAMS = 256  # about two for each processor of an H100
-COLUMNS_A_PART = 128  # at least; like the line above chosen by reckoning, not by trial
-LOWEST = tl.constexpr(-1e30)  # stands for -∞, whose difference from itself is no number
+COLUMNS_A_PART = 128  # at least; like the line above estimated, not measured
+LOWEST = tl.constexpr(-1e30)  # in place of -∞, whose difference from itself is NaN
 
 
 @triton.jit
@@ -83,7 +83,7 @@ def _rotate(
     sin_first = tl.load(sines + angles, mask=known, other=0.0).to(tl.float32)
     cos_second = tl.load(cosines + angles + halved, mask=known, other=0.0).to(tl.float32)
     sin_second = tl.load(sines + angles + halved, mask=known, other=0.0).to(tl.float32)
-    # Each product is rounded by itself, as where cosine and sine are separate operations.
+    # Each product is rounded separately, as it is where cosine and sine are separate operations.
     new_first = (first * cos_first).to(rounded).to(tl.float32) - (second * sin_first).to(rounded).to(tl.float32)
     new_second = (second * cos_second).to(rounded).to(tl.float32) + (first * sin_second).to(rounded).to(tl.float32)
     target = out + (token * heads + head) * (2 * halved) + half
@@ -92,9 +92,9 @@ def _rotate(
 
 
 def rotate(x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
-    """Return ``x`` [rows, heads, tokens, width] turned by angles [rows or 1, tokens, width], half against half.
+    """Return ``x`` [rows, heads, tokens, width] rotated by angles [rows or 1, tokens, width], half against half.
 
-    A head's numbers lie side by side, the angles are contiguous. The result is laid out [rows, tokens, heads, width].
+    Each head must be contiguous, and so must the angles. The result is laid out [rows, tokens, heads, width].
     """
     rows, heads, tokens, width = x.shape
     out = torch.empty((rows, tokens, heads, width), dtype=x.dtype, device=x.device)
@@ -112,9 +112,9 @@ def _attend(
     query_row, query_head, key_row, key_head, key_column, value_row, value_head, value_column,
     GROUP: tl.constexpr, QUERIES: tl.constexpr, WIDTH: tl.constexpr, COLUMNS: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
-    """One row's queries over one part of one head of keys, column block by column block with a running maximum.
+    """Attend from one row's queries to one part of one head's keys, block by block with a running maximum.
 
-    With several parts what is stored is unnormalised, beside each part's maximum and sum of exponentials.
+    With several parts the stored result is unnormalised, together with each part's maximum and sum of exponentials.
     """
     row = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1)
@@ -125,7 +125,7 @@ def _attend(
     width = tl.arange(0, WIDTH)[None, :]
     wide = width < true_width
     mine = query + row * query_row + (head * GROUP + members) * query_head + width
-    asked = tl.load(mine, mask=(members < GROUP) & wide, other=0.0)
+    queries = tl.load(mine, mask=(members < GROUP) & wide, other=0.0)
     highest = tl.full([QUERIES, 1], LOWEST, tl.float32)
     total = tl.zeros([QUERIES, 1], tl.float32)
     found = tl.zeros([QUERIES, WIDTH], tl.float32)
@@ -137,9 +137,9 @@ def _attend(
         key = tl.load(key_at, mask=inside[:, None] & wide, other=0.0)
         value = tl.load(value_at, mask=inside[:, None] & wide, other=0.0)
         if GROUP == 1:  # a product of one row would leave fifteen sixteenths of a matrix unit idle
-            scores = tl.sum(asked.to(tl.float32) * key.to(tl.float32), axis=1)[None, :]
+            scores = tl.sum(queries.to(tl.float32) * key.to(tl.float32), axis=1)[None, :]
         else:
-            scores = tl.dot(asked, tl.trans(key), input_precision="ieee")
+            scores = tl.dot(queries, tl.trans(key), input_precision="ieee")
         scores = tl.where(inside[None, :], scores * scale, float("-inf"))
         peak = tl.maximum(highest, tl.max(scores, axis=1)[:, None])
         kept = tl.exp(highest - peak)
@@ -153,7 +153,7 @@ def _attend(
         highest = peak
     place = ((row * tl.num_programs(1) + head) * GROUP + members) * PARTS + part
     if PARTS == 1:
-        tl.store(out + place * true_width + width, (found / total).to(asked.dtype), mask=(members < GROUP) & wide)
+        tl.store(out + place * true_width + width, (found / total).to(queries.dtype), mask=(members < GROUP) & wide)
     else:
         tl.store(out + place * true_width + width, found, mask=(members < GROUP) & wide)
         tl.store(peaks + place, highest, mask=members < GROUP)
@@ -162,7 +162,7 @@ def _attend(
 
 @triton.jit
 def _join(parts, peaks, totals, out, true_width, PARTS: tl.constexpr, WIDTH: tl.constexpr):
-    """Put one head's parts together. A part that had no columns has a sum of nought and weighs nothing."""
+    """Combine one head's parts. A part without columns has a sum of zero and no weight."""
     head = tl.program_id(0).to(tl.int64)
     part = tl.arange(0, PARTS)
     width = tl.arange(0, WIDTH)
@@ -179,10 +179,10 @@ def _join(parts, peaks, totals, out, true_width, PARTS: tl.constexpr, WIDTH: tl.
 def attend(
     query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, lengths: torch.Tensor, scale: float
 ) -> torch.Tensor:
-    """Return attention [rows, heads, width] of one query a row over its first ``lengths[row]`` (1 or more) keys.
+    """Return attention [rows, heads, width] of one query per row over its first ``lengths[row]`` (1 or more) keys.
 
-    ``query`` is [rows, heads, width]; ``keys`` and ``values`` are [rows, key heads, columns, width], and a head's
-    numbers lie side by side. Nothing beyond a row's length is read.
+    ``query`` is [rows, heads, width]; ``keys`` and ``values`` are [rows, key heads, columns, width], and each
+    head is contiguous. Nothing beyond a row's length is read.
     """
     rows, heads, width = query.shape
     groups, columns = keys.shape[1:3]
@@ -207,7 +207,7 @@ def attend(
 
 
 def _parts(programs: int, columns: int) -> int:
-    """Return into how many parts a head's columns are cut: few rows alone would leave most of the device idle."""
+    """Return how many parts a head's columns are split into, so that a small batch still fills the device."""
     wanted: int = triton.next_power_of_2(triton.cdiv(ENOUGH_PROGRAMS, programs))
     most = max(1, columns // COLUMNS_A_PART)
     return min(wanted, 1 << (most.bit_length() - 1))

@@ -1,28 +1,34 @@
-"""What rooflines are made of, measured: a machine's limits, and the bytes of a loaded variant as they lie in memory."""
+"""Measure what the rooflines are computed from: the machine's limits and the bytes of a loaded variant."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from harness.backends.local.batches import kv_bytes_per_token, text_config
+from harness.backends.local.device import synchronize
 from harness.backends.local.transformers_types import CausalLM
+from harness.errors import HarnessError
+from harness.files import write_text_atomically
 from harness.machine import cpu_name
 from harness.results.roofline import Footprint, Limits
 
 
 def measure_limits(device: str, *, cache: Path | None = None) -> Limits:
-    """Measure bandwidth and matrix throughput in a few seconds; a device's result is kept in ``cache``.
+    """Measure bandwidth and matrix throughput in a few seconds; each device's result is kept in ``cache``.
 
-    The copy is several times any cache; the matrices are random, because zeros run faster than real data.
+    The copied buffer is several times larger than any cache; the matrices are random, because zeros run faster.
     """
-    import torch
-
-    name = _device_name(device)
+    name = str(torch.cuda.get_device_name(device)) if device.startswith("cuda") else cpu_name()
     path = cache or default_cache()
     dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
     identity = f"{name} | torch {torch.__version__} | {torch.get_num_threads()} threads | {dtype}"
@@ -36,18 +42,16 @@ def measure_limits(device: str, *, cache: Path | None = None) -> Limits:
 
 
 def default_cache() -> Path:
-    """Return where limits are kept between runs."""
+    """Return the path under which limits are kept between runs."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return root / "medical-dialogue-harness" / "limits.json"
 
 
 def footprint(model: CausalLM) -> Footprint:
-    """Count the bytes of a loaded model as they lie in memory: packed 4-bit weights, their scales, LoRA factors.
+    """Count the bytes of a loaded model as stored in memory: packed 4-bit weights, their scales, LoRA factors.
 
-    Of adapters only those that are switched on now are counted: the others cost no reads.
+    Only active adapters are counted: the others are not read.
     """
-    from harness.backends.local.batches import kv_bytes_per_token, text_config
-
     text = text_config(model)
     table = model.get_input_embeddings().weight
     head = model.get_output_embeddings()
@@ -78,7 +82,7 @@ def footprint(model: CausalLM) -> Footprint:
 
 
 def _active_adapter(model: CausalLM) -> Iterator[Any]:
-    """Yield the LoRA factors that a forward reads now."""
+    """Yield the LoRA factors that a forward pass reads."""
     for module in model.modules():
         if hasattr(module, "lora_A") and not module.disable_adapters:
             for name in module.active_adapters:
@@ -88,14 +92,14 @@ def _active_adapter(model: CausalLM) -> Iterator[Any]:
 
 
 def _scales(module: Any) -> Iterator[Any]:
-    """Yield the scales of a quantised layer: absmax (and its own scales) of 4 bits, row scales of int8."""
+    """Yield the scales of a quantised layer: absmax (and its own scales) for 4-bit, row scales for int8."""
     weight = module._parameters.get("weight") if hasattr(module, "_parameters") else None
     state = getattr(weight, "quant_state", None)
     if state is not None:
         yield state.absmax
         if getattr(state, "state2", None) is not None:
             yield state.state2.absmax
-    # bitsandbytes moves int8's scales from the weight to the layer's state at the first forward.
+    # bitsandbytes moves int8 scales from the weight to the layer's state at the first forward.
     for holder in (weight, getattr(module, "state", None)):
         scales = getattr(holder, "SCB", None)
         if scales is not None:
@@ -104,19 +108,14 @@ def _scales(module: Any) -> Iterator[Any]:
 
 
 def _logical_count(parameter: Any) -> int:
-    """Return the weights that a parameter stands for: two to a byte in a packed 4-bit one."""
+    """Return how many weights a parameter represents: two per byte in a packed 4-bit one."""
     state = getattr(parameter, "quant_state", None)
     if state is None:
         return int(parameter.numel())
-    count = 1
-    for size in state.shape:
-        count *= int(size)
-    return count
+    return math.prod(int(size) for size in state.shape)
 
 
 def _bandwidth(device: str) -> float:
-    import torch
-
     elements = 2**29 if device.startswith("cuda") else 2**26  # 2 GiB and 256 MiB of float32
     source = torch.empty(elements, dtype=torch.float32, device=device).normal_()
     target = torch.empty_like(source)
@@ -125,8 +124,6 @@ def _bandwidth(device: str) -> float:
 
 
 def _matmul(device: str, dtype: Any) -> float:
-    import torch
-
     side = 8192 if device.startswith("cuda") else 1024
     left = torch.randn(side, side, device=device).to(dtype)
     right = torch.randn(side, side, device=device).to(dtype)
@@ -136,33 +133,17 @@ def _matmul(device: str, dtype: Any) -> float:
 
 
 def _seconds(work: Callable[[], Any], device: str, repeats: int = 10) -> float:
-    """Return the median seconds of ``work``, after warm-up, with the device drained around each."""
-    import statistics
-
-    import torch
-
-    def drain() -> None:
-        if device.startswith("cuda"):
-            torch.cuda.synchronize(device)
-
+    """Return the median seconds of ``work`` after warm-up, synchronizing the device around each call."""
     for _ in range(3):
         work()
-    drain()
+    synchronize(device)
     taken = []
     for _ in range(repeats):
         start = time.perf_counter()
         work()
-        drain()
+        synchronize(device)
         taken.append(time.perf_counter() - start)
     return statistics.median(taken)
-
-
-def _device_name(device: str) -> str:
-    import torch
-
-    if device.startswith("cuda"):
-        return str(torch.cuda.get_device_name(device))
-    return cpu_name()
 
 
 def _read_cache(path: Path) -> dict[str, Any]:
@@ -174,10 +155,7 @@ def _read_cache(path: Path) -> dict[str, Any]:
 
 
 def _write_cache(path: Path, known: dict[str, Any]) -> None:
-    from harness.errors import HarnessError
-    from harness.files import write_text_atomically
-
     try:
         write_text_atomically(path, json.dumps(known, indent=1))
     except (HarnessError, OSError):
-        return  # a read-only home costs the next run a few seconds, nothing else
+        return  # with a read-only home, the next run only has to measure again

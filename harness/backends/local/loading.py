@@ -1,4 +1,4 @@
-"""From a variant's folders to a model in memory: safetensors only, no network where a folder is named."""
+"""Load a variant's folders into memory: safetensors only, and no network access for local folders."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def load_weights(variant: Variant, device: str) -> CausalLM:
     """Return the variant's base (or merged) model on ``device`` in eval mode, without any adapter.
 
-    A folder that states its own quantisation (a merge kept in 4 bits) is loaded as it says.
-    Raises InputError where the files cannot be loaded.
+    A folder that declares its own quantisation (such as a 4-bit merge) is loaded accordingly.
+    Raises InputError if the files cannot be loaded.
     """
     from transformers import AutoModelForCausalLM
 
@@ -34,7 +34,7 @@ def load_weights(variant: Variant, device: str) -> CausalLM:
     quantization = None if own_quantization(path) else _quantization(variant)
     if quantization is not None:
         options["quantization_config"] = quantization
-    # Quantised weights are placed while loading; on the CPU plain loading maps the file and is fastest.
+    # Quantised weights are placed while loading; on the CPU, plain loading maps the file and is fastest.
     if quantization is not None or device.startswith("cuda"):
         options["device_map"] = {"": device}
     with quiet_loading(), _as_input_error(variant, "model", variant.model):
@@ -45,7 +45,7 @@ def load_weights(variant: Variant, device: str) -> CausalLM:
 
 
 def skeleton(model: str) -> CausalLM:
-    """Return the model's modules without weights (all on torch's meta device), to ask for names and shapes."""
+    """Return the model's modules without weights (on torch's meta device), to look up names and shapes."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -57,33 +57,33 @@ def skeleton(model: str) -> CausalLM:
 
 
 def context_length(path: str) -> int:
-    """Return how many positions a model has (a very large number where it states none), without loading it."""
+    """Return a model's context length (a very large number if it states none), without loading it."""
     from transformers import AutoConfig
 
     try:
         config = AutoConfig.from_pretrained(resolve_model(path), local_files_only=True)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} has no config that can be read: {first_line(error, 300)}") from error
+        raise InputError(f"{path} has no readable config: {first_line(error, 300)}") from error
     return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 2**31)
 
 
 def load_tokenizer(path: str) -> Tokenizer:
-    """Return the tokenizer beside a model; raise InputError where there is none."""
+    """Return the tokenizer saved with a model; raise InputError if there is none."""
     from transformers import AutoTokenizer
 
     try:
         found: Any = AutoTokenizer.from_pretrained(resolve_model(path), local_files_only=True)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} has no tokenizer that can be loaded: {first_line(error, 300)}") from error
+        raise InputError(f"{path} has no loadable tokenizer: {first_line(error, 300)}") from error
     tokenizer: Tokenizer = found
     return tokenizer
 
 
 def attach_adapter(model: Any, variant: Variant, adapter_name: str) -> Any:
-    """Put a LoRA adapter on ``model`` (a plain model, or one that already carries adapters); return the PEFT model.
+    """Attach a LoRA adapter to ``model`` (plain, or already with adapters); return the PEFT model.
 
-    The adapter's weights take the base's compute dtype, as serving does: beside bf16 activations the rounding of A and
-    B is far below what they are multiplied with. Raises InputError for anything but LoRA.
+    The adapter's weights are cast to the base's compute dtype, as in serving: next to bf16 activations the rounding of
+    A and B is negligible. Raises InputError for anything but LoRA.
     """
     import torch
     from peft import PeftConfig, PeftModel
@@ -92,7 +92,9 @@ def attach_adapter(model: Any, variant: Variant, adapter_name: str) -> Any:
     with quiet_loading(), _as_input_error(variant, "adapter", path):
         kind = PeftConfig.from_pretrained(path).peft_type
         if kind != "LORA":
-            raise InputError(f"Variant '{variant.name}': {path} is a {kind} adapter; only LoRA adapters are measured.")
+            raise InputError(
+                f"Variant '{variant.name}': {path} is a {kind} adapter, but only LoRA adapters are supported."
+            )
         if isinstance(model, PeftModel):
             model.load_adapter(path, adapter_name=adapter_name, autocast_adapter_dtype=False)
         else:
@@ -107,7 +109,7 @@ def attach_adapter(model: Any, variant: Variant, adapter_name: str) -> Any:
 
 
 def compute_dtype(model: CausalLM) -> torch.dtype:
-    """Return the dtype that activations have (for a quantised model the one its norms and embeddings are in)."""
+    """Return the dtype of activations (in a quantised model, that of its norms and embeddings)."""
     return model.get_input_embeddings().weight.dtype
 
 
@@ -136,7 +138,7 @@ def _quantization(variant: Variant) -> Any:
 
 
 def _refuse_incomplete(variant: Variant, report: Any) -> None:
-    """transformers fills missing weights with random numbers and goes on; a measurement must not."""
+    """Refuse missing weights, which transformers would silently replace with random numbers."""
     missing = sorted(_field(report, "missing_keys"))
     mismatched = sorted(str(key) for key in _field(report, "mismatched_keys"))
     if missing or mismatched:

@@ -1,8 +1,7 @@
-"""One fresh process that loads one variant, runs the fixed workload and prints what it took, as one JSON line.
+"""A fresh process that loads one variant, runs the fixed workload and prints its memory use as one JSON line.
 
-``measure_in_fresh_process`` runs it as ``python -m harness.backends.local.memory_worker``, with the question as JSON on
-standard input. On CUDA the number to gate on is the peak allocated; on the CPU it is the peak resident set, and is
-named so.
+``measure_in_fresh_process`` runs it as ``python -m harness.backends.local.memory_worker``, with the request as JSON on
+standard input. The number to gate on is the peak allocated on CUDA and the peak resident set on the CPU.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.backends.base import MemoryReply, MemoryWorkload
+from harness.backends.base import MemoryWorkload
 from harness.backends.local.transformers_types import CausalLM
 from harness.errors import HarnessError
 from harness.variants.model import Variant
@@ -27,8 +26,8 @@ WORKER = ("-m", "harness.backends.local.memory_worker")
 
 def measure_in_fresh_process(
     variant: Variant, device: str, threads: int | None, workload: MemoryWorkload
-) -> MemoryReply:
-    """Return what a fresh process found; raise HarnessError where it died without an answer.
+) -> dict[str, Any]:
+    """Return what a fresh process measured; raise HarnessError if it died without an answer.
 
     A variant that does not fit is an answer (``error``), not a failure of the run.
     """
@@ -47,28 +46,28 @@ def measure_in_fresh_process(
         if done.returncode >= 0:
             detail = (done.stderr.strip().splitlines() or ["no output"])[-1][:300]
             raise HarnessError(f"The memory of '{variant.name}' could not be measured: {detail}") from error
-        answer = {"error": f"the process was killed by signal {-done.returncode}: too little memory, most likely"}
-    return MemoryReply({"disk_mib": disk_mib(variant), **answer})
+        answer = {"error": f"the process was killed by signal {-done.returncode}, probably for lack of memory"}
+    return {"disk_mib": disk_mib(variant), **answer}
 
 
 def disk_mib(variant: Variant) -> float | None:
-    """Return the size of the variant's weight files: the base's and the adapter's where it has one."""
+    """Return the size of the variant's weight files: the base's, and the adapter's if it has one."""
     folders = [Path(folder) for folder in (variant.model, variant.adapter) if folder]
     sizes = [file.stat().st_size for folder in folders if folder.is_dir() for file in folder.glob("*.safetensors")]
     return sum(sizes) / MIB if sizes else None
 
 
 def _environment() -> dict[str, str]:
-    """Let the new process find this very package, wherever it was started."""
+    """Return an environment in which the new process imports this package, whatever its working directory."""
     root = str(Path(__file__).resolve().parents[3])
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
 
 
 def peak_rss_bytes() -> int:
-    """Return the most memory this process ever held.
+    """Return this process's peak resident memory.
 
-    On Linux from VmHWM, which starts anew with each program; ``ru_maxrss`` there carries over what the parent held
-    when it started this process, and would show a large harness as a large model.
+    On Linux this is VmHWM, which is reset for each program; ``ru_maxrss`` is inherited from the parent there, and a
+    large harness would look like a large model.
     """
     try:
         for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
@@ -83,7 +82,7 @@ def peak_rss_bytes() -> int:
 
 
 def measure(question: dict[str, Any]) -> dict[str, Any]:
-    """Load the variant, run prompt + reply of the asked lengths, and return sizes in MiB and seconds."""
+    """Load the variant, run the workload, and return sizes in MiB and times in seconds."""
     import torch
 
     from harness.backends.local.limits import footprint
@@ -93,7 +92,7 @@ def measure(question: dict[str, Any]) -> dict[str, Any]:
     variant = Variant.model_validate(question["variant"])
     if question.get("threads"):
         torch.set_num_threads(question["threads"])
-    # First of all: a library may open the card on import, and what that takes is this process's, too.
+    # This comes first: a library may open the GPU on import, and that memory belongs to this process too.
     card = Card(device) if device.startswith("cuda") else None
     _import_libraries(variant)
     before = peak_rss_bytes()
@@ -105,9 +104,9 @@ def measure(question: dict[str, Any]) -> dict[str, Any]:
         load_seconds = time.perf_counter() - start
         sizes = footprint(loaded.model)
         weights = torch.cuda.memory_allocated(device) if card else sizes.weights + sizes.adapter
-        asked = (question["batch"], question["prompt_tokens"], question["reply_tokens"])
-        growth = card.try_prompts(loaded.model, weights, *asked) if card else {}
-        cache_bytes = run_workload(loaded.model, *asked)
+        workload = (question["batch"], question["prompt_tokens"], question["reply_tokens"])
+        growth = card.try_prompts(loaded.model, weights, *workload) if card else {}
+        cache_bytes = run_workload(loaded.model, *workload)
     found: dict[str, Any] = {
         "device": device,
         "weights_mib": weights / MIB,
@@ -121,10 +120,10 @@ def measure(question: dict[str, Any]) -> dict[str, Any]:
 
 
 def _import_libraries(variant: Variant) -> None:
-    """Import what loading will need: that takes longer than a small model, and is none of its time."""
+    """Import what loading will need: imports take longer than a small model and must not count as loading time."""
     import importlib
 
-    importlib.import_module("transformers").GenerationMixin  # noqa: B018 — transformers imports what is named
+    importlib.import_module("transformers").GenerationMixin  # noqa: B018 — transformers imports on attribute access
     importlib.import_module("transformers").PreTrainedModel  # noqa: B018
     if variant.adapter:
         importlib.import_module("peft")
@@ -133,7 +132,7 @@ def _import_libraries(variant: Variant) -> None:
 
 
 class Card:
-    """What a fresh process takes of a GPU. Its context is the driver's, not the model's: it is made here, before."""
+    """A fresh process's use of a GPU. The CUDA context is created here, so that it does not count as the model's."""
 
     def __init__(self, device: str) -> None:
         import torch
@@ -145,10 +144,10 @@ class Card:
         torch.cuda.reset_peak_memory_stats(device)
 
     def try_prompts(self, model: CausalLM, weights: int, batch: int, prompt: int, reply: int) -> dict[str, Any]:
-        """Return what activations take at the prompt and at a quarter of it, so that their growth is known.
+        """Return the size of activations for the whole prompt and for a quarter of it, to show how they grow.
 
-        Each with a single token of reply: a whole reply's cache would be taken off the peak of a prompt that had none.
-        The peak of loading is noted before the peaks begin anew.
+        Both use a reply of one token: the cache of a whole reply, subtracted from the prompt's peak, would be too much.
+        The peak of loading is saved before the peaks are reset.
         """
         import torch
 
@@ -171,11 +170,11 @@ class Card:
         }
 
     def peaks(self, weights: int, cache_bytes: int) -> dict[str, Any]:
-        """Return the allocator's peaks and what NVML counts for this process, in MiB.
+        """Return the allocator's peaks and NVML's count for this process, in MiB.
 
-        The peak allocated is the workload's; loading's stands apart, because it depends on how many tensors happen to
-        be on their way. Where the driver cannot tell processes apart (in most containers), NVML's figure is what the
-        card's use grew by.
+        The peak allocated is that of the workload; that of loading is separate, because it depends on how many tensors
+        happen to be in transit. Where the driver cannot distinguish processes (in most containers), NVML's figure is
+        the growth of the GPU's total use.
         """
         import torch
 
@@ -194,19 +193,20 @@ class Card:
         }
 
     def _nvml(self) -> dict[str, int | None]:
-        """Return the bytes in use on the card by all, and by this process; None where NVML does not know."""
+        """Return the bytes in use on the GPU by all processes, and by this one; None where NVML does not know."""
         import pynvml
 
         from harness.machine import ask, physical_index
 
+        unknown: dict[str, int | None] = {"device": None, "process": None}
         try:
             pynvml.nvmlInit()
         except pynvml.NVMLError:
-            return {"device": None, "process": None}
+            return unknown
         try:
             card = physical_index(int(self.device.partition(":")[2] or 0))
             if card is None:
-                return {"device": None, "process": None}
+                return unknown
             handle = pynvml.nvmlDeviceGetHandleByIndex(card)
             whole = ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
             processes = ask(pynvml.nvmlDeviceGetComputeRunningProcesses, handle) or []
@@ -216,15 +216,15 @@ class Card:
                 "process": int(own[0]) if own and own[0] else None,
             }
         except pynvml.NVMLError:
-            return {"device": None, "process": None}
+            return unknown
         finally:
             pynvml.nvmlShutdown()
 
 
 def run_workload(model: CausalLM, batch: int, prompt_tokens: int, reply_tokens: int) -> int:
-    """Prefill a random prompt and decode step by step with the model's cache; return the cache's bytes at the end.
+    """Prefill a random prompt and decode step by step with the model's cache; return the cache's size in bytes.
 
-    Only the last position's logits are asked for, as in generation. Peak memory does not depend on which tokens.
+    Only the last position's logits are computed, as in generation. Peak memory does not depend on the tokens.
     """
     import torch
 
@@ -242,7 +242,7 @@ def run_workload(model: CausalLM, batch: int, prompt_tokens: int, reply_tokens: 
 
 
 def prompt_that_fits(model: CausalLM, prompt_tokens: int, reply_tokens: int) -> int:
-    """Return the prompt's length, cut so that the reply fits the context behind it."""
+    """Return the prompt's length, shortened if needed so that the reply fits into the context."""
     text = model.config.get_text_config()
     limit = int(getattr(text, "max_position_embeddings", prompt_tokens + reply_tokens))
     return max(1, min(prompt_tokens, limit - reply_tokens))
@@ -259,7 +259,7 @@ def _cache_bytes(cache: Any) -> int:
 
 
 def main() -> int:
-    """Answer one question; what goes wrong is said in the answer, so that the parent can report it."""
+    """Answer one request; errors are part of the answer, so that the parent can report them."""
     question = json.load(sys.stdin)
     try:
         answer = measure(question)

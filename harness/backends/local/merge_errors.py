@@ -1,7 +1,7 @@
-"""How well a merge kept the weights themselves: ‖W_merged − (W_train + ΔW)‖ / ‖ΔW‖, layer by layer.
+"""How well a merge preserved the weights: ‖W_merged − (W_train + ΔW)‖ / ‖ΔW‖, layer by layer.
 
-``finetune merge`` writes this down when it merges (``merge.json``); for merges made elsewhere it is computed here, one
-weight at a time: each merge's ten worst layers.
+``finetune merge`` records this in ``merge.json``. For merges made with other tools it is computed here, one weight at
+a time. Both report the ten worst layers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WORST = 10
 
 
 def weight_errors(merged: Variant, variants: Sequence[Variant], pool: SharedPool) -> dict[str, Any]:
-    """Return a merged variant's errors, or why they are not known; ``variants`` may hold the adapter it came from."""
+    """Return a merged variant's errors, or why they are unknown; its adapter is looked for in ``variants``."""
     return _of_merge_report(merged) or _computed(merged, variants, pool)
 
 
@@ -45,9 +45,9 @@ def _computed(merged: Variant, variants: Sequence[Variant], pool: SharedPool) ->
     if adapter is None:
         return {"source": "none", "reason": "the run does not know which adapter it was merged from"}
     if own_quantization(merged.model) is not None:
-        return {"source": "none", "reason": "its weights are kept quantised"}
+        return {"source": "none", "reason": "its weights are stored quantised"}
     if check_adapter_folder(str(adapter.adapter)).config.get("use_dora"):
-        return {"source": "none", "reason": "its adapter is a DoRA, whose change of the weights is no sum"}
+        return {"source": "none", "reason": "its adapter is a DoRA, which does not change the weights by a sum"}
     with pool.use(adapter) as loaded:
         layers = sorted(_layers(loaded, adapter, merged), key=lambda layer: -layer.relative_error)
     if not layers:
@@ -81,9 +81,10 @@ def _read(model: ModelArtifact, tensor: str) -> torch.Tensor:
 
 
 def _trained_over(weight: torch.Tensor, adapter: Variant, dtype: torch.dtype) -> torch.Tensor:
-    """Return the weight that the adapter was trained over, in fp32: dequantised where the training was 4-bit.
+    """Return the weight that the adapter was trained on, in fp32: dequantised if the training was 4-bit.
 
-    Quantised afresh from the file: on some CPUs bitsandbytes repacks a loaded layer, and dequantising that is garbage.
+    It is quantised again from the file: on some CPUs bitsandbytes repacks a loaded layer, and dequantising that gives
+    wrong values.
     """
     if adapter.quantization != "nf4":
         return weight.float()

@@ -1,4 +1,4 @@
-"""Loaded models, shared: variants over the same base in the same quantisation use one set of weights."""
+"""A pool of loaded models: variants of the same base in the same quantisation share one set of weights."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.backends.base import DoesNotFitError
+from harness.backends.local import device as machine
+from harness.backends.local import loading
 from harness.backends.local.transformers_types import CausalLM
 from harness.dialogues.tokens import Tokenizer
 from harness.variants.model import Variant
@@ -17,7 +19,7 @@ from harness.variants.model import Variant
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A variant ready to run: the model on its device in eval mode, with exactly this variant's adapter switched on."""
+    """A variant ready to run: the model on its device in eval mode, with only this variant's adapter active."""
 
     variant: Variant
     model: CausalLM
@@ -31,7 +33,7 @@ WeightsKey = tuple[str, str, str]  # model, quantisation, dtype
 
 @dataclass
 class _Weights:
-    """One set of weights in memory and the adapters that lie over it."""
+    """One set of weights in memory and the adapters attached to it."""
 
     model: CausalLM  # the causal language model itself; adapters are injected into its layers
     device: str
@@ -44,7 +46,7 @@ class _Weights:
     last_used: int = 0
 
     def switch(self, adapter: str | None) -> None:
-        """Switch exactly this adapter on (None: none of them)."""
+        """Activate only this adapter (None: no adapter)."""
         if self.peft is None or adapter == self.active:
             return
         if adapter is None:
@@ -56,10 +58,10 @@ class _Weights:
 
 
 class SharedPool:
-    """Loads each set of weights once, keeps what memory allows, and lets go of the longest unused first.
+    """Loads each set of weights once, keeps what memory allows, and evicts the least recently used first.
 
-    ``with`` blocks may be nested: both variants stay loaded, and the inner block's adapter is switched off again when
-    it ends. ``reserve`` is the memory in bytes that must stay free for the work itself.
+    ``use`` blocks may be nested: both variants stay loaded, and the inner block's adapter is deactivated when it ends.
+    ``reserve`` is the memory in bytes that must stay free for the work itself.
     """
 
     def __init__(self, variants: Iterable[Variant], device: str = "cpu", *, reserve: int = 0) -> None:
@@ -72,7 +74,7 @@ class SharedPool:
 
     @contextlib.contextmanager
     def use(self, variant: Variant) -> Iterator[LoadedModel]:
-        """Load the variant if need be and lend it until the block ends."""
+        """Load the variant if necessary and lend it until the block ends."""
         started = time.perf_counter()
         weights = self._weights(variant)
         adapter = self._adapter(weights, variant)
@@ -90,11 +92,9 @@ class SharedPool:
                 weights.switch(before)
 
     def tokenizer(self, path: str) -> Tokenizer:
-        """Return the tokenizer beside ``path``; models with equal tokenizer files share one object."""
-        from harness.backends.local.loading import load_tokenizer
-
+        """Return the tokenizer of ``path``; models with equal tokenizers share one object."""
         if path not in self._tokenizers:
-            fresh = load_tokenizer(path)
+            fresh = loading.load_tokenizer(path)
             twins = (known for known in self._tokenizers.values() if same_tokenizer(known, fresh))
             self._tokenizers[path] = next(twins, fresh)
         return self._tokenizers[path]
@@ -105,10 +105,8 @@ class SharedPool:
 
     def close(self) -> None:
         """Free everything."""
-        from harness.backends.local.device import release_cached_memory
-
         self._loaded.clear()
-        release_cached_memory(self.device)
+        machine.release_cached_memory(self.device)
 
     def _weights(self, variant: Variant) -> _Weights:
         key = (variant.model, variant.quantization, variant.dtype)
@@ -118,69 +116,60 @@ class SharedPool:
         return self._loaded[key]
 
     def _load(self, variant: Variant) -> _Weights:
-        from harness.backends.local.device import is_out_of_memory, synchronize
-        from harness.backends.local.loading import load_weights
-
         started = time.perf_counter()
         model: CausalLM | None = None
         while model is None:
             try:
-                model = load_weights(variant, self.device)
+                model = loading.load_weights(variant, self.device)
             except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
+                if not machine.is_out_of_memory(error):
                     raise
-            # Outside the handler, whose error still holds the part that was loaded.
+            # Outside the handler, because its error keeps the part that was loaded alive.
             if model is None and not self._evict_one():
                 raise DoesNotFitError(
                     f"Variant '{variant.name}' does not fit into the memory of {self.device}. "
                     "Use quantization: nf4, a smaller dtype, or another device."
                 )
-        synchronize(self.device)
+        machine.synchronize(self.device)
         return _Weights(model, self.device, model.get_memory_footprint(), time.perf_counter() - started)
 
     def _adapter(self, weights: _Weights, variant: Variant) -> str | None:
-        from harness.backends.local.loading import attach_adapter
-
         if variant.adapter is None:
             return None
         if variant.adapter not in weights.adapters:
-            # PEFT keeps adapters in a ModuleDict, whose keys may hold no dot; a variant's name may.
+            # PEFT keeps adapters in a ModuleDict, whose keys must not contain a dot, while a variant's name may.
             name = f"adapter{len(weights.adapters)}"
-            weights.peft = attach_adapter(weights.peft or weights.model, variant, name)
+            weights.peft = loading.attach_adapter(weights.peft or weights.model, variant, name)
             weights.adapters[variant.adapter] = name
-            # Loading leaves PEFT in a state of its own: start from a known one.
+            # PEFT's state after loading is not defined: start from a known one.
             weights.peft.base_model.disable_adapter_layers()
             before, weights.active = weights.active, None
             weights.switch(before)
         return weights.adapters[variant.adapter]
 
     def _make_room(self, size: int) -> None:
-        from harness.backends.local.device import free_bytes
-
-        while free_bytes(self.device) < size + self.reserve and self._evict_one():
+        while machine.free_bytes(self.device) < size + self.reserve and self._evict_one():
             pass
 
     def _evict_one(self) -> bool:
-        from harness.backends.local.device import release_cached_memory
-
         idle = [(weights.last_used, key) for key, weights in self._loaded.items() if not weights.users]
         if not idle:
             return False
         del self._loaded[min(idle)[1]]
-        release_cached_memory(self.device)
+        machine.release_cached_memory(self.device)
         return True
 
 
 def expected_bytes(variant: Variant) -> int:
-    """Return about how much memory the variant's weights will take, from the size of its files (0 if unknown)."""
+    """Estimate the memory of the variant's weights from the size of its files (0 if unknown)."""
     files = sum(path.stat().st_size for path in Path(variant.model).glob("*.safetensors"))
     if variant.quantization != "none":
         return int(files * {"nf4": 0.4, "int8": 0.65}[variant.quantization])
-    return files * 2 if variant.dtype == "float32" else files  # most models are saved in two bytes a number
+    return files * 2 if variant.dtype == "float32" else files  # most models are saved with two bytes per weight
 
 
 def same_tokenizer(one: Any, other: Any) -> bool:
-    """Tell whether two tokenizers give the same ids for every text (their whole serialised state is equal)."""
+    """Return whether two tokenizers give the same ids for every text (their serialised states are equal)."""
     if type(one) is not type(other):
         return False
     if not (one.is_fast and other.is_fast):

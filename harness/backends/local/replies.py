@@ -1,4 +1,4 @@
-"""Replies to many requests by whatever is fast and right for this model; running out of memory halves the batch."""
+"""Generate replies in the fastest way that is correct for the model; running out of memory halves the batch."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ def generate_replies(
 ) -> Iterator[Reply | Score]:
     """Yield a reply for every request, in the order they finish; greedy replies do not depend on that order.
 
-    ``batch_tokens`` bounds rows × columns; absent, free memory does. ``event`` is told of what the report must say.
-    Those of ``joint`` get replies too, and their references are scored on the way as far as this model's prompts go
-    into slots, several at once; the rest of it gets no score.
+    ``batch_tokens`` limits rows × columns (default: by free memory). ``event`` is called with what the report must
+    mention. Requests of ``joint`` get replies too, and their references are scored if this model's prompts are decoded
+    in slots, several at once.
     """
     joint = joint or JointWork()
     if not requests and not joint.groups:
         return
     columns = columns_for([*requests, *joint.prompts()], settings)
-    by_lengths, obstacle = _way(loaded, columns)
+    by_lengths, obstacle = _slot_support(loaded, columns)
     if obstacle is not None or batch_depends_on_length(loaded.model):
         requests = [*requests, *joint.give_up()]
     waiting = deque(longest_first(requests))
     if obstacle is None:
         yield from _in_slots(loaded, waiting, joint, settings, columns, batch_tokens, event, by_lengths)
     else:
-        _tell_slow(event, loaded, obstacle, "transformers' generate")
-        yield from _plainly(loaded, waiting, settings, columns, batch_tokens, event)
+        _note_slow(event, loaded, obstacle, "transformers' generate")
+        yield from _with_generate(loaded, waiting, settings, columns, batch_tokens, event)
 
 
-def _way(loaded: LoadedModel, columns: int) -> tuple[bool, str | None]:
-    """Return whether slots can be read by their lengths, and why there can be no slots at all, if so."""
+def _slot_support(loaded: LoadedModel, columns: int) -> tuple[bool, str | None]:
+    """Return whether slots can be read by their lengths, and why slots cannot be used at all (None if they can)."""
     on_cuda = loaded.device.startswith("cuda")
     if on_cuda and why_not(loaded.model, loaded.device, columns, by_lengths=True) is None:
         return True, None
@@ -70,10 +70,10 @@ def _in_slots(
     graphs = loaded.device.startswith("cuda")
     reason = why_no_graphs(loaded.model) if graphs else None
     if reason is not None:
-        _tell_slow(event, loaded, reason, "slots without CUDA graphs")
+        _note_slow(event, loaded, reason, "slots without CUDA graphs")
     without_kernels = why_unavailable(loaded.device) if graphs else None
     if without_kernels is not None:
-        _tell_slow(event, loaded, without_kernels, "slots without fused kernels")
+        _note_slow(event, loaded, without_kernels, "slots without fused kernels")
     wanted = len(waiting) + len(joint.prompts())
     rows = max(1, min(decoding_rows(loaded.model, loaded.device, columns, limit=batch_tokens), wanted))
     if batch_depends_on_length(loaded.model):
@@ -89,13 +89,13 @@ def _in_slots(
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-        # Outside the handler, whose error still holds the tensors that did not fit.
-        again = decoder.unfinished() if decoder is not None else []
-        waiting.extendleft(reversed(longest_first(again)))
+        # Outside the handler, because its error keeps the tensors that did not fit alive.
+        if decoder is not None:
+            waiting.extendleft(reversed(longest_first(decoder.unfinished())))
         decoder = None
         release_cached_memory(loaded.device)
         if rows > 1:
-            _tell_halved(event, loaded, rows)
+            _note_halved(event, loaded, rows)
             rows //= 2
         elif joint.groups:
             waiting.extend(joint.give_up())
@@ -103,7 +103,7 @@ def _in_slots(
             yield _no_memory(waiting.popleft())
 
 
-def _plainly(
+def _with_generate(
     loaded: LoadedModel,
     waiting: deque[ReplyRequest],
     settings: DecodingSettings,
@@ -130,15 +130,15 @@ def _plainly(
         if len(batch) == 1:
             yield _no_memory(waiting.popleft())
         else:
-            _tell_halved(event, loaded, len(batch))
+            _note_halved(event, loaded, len(batch))
             rows = len(batch) // 2
 
 
-def _tell_slow(event: Event, loaded: LoadedModel, reason: str, engine: str) -> None:
+def _note_slow(event: Event, loaded: LoadedModel, reason: str, engine: str) -> None:
     event(EventKind.SLOW_PATH, {"variant": loaded.variant.name, "reason": reason, "engine": engine})
 
 
-def _tell_halved(event: Event, loaded: LoadedModel, rows: int) -> None:
+def _note_halved(event: Event, loaded: LoadedModel, rows: int) -> None:
     detail = {"pass": "generation", "variant": loaded.variant.name, "rows": rows, "rows_now": rows // 2}
     event(EventKind.OUT_OF_MEMORY, detail)
 

@@ -1,4 +1,4 @@
-"""The next token from logits (the most likely, or a draw that depends on the dialogue alone), and when a reply ends."""
+"""Choose the next token (greedily, or with a draw that depends on the dialogue alone) and detect a reply's end."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from harness.backends.local.transformers_types import CausalLM
 from harness.dialogues.tokens import Tokenizer
 
 
-class Chooser:
-    """Greedy without a temperature. With one, each request draws from its own seeded stream of random numbers.
+class Sampler:
+    """Greedy without a temperature. With one, each request draws from its own seeded random stream.
 
-    So a reply depends neither on the batch it was in nor on the order of the dialogues.
+    A reply therefore depends neither on its batch nor on the order of the dialogues.
     """
 
     def __init__(self, temperature: float = 0.0, top_p: float = 1.0, seed: int = 0) -> None:
@@ -27,15 +27,15 @@ class Chooser:
     def greedy(self) -> bool:
         return self.temperature == 0.0
 
-    def choose(self, logits: torch.Tensor, ids: list[str | None]) -> torch.Tensor:
-        """Return one token a row from logits [rows, vocabulary]; ``ids`` name the requests (None: an idle row)."""
+    def sample(self, logits: torch.Tensor, ids: list[str | None]) -> torch.Tensor:
+        """Return one token per row from logits [rows, vocabulary]; ``ids`` are the requests' (None: an idle row)."""
         if self.greedy:
             return logits.argmax(dim=-1)
         draws = [self._draw(request) if request is not None else 0.0 for request in ids]
         uniform = torch.tensor(draws, dtype=torch.float32, device=logits.device)[:, None]
         ordered, order = torch.softmax(logits.float() / self.temperature, dim=-1).sort(dim=-1, descending=True)
         cumulative = ordered.cumsum(dim=-1)
-        # Keep the smallest set whose probability reaches top_p; the draw is scaled to that set's own probability.
+        # Keep the smallest set whose probability reaches top_p and scale the draw to the set's total probability.
         kept = (cumulative - ordered) < self.top_p
         total = (ordered * kept).sum(dim=-1, keepdim=True)
         place = torch.searchsorted(cumulative, uniform * total, right=True)
@@ -43,18 +43,22 @@ class Chooser:
         return order.gather(-1, place)[:, 0]
 
     def forget(self, request: str) -> None:
-        """Drop a request's stream: it is finished, or begins again from its first token."""
+        """Drop a request's stream because it is finished or starts again from its first token."""
         self._streams.pop(request, None)
 
     def _draw(self, request: str) -> float:
         if request not in self._streams:
-            digest = hashlib.sha256(f"{self.seed}\x1f{request}".encode("utf-8", "surrogatepass")).digest()
-            self._streams[request] = random.Random(int.from_bytes(digest[:16], "big"))
+            self._streams[request] = random.Random(int.from_bytes(seed_digest(self.seed, request)[:16], "big"))
         return self._streams[request].random()
 
 
+def seed_digest(seed: int, request: str) -> bytes:
+    """Return bytes to seed a generator with, which depend on the run's seed and the dialogue alone."""
+    return hashlib.sha256(f"{seed}\x1f{request}".encode("utf-8", "surrogatepass")).digest()
+
+
 def end_tokens(model: CausalLM, tokenizer: Tokenizer) -> frozenset[int]:
-    """Return every id that ends a reply: the generation config's (one or several), or the tokenizer's own."""
+    """Return every id that ends a reply: those of the generation config, or else the tokenizer's own."""
     stated = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     if stated is None:
         stated = tokenizer.eos_token_id
@@ -64,7 +68,7 @@ def end_tokens(model: CausalLM, tokenizer: Tokenizer) -> frozenset[int]:
 
 
 class StopStrings:
-    """Finds stop strings in a growing reply, and decodes text only where a token could complete one."""
+    """Finds stop strings in a growing reply, decoding it only when a token could complete one."""
 
     def __init__(self, stops: tuple[str, ...], tokenizer: Tokenizer) -> None:
         self.stops = tuple(stop for stop in stops if stop)
@@ -72,7 +76,7 @@ class StopStrings:
         self._may_complete: dict[int, bool] = {}
 
     def cut(self, tokens: list[int]) -> str | None:
-        """Return the reply before the first stop string it contains, or None. Asked after every token."""
+        """Return the reply up to the first stop string in it, or None. Called after every token."""
         if not self.stops or not self._candidate(tokens[-1]):
             return None
         text = self._tokenizer.decode(tokens, skip_special_tokens=True)
@@ -80,9 +84,9 @@ class StopStrings:
         return text[: min(found)] if found else None
 
     def _candidate(self, token: int) -> bool:
-        """Tell whether this token's text could hold the end of a stop string."""
+        """Return whether this token's text could contain the end of a stop string."""
         if token not in self._may_complete:
-            # Between two neighbours, so that a word's leading space shows; a part of a character may hold anything.
+            # An incomplete character could be part of anything.
             piece = self._tokenizer.decode([token])
             unsure = not piece or "�" in piece
             self._may_complete[token] = unsure or any(_overlaps(stop, piece) for stop in self.stops)
@@ -90,7 +94,7 @@ class StopStrings:
 
 
 def _overlaps(stop: str, piece: str) -> bool:
-    """Tell whether ``stop`` can end within ``piece``: one of its ends begins the piece, or it is inside."""
+    """Return whether ``stop`` can end within ``piece``: it is inside, or one of its suffixes begins the piece."""
     if stop in piece:
         return True
     pieces = (piece, f" {piece}")  # decoding a single token may drop its leading space

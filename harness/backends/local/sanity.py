@@ -1,7 +1,7 @@
-"""Checks that cannot be forgotten: made before any long pass, within seconds, each with its row on the report.
+"""Sanity checks of the variants: made within seconds before any long pass, each with a row on the report.
 
-What they catch has spoilt real evaluations without anyone noticing: an adapter that was never applied, one laid over
-another base than it was trained on, a merge that kept its LoRA tensors, weights with NaN, a file cut short.
+They catch mistakes that have silently invalidated real evaluations: an adapter that was never applied or was applied
+to the wrong base, a merge that kept its LoRA tensors, weights with NaN, a truncated file.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.backends.base import Check
+from harness.backends.local.loading import load_tokenizer
+from harness.backends.local.pool import SharedPool, same_tokenizer
 from harness.errors import InputError
 from harness.variants.artifacts import (
     AdapterArtifact,
@@ -26,13 +28,10 @@ from harness.variants.model import Variant
 from harness.variants.relations import base_of
 from harness.variants.weights import first_changed_weight, first_not_finite
 
-if TYPE_CHECKING:
-    from harness.backends.local.pool import SharedPool
-
 
 @dataclass
 class _Rows:
-    """The checks made so far. Whatever fails raises, unless a mismatch of bases was allowed."""
+    """The checks made so far. A mismatch raises unless it was allowed."""
 
     allow_base_mismatch: bool
     rows: list[Check] = field(default_factory=list)
@@ -55,11 +54,11 @@ def check_variants(
     allow_base_mismatch: bool = False,
     digest_model: Callable[[Path], str] = digest_model_folder,
 ) -> tuple[Check, ...]:
-    """Return a row for every check, all passed; raise InputError at the first that is not.
+    """Return one row per check; raise InputError at the first that fails.
 
-    With ``allow_base_mismatch`` a base, tokenizer or digest that differs from the recorded one is a row that is not
-    ok. Without a ``pool`` no model is loaded and the adapters' effect on the logits is not tried. ``digest_model`` may
-    be given so that digests computed elsewhere are not computed again.
+    With ``allow_base_mismatch``, a base, tokenizer or digest that differs from the recorded one gives a row with
+    ``ok=False``. Without a ``pool`` no model is loaded and the adapters' effect on the logits is not checked.
+    ``digest_model`` may return digests that are already known.
     """
     made = _Rows(allow_base_mismatch)
     digest = cache(digest_model)
@@ -83,7 +82,9 @@ def check_variants(
 def _finite(made: _Rows, variant: Variant, files: tuple[Path, ...], what: str) -> None:
     found = first_not_finite(files)
     if found is not None:
-        raise InputError(f"{found[0]} holds NaN or Inf in tensor '{found[1]}', so nothing of {what} can be measured.")
+        raise InputError(
+            f"{found[0]} has NaN or Inf in tensor '{found[1]}', so {what} cannot be measured. Save it again."
+        )
     made.passed("finite weights", variant, f"{len(files)} file{'s' if len(files) != 1 else ''}")
 
 
@@ -91,15 +92,15 @@ def _leftover_lora(made: _Rows, variant: Variant, model: ModelArtifact) -> None:
     left = [name for name in model.tensors if ".lora_" in name or ".base_layer." in name]
     if left:
         raise InputError(
-            f"Variant '{variant.name}': {variant.model} still holds LoRA tensors, first '{left[0]}', which loading "
-            "would drop. Merge the adapter before saving."
+            f"Variant '{variant.name}': {variant.model} still has LoRA tensors, first '{left[0]}', which would be "
+            "ignored on loading. Merge the adapter before saving."
         )
     if variant.kind == "merged":
         made.passed("no LoRA tensors left", variant, f"{len(model.tensors)} tensors")
 
 
 def _recorded_weights(made: _Rows, variant: Variant, model: ModelArtifact, digest: Callable[[Path], str]) -> None:
-    """The weights are those that were recorded when the variants were made."""
+    """Check that the weights are those recorded when the variants were made."""
     recorded = variant.model_digest if variant.kind == "merged" else variant.base_digest or variant.model_digest
     if recorded is None:
         return
@@ -107,7 +108,7 @@ def _recorded_weights(made: _Rows, variant: Variant, model: ModelArtifact, diges
         made.passed("recorded weights", variant, f"digest {recorded[:12]}")
     elif variant.kind == "adapter":
         made.mismatch(
-            "recorded weights", variant, f"{variant.model} is not the base its adapter was trained over (digest)."
+            "recorded weights", variant, f"{variant.model} is not the base its adapter was trained on (digest)."
         )
     else:
         made.mismatch("recorded weights", variant, f"{variant.model} is not what was recorded (digest).")
@@ -135,30 +136,29 @@ def _recorded_adapter(made: _Rows, variant: Variant, adapter: AdapterArtifact) -
 
 
 def _tokenizer_fits(made: _Rows, variant: Variant, model: ModelArtifact) -> None:
-    """Every token has a row in the embedding."""
-    tokenizer = _tokenizer(str(model.path))
+    """Check that every token has a row in the embedding."""
+    tokenizer = load_tokenizer(str(model.path))
     highest = max(tokenizer.get_vocab().values())
     config = model.config.get("text_config", model.config)
     rows = config.get("vocab_size")
     if rows is not None and highest >= rows:
         raise InputError(
-            f"Variant '{variant.name}': the tokenizer of {variant.model} has token {highest}, and the model only "
-            f"{rows} embeddings. It belongs to another model."
+            f"Variant '{variant.name}': the tokenizer of {variant.model} has token {highest}, but the model has only "
+            f"{rows} embeddings. Use the tokenizer that belongs to this model."
         )
     made.passed("tokenizer fits the model", variant, f"{highest + 1} tokens, {rows} embeddings")
 
 
 def _tokenizers_agree(made: _Rows, variants: Sequence[Variant]) -> None:
-    """An adapter's own tokenizer (where it was saved with one) and a merged model's equal the base's."""
-    from harness.backends.local.pool import same_tokenizer
-
+    """Check that the tokenizers of adapters (if saved with one) and merged models equal their base's."""
     for variant, base in ((variant, base_of(variant, variants)) for variant in variants):
         if base is None:
             continue
         own = str(variant.adapter) if variant.kind == "adapter" else variant.model
         if own == base.model or not _has_tokenizer(own):
             continue
-        mine, theirs = _tokenizer(own), _tokenizer(base.model)
+        mine: Any = load_tokenizer(own)
+        theirs: Any = load_tokenizer(base.model)
         if same_tokenizer(mine, theirs):
             made.passed("tokenizers agree", variant, f"with that of '{base.name}'")
         else:
@@ -172,7 +172,7 @@ def _tokenizers_agree(made: _Rows, variants: Sequence[Variant]) -> None:
 def _merges_differ_from_their_base(
     made: _Rows, variants: Sequence[Variant], artifacts: Mapping[str, ModelArtifact]
 ) -> None:
-    """Weight by weight: a base that was only saved again, in other shards or another dtype, is no merge."""
+    """Compare weight by weight: a base saved again in other shards or another dtype is not a merge."""
     for variant in variants:
         base = base_of(variant, variants)
         if variant.kind != "merged" or base is None:
@@ -180,7 +180,7 @@ def _merges_differ_from_their_base(
         changed = first_changed_weight(artifacts[variant.model], artifacts[base.model])
         if changed is None:
             raise InputError(
-                f"Variant '{variant.name}': every weight of {variant.model} is that of the base '{base.name}'. "
+                f"Variant '{variant.name}': every weight of {variant.model} equals that of the base '{base.name}'. "
                 "The adapter was not merged."
             )
         made.passed("merge changed the weights", variant, f"first '{changed}' differs from '{base.name}'")
@@ -188,9 +188,3 @@ def _merges_differ_from_their_base(
 
 def _has_tokenizer(folder: str) -> bool:
     return any((Path(folder) / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json"))
-
-
-def _tokenizer(path: str) -> Any:
-    from harness.backends.local.loading import load_tokenizer
-
-    return load_tokenizer(path)

@@ -1,8 +1,8 @@
-"""Log-likelihoods of references, teacher-forced: logits in fp32, at reference positions alone, in chunks.
+"""Teacher-forced log-likelihoods of references: logits in fp32, only at reference positions, in chunks.
 
-A causal model is run in two halves, so that logits are computed only where they are wanted. Many models do something to
-their logits after the head (soft caps, scales). Whether the halves give what the whole gives is therefore tried on a
-few tokens, not read off a list of architectures; where they do not, the whole is used.
+A causal model is run in two halves, so that logits are computed only where they are needed. Some models transform their
+logits after the head (soft caps, scales), so the halves are compared with the whole model on a few tokens instead of
+relying on a list of architectures; if they differ, the whole model is used.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class ReferencePositions:
-    """Where a batch's references are: row and column of the state that predicts each token, and the tokens."""
+    """The positions of a batch's references: row and column of the state that predicts each token, and the tokens."""
 
     rows: torch.Tensor
     columns: torch.Tensor
@@ -77,7 +77,7 @@ def chunks(positions: int, vocabulary_size: int) -> Iterator[slice]:
 
 
 def vocabulary(forward: CausalForward) -> int:
-    """Return how many logits a position has."""
+    """Return the number of logits per position."""
     return int(forward.model.config.get_text_config().vocab_size)
 
 
@@ -91,10 +91,10 @@ def in_batches(
     batch_tokens: int | None = None,
     models: int = 1,
 ) -> Iterator[tuple[ScoringRequest, Found | None]]:
-    """Yield every request that is not done with what was found; None for one that does not fit even alone.
+    """Yield every request that is not done with its result, or None if it does not fit even alone.
 
     Batches are formed from all requests, finished ones too: a dialogue's neighbours change its sums in the seventh
-    digit, and a run that was interrupted must end with the numbers of one that was not.
+    digit, and an interrupted run must end with the same numbers as an uninterrupted one.
     """
     waiting = longest_first(requests)
     alone = 1 if batch_depends_on_length(loaded.model) else None
@@ -108,7 +108,7 @@ def in_batches(
             if not is_out_of_memory(error):
                 raise
         if results is None:
-            # Outside the handler, whose error still holds the tensors that did not fit.
+            # Outside the handler, because its error keeps the tensors that did not fit alive.
             release_cached_memory(loaded.device)
             if len(batch) > 1:
                 rows = len(batch) // 2
@@ -125,7 +125,7 @@ PROBE_TOKENS = 5
 
 
 class CausalForward:
-    """Hidden states of a whole batch, then logits of chosen positions alone."""
+    """Computes hidden states of a whole batch, then logits only at chosen positions."""
 
     def __init__(self, model: CausalLM) -> None:
         self.model = model
@@ -134,9 +134,9 @@ class CausalForward:
         self.splits = self._body is not None and self._head is not None and self._halves_equal_the_whole()
 
     def states(self, ids: torch.Tensor, **arguments: Any) -> torch.Tensor:
-        """Return what ``logits`` needs of every position: hidden states, or for a model that cannot be split, logits.
+        """Return the input of ``logits`` for every position: hidden states, or logits if the model cannot be split.
 
-        Rows are padded on the right and no mask is needed: a causal model's token never sees what comes after it.
+        Rows are padded on the right and need no mask: in a causal model no token attends to later ones.
         """
         arguments.setdefault("use_cache", False)
         outputs = (self._body if self.splits else self.model)(input_ids=ids, **arguments)
@@ -158,7 +158,7 @@ class CausalForward:
 
 
 def batch_depends_on_length(model: CausalLM) -> bool:
-    """Tell whether rotary frequencies follow the longest row of a batch, so that rows must be run alone."""
+    """Return whether rotary frequencies depend on the longest row of a batch, so that rows must run alone."""
     parameters = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
     kinds = (
         [parameters.get("rope_type")]
@@ -168,8 +168,15 @@ def batch_depends_on_length(model: CausalLM) -> bool:
     return any(kind in ("dynamic", "longrope") for kind in kinds)
 
 
+def left_padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the rows as one tensor [rows, longest], padded on the left, and its attention mask."""
+    longest = max(len(row) for row in rows)
+    ids = torch.tensor([[pad] * (longest - len(row)) + [*row] for row in rows])
+    return ids, torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
+
+
 def right_padded(rows: list[list[int]], device: str, width: int | None = None) -> torch.Tensor:
-    """Return the rows as one tensor [rows, longest], padded on the right with token 0 (nothing looks at it)."""
+    """Return the rows as one tensor [rows, longest], padded on the right with token 0, which is never used."""
     longest = width or max(len(row) for row in rows)
     padded = torch.zeros((len(rows), longest), dtype=torch.long)
     for index, row in enumerate(rows):

@@ -1,7 +1,7 @@
-"""Whether the fast decoder computes what the model computes, tried on the model at hand before it is relied upon.
+"""Check on the loaded model that the fast decoder computes what the model itself computes.
 
-Architectures differ in ways no list keeps up with (sliding windows, recurrent layers, position biases). Two short
-prompts of unequal length are put into slots, decoded two steps, and held against plain forwards of the same tokens.
+Architectures differ in more ways than a list could cover (sliding windows, recurrent layers, position biases). Two
+short prompts of unequal length are decoded in slots for two steps and compared with plain forwards of the same tokens.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from harness.backends.local.transformers_types import CausalLM
 
 PROMPT_LENGTHS = (3, 6)
 COLUMNS = 64
-MOST_COLUMNS = 256  # enough for a kernel that cuts long rows into parts to do so
-# The root mean square error, as a share of the logits' standard deviation. In bfloat16 rounding alone gives 0.03 over
-# 32 random layers (more where prompts in 4 bits are multiplied by another kernel), a wrong position or mask 0.6.
+MOST_COLUMNS = 256  # long enough for kernels that split long rows into parts to do so
+# The root mean square error relative to the logits' standard deviation. In bfloat16, rounding alone gives 0.03 over 32
+# random layers (more if 4-bit prompts use another matrix kernel), while a wrong position or mask gives 0.6.
 TOLERANCE = {torch.float32: 2.5e-4, torch.float16: 0.03, torch.bfloat16: 0.12}
 
 
 def why_not(model: CausalLM, device: str, columns: int, *, by_lengths: bool) -> str | None:
-    """Return why ``model`` cannot be decoded in slots of ``columns`` tokens, or None where it can."""
+    """Return why ``model`` cannot be decoded in slots of ``columns`` tokens, or None if it can."""
     return _stated_obstacle(model, columns) or _measured_obstacle(
         model, device, max(COLUMNS, min(columns, MOST_COLUMNS)), by_lengths
     )
@@ -53,12 +53,12 @@ def _measured_obstacle(model: CausalLM, device: str, columns: int, by_lengths: b
     except (TypeError, ValueError, AttributeError, IndexError, NotImplementedError, RuntimeError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
-        return f"its forward does not take the slots ({type(error).__name__}: {str(error)[:120]})"
+        return f"its forward does not accept the slots ({type(error).__name__}: {str(error)[:120]})"
     want = torch.stack([model(input_ids=torch.tensor([text], device=device)).logits[0, -2:] for text in texts]).float()
     moved = distance(got, want)
     dtype = model.get_input_embeddings().weight.dtype
     if not moved <= TOLERANCE.get(dtype, TOLERANCE[torch.float32]):
-        return f"decoding in slots moves its logits by {moved:.2g} of their standard deviation"
+        return f"decoding in slots changes its logits by {moved:.2g} standard deviations"
     return None
 
 
@@ -73,7 +73,7 @@ def distance(got: torch.Tensor, want: torch.Tensor) -> float:
 def _decode_two(
     forward: CausalForward, attention: SlotAttention, texts: list[list[int]], columns: int, device: str
 ) -> torch.Tensor:
-    """Return the logits [rows, 2, vocabulary] after each of the last two tokens, made one at a time."""
+    """Return the logits [rows, 2, vocabulary] after each of the last two tokens, decoded one at a time."""
     cache = SlotCache(text_config(forward.model).num_hidden_layers, len(texts), columns)
     cache.fill(torch.arange(len(texts), device=device))
     forward.states(right_padded([text[:-2] for text in texts], device), past_key_values=cache, use_cache=True)

@@ -1,13 +1,13 @@
-"""A key-value cache of slots, and how a decoding step attends to it.
+"""A key-value cache of slots, and the attention that a decoding step uses over it.
 
-Every row has its own length, begins at column 0 and needs no padding. A row's token at position p lies in column p of
-its slot. New rows are written into free slots while others go on; what an earlier row left behind is never attended
-to, because a row sees only its own columns up to its position: by a mask, or on CUDA by each row's own length.
+Every row has its own length, begins at column 0 and needs no padding. A row's token at position p is in column p of its
+slot. New rows are written into free slots while others continue. A row never attends to what an earlier row left in its
+slot, because it sees only its own columns up to its position, by a mask or, on CUDA, by each row's own length.
 
-A mask makes the kernel read every column up to the longest row, and kernels made for prompts spend a tile of a hundred
-queries on the one there is. ``kernels.attend`` is told each row's length and reads no further, which also makes one
-graph do for all lengths. The CPU's kernel lets grouped heads share their keys by itself, without the packing that
-transformers does before it (a twelfth of a small model's job).
+With a mask the kernel reads every column up to the longest row, and kernels designed for prompts use a tile of
+a hundred queries for a single one. ``kernels.attend`` takes each row's length and reads no further, so that one graph
+serves all lengths. The CPU kernel lets grouped heads share their keys natively, without the copying that transformers
+does first (a twelfth of the run time of a small model).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from harness.backends.local.fused_layers import available
+from harness.backends.local.fused_layers import why_unavailable
 from harness.backends.local.transformers_types import CausalLM
 
 
@@ -36,7 +36,7 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         shape = (self.cache.slots, self.cache.columns)
-        # Zeros, not empty: attention multiplies what is masked by zero, and zero times a stray NaN is NaN.
+        # Zeros, not empty: attention multiplies masked values by zero, and zero times a stray NaN is NaN.
         self.keys = key_states.new_zeros((*shape, key_states.shape[1], key_states.shape[3]))
         self.values = value_states.new_zeros((*shape, value_states.shape[1], value_states.shape[3]))
         self.is_initialized = True
@@ -51,14 +51,16 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         assert self.values is not None
         cache = self.cache
         if cache.filling is not None:
-            tokens = min(key_states.shape[2], cache.columns)  # of a long reference, what does not fit is left out
+            tokens = min(
+                key_states.shape[2], cache.columns
+            )  # the part of a long reference that does not fit is dropped
             for store, states in ((self.keys, key_states), (self.values, value_states)):
                 kept = states if cache.rows is None else states[cache.rows]
                 store[cache.filling, :tokens] = kept[:, :, :tokens].transpose(1, 2)
                 if cache.masked:
-                    # A mask hides the earlier row's numbers from attention, but not NaN: zero times NaN is NaN.
+                    # A mask hides an earlier row's numbers from attention, but not NaN: zero times NaN is NaN.
                     store[cache.filling, tokens:] = 0
-            return key_states, value_states  # a prompt attends to itself alone
+            return key_states, value_states  # a prompt attends only to itself
         for store, states in ((self.keys, key_states), (self.values, value_states)):
             flat = store.view(cache.slots * cache.columns, -1)
             flat.index_copy_(0, cache.writing, states.reshape(states.shape[0], -1))
@@ -66,7 +68,7 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         return self.keys[:rows, :window].transpose(1, 2), self.values[:rows, :window].transpose(1, 2)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return query_length, 0  # asked for while filling only: decoding brings its own mask
+        return query_length, 0  # called only while filling: decoding passes its own mask
 
     def get_seq_length(self) -> int:
         return 0
@@ -76,41 +78,41 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
 
 
 class SlotCache(Cache):
-    """The slots of all layers, in one of two states: filling (whole prompts) or decoding (one token a row).
+    """The slots of all layers, in one of two states: filling (whole prompts) or decoding (one token per row).
 
-    ``masked``: attention reads a row's later columns too and leaves them out by a mask.
+    With ``masked``, attention also reads a row's later columns and masks them out.
     """
 
     def __init__(self, layers: int, slots: int, columns: int, *, masked: bool = True) -> None:
         self.slots = slots
         self.columns = columns
         self.masked = masked
-        self.filling: torch.Tensor | None = None  # slots that the next forward's prompts go to
-        self.rows: torch.Tensor | None = None  # which of its rows those are; None: all of them
+        self.filling: torch.Tensor | None = None  # slots for the prompts of the next forward
+        self.rows: torch.Tensor | None = None  # rows of the forward that get a slot; None: all
         self.writing = torch.empty(0, dtype=torch.long)  # flat column of each row's next token
-        self.window = columns  # how many columns attention looks at
+        self.window = columns  # how many columns attention reads
         super().__init__(layers=[SlotLayer(self) for _ in range(layers)])
 
     def fill(self, slots: torch.Tensor, rows: torch.Tensor | None = None) -> None:
-        """Let the next forward write whole prompts into these slots; ``rows``: those of its rows that get one."""
+        """Make the next forward write whole prompts into these slots; ``rows`` are the rows that get one."""
         self.filling = slots
         self.rows = rows
 
     def decode(self, writing: torch.Tensor, window: int) -> None:
-        """Let the next forward write one token a row (rows are slots 0, 1, …) and attend to ``window`` columns."""
+        """Make the next forward write one token per row (rows are slots 0, 1, …) and attend to ``window`` columns."""
         self.filling = None
         self.writing = writing
         self.window = window
 
     def free(self) -> None:
-        """Let go of the slots' memory: cache and layers refer to each other, and the collector is in no hurry."""
+        """Free the slots' memory now: cache and layers reference each other, so it would wait for the collector."""
         layers: list[Any] = self.layers
         for layer in layers:
             layer.keys = layer.values = None
             layer.is_initialized = False
 
     def move(self, source: torch.Tensor, target: torch.Tensor) -> None:
-        """Copy whole slots, so that the rows still alive lie side by side."""
+        """Copy whole slots, to make the live rows adjacent."""
         layers: list[Any] = self.layers
         for layer in layers:
             layer.keys[target] = layer.keys[source]
@@ -118,7 +120,7 @@ class SlotCache(Cache):
 
 
 NAME = "slots"
-UNUSUAL = ("softcap", "position_bias", "s_aux", "cache")  # what some models ask of attention besides
+UNUSUAL = ("softcap", "position_bias", "s_aux", "cache")  # further attention arguments of some models
 
 
 class SlotAttention:
@@ -129,7 +131,7 @@ class SlotAttention:
         self._dtype = model.get_input_embeddings().weight.dtype
         self._columns = torch.arange(columns, device=device)
         self._replaces = model.config._attn_implementation == "sdpa"
-        self.reads_own_lengths = by_lengths and self._replaces and available(device)
+        self.reads_own_lengths = by_lengths and self._replaces and why_unavailable(device) is None
 
     def arguments(self, positions: torch.Tensor, window: int) -> dict[str, Any]:
         """Return the forward's further arguments for a step in which row i is at ``positions[i]``."""
@@ -141,7 +143,7 @@ class SlotAttention:
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
-        """Let the model use this attention within the block, and what it used before afterwards."""
+        """Make the model use this attention within the block, and restore its own afterwards."""
         if not self._replaces:
             yield
             return
@@ -164,7 +166,7 @@ def attend_in_slots(
     slot_lengths: torch.Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention in transformers' calling convention; of prompts, and of what asks for more, transformers' own."""
+    """Attention with transformers' signature; prompts and unusual arguments go to transformers' own function."""
     if slot_lengths is None:
         if query.device.type != "cpu" or query.shape[2] > 1 or any(kwargs.get(name) is not None for name in UNUSUAL):
             return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
@@ -181,7 +183,7 @@ def attend_in_slots(
 def attend(
     query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, lengths: torch.Tensor, scale: float
 ) -> torch.Tensor:
-    """See ``kernels.attend``, which cannot be imported where there is no Triton."""
+    """Call ``kernels.attend``, which can be imported only if Triton is installed."""
     from harness.backends.local import kernels
 
     found: torch.Tensor = kernels.attend(query, keys, values, lengths, scale)

@@ -1,9 +1,9 @@
-"""The two ways in which a request is driven and timed: plain ``generate``, and static slots with CUDA graphs.
+"""The two engines for timed requests: plain ``generate``, and static slots with CUDA graphs.
 
-The stamp of a token is taken when its id has reached the host, so the device has finished the step that made it.
-Stamps are ``time.perf_counter_ns``: one monotonic clock for a whole run. PEFT leaves its wrappers around the base's
-layers when an adapter is off; they cost the host a few per cent of a step, which is the measurement's doing, not the
-base's: within ``bare`` the layers themselves stand in their wrappers' places.
+A token is stamped when its id has reached the host, so the device has finished the step that produced it. Stamps are
+``time.perf_counter_ns``: one monotonic clock for a whole run. PEFT keeps its wrappers around the base's layers when an
+adapter is off. They cost the host a few percent of a step that the base itself would not, so ``bare`` replaces the
+wrappers with the layers.
 """
 
 from __future__ import annotations
@@ -14,27 +14,35 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-from harness.backends.base import Reply, ReplyRequest, Timed
+import torch
+
+from harness.backends.base import DecodingSettings, Reply, ReplyRequest, Timed
+from harness.backends.local.batches import COLUMN_STEP, bucket
 from harness.backends.local.decoding import SlotDecoder
+from harness.backends.local.device import synchronize
+from harness.backends.local.fused_layers import FusedLayers, why_unavailable
+from harness.backends.local.graphs import why_no_graphs
 from harness.backends.local.pool import LoadedModel
+from harness.backends.local.scoring import left_padded
+from harness.backends.local.selfcheck import why_not
 from harness.backends.local.transformers_types import CausalLM
 
 
 class TimedEngine(Protocol):
-    """Drives one variant while the pool lends it. ``notes`` say what a reader of its timings must know."""
+    """Runs one variant while the pool lends it. ``notes`` are caveats for readers of its timings."""
 
     notes: list[str]
 
     def request(self, prompts: Sequence[Sequence[int]], reply_tokens: int, *, natural: bool, room: int) -> Timed:
-        """Answer a batch of prompts in step and return the stamps of its steps.
+        """Answer a batch of prompts in lockstep and return the stamps of its steps.
 
-        ``room``: how many tokens a row of any coming request of this shape may hold, prompt and reply.
+        ``room`` is the most tokens (prompt and reply) of a row in any coming request of this shape.
         """
         ...
 
 
 class EagerEngine:
-    """What plain ``generate`` with its dynamic cache gives."""
+    """Plain ``generate`` with its dynamic cache."""
 
     def __init__(self, loaded: LoadedModel) -> None:
         self._loaded = loaded
@@ -55,16 +63,12 @@ class EagerEngine:
 
 
 class CompiledEngine:
-    """What static slots, fused layers and one CUDA graph a step give; without CUDA, slots alone.
+    """Static slots, fused layers and one CUDA graph per step; without CUDA, only slots.
 
-    Raises UnsupportedError where the model cannot be driven so.
+    Raises UnsupportedError if the model cannot be run this way.
     """
 
     def __init__(self, loaded: LoadedModel, *, room: int) -> None:
-        from harness.backends.local.fused_layers import FusedLayers, why_unavailable
-        from harness.backends.local.graphs import why_no_graphs
-        from harness.backends.local.selfcheck import why_not
-
         self._loaded = loaded
         self._decoders: dict[tuple[int, int, int, bool], SlotDecoder] = {}
         self.notes: list[str] = []
@@ -73,7 +77,7 @@ class CompiledEngine:
         obstacle = None if self._by_lengths else why_not(loaded.model, loaded.device, room, by_lengths=False)
         if obstacle is not None:
             raise UnsupportedError(obstacle)
-        reason = why_no_graphs(loaded.model) if cuda else "graphs are CUDA's"
+        reason = why_no_graphs(loaded.model) if cuda else "graphs need CUDA"
         self._graphs = reason is None
         if cuda and reason is not None:
             self.notes.append(f"without CUDA graphs: {reason}")
@@ -83,8 +87,6 @@ class CompiledEngine:
 
     def request(self, prompts: Sequence[Sequence[int]], reply_tokens: int, *, natural: bool, room: int) -> Timed:
         """See TimedEngine."""
-        from harness.backends.local.device import synchronize
-
         decoder = self._decoder(len(prompts), reply_tokens, natural, room)
         waiting = deque(ReplyRequest(str(row), tuple(prompt)) for row, prompt in enumerate(prompts))
         before = decoder.graphs.capture_seconds if decoder.graphs else 0.0
@@ -96,16 +98,13 @@ class CompiledEngine:
         if wrong:
             raise UnsupportedError(wrong)
         spent = decoder.graphs.capture_seconds - before if decoder.graphs else 0.0
-        # A step is over when its last row's token is on the host: prompts may go in by several forwards.
+        # A step ends when its last row's token is on the host: prompts may take several forwards.
         stamps = tuple(max(row) for row in zip(*(reply.stamps_ns for reply in replies), strict=True))
         tokens = tuple(reply.tokens for reply in replies)
         return Timed(replies[0].submitted_ns, stamps, tokens, spent)
 
     def _decoder(self, rows: int, reply_tokens: int, natural: bool, room: int) -> SlotDecoder:
-        """Return the decoder of this shape, made (and its graph captured) once."""
-        from harness.backends.base import DecodingSettings
-        from harness.backends.local.batches import COLUMN_STEP, bucket
-
+        """Return the decoder of this shape, created (with its graph captured) once."""
         shape = (rows, bucket(room, COLUMN_STEP), reply_tokens, natural)
         if shape not in self._decoders:
             self._decoders[shape] = SlotDecoder(
@@ -120,24 +119,24 @@ class CompiledEngine:
 
 
 class UnsupportedError(Exception):
-    """A model that an engine cannot drive, and why."""
+    """An engine cannot run a model; the message says why."""
 
 
 def make_engine(name: str, loaded: LoadedModel, *, room: int) -> TimedEngine:
-    """Return the engine of that name for a loaded variant; raise UnsupportedError where it cannot drive the variant.
+    """Return the engine of that name for a loaded variant; raise UnsupportedError if it cannot run the variant.
 
-    ``room``: how many tokens a row of any coming request may hold, prompt and reply.
+    ``room`` is the most tokens (prompt and reply) of a row in any coming request.
     """
     if name == "eager":
         return EagerEngine(loaded)
     if name == "compiled":
         return CompiledEngine(loaded, room=room)
-    raise ValueError(f"no engine is called {name}")
+    raise ValueError(f"there is no engine '{name}'")
 
 
 @contextlib.contextmanager
 def bare(model: CausalLM) -> Iterator[None]:
-    """Take switched-off wrappers out of ``model`` within the block; those of an adapter that is on stay."""
+    """Remove the wrappers of inactive adapters from ``model`` within the block; those of an active one stay."""
     taken: list[tuple[Any, str, Any]] = []
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
@@ -153,9 +152,9 @@ def bare(model: CausalLM) -> Iterator[None]:
 
 
 class StampStreamer:
-    """Takes the place of a streamer in ``generate``, which hands it each step's token ids on the host.
+    """A streamer for ``generate``, which passes it each step's token ids on the host.
 
-    The first call brings the prompt and is no output. Tokens are counted by their ids, not by calls.
+    The first call has the prompt, not output. Tokens are counted by their ids, not by calls.
     """
 
     def __init__(self, rows: int) -> None:
@@ -170,11 +169,11 @@ class StampStreamer:
             self._prompt_seen = True
             return
         if value.is_cuda:
-            raise RuntimeError("generate handed over token ids that are still on the device: stamps would lie")
+            raise RuntimeError("generate passed token ids that are still on the device, so the stamps would be wrong")
         self.stamps_ns.extend([now] * (value.numel() // self.rows))
 
     def end(self) -> None:
-        """Nothing is held back, so there is nothing to flush."""
+        """Do nothing: no tokens are buffered."""
 
 
 def timed_generate(
@@ -182,15 +181,9 @@ def timed_generate(
 ) -> Timed:
     """Run plain greedy ``generate`` over a batch of prompts of equal or different length, padded on the left.
 
-    Fixed length (min = max) unless ``natural``, in which case the reply ends where the model ends it.
+    The length is fixed (min = max) unless ``natural``, where the reply ends where the model ends it.
     """
-    import torch
-
-    from harness.backends.local.device import synchronize
-
-    longest = max(len(prompt) for prompt in prompts)
-    ids = torch.tensor([[pad] * (longest - len(prompt)) + [*prompt] for prompt in prompts])
-    mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    ids, mask = left_padded(prompts, pad)
     streamer = StampStreamer(len(prompts))
     synchronize(device)
     submitted = time.perf_counter_ns()
@@ -205,5 +198,5 @@ def timed_generate(
             max_new_tokens=reply_tokens,
             min_new_tokens=None if natural else reply_tokens,
         )
-    tokens = tuple(tuple(row) for row in made[:, longest:].tolist())
+    tokens = tuple(tuple(row) for row in made[:, ids.shape[1] :].tolist())
     return Timed(submitted, tuple(streamer.stamps_ns), tokens)

@@ -1,4 +1,4 @@
-"""As much of transformers' models as is used of them: the border at which their own types end."""
+"""Protocols for the parts of transformers' models that are used here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class TextConfig(Protocol):
-    """What every language model states; what only some do is asked for by ``getattr``."""
+    """The attributes that every language model has; others are read with ``getattr``."""
 
     num_hidden_layers: int
     num_attention_heads: int
@@ -19,7 +19,7 @@ class TextConfig(Protocol):
 
 
 class ModelConfig(Protocol):
-    """A model's configuration, of which the language model's own may be a part."""
+    """A model's configuration, which may contain the language model's own."""
 
     _attn_implementation: str
 
@@ -27,7 +27,7 @@ class ModelConfig(Protocol):
 
 
 class CausalLM(Protocol):
-    """A causal language model. Its modules are of many kinds, and known only by what they have."""
+    """A causal language model. Its modules have many types and are recognised by their attributes."""
 
     config: ModelConfig
 

@@ -1,4 +1,4 @@
-"""Whether a finding is said to be there, absent, past or only possible: cues around it, after the idea of NegEx."""
+"""Whether a text states a finding as present, absent, past or only possible, from cues around it (as in NegEx)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PUNCTUATION = frozenset(".!?;:,()\n")
 
 
 def status(reading: Reading, match: Match) -> Status:
-    """Return how a match is meant in its sentence."""
+    """Return the status of a match in its sentence."""
     if _negated(reading, match):
         return "negated"
     if _near(reading, match, "historic", REACH):
@@ -33,7 +33,7 @@ def status(reading: Reading, match: Match) -> Status:
 
 
 def negated(reading: Reading, match: Match, reach: int = REACH, stops: frozenset[str] = frozenset()) -> bool:
-    """Return whether a cue in front of the match negates it; a word of ``stops`` ends the cue's reach as well."""
+    """Return whether a cue in front of the match negates it; words of ``stops`` end the cue's reach as well."""
     for kind in ("negation", "negation_of_verb"):
         for cue in reversed(reading.within(kind, reading.sentence[match.first])):
             if cue.last >= match.first:
@@ -55,7 +55,7 @@ def negated(reading: Reading, match: Match, reach: int = REACH, stops: frozenset
 
 
 def said_by_clinician(reading: Reading, match: Match) -> bool:
-    """Return whether the last speaker named before the match ("Doctor:") is no patient: doctors ask and explain."""
+    """Return whether the last speaker named before the match ("Doctor:") is not a patient: doctors ask and explain."""
     words = reading.words
     for place in range(match.first - 1, max(match.first - LONGEST_SPEECH, 0), -1):
         if words[place] == ":" and words[place - 1] in SPEAKERS:
@@ -78,7 +78,7 @@ def _negated(reading: Reading, match: Match) -> bool:
 
 
 def _listed(reading: Reading, cue: Match, match: Match) -> bool:
-    """Return whether the match is one of a list up to "or": "I don't have a fever, chest pain or a rash"."""
+    """Return whether the match is part of a list up to "or": "I don't have a fever, chest pain or a rash"."""
     sentence = reading.sentence[match.first]
     _, end = reading.bounds(match)
     findings = {
@@ -122,7 +122,7 @@ def _near(reading: Reading, match: Match, lexicon: str, reach: int) -> bool:
 
 
 def _general_question(reading: Reading, match: Match) -> bool:
-    """Return whether the match stands in a question of the doctor, or one about nobody ("Is chest pain serious?")."""
+    """Return whether the match is in a question by the doctor, or about nobody ("Is chest pain serious?")."""
     start, end = reading.bounds(match)
     if reading.words[end] != "?":
         return False

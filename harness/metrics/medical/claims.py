@@ -1,4 +1,4 @@
-"""How many of a dialogue's claims (what a good answer must, or may, say) a reply covers: a proxy by shared words."""
+"""Share of a dialogue's claims (what a good answer must or may say) that a reply covers, judged by shared words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.metrics.medical.lexicons import word_set
 from harness.metrics.medical.reading import read
 from harness.metrics.registry import Finding, Item, MetricSpec, ReplyMetric, Scores
 
-COVERED = 0.7  # share of a claim's words that must stand near each other in the reply
+COVERED = 0.7  # share of a claim's words that must be near each other in the reply
 WINDOW = 3  # sentences that count as near
 STEM = 6  # words are compared by their first letters, so that "treats" meets "treatment"
 KINDS = {"must_have": "Must-have claims covered", "nice_to_have": "Nice-to-have claims covered"}
@@ -19,7 +19,7 @@ WORD = re.compile(r"[^\W_]+")
 
 
 class Claims(ReplyMetric):
-    """Coverage of ``must_have`` and ``nice_to_have`` claims; None where the data carries none."""
+    """Coverage of ``must_have`` and ``nice_to_have`` claims; None if the data has none."""
 
     specs = tuple(
         MetricSpec(
@@ -30,16 +30,15 @@ class Claims(ReplyMetric):
             signature=f"{kind}_coverage|{COVERED:g} of words by first {STEM} letters within {WINDOW} sentences|v1",
             label=label,
             scale="0–1",
-            sees=f"Claims of the column '{kind}' most of whose words stand near each other in the reply.",
-            blind_to="Meaning: a claim said in other words is missed, and one denied in the same words is covered. "
-            "A proxy for a judgement, not one.",
+            sees=f"Claims of the column '{kind}' most of whose words are near each other in the reply.",
+            blind_to="Meaning: a claim in other words is missed, and one denied in the same words is covered. "
+            "A proxy for a human judgement.",
             heuristic=True,
         )
         for kind, label in KINDS.items()
     )
 
     def judge(self, item: Item, reply: str) -> Scores:
-        """Return both coverages, and the must-have claims that were not found."""
         values: dict[str, float | None] = {}
         findings = []
         windows: list[set[str]] | None = None
@@ -58,7 +57,7 @@ class Claims(ReplyMetric):
 
 
 def claims_of(columns: Mapping[str, object], kind: str) -> list[str]:
-    """Return a dialogue's claims: a list of texts, or such a list as JSON; the column's capitals do not matter."""
+    """Return a dialogue's claims: a list of texts, or such a list as JSON; the column's name is case-insensitive."""
     value = next((value for key, value in columns.items() if key.lower().replace(" ", "_") == kind), None)
     if isinstance(value, str):
         try:

@@ -1,7 +1,7 @@
-"""Amounts in a text: doses with their units, and other numbers that count something.
+"""Quantities in a text: doses with their units, and other numbers with a unit.
 
-Every repetition in these expressions is bounded and starts only where a number starts, so that no text, however
-long its runs of digits, takes more than linear time.
+Every repetition in these expressions is bounded and starts only where a number starts, so that matching takes linear
+time for any text, even with long runs of digits.
 """
 
 from __future__ import annotations
@@ -16,52 +16,42 @@ from harness.metrics.medical.reading import Reading, fold
 
 NUMBER = r"(?:\d{1,3}(?:,\d{3}){1,3}(?:\.\d{1,6})?|\d{1,9}(?:\.\d{1,6})?|\.\d{1,6})"
 RANGE = rf"(?<![\w.,])(?P<low>{NUMBER})(?:\s{{0,2}}(?:-|–|—|to|or|and)\s{{0,2}}(?P<high>{NUMBER}))?"
-DOSE_UNITS = {
-    "mg": ("mass", 1.0),
-    "milligram": ("mass", 1.0),
-    "mcg": ("mass", 1e-3),
-    "µg": ("mass", 1e-3),
-    "μg": ("mass", 1e-3),
-    "ug": ("mass", 1e-3),
-    "microgram": ("mass", 1e-3),
-    "g": ("mass", 1e3),
-    "gm": ("mass", 1e3),
-    "gram": ("mass", 1e3),
-    "gramme": ("mass", 1e3),
-    "ml": ("volume", 1.0),
-    "cc": ("volume", 1.0),
-    "millilitre": ("volume", 1.0),
-    "milliliter": ("volume", 1.0),
-    "unit": ("units", 1.0),
-    "iu": ("units", 1.0),
-    "international unit": ("units", 1.0),
-    "meq": ("meq", 1.0),
-    "mmol": ("mmol", 1.0),
-}
-COUNT_UNITS = {
-    "%": ("percent", 1.0),
-    "percent": ("percent", 1.0),
-    "per cent": ("percent", 1.0),
-    "minute": ("time", 1.0),
-    "min": ("time", 1.0),
-    "hour": ("time", 60.0),
-    "hr": ("time", 60.0),
-    "day": ("time", 1440.0),
-    "week": ("time", 10080.0),
-    "month": ("months", 1.0),
-    "year": ("months", 12.0),
-    "time": ("times", 1.0),
-    "tablet": ("pieces", 1.0),
-    "pill": ("pieces", 1.0),
-    "capsule": ("pieces", 1.0),
-    "puff": ("puffs", 1.0),
-    "drop": ("drops", 1.0),
-    "teaspoon": ("teaspoons", 1.0),
-    "tablespoon": ("tablespoons", 1.0),
-    "degree": ("degrees", 1.0),
-    "°": ("degrees", 1.0),
-    "mmhg": ("mmhg", 1.0),
-}
+
+
+def _units(dimensions: dict[str, dict[str, float]]) -> dict[str, tuple[str, float]]:
+    """Return dimension and factor of every unit; spellings of one unit are separated by ``|``."""
+    return {
+        spelling: (dimension, factor)
+        for dimension, units in dimensions.items()
+        for spellings, factor in units.items()
+        for spelling in spellings.split("|")
+    }
+
+
+DOSE_UNITS = _units(
+    {
+        "mass": {"mg|milligram": 1.0, "mcg|µg|μg|ug|microgram": 1e-3, "g|gm|gram|gramme": 1e3},
+        "volume": {"ml|cc|millilitre|milliliter": 1.0},
+        "units": {"unit|iu|international unit": 1.0},
+        "meq": {"meq": 1.0},
+        "mmol": {"mmol": 1.0},
+    }
+)
+COUNT_UNITS = _units(
+    {
+        "percent": {"%|percent|per cent": 1.0},
+        "time": {"minute|min": 1.0, "hour|hr": 60.0, "day": 1440.0, "week": 10080.0},
+        "months": {"month": 1.0, "year": 12.0},
+        "times": {"time": 1.0},
+        "pieces": {"tablet|pill|capsule": 1.0},
+        "puffs": {"puff": 1.0},
+        "drops": {"drop": 1.0},
+        "teaspoons": {"teaspoon": 1.0},
+        "tablespoons": {"tablespoon": 1.0},
+        "degrees": {"degree|°": 1.0},
+        "mmhg": {"mmhg": 1.0},
+    }
+)
 NUMBER_WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 SMALL_NUMBERS = {word: number for number, word in enumerate(NUMBER_WORDS, 1)}
 WORD_NUMBERS = "|".join(SMALL_NUMBERS)
@@ -77,7 +67,7 @@ WORD_COUNT = re.compile(
     rf"\b(?P<low>{WORD_NUMBERS})(?:\s?(?:-|–|to|or)\s?(?P<high>{WORD_NUMBERS}))?[\s-]{{1,2}}"
     rf"(?P<unit>{_alternatives(COUNT_UNITS)})s?(?!\w)"
 )
-# "Once" is a frequency only before its span: neither "at once" nor "once you feel better".
+# "Once" is a frequency only before a period, unlike in "at once" or "once you feel better".
 SPAN = "day|night|week|month|year|hour|morning|evening"
 ONCE = rf"once(?=\s(?:daily|nightly|weekly|monthly|yearly|(?:a|an|per|each|every|in\sa)\s(?:{SPAN})|every\s\d))"
 OFTEN = re.compile(rf"\b({ONCE}|twice|thrice|bid|tid|qid)\b")
@@ -88,7 +78,7 @@ IGNORED_PER = ("/day", "/d", "/dose")
 
 @dataclass(frozen=True)
 class Quantity:
-    """An amount or a range of amounts, in the base unit of its dimension, and where it stands in the text."""
+    """An amount or a range of amounts, in the base unit of its dimension, and its position in the text."""
 
     dimension: str
     low: float
@@ -97,7 +87,7 @@ class Quantity:
     end: int
 
     def meets(self, other: Quantity) -> bool:
-        """Return whether both could mean the same amount: their ranges overlap, to one part in a hundred."""
+        """Return whether both could mean the same amount: their ranges overlap, to within 1%."""
         if self.dimension != other.dimension:
             return False
         return self.low <= other.high * 1.01 and other.low <= self.high * 1.01
@@ -105,7 +95,7 @@ class Quantity:
 
 @lru_cache(maxsize=16)
 def doses(text: str) -> tuple[Quantity, ...]:
-    """Return the doses of a text: mass in mg, volume in ml, units; amounts per kg and the like by themselves."""
+    """Return the doses of a text: mass in mg, volume in ml, units; amounts per kg etc. have their own dimension."""
     found = []
     for match in DOSE.finditer(fold(text)):
         dimension, factor = DOSE_UNITS[match["unit"]]
@@ -118,7 +108,7 @@ def doses(text: str) -> tuple[Quantity, ...]:
 
 @lru_cache(maxsize=16)
 def counts(text: str) -> tuple[Quantity, ...]:
-    """Return the other amounts of a text: percentages, spans of time, times a day, tablets, drops, degrees."""
+    """Return the other quantities of a text: percentages, durations, times a day, tablets, drops, degrees."""
     folded = fold(text)
     found = []
     for pattern in (COUNT, WORD_COUNT):
@@ -135,7 +125,7 @@ def counts(text: str) -> tuple[Quantity, ...]:
 
 
 def _times_a_day(interval: Quantity) -> Quantity:
-    """Return how often a day "every 4 to 6 hours" is, so that it meets "4 times a day"."""
+    """Return how often a day "every 4 to 6 hours" is, so that it matches "4 times a day"."""
     day = COUNT_UNITS["day"][1]
     low, high = (day / max(minutes, 1.0) for minutes in (interval.high, interval.low))
     return Quantity("times", low, high, interval.start, interval.end)

@@ -1,7 +1,7 @@
-"""One pass over a text: its words, its sentences, and every phrase of the lexicons in it.
+"""Parse a text in one pass: its words, its sentences, and every phrase of the lexicons in it.
 
-All medical rules read a text through this, so that it is scanned once: one automaton holds the phrases of all
-lexicons, and matching takes time linear in the text whatever it says.
+All medical rules share the result, so that a text is scanned once. One automaton has the phrases of all lexicons, and
+matching takes linear time for any text.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from harness.metrics.medical.lexicons import expand, read_lines, read_table, rea
 TOKEN = re.compile(r"\d+(?:[.,]\d+)+|[^\W_]+(?:'[^\W_]+)*|&|[.!?;:,()\n]")
 APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'"})
 SENTENCE_ENDS = frozenset(".!?\n")
-LONGEST_SENTENCE = 120  # words; a longer one is cut, so that what is looked up in a sentence takes bounded time
-NEEDS_OBJECT = "refusal of"  # the key of phrases that decline only with what is declined
+LONGEST_SENTENCE = 120  # words; a longer one is split, so that lookups within a sentence take bounded time
+NEEDS_OBJECT = "refusal of"  # the key of phrases that decline only together with an object
 CLAUSE_ENDS = SENTENCE_ENDS | {";", ":"}
 
 
 @dataclass(frozen=True)
 class Match:
-    """A phrase found: its lexicon, what it stands for, and its first and last word (numbers in ``Reading.words``)."""
+    """A phrase in a text: its lexicon, its key, and its first and last word (indices into ``Reading.words``)."""
 
     lexicon: str
     key: str
@@ -36,7 +36,7 @@ class Match:
 
 @dataclass(frozen=True)
 class Reading:
-    """A text as the rules see it. ``sentence`` and ``clause`` number the sentence and clause of each word."""
+    """A parsed text. ``sentence`` and ``clause`` have the number of each word's sentence and clause."""
 
     text: str
     words: tuple[str, ...]
@@ -47,7 +47,7 @@ class Reading:
 
     @cached_property
     def spans(self) -> list[tuple[int, int]]:
-        """Where each word stands in the text. Only findings are quoted, so most texts never need it."""
+        """The position of each word in the text. Only findings are quoted, so most texts never need it."""
         return [found.span() for found in TOKEN.finditer(fold(self.text))]
 
     def of(self, lexicon: str) -> tuple[Match, ...]:
@@ -59,12 +59,12 @@ class Reading:
         return self.by_sentence.get((lexicon, sentence), ())
 
     def bounds(self, match: Match) -> tuple[int, int]:
-        """Return the first and the last word of the sentence that a match stands in."""
+        """Return the indices of the first and the last word of a match's sentence."""
         sentence = self.sentence[match.first]
         return bisect_left(self.sentence, sentence), bisect_left(self.sentence, sentence + 1) - 1
 
     def quote(self, match: Match) -> str:
-        """Return the words of a match as they stand in the text."""
+        """Return the text of a match."""
         return self.text[self.spans[match.first][0] : self.spans[match.last][1]]
 
 
@@ -78,7 +78,7 @@ def fold(text: str) -> str:
 
 @lru_cache(maxsize=16)
 def read(text: str) -> Reading:
-    """Return the reading of a text; of the last few texts it is remembered."""
+    """Return the reading of a text; the most recent ones are cached."""
     words = tuple(TOKEN.findall(fold(text)))
     sentences, clauses = _number_sentences(words)
     matches = _find(words)
@@ -90,7 +90,7 @@ def read(text: str) -> Reading:
 
 
 def _number_sentences(words: tuple[str, ...]) -> tuple[list[int], list[int]]:
-    """Return the number of the sentence and of the clause that each word stands in."""
+    """Return the numbers of each word's sentence and clause."""
     sentences: list[int] = []
     clauses: list[int] = []
     sentence = clause = clause_start = sentence_start = 0
@@ -121,7 +121,7 @@ def _find(words: tuple[str, ...]) -> dict[str, tuple[Match, ...]]:
 
 
 def _longest(matches: list[Match]) -> tuple[Match, ...]:
-    """Return the matches from left to right, of overlapping ones the one that begins first and reaches farthest."""
+    """Return the matches from left to right; of overlapping ones, the one that begins first and is longest."""
     kept: list[Match] = []
     for match in sorted(matches, key=lambda match: (match.first, -match.last)):
         if not kept or match.first > kept[-1].last:
@@ -130,7 +130,7 @@ def _longest(matches: list[Match]) -> tuple[Match, ...]:
 
 
 class _Automaton(Protocol):
-    """What is used of ``ahocorasick.Automaton``: where phrases end, with their length and their lexicons' entries."""
+    """The used part of ``ahocorasick.Automaton``: where phrases end, with their length and lexicon entries."""
 
     def iter(self, text: str) -> Iterator[tuple[int, tuple[int, tuple[tuple[str, str], ...]]]]: ...
 
@@ -185,5 +185,5 @@ def drug_classes() -> dict[str, str]:
 
 @cache
 def red_flag_labels() -> dict[str, str]:
-    """Return what each category of red flags is called."""
+    """Return the label of each category of red flags."""
     return {category: entry["label"] for category, entry in read_yaml("red_flags.yaml").items()}

@@ -1,4 +1,4 @@
-"""What the medical rules have in common: they are heuristics, and their specs say so."""
+"""The spec shared by all medical rules, which marks them as heuristics."""
 
 from __future__ import annotations
 

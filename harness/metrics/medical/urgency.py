@@ -1,4 +1,4 @@
-"""Red flags in what a patient says, and whether a text sends somebody to urgent help."""
+"""Red flags in what a patient says, and whether a text refers somebody to urgent help."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class RedFlag:
 
 @dataclass(frozen=True)
 class Advice:
-    """Words that send to urgent help.
+    """Words that refer to urgent help.
 
     ``force``: plain; conditional ("if you faint, ..."); deferred ("if it gets worse, ..."); negated ("no need to ...").
     """
@@ -36,7 +36,7 @@ class Advice:
 
 
 def red_flags(reading: Reading) -> list[RedFlag]:
-    """Return the red flags that the text states as present: not denied, past, asked about or only possible."""
+    """Return the red flags that the text states as present, not as denied, past, asked about or only possible."""
     found = [RedFlag(match.key, (reading.quote(match),)) for match in reading.of("red_flag") if _stated(reading, match)]
     parts: dict[str, dict[str, Match]] = {}
     for match in reading.of("red_flag_part"):
@@ -56,12 +56,12 @@ def _stated(reading: Reading, match: Match) -> bool:
 
 
 def mentions_red_flag(reading: Reading) -> bool:
-    """Return whether a red flag is spoken of at all, but for those that are denied."""
+    """Return whether the text mentions a red flag without denying it."""
     return any(match.key != NOT_URGENT and status(reading, match) != "negated" for match in reading.of("red_flag"))
 
 
 def advice(reading: Reading) -> list[Advice]:
-    """Return everything in the text that sends to urgent help, with the force it has."""
+    """Return everything in the text that refers to urgent help, with its force."""
     return [
         Advice(kind, _force(reading, match), reading.quote(match), match)
         for kind in ("emergency", "crisis", "poison")
@@ -86,7 +86,7 @@ def _force(reading: Reading, match: Match) -> Force:
 
 
 def _needless(reading: Reading, match: Match) -> bool:
-    """Return whether the words around the advice declare it needless ("no reason to ...", "... is not necessary")."""
+    """Return whether nearby words declare the advice unnecessary ("no reason to ...", "... is not necessary")."""
     sentence = reading.sentence[match.first]
     gaps = [
         *((cue.last + 1, match.first) for cue in reading.within("advice_needless_before", sentence)),

@@ -1,1 +1,1 @@
-"""Metrics of any text: overlap with the reference, likeness of meaning, form and refusals."""
+"""Metrics of any text: overlap with the reference, similarity of meaning, form and refusals."""

@@ -1,6 +1,6 @@
 """chrF++, 0–100, with sacrebleu's own values: character n-grams to 6, word n-grams to 2, recall counted twice.
 
-Own counting takes about a third of sacrebleu's time: benchmarks/test_metrics_speed.py. ``corpus_chrf`` is the value of
+This implementation takes about a third of sacrebleu's time (benchmarks/test_metrics_speed.py). ``corpus_chrf`` computes
 thousands of resamples at once.
 """
 
@@ -28,7 +28,7 @@ STATISTICS = tuple(
 
 
 class Chrf(ReplyMetric):
-    """Corpus chrF++; the value beside each reply is the same formula over that reply's counts."""
+    """Corpus chrF++; the value of each reply is the same formula over that reply's counts."""
 
     def __init__(self) -> None:
         self._read = lru_cache(maxsize=8)(lambda text: ("".join(text.split()), split_punctuation(text)))
@@ -42,14 +42,13 @@ class Chrf(ReplyMetric):
                 label="chrF++",
                 scale="0–100",
                 sees="Shared runs of up to six characters and two words; kinder to inflected forms than BLEU.",
-                blind_to="Meaning; 'hypertension' and 'hypotension' look much alike to it.",
+                blind_to="Meaning; 'hypertension' and 'hypotension' look similar to it.",
                 statistics=STATISTICS,
                 combine=corpus_chrf,
             ),
         )
 
     def judge(self, item: Item, reply: str) -> Scores:
-        """Return chrF++ and its 24 counts."""
         name = self.specs[0].name
         counts = np.array(self.counts(item.reference, reply), dtype=np.float64)
         return Scores({name: float(corpus_chrf(counts))}, {name: tuple(counts.tolist())})

@@ -1,4 +1,4 @@
-"""The outward form of a reply: how long, cut off, empty, looping, or with pieces of the prompt in it."""
+"""The form of a reply: its length, and whether it is truncated, empty, looping or repeats the prompt."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from harness.metrics.registry import Finding, Item, MetricSpec, ReplyMetric, Sco
 WORD = re.compile(r"\w+")
 WORD_OR_MARK = re.compile(r"\w+|[^\w\s]")
 LOOP_ORDER = 4
-LOOPING = 0.2  # share of repeated 4-grams from which a reply is shown as looping
+LOOPING = 0.2  # share of repeated 4-grams from which a reply is reported as looping
 COPIED_WORDS = 20
-# What templates put around turns; a reply that holds one has run on into a turn that is not its own.
+# Marks that templates put around turns; a reply that contains one has continued into another turn.
 TEMPLATE_MARKS = ("###", "[INST]", "[/INST]", "<<SYS>>", "<|", "|>", "<start_of_turn>", "<end_of_turn>", "<s>", "</s>")
 ROLE = re.compile(r"^(?:patient|doctor|user|assistant|human|system|instruction|response|input|output):", re.I | re.M)
 
@@ -50,7 +50,7 @@ class Form(ReplyMetric):
             "truncated",
             "Truncated at the limit",
             "Replies that had not ended when max_new_tokens was reached.",
-            "Replies that ended in mid-sentence by themselves; replies made elsewhere without a 'finish'.",
+            "Replies that ended mid-sentence by themselves; replies generated outside the harness without a 'finish'.",
             "truncated|finish=length|v1",
         ),
         _spec(
@@ -63,22 +63,21 @@ class Form(ReplyMetric):
         _spec(
             "repetition",
             "Repetition",
-            "Loops: the share of a reply's runs of four words or marks that it had said before.",
-            "Loops inside one unbroken word; the same thing said again in other words.",
+            "Loops: the share of a reply's runs of four words or marks that occurred before in it.",
+            "Loops inside one unbroken word; repetition in other words.",
             "repetition|1 - distinct/all 4-grams of words and marks|v1",
             rate=False,
         ),
         _spec(
             "prompt_leak",
             "Prompt in the reply",
-            "Template marks, role names at a line's start, or 20 words running copied from the prompt.",
-            "Shorter copies and paraphrases of the prompt. What the reference holds too does not count.",
+            "Template marks, role names at the start of a line, or 20 consecutive words copied from the prompt.",
+            "Shorter copies and paraphrases of the prompt. What the reference contains too does not count.",
             "prompt_leak|marks, roles, 20 words|v1",
         ),
     )
 
     def judge(self, item: Item, reply: str) -> Scores:
-        """Return the five values, and what loops or has leaked; None where there is nothing to compare with."""
         repetition, loop = repeated_share(reply)
         leaks = find_leaks(item, reply)
         findings = list(leaks)
@@ -101,7 +100,7 @@ def length_ratio(reference: str, reply: str) -> float | None:
 
 
 def repeated_share(reply: str) -> tuple[float, tuple[str, ...]]:
-    """Return which share of the reply's 4-grams were said before, and the one said most often."""
+    """Return the share of the reply's 4-grams that are repetitions, and the most frequent one."""
     words = WORD_OR_MARK.findall(reply.lower())
     grams = len(words) - LOOP_ORDER + 1
     if grams < 2:
@@ -112,7 +111,7 @@ def repeated_share(reply: str) -> tuple[float, tuple[str, ...]]:
 
 
 def find_leaks(item: Item, reply: str) -> list[Finding]:
-    """Return what of the prompt, or of the template around it, stands in the reply and not in the reference."""
+    """Return what the reply, but not the reference, contains of the prompt or its template."""
     name = "quality.prompt_leak"
     marks = tuple(mark for mark in TEMPLATE_MARKS if mark in reply and mark not in item.reference)
     findings = [Finding(name, "template mark", marks)] if marks else []
@@ -130,15 +129,15 @@ def _copied(prompt: str, reference: str, reply: str) -> str:
     runs = _runs(prompt)
     if not runs:
         return ""
-    said = [match.span() for match in WORD.finditer(reply)]
-    words = [reply[start:end].lower() for start, end in said]
+    spans = [match.span() for match in WORD.finditer(reply)]
+    words = [reply[start:end].lower() for start, end in spans]
     theirs: set[tuple[str, ...]] | None = None
     for start in range(len(words) - COPIED_WORDS + 1):
         run = tuple(words[start : start + COPIED_WORDS])
         if run in runs:
             theirs = _runs(reference) if theirs is None else theirs
             if run not in theirs:
-                return reply[said[start][0] : said[start + COPIED_WORDS - 1][1]]
+                return reply[spans[start][0] : spans[start + COPIED_WORDS - 1][1]]
     return ""
 
 

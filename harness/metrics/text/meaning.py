@@ -1,6 +1,6 @@
-"""Likeness of meaning by a neural encoder: BERTScore and the similarity of whole texts. Off unless one is given.
+"""Similarity of meaning by a neural encoder: BERTScore and embedding similarity. Off unless an encoder is given.
 
-Everything heavy is imported when the first reply is scored; declaring these metrics needs no torch.
+Heavy libraries are imported when the first reply is scored; declaring these metrics needs no torch.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ Loaded = TypeVar("Loaded")
 BERT_NAMES = ("quality.bertscore_precision", "quality.bertscore_recall", "quality.bertscore_f1")
 SIMILARITY = "quality.embedding_similarity"
 CLAIM_NAMES = {kind: f"quality.{kind}_similarity" for kind in KINDS}
-SAME_CLAIM = 0.6  # cosine from which a sentence counts as saying a claim
-LONGEST = 512  # tokens an encoder is given; what comes after is cut
+SAME_CLAIM = 0.6  # cosine from which a sentence counts as stating a claim
+LONGEST = 512  # most tokens passed to an encoder; longer texts are truncated
 BATCH = 32
-MOST_CHARACTERS = 20_000  # far more than 512 tokens: the rest need not be tokenised
+MOST_CHARACTERS = 20_000  # far more than 512 tokens, so the rest need not be tokenised
 
 
 class Meaning:
-    """BERTScore, embedding similarity and claims met by similarity."""
+    """BERTScore, embedding similarity and claims covered by similarity."""
 
     needs_device = True
 
@@ -45,7 +45,7 @@ class Meaning:
         self.specs = meaning_specs(encoder_identity(encoder))
 
     def score(self, items: Sequence[Item]) -> list[Scores]:
-        """Return all values of each item; None where there is no reply, no text or no claims."""
+        """Return all values of each item; None if it has no reply, no text or no claims."""
         values: list[dict[str, float | None]] = [dict.fromkeys(spec.name for spec in self.specs) for _ in items]
         texts = [(_clean(item.reference), _clean(item.reply or "")) for item in items]
         worth = [place for place, (reference, reply) in enumerate(texts) if reference and reply]
@@ -62,13 +62,15 @@ class Meaning:
     def _bert_scores(self, pairs: list[tuple[str, str]]) -> list[tuple[float, ...]]:
         """Return precision, recall and F1 of greedy matching for each pair.
 
-        torchmetrics' own function pairs the texts of a batch wrongly (1.9 sorts both sides by length and does not undo
-        it), so only its formula is used here; for single pairs the values are equal: see test_meaning.py.
+        torchmetrics' function mispairs the texts of a batch (1.9 sorts both sides by length without undoing it), so
+        only its formula is used here; for single pairs the values are equal (see test_meaning.py).
         """
         import torch
 
         found: list[tuple[float, ...]] = [()] * len(pairs)
-        order = sorted(range(len(pairs)), key=lambda place: sum(map(len, pairs[place])))  # like lengths, less padding
+        order = sorted(
+            range(len(pairs)), key=lambda place: sum(map(len, pairs[place]))
+        )  # similar lengths need less padding
         for start in range(0, len(order), BATCH):
             places = order[start : start + BATCH]
             with torch.inference_mode():
@@ -84,7 +86,7 @@ class Meaning:
         return found
 
     def _embed_tokens(self, texts: list[str]) -> tuple[Tensor, Tensor]:
-        """Return unit vectors of the tokens, zero for special ones and padding, and how many tokens each text has."""
+        """Return unit vectors of the tokens (zero for special ones and padding), and each text's number of tokens."""
         batch = self._tokenizer(
             texts,
             padding=True,
@@ -104,24 +106,24 @@ class Meaning:
 
     def _claims(self, items: Sequence[Item], replies: Sequence[str]) -> list[dict[str, float | None]]:
         """Return the share of each item's claims that some sentence of its reply resembles; nothing without claims."""
-        asked = [_claims_by_name(item) if item.reply is not None else {} for item in items]
-        said = [
+        wanted = [_claims_by_name(item) if item.reply is not None else {} for item in items]
+        replied = [
             [sentence.strip() for sentence in SENTENCE_END.split(reply) if claims and sentence.strip()]
-            for claims, reply in zip(asked, replies, strict=True)
+            for claims, reply in zip(wanted, replies, strict=True)
         ]
         vectors = self._vectors(
             text
-            for claims, sentences in zip(asked, said, strict=True)
+            for claims, sentences in zip(wanted, replied, strict=True)
             if sentences
             for text in chain(sentences, *claims.values())
         )
         return [
-            {name: _share_met(wanted, sentences, vectors) for name, wanted in claims.items()}
-            for claims, sentences in zip(asked, said, strict=True)
+            {name: _share_met(texts, sentences, vectors) for name, texts in claims.items()}
+            for claims, sentences in zip(wanted, replied, strict=True)
         ]
 
     def _vectors(self, texts: Iterable[str]) -> dict[str, FloatArray]:
-        """Return the unit vector of each text; what recurs, as references and claims do, is encoded once."""
+        """Return the unit vector of each text; repeated texts, such as references and claims, are encoded once."""
         unique = list(dict.fromkeys(texts))
         return dict(zip(unique, self._encode(unique), strict=True)) if unique else {}
 
@@ -176,8 +178,8 @@ def meaning_specs(identity: str) -> tuple[MetricSpec, ...]:
             "Embedding similarity",
             "-1–1",
             f"embedding_similarity|cosine|{sentences}",
-            "Whether reply and reference are about the same things.",
-            "Negation, numbers and which drug it is: opposite advice in like words is very similar.",
+            "Whether reply and reference are about the same topics.",
+            "Negation, numbers and which drug it is: opposite advice in similar words is very similar.",
         ),
         *(
             _spec(
@@ -186,7 +188,7 @@ def meaning_specs(identity: str) -> tuple[MetricSpec, ...]:
                 "0–1",
                 f"{kind}_similarity|best sentence's cosine >= {SAME_CLAIM:g}|{sentences}",
                 f"Claims of the column '{kind}' that some sentence of the reply resembles.",
-                "Negation and numbers. A proxy for a judgement, not one.",
+                "Negation and numbers. A proxy for a human judgement.",
                 heuristic=True,
             )
             for kind, name in CLAIM_NAMES.items()
@@ -195,7 +197,7 @@ def meaning_specs(identity: str) -> tuple[MetricSpec, ...]:
 
 
 def missing_note() -> str:
-    """Return the sentence that says why these metrics are off."""
+    """Return a sentence on why these metrics are off."""
     return "BERTScore and embedding similarity are off: they need metric_options.encoder, a path or hub id."
 
 
@@ -207,7 +209,7 @@ def encoder_identity(encoder: str) -> str:
             raise InputError(f"metric_options.encoder: the folder {encoder} does not exist.")
         return f"encoder:{encoder}"
     if not (folder / "config.json").is_file():
-        raise InputError(f"metric_options.encoder: {encoder} holds no model: it has no config.json.")
+        raise InputError(f"metric_options.encoder: {encoder} is not a model folder: it has no config.json.")
     digest = hashlib.sha256()
     for path in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")]):
         digest.update(path.name.encode())
@@ -224,8 +226,8 @@ def _bert_spec(name: str, identity: str) -> MetricSpec:
         f"BERTScore {'F1' if part == 'f1' else part}",
         "about 0–1",
         f"bertscore_{part}|last layer|no idf|no rescaling|{LONGEST} tokens|{identity}|v1",
-        "Words of like meaning in like contexts, matched one by one.",
-        "Negation, numbers and which drug it is; whatever stands after the encoder's longest input.",
+        "Words of similar meaning in similar contexts, matched one by one.",
+        "Negation, numbers and which drug it is; text beyond the encoder's longest input.",
     )
 
 
@@ -247,7 +249,7 @@ def _spec(
 
 
 def _clean(text: str) -> str:
-    """Return the text as tokenizers can take it: valid Unicode, of bounded length, empty if it holds only spaces."""
+    """Return the text in a form that tokenizers accept: valid Unicode, of limited length, without outer spaces."""
     return text[:MOST_CHARACTERS].encode("utf-8", "replace").decode("utf-8").strip().strip("\x00")
 
 

@@ -1,8 +1,8 @@
-"""Counting shared n-grams of two sequences, fast: what ROUGE-N, BLEU and chrF have in common.
+"""Fast counting of n-grams shared by two sequences, for ROUGE-N, BLEU and chrF.
 
-Libraries count n-grams in dictionaries, one Python object for each; here each n-gram is one integer (its items'
-numbers, side by side), and a single sort of both sides finds what they share. Characters are counted in an eighth of
-the time that dictionaries take, words in half of it: what chrF and BLEU gain in benchmarks/test_metrics_speed.py.
+Libraries count n-grams in dictionaries, with one Python object each. Here each n-gram is one integer (the numbers of
+its items, concatenated), and a single sort of both sides finds the shared ones. Characters take an eighth of the time
+that dictionaries need, and words half; see benchmarks/test_metrics_speed.py.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def number_characters(left: str, right: str) -> tuple[Codes, Codes, int]:
 def shared_ngrams(left: Codes, right: Codes, distinct: int, orders: int) -> list[int]:
     """Return, for n = 1..orders, how many n-grams the two have in common (the sum of the smaller counts)."""
     bits = max(distinct.bit_length(), 1)
-    if bits * orders > 62:  # too many different items to fit an n-gram into one integer
+    if bits * orders > 62:  # too many distinct items to fit an n-gram into one integer
         return [_shared_by_counting(left, right, n) for n in range(1, orders + 1)]
-    # Items count from 1, so codes of different orders differ; the last bit says which side an n-gram is from.
+    # Items are numbered from 1, so codes of different orders differ; the last bit is the side of the n-gram.
     keys = [_codes(left, bits, orders) << 1, (_codes(right, bits, orders) << 1) | 1]
     ordered = np.concatenate(keys)
     ordered.sort()

@@ -1,7 +1,7 @@
 """ROUGE-1, -2, -L and -Lsum: F1 of shared words, 0–1, with rouge_score's own values.
 
-The published column "ROUGE-L" of many papers is ROUGE-Lsum (sentences split at newlines); both are here, named.
-Own counting takes a twentieth of rouge_score's time: benchmarks/test_metrics_speed.py.
+What many papers publish as "ROUGE-L" is ROUGE-Lsum (sentences split at newlines); both are reported separately here.
+This implementation takes a twentieth of rouge_score's time (benchmarks/test_metrics_speed.py).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Lines = tuple[tuple[str, ...], ...]
 
 
 class Rouge(ReplyMetric):
-    """The ROUGE family; ``stemmer`` is Porter's, which moves ROUGE-1 by 2–3 points and so stands in the signature."""
+    """The ROUGE family; ``stemmer`` is Porter's, which changes ROUGE-1 by 2–3 points, so it is in the signature."""
 
     def __init__(self, stemmer: bool = False) -> None:
         self._stem = _porter() if stemmer else None
@@ -43,13 +43,12 @@ class Rouge(ReplyMetric):
                 label=label,
                 scale="0–1",
                 sees=f"Overlap with the reference: {what}.",
-                blind_to="Meaning: paraphrases score low; one wrong drug or a lost 'not' hardly lowers the score.",
+                blind_to="Meaning: paraphrases score low; one wrong drug or a missing 'not' hardly lowers the score.",
             )
             for kind, (label, what) in KINDS.items()
         )
 
     def judge(self, item: Item, reply: str) -> Scores:
-        """Return the four F1 values."""
         names = [spec.name for spec in self.specs]
         return Scores(dict(zip(names, self.f1(item.reference, reply), strict=True)))
 
@@ -84,7 +83,7 @@ def f_measure(hits: int, expected: int, given: int) -> float:
 
 
 def _cut(tokens: list[int], lines: Lines) -> list[list[int]]:
-    """Cut one list of tokens into its lines again."""
+    """Split one list of tokens into its lines again."""
     rest = iter(tokens)
     return [list(islice(rest, len(line))) for line in lines]
 
@@ -96,6 +95,6 @@ def _porter() -> Callable[[str], str]:
 
     @lru_cache(maxsize=100_000)
     def stem(word: str) -> str:
-        return str(porter.stem(word)) if len(word) > 3 else word  # as rouge_score: short words stay
+        return str(porter.stem(word)) if len(word) > 3 else word  # as in rouge_score, short words are kept
 
     return stem

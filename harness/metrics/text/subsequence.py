@@ -1,11 +1,11 @@
 """Longest common subsequences for ROUGE: rouge_score's own values, by bit-parallel arithmetic.
 
-They are nearly all of what rouge_score takes twenty times as long for: benchmarks/test_metrics_speed.py.
+They account for nearly all of rouge_score's time, which is twenty times longer (benchmarks/test_metrics_speed.py).
 
 ROUGE-Lsum depends on *which* longest common subsequence is taken. rouge_score fills a table and walks back through
 it: diagonally on equal tokens, else left where the cell to the left is larger than the one above, else up. Here a row
 of the table is one integer: bit j is 0 where the table grows from column j to j + 1 (Hyyrö, "Bit-parallel LCS-length
-computation revisited", 2004). The same walk needs one step a row: where the cell above is smaller, the walk goes left
+computation revisited", 2004). The same walk needs one step per row: where the cell above is smaller, the walk goes left
 to the nearest equal token, because between there and here the row does not grow; else it goes up.
 """
 
@@ -18,7 +18,7 @@ from math import isqrt
 from rapidfuzz.distance import LCSseq
 
 Tokens = Sequence[int]
-SMALL = 1 << 24  # bits of table that are kept whole; larger ones are kept in part and computed twice
+SMALL = 1 << 24  # largest table in bits that is kept whole; larger ones are kept in part and computed twice
 
 
 def lcs_length(left: Tokens, right: Tokens) -> int:
@@ -78,8 +78,10 @@ def _next_row(state: int, match: int, full: int) -> int:
 
 
 def union_lcs_hits(reference: Sequence[Tokens], candidate: Sequence[Tokens]) -> int:
-    """Return the hits of summary-level LCS: over reference sentences, tokens in the union of the LCS with each
-    candidate sentence, none counted oftener than it occurs on either side (as ROUGE 1.5.5 and rouge_score do).
+    """Return the hits of summary-level LCS, as ROUGE 1.5.5 and rouge_score count them.
+
+    These are, over the reference sentences, the tokens in the union of the LCS with each candidate sentence. None is
+    counted more often than it occurs on either side.
     """
     if len(reference) == 1 and len(candidate) == 1:
         return lcs_length(reference[0], candidate[0])

@@ -1,4 +1,4 @@
-"""The latency pass: what is timed when, the timing itself, and what it finds out besides."""
+"""The latency pass: its plan, the timing itself, and the facts it collects."""
 
 from harness.passes.latency.run import PASS
 

@@ -1,14 +1,13 @@
-"""``latency.json``: what the latency pass finds out besides stamps. It stays when a run is interrupted and goes on.
+"""``latency.json``: what the latency pass learns besides stamps. It is kept when an interrupted run is resumed.
 
-``limits`` and ``variants.NAME.footprint`` make the rooflines; ``machine`` holds the machine's state before and after
-each sitting; ``warm_up`` the seconds that went into warming up and, of these, into capture.
+``limits`` and ``variants.NAME.footprint`` give the rooflines; ``machine`` has the machine's state before and after each
+session; ``warm_up`` has the seconds spent on warming up and, of these, on capture.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from harness.backends.base import Capability
@@ -21,28 +20,24 @@ FILE = "latency.json"
 CONTEXTS = (1024, 4096)
 
 
-def facts_path(folder: RunFolder) -> Path:
-    return folder.root / FILE
-
-
 def read_facts(folder: RunFolder) -> dict[str, Any]:
-    """Return the facts so far (empty ones where the pass is new, or where the file cannot be read)."""
+    """Return the facts so far (empty if the pass is new or the file cannot be read)."""
     empty: dict[str, Any] = {"schema": 1, "limits": None, "variants": {}, "machine": [], "warm_up": {}}
     try:
-        known = json.loads(facts_path(folder).read_text(encoding="utf-8"))
+        known = json.loads((folder.root / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return empty
     return {**empty, **known} if isinstance(known, dict) else empty
 
 
 def write_facts(folder: RunFolder, facts: dict[str, Any]) -> None:
-    write_json(facts_path(folder), facts)
+    write_json(folder.root / FILE, facts)
 
 
 def find_rooflines(context: PassContext, fixed: Stage | None) -> dict[str, Any]:
-    """Return ``limits`` of the machine, and ``variants`` with each one's bytes, as far as the backends tell.
+    """Return the machine's ``limits``, and ``variants`` with the bytes of each whose backend reports them.
 
-    ``fixed`` is the batch-1 workload, whose typical context the floor of one step is given at.
+    ``fixed`` is the batch-1 workload; the floor of one step is computed at its typical context.
     """
     middle = 0.0 if fixed is None else sum(u.longest + u.reply_tokens / 2 for u in fixed.units) / len(fixed.units)
     found: dict[str, Any] = {"limits": None, "variants": {}}
@@ -66,8 +61,8 @@ def find_rooflines(context: PassContext, fixed: Stage | None) -> dict[str, Any]:
     return found
 
 
-def tell(context: PassContext, facts: dict[str, Any]) -> None:
-    """Put the facts into the run's provenance, where page and tables look for them."""
+def publish(context: PassContext, facts: dict[str, Any]) -> None:
+    """Add the facts to the run's provenance, where report and tables find them."""
     limits = facts["limits"]
     if limits:
         shown = {

@@ -1,4 +1,4 @@
-"""Which units of the latency pass are finished: all of a unit's repeats for all variants timed together, or none."""
+"""Which units of the latency pass are finished: all repeats for all variants timed together, or none."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NO_MEMORY = "out of memory"
 
 
 class Ledger:
-    """The records on disk, by unit. Those of units that are not planned are dropped: they answer other questions."""
+    """The records on disk, by unit. Records of units that are not planned are dropped."""
 
     def __init__(self, context: PassContext, units: Sequence[Unit]) -> None:
         self._context = context
@@ -33,16 +33,16 @@ class Ledger:
         return 1 + max((row.order for rows in self._rows.values() for row in rows), default=0)
 
     def unfinished(self, units: Sequence[Unit], variants: Sequence[Variant]) -> list[Unit]:
-        """Return the units that some of the variants lack, in order."""
+        """Return the units that at least one of the variants lacks, in order."""
         found = [Counter(identity_of(row) for row in self._rows[variant.name]) for variant in variants]
         return [unit for unit in units if any(count[unit.identity] < unit.repeats for count in found)]
 
     def drop(self, units: Iterable[Unit], variants: Sequence[Variant]) -> None:
-        """Forget what these variants have of these units, which are timed again from their start."""
+        """Drop these variants' records of these units, which are timed again from the start."""
         self._keep(variants, set(self._repeats) - {unit.identity for unit in units})
 
     def ended(self) -> dict[tuple[str, str], int]:
-        """Return the batch size at which memory ran out before, by variant and engine."""
+        """Return the batch size at which memory ran out in earlier sessions, by variant and engine."""
         found: dict[tuple[str, str], int] = {}
         for name, rows in self._rows.items():
             for row in rows:

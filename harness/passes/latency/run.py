@@ -1,14 +1,14 @@
-"""The latency pass: every token of every timed request gets a host time stamp; metrics are computed from them later.
+"""The latency pass: every token of every timed request gets a host timestamp; metrics are computed from them later.
 
 Four workloads, each over the held-out prompts:
 
 - ``fixed``: batch 1, a fixed reply length;
 - ``natural``: batch 1, each reply as long as the model makes it;
 - ``prefill``: prompts of set lengths and a single token, for TTFT;
-- ``sweep``: fixed replies in batches of growing size (one record is one batch in step), until memory ends it.
+- ``sweep``: fixed replies in batches of growing size (one record per batch in lockstep), until memory runs out.
 
-Variants are interleaved for each prompt in mirrored random order. Warm-up and capture are done before and are timed
-apart; what they left on the heap is kept from the garbage collector, which would walk it in the midst of a request.
+Variants are interleaved for each prompt in mirrored random order. Warm-up and capture come first and are timed
+separately; the objects they leave are frozen, so that the garbage collector does not scan them during a request.
 
 The records of a unit are written when all its variants and repeats are done, so that an interrupted run never
 compares a prompt across two processes.
@@ -30,22 +30,25 @@ from harness.dialogues.tokens import encode_prompt
 from harness.errors import HarnessError
 from harness.machine import busy_warnings, machine_state
 from harness.passes.base import Conditions, Pass, PassContext
-from harness.passes.latency.facts import find_rooflines, read_facts, tell, write_facts
+from harness.passes.latency.facts import find_rooflines, publish, read_facts, write_facts
 from harness.passes.latency.records import NO_MEMORY, TASK, Ledger
-from harness.passes.latency.units import Question, Stage, Unit, mirrored_orders, plan, stages
+from harness.passes.latency.units import Prompts, Stage, Unit, mirrored_orders, plan, stages
 from harness.passes.plans import tokenizer_of
 from harness.progress import EventKind
 from harness.store.schema import LatencyRecord
 from harness.variants.model import Variant
 
 EAGER_WARM_UP_TOKENS = 8
-LENGTH_STEP = 64  # prompts within so many tokens of each other meet the same kernels and graphs
+LENGTH_STEP = 64  # prompts within this many tokens of each other use the same kernels and graphs
 
 
 @dataclass
 class _Session:
-    """The pass while it runs. By variant and engine, ``ended`` is the batch size at which memory ran out, and
-    ``unsupported`` why the engine cannot drive the variant."""
+    """The state of the pass in this process.
+
+    By variant and engine, ``ended`` is the batch size at which memory ran out, and ``unsupported`` is why the engine
+    cannot run the variant.
+    """
 
     context: PassContext
     facts: dict[str, Any]
@@ -55,25 +58,25 @@ class _Session:
     unsupported: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def warm_up(self, who: tuple[str, str]) -> dict[str, float]:
-        """Return what getting ready took, to be added to."""
-        took: dict[str, float] = self.facts["warm_up"].setdefault("/".join(who), {"seconds": 0.0, "setup": 0.0})
-        return took
+        """Return the preparation times of a variant and engine, to be added to."""
+        spent: dict[str, float] = self.facts["warm_up"].setdefault("/".join(who), {"seconds": 0.0, "setup": 0.0})
+        return spent
 
 
 def run(context: PassContext) -> None:
-    """Time what is not timed yet; see the module's docstring.
+    """Time the unfinished units; see the module's docstring.
 
-    Raises HarnessError where no prompt fits the context with the fixed reply behind it.
+    Raises HarnessError if no prompt fits into the context together with the fixed reply.
     """
-    units = plan(_question(context), context.config.latency, context.device)
+    units = plan(_prompts(context), context.config.latency, context.device)
     if not units:
         reply = context.config.latency.reply_tokens
         raise HarnessError(f"No prompt fits the context with a reply of {reply} tokens. Lower latency.reply_tokens.")
     ledger = Ledger(context, units)
     facts = read_facts(context.folder)
     if ledger.unfinished(units, context.variants):
-        _sit(context, units, ledger, facts)
-    tell(context, facts)
+        _time_units(context, units, ledger, facts)
+    publish(context, facts)
 
 
 def settings(on: Conditions) -> dict[str, Any]:
@@ -88,8 +91,8 @@ def settings(on: Conditions) -> dict[str, Any]:
 PASS = Pass(LatencyRecord, needs=frozenset({Capability.TOKENS, Capability.TIME}), settings=settings, run=run)
 
 
-def _sit(context: PassContext, units: Sequence[Unit], ledger: Ledger, facts: dict[str, Any]) -> None:
-    """Time the unfinished units in this process, and note the state of the machine before and after."""
+def _time_units(context: PassContext, units: Sequence[Unit], ledger: Ledger, facts: dict[str, Any]) -> None:
+    """Time the unfinished units in this process, and record the machine's state before and after."""
     state = {"before": machine_state(context.device)}
     facts["machine"].append(state)
     facts.update(find_rooflines(context, next((s for s in stages(units) if s.workload == "fixed"), None)))
@@ -101,7 +104,7 @@ def _sit(context: PassContext, units: Sequence[Unit], ledger: Ledger, facts: dic
     groups = [context.variants] if together else [(variant,) for variant in context.variants]
     facts["interleaved"] = len(groups) == 1
     if not facts["interleaved"]:
-        detail = "the variants do not fit into memory together: timed one after another, drift is not cancelled"
+        detail = "the variants do not fit into memory together: timed one after another, drift does not cancel"
         context.event(EventKind.LATENCY_SEQUENTIAL, {"detail": detail})
     missing = [(group, ledger.unfinished(units, group)) for group in groups]
     total = sum(unit.repeats * len(group) for group, left in missing for unit in left)
@@ -144,19 +147,19 @@ def time_unit(
     return records
 
 
-def _question(context: PassContext) -> Question:
+def _prompts(context: PassContext) -> Prompts:
     backend = context.backends.of(context.variants[0])
     tokenizer = tokenizer_of(backend)
-    return Question(
+    return Prompts(
         rows=context.dialogues,
-        prompts=tuple(tuple(encode_prompt(tokenizer, row.prompt)) for row in context.dialogues),
+        ids=tuple(tuple(encode_prompt(tokenizer, row.prompt)) for row in context.dialogues),
         context=backend.context_length,
         longest_reply=context.config.generation.max_new_tokens,
     )
 
 
 def _warm_up(session: _Session, stage: Stage, group: Sequence[Variant]) -> None:
-    """Run the stage's shapes untimed for every variant, and note how long that took."""
+    """Run the stage's shapes untimed for every variant, and record how long that took."""
     for variant in group:
         started = time.perf_counter()
         for unit in _shapes(stage):
@@ -166,10 +169,10 @@ def _warm_up(session: _Session, stage: Stage, group: Sequence[Variant]) -> None:
 
 
 def _shapes(stage: Stage) -> Iterable[Unit]:
-    """Return units that between them make the engine meet every shape of the stage: the longest of each 64 tokens.
+    """Return units that together cover every shape of the stage: the longest of each 64 tokens.
 
-    Prompts of another length are multiplied by other kernels, which libraries choose and load at their first use. A
-    graph may be captured for each window of columns, so the compiled engine warms up with whole replies.
+    Other prompt lengths use other matrix kernels, which libraries choose and load on first use. A graph may be captured
+    for each window of columns, so the compiled engine warms up with whole replies.
     """
     most = EAGER_WARM_UP_TOKENS if stage.engine == "eager" else stage.units[0].reply_tokens
     by_length = {unit.longest // LENGTH_STEP: unit for unit in sorted(stage.units, key=lambda unit: unit.longest)}
@@ -184,7 +187,7 @@ def _counted_request(session: _Session, stage: Stage, unit: Unit, variant: Varia
 
 
 def _request(session: _Session, stage: Stage, unit: Unit, variant: Variant, repeat: int) -> LatencyRecord:
-    """Make one request. Where memory runs out even with nothing else kept, it ends the variant's sweep."""
+    """Make one request. If memory runs out even with everything else freed, the variant's sweep ends."""
     key = session.context.key(TASK, variant, unit.row)
     record = partial(unit.record, key=key, repeat=repeat, order=session.order)
     who = (variant.name, unit.engine)

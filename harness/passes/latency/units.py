@@ -1,9 +1,9 @@
-"""What the latency pass times: units, each of which is timed for all variants and written as a whole, in stages.
+"""What the latency pass times: units, each timed for all variants and written as a whole, grouped in stages.
 
-A unit is one prompt, or one batch of prompts in step, under one workload on one engine. A stage is a run of units of
-the same shape (workload, engine, batch, prompt length), for which an engine warms up and captures once. Variants are
-interleaved for each prompt in a random order that is mirrored in the next repeat (A B, then B A): a linear drift
-over a prompt's repeats then falls on all variants alike. Pure, so that it can be tested without a clock.
+A unit is one prompt, or one batch of prompts in lockstep, under one workload on one engine. A stage is a run of units
+of the same shape (workload, engine, batch, prompt length), for which an engine warms up and captures once. Variants
+are interleaved for each prompt in a random order that is mirrored in the next repeat (A B, then B A), so that a linear
+drift over a prompt's repeats affects all variants equally. Nothing here reads a clock, so it can be tested without one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DEFAULT_BATCHES = {"cuda": (1, 4, 16, 64), "cpu": (1, 4)}
 
 @dataclass(frozen=True)
 class Unit:
-    """``name`` becomes the records' id: the dialogue's at batch 1, else one that stands for these very prompts."""
+    """``name`` becomes the records' id: the dialogue's id at batch 1, else a name with a digest of the prompts."""
 
     workload: Workload
     engine: Engine
@@ -54,9 +54,9 @@ class Unit:
         return self.engine, self.workload, self.batch, self.longest if self.workload == "prefill" else 0
 
     def record(self, **found: Any) -> LatencyRecord:
-        """Return the record of one request: a batch in step is one, whose stamps are those of all its rows.
+        """Return the record of one request; a batch in lockstep is one request with common stamps.
 
-        ``found``: its key, repeat and order, and its stamps or why it has none.
+        ``found`` has its key, repeat and order, and its stamps or why it has none.
         """
         return LatencyRecord(
             id=self.name,
@@ -70,7 +70,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Stage:
-    """Units of one shape. ``room`` is how many tokens a row of any of them may hold, prompt and reply."""
+    """Units of one shape. ``room`` is the most tokens (prompt and reply) of a row in any of them."""
 
     units: tuple[Unit, ...]
 
@@ -83,46 +83,42 @@ class Stage:
         return self.units[0].workload
 
     @property
-    def batch(self) -> int:
-        return self.units[0].batch
-
-    @property
     def room(self) -> int:
         return max(unit.longest + unit.reply_tokens for unit in self.units)
 
 
 @dataclass(frozen=True)
-class Question:
-    """The held-out prompts as token ids, and the lengths that bound what is asked of them."""
+class Prompts:
+    """The held-out prompts as token ids, and the limits on their length."""
 
     rows: tuple[DialogueRow, ...]
-    prompts: tuple[tuple[int, ...], ...]
-    context: int  # the most tokens that the model takes
+    ids: tuple[tuple[int, ...], ...]
+    context: int  # the most tokens that the model accepts
     longest_reply: int  # of the natural workload
 
 
 def identity_of(record: LatencyRecord) -> Identity:
-    """Return which unit a record belongs to."""
+    """Return the identity of the unit that a record belongs to."""
     return record.workload, record.engine, record.id, record.batch
 
 
-def engines_for(asked: str, device: str) -> tuple[Engine, ...]:
-    """Return which engines are timed. By itself: both on CUDA, and plain ``generate`` on the CPU."""
-    if asked == "eager" or (asked == "auto" and not device.startswith("cuda")):
+def engines_for(setting: str, device: str) -> tuple[Engine, ...]:
+    """Return which engines are timed; ``auto`` means both on CUDA, and plain ``generate`` on the CPU."""
+    if setting == "eager" or (setting == "auto" and not device.startswith("cuda")):
         return ("eager",)
-    return ("compiled",) if asked == "compiled" else ("eager", "compiled")
+    return ("compiled",) if setting == "compiled" else ("eager", "compiled")
 
 
-def plan(question: Question, settings: LatencyConfig, device: str) -> list[Unit]:
-    """Return all units in the order in which they are timed; none where no prompt fits with its reply."""
-    lengths = [len(prompt) for prompt in question.prompts]
-    chosen = choose_prompts(lengths, settings.prompts, question.context - settings.reply_tokens)
+def plan(held_out: Prompts, settings: LatencyConfig, device: str) -> list[Unit]:
+    """Return all units in the order in which they are timed; none if no prompt fits with its reply."""
+    lengths = [len(prompt) for prompt in held_out.ids]
+    chosen = choose_prompts(lengths, settings.prompts, held_out.context - settings.reply_tokens)
     units: list[Unit] = []
     if chosen:
         for engine in engines_for(settings.engine, device):
-            units += _at_batch_one(question, settings, engine, chosen)
-            units += _by_prompt_length(question, settings, engine, chosen)
-            units += _in_batches(question, settings, engine, chosen, device)
+            units += _at_batch_one(held_out, settings, engine, chosen)
+            units += _by_prompt_length(held_out, settings, engine, chosen)
+            units += _in_batches(held_out, settings, engine, chosen, device)
     return units
 
 
@@ -132,42 +128,42 @@ def stages(units: Sequence[Unit]) -> Iterator[Stage]:
         yield Stage(tuple(group))
 
 
-def _at_batch_one(question: Question, settings: LatencyConfig, engine: Engine, chosen: Sequence[int]) -> Iterator[Unit]:
+def _at_batch_one(held_out: Prompts, settings: LatencyConfig, engine: Engine, chosen: Sequence[int]) -> Iterator[Unit]:
     for index in chosen:
-        row, prompt = question.rows[index], question.prompts[index]
+        row, prompt = held_out.rows[index], held_out.ids[index]
         yield Unit("fixed", engine, row.id, row, (prompt,), settings.reply_tokens, settings.repeats)
-    fitting = [index for index in chosen if len(question.prompts[index]) + question.longest_reply <= question.context]
+    fitting = [index for index in chosen if len(held_out.ids[index]) + held_out.longest_reply <= held_out.context]
     for index in fitting if settings.natural else ():
-        row, prompt = question.rows[index], question.prompts[index]
-        yield Unit("natural", engine, row.id, row, (prompt,), question.longest_reply, 1)
+        row, prompt = held_out.rows[index], held_out.ids[index]
+        yield Unit("natural", engine, row.id, row, (prompt,), held_out.longest_reply, 1)
 
 
 def _by_prompt_length(
-    question: Question, settings: LatencyConfig, engine: Engine, chosen: Sequence[int]
+    held_out: Prompts, settings: LatencyConfig, engine: Engine, chosen: Sequence[int]
 ) -> Iterator[Unit]:
-    """Prompts of exactly the asked lengths: held-out prompts one after another, from another one on each, and cut."""
-    for length in prompt_lengths(question.context, settings.prompt_lengths):
+    """Yield prompts of exactly the configured lengths, cut from the concatenated held-out prompts."""
+    for length in prompt_lengths(held_out.context, settings.prompt_lengths):
         for number in range(min(settings.batches, len(chosen))):
-            stream = [token for index in (*chosen[number:], *chosen[:number]) for token in question.prompts[index]]
+            stream = [token for index in (*chosen[number:], *chosen[:number]) for token in held_out.ids[index]]
             prompt = tuple((stream * (length // max(len(stream), 1) + 1))[:length])
             name = f"prompt-of-{length}-{number}-{digest_value(prompt)[:8]}"
-            yield Unit("prefill", engine, name, question.rows[chosen[number]], (prompt,), 1, settings.repeats)
+            yield Unit("prefill", engine, name, held_out.rows[chosen[number]], (prompt,), 1, settings.repeats)
 
 
 def _in_batches(
-    question: Question, settings: LatencyConfig, engine: Engine, chosen: Sequence[int], device: str
+    held_out: Prompts, settings: LatencyConfig, engine: Engine, chosen: Sequence[int], device: str
 ) -> Iterator[Unit]:
-    asked = settings.batch_sizes or DEFAULT_BATCHES[device.partition(":")[0]]
-    for size in sorted(set(asked) - {1}):  # batch 1 is the fixed workload
+    sizes = settings.batch_sizes or DEFAULT_BATCHES[device.partition(":")[0]]
+    for size in sorted(set(sizes) - {1}):  # batch 1 is the fixed workload
         for number, picks in enumerate(batches(chosen, size, settings.batches)):
-            prompts = tuple(question.prompts[pick] for pick in picks)
+            prompts = tuple(held_out.ids[pick] for pick in picks)
             name = f"batch-of-{size}-{number}-{digest_value(prompts)[:8]}"
-            row = question.rows[picks[0]]
+            row = held_out.rows[picks[0]]
             yield Unit("sweep", engine, name, row, prompts, settings.reply_tokens, settings.repeats)
 
 
 def mirrored_orders(variants: Sequence[str], repeats: int, rng: np.random.Generator) -> list[list[str]]:
-    """Return for each repeat the order of the variants: a fresh shuffle, then its mirror image, and so on."""
+    """Return the order of the variants for each repeat: a random one, then its mirror image, and so on."""
     orders: list[list[str]] = []
     for repeat in range(repeats):
         if repeat % 2 == 0:
@@ -180,7 +176,7 @@ def mirrored_orders(variants: Sequence[str], repeats: int, rng: np.random.Genera
 def choose_prompts(lengths: Sequence[int], count: int, longest: int) -> list[int]:
     """Return the indices of up to ``count`` prompts that fit (``<= longest`` tokens), spread evenly over the lengths.
 
-    They come back in their own order, which has nothing to do with length.
+    They are returned in their original order, which is unrelated to length.
     """
     fitting = sorted((length, index) for index, length in enumerate(lengths) if length <= longest)
     if len(fitting) > count:
@@ -189,14 +185,14 @@ def choose_prompts(lengths: Sequence[int], count: int, longest: int) -> list[int
     return sorted(index for _, index in fitting)
 
 
-def prompt_lengths(context: int, asked: Sequence[int] | None) -> list[int]:
-    """Return the lengths at which TTFT is measured: those asked for, else powers of four from 32 up to the context."""
-    lengths = asked or [32, 128, 512, 2048, 8192]
+def prompt_lengths(context: int, wanted: Sequence[int] | None) -> list[int]:
+    """Return the lengths at which TTFT is measured: ``wanted``, else 32 times powers of four within the context."""
+    lengths = wanted or [32, 128, 512, 2048, 8192]
     return sorted({length for length in lengths if length < context})
 
 
 def batches(items: Sequence[int], size: int, count: int) -> list[list[int]]:
-    """Return ``count`` batches of ``size`` items taken in turn, starting over where they run out."""
+    """Return ``count`` batches of ``size`` items taken in turn, wrapping around at the end."""
     if not items:
         return []
     return [[items[(batch * size + row) % len(items)] for row in range(size)] for batch in range(count)]

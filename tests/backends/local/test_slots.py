@@ -31,7 +31,7 @@ def kernel(query: Any, keys: Any, values: Any, lengths: Any, scale: float) -> to
 
 @pytest.fixture
 def by_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "available", lambda device: True)
+    monkeypatch.setattr(attention, "why_unavailable", lambda device: None)
     monkeypatch.setattr(attention, "attend", kernel)
 
 
@@ -67,13 +67,13 @@ def test_a_kernel_that_reads_one_key_too_few_is_found_before_it_is_used(monkeypa
         return kernel(q, k, v, lengths - 1, scale)
 
     monkeypatch.setattr(attention, "attend", off_by_one)
-    assert "moves its logits" in str(why_not(small_llama(), "cpu", 128, by_lengths=True))
+    assert "changes its logits" in str(why_not(small_llama(), "cpu", 128, by_lengths=True))
 
 
 def test_positions_that_are_one_off_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     real = SlotAttention.arguments
     monkeypatch.setattr(SlotAttention, "arguments", lambda self, positions, window: real(self, positions - 1, window))
-    assert "moves its logits" in str(why_not(small_llama(), "cpu", 128, by_lengths=False))
+    assert "changes its logits" in str(why_not(small_llama(), "cpu", 128, by_lengths=False))
 
 
 @pytest.mark.parametrize("vocabulary", [100, 32_000])
@@ -89,7 +89,7 @@ def test_a_mask_that_is_one_off_is_told_from_rounding_in_bfloat16(shift: int, mo
     assert why_not(model, "cpu", 128, by_lengths=False) is None
     real = SlotAttention.arguments
     monkeypatch.setattr(SlotAttention, "arguments", lambda self, at, window: real(self, at + shift, window))
-    assert "moves its logits" in str(why_not(model, "cpu", 128, by_lengths=False))
+    assert "changes its logits" in str(why_not(model, "cpu", 128, by_lengths=False))
 
 
 def test_a_sliding_window_shorter_than_the_slots_is_an_obstacle() -> None:

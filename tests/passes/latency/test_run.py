@@ -145,7 +145,7 @@ def test_a_variant_that_an_engine_refuses_keeps_the_conditions_it_was_asked_unde
 ) -> None:
     from harness.results.timings import condition_of
 
-    monkeypatch.setattr("harness.backends.local.selfcheck.why_not", lambda *_, **__: "an encoder")
+    monkeypatch.setattr("harness.backends.local.timed.why_not", lambda *_, **__: "an encoder")
     settings["latency"] = {**SMALL, "engine": "both"}
     latency.run(context(tmp_path, trio[:1], dialogues(4), **settings))
     asked = {engine: set[Any]() for engine in ("eager", "compiled")}

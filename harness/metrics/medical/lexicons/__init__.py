@@ -1,6 +1,6 @@
 """The project's own word lists, and their notation.
 
-A line is a phrase of whole words; ``(a|b)`` is a choice and ``[x]`` may be absent. Each file names its sources.
+A line is a phrase of whole words; ``(a|b)`` is a choice and ``[x]`` is optional. Each file names its sources.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def read_yaml(name: str) -> dict[str, Any]:
 
 
 def read_lines(name: str) -> Iterator[str]:
-    """Yield a lexicon's lines without comments and blank ones."""
+    """Yield a lexicon's lines without comments and blank lines."""
     for line in files(__name__).joinpath(name).read_text(encoding="utf-8").splitlines():
         if line.strip() and not line.startswith("#"):
             yield line
@@ -33,7 +33,7 @@ def read_lines(name: str) -> Iterator[str]:
 
 @cache
 def word_set(name: str) -> frozenset[str]:
-    """Return the words of a file of words in lower case."""
+    """Return the words of a lexicon."""
     return frozenset(word for line in read_lines(name) for word in line.split())
 
 
@@ -45,7 +45,7 @@ def read_table(name: str, columns: int) -> Iterator[tuple[str, ...]]:
 
 
 def expand(pattern: str) -> list[str]:
-    """Return every phrase that a pattern stands for; raise ValueError for a pattern with too many, or unbalanced."""
+    """Return every phrase that a pattern matches; raise ValueError if there are too many or a bracket is unbalanced."""
     phrases = [""]
     end = 0
     for part in PART.finditer(pattern):
@@ -61,7 +61,7 @@ def expand(pattern: str) -> list[str]:
             pieces = [plain]
         phrases = [phrase + piece for phrase in phrases for piece in pieces]
         if len(phrases) > MOST_PHRASES:
-            raise ValueError(f"the pattern {pattern!r} stands for more than {MOST_PHRASES} phrases")
+            raise ValueError(f"the pattern {pattern!r} expands to more than {MOST_PHRASES} phrases")
     if end != len(pattern):
         raise ValueError(f"the pattern {pattern!r} has an unbalanced bracket")
     return phrases

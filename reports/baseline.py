@@ -92,6 +92,6 @@ class _Pairs:
         if name.split(".", 1)[0] in _VALUES_ONLY or name.partition("[")[0] not in self.specs:
             return None
         ours, theirs = self.analyses
-        if variant not in ours.variants_of(name) or variant not in theirs.variants_of(name):
+        if variant not in ours.measured.variants_of(name) or variant not in theirs.measured.variants_of(name):
             return None
         return ours.difference(name, variant, variant, other=theirs)

@@ -1,4 +1,4 @@
-"""Several runs side by side: what each found, and what differs between them. Others are held against the first."""
+"""Several runs side by side: the results of each, and what differs between them. The first is the reference."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class RunHead:
 
 @dataclass(frozen=True)
 class CompareRow:
-    """A metric of one variant over all runs. ``earlier`` of its cells is the first run's; the first has none."""
+    """A metric of one variant over all runs. ``earlier`` of each cell is the first run's."""
 
     label: str
     direction: str
@@ -67,7 +67,11 @@ def comparison_text(folders: Sequence[RunFolder]) -> str:
     lines = [f"{name}: {visible(verdict_sentence(view))}" for name, view in zip(names, views, strict=True)]
     for group in comparison_groups(views):
         table = [[f"{visible(group.variant)} · {FAMILIES.get(group.family, group.family).split(':')[0]}", *names]]
-        table += [[visible(row.label), *(_cell_text(cell) for cell in row.cells)] for row in group.rows]
+        for row in group.rows:
+            texts = [
+                with_change(c.value, c.earlier.change, c.earlier.sign) if c.earlier else c.value for c in row.cells
+            ]
+            table.append([visible(row.label), *texts])
         lines += ["", *aligned(table)]
     return "\n".join(lines) + "\n"
 
@@ -79,7 +83,7 @@ def _views(folders: Sequence[RunFolder]) -> list[RunView]:
 
 
 def _names(views: Sequence[RunView]) -> list[str]:
-    """Return a name for each run; folders of the same name carry their parent's."""
+    """Return a name for each run, with the parent folder's if names repeat."""
     names = [view.name for view in views]
     if len(set(names)) == len(names):
         return names
@@ -94,7 +98,7 @@ def _head(view: RunView, name: str) -> RunHead:
 
 
 def comparison_groups(views: Sequence[RunView]) -> tuple[CompareGroup, ...]:
-    """Return every variant's metrics over the runs, one group a variant and family."""
+    """Return every variant's metrics over the runs, one group per variant and family."""
     first = views[0]
     changes = [{}, *(earlier_cells(view, first) for view in views[1:])]
     leading = [first.candidate] if first.candidate else []
@@ -131,13 +135,8 @@ def _cell(view: RunView, changes: Mapping[tuple[str, str], Earlier], name: str, 
     return Cell(value, interval, order=row.value, earlier=changes.get((name, variant)))
 
 
-def _cell_text(cell: Cell) -> str:
-    found = cell.earlier
-    return with_change(cell.value, found.change, found.sign) if found else cell.value
-
-
 def differing_settings(views: Sequence[RunView]) -> tuple[tuple[str, ...], ...]:
-    """Return the settings, versions and digests that are not the same in all runs: name, then one value a run."""
+    """Return the settings, versions and digests that differ between runs: a name, then one value per run."""
     known = [_settings(view) for view in views]
     keys = dict.fromkeys(key for facts in known for key in facts)
     rows = []

@@ -61,11 +61,6 @@ def near(shared: int | None, value: float | None, low: float | None, high: float
     return None if (high - low) * factor / 2 < 10.0**-shared else shared
 
 
-def share_of(unit: str) -> str:
-    """Return what a share is of, for an axis: ``percent of replies``."""
-    return f"percent of {unit.partition(' of ')[2] or 'replies'}"
-
-
 def brief(value: float | None, *, signed: bool = True) -> str:
     """Return a difference for a sentence: two significant digits, but hundredths if they are enough."""
     if value is None or not math.isfinite(value):

@@ -62,7 +62,8 @@ def quality(view: RunView) -> str:
     outcomes = {row.outcome for _, row in found}
     figures = ", ".join(_change(view, name, row) for name, row in found)
     if outcomes == {"undecided"}:
-        return f"whether {_closer(view, found)} is undecided ({_undecided(view, found)})"
+        ranges = ", ".join(_range(view, name, row) for name, row in found)
+        return f"whether {_closer(view, found)} is undecided ({ranges} with {max(row.n for _, row in found)} dialogues)"
     if len(outcomes) == 1:
         word = {"better": "closer to", "worse": "further from"}.get(outcomes.pop())
         if word:
@@ -135,11 +136,6 @@ def _range(view: RunView, name: str, row: ComparisonRow) -> str:
     return f"{view.label(name)} between {low.removesuffix(suffix)} and {high}"
 
 
-def _undecided(view: RunView, found: list[tuple[str, ComparisonRow]]) -> str:
-    units = max(row.n for _, row in found)
-    return f"{', '.join(_range(view, name, row) for name, row in found)} with {units} dialogues"
-
-
 def _signed(view: RunView, name: str, value: float | None, row: ComparisonRow) -> str:
     if value is None:
         return "not measured"
@@ -160,7 +156,7 @@ def cost(view: RunView) -> str:
     row = view.comparison(name, view.candidate)
     if row is None or row.value is None:
         return ""
-    label = f"{view.label(name)}"
+    label = view.label(name)
     state = " unmerged" if view.candidate and view.kind(view.candidate) == "adapter" else ""
     text = _times(row, label, state)
     merged = view.comparison(name, view.merged) if view.merged else None

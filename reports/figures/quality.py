@@ -22,7 +22,7 @@ from reports.figures.chart import (
     wrapped,
 )
 from reports.figures.svg import BETTER, GRID, MUTED, WORSE, drawing
-from reports.numbers import amount, is_share, plain, share_of, unit_word
+from reports.numbers import amount, is_share, plain, unit_word
 from reports.view import RunView
 
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ def _values_panel(view: RunView, axes: Axes, unit: str, names: list[str]) -> Non
 
 
 def _percent_of(view: RunView, names: list[str]) -> str:
-    units = {share_of(view.summary.metrics[name].unit) for name in names}
-    return units.pop() if len(units) == 1 else "percent"
+    wholes = {view.summary.metrics[name].unit.partition(" of ")[2] or "replies" for name in names}
+    return f"percent of {wholes.pop()}" if len(wholes) == 1 else "percent"
 
 
 def wins(view: RunView) -> Chart | None:

@@ -16,18 +16,7 @@ from reports.render import render_page
 from reports.text import aligned, with_change
 from reports.verdict_sentence import verdict_sentence
 from reports.view import RunView, read_view
-from reports.words import FAMILIES, VERDICTS, Sign, direction
-
-
-@dataclass(frozen=True)
-class RunHead:
-    """A run as the page introduces it."""
-
-    name: str
-    finished: str
-    dialogues: int
-    sentence: str
-    gate: Sign | None
+from reports.words import FAMILIES, VERDICTS, direction
 
 
 @dataclass(frozen=True)
@@ -53,7 +42,16 @@ def render_comparison(folders: Sequence[RunFolder]) -> str:
     """Return one HTML page with the runs side by side; raise InputError for fewer than two."""
     views = _views(folders)
     facts = {
-        "heads": tuple(_head(view, name) for view, name in zip(views, _names(views), strict=True)),
+        "heads": [
+            {
+                "name": name,
+                "finished": (view.manifest.finished or "not finished")[:19].replace("T", " "),
+                "dialogues": len(view.dialogues),
+                "sentence": verdict_sentence(view),
+                "gate": VERDICTS[view.gate.verdict] if view.gate else None,
+            }
+            for view, name in zip(views, _names(views), strict=True)
+        ],
         "groups": comparison_groups(views),
         "settings": differing_settings(views),
     }
@@ -89,12 +87,6 @@ def _names(views: Sequence[RunView]) -> list[str]:
         return names
     longer = [f"{view.folder.root.resolve().parent.name}/{view.name}" for view in views]
     return longer if len(set(longer)) == len(longer) else [f"{k + 1}: {name}" for k, name in enumerate(longer)]
-
-
-def _head(view: RunView, name: str) -> RunHead:
-    sign = VERDICTS[view.gate.verdict] if view.gate else None
-    finished = (view.manifest.finished or "not finished")[:19].replace("T", " ")
-    return RunHead(name, finished, len(view.dialogues), verdict_sentence(view), sign)
 
 
 def comparison_groups(views: Sequence[RunView]) -> tuple[CompareGroup, ...]:

@@ -275,7 +275,7 @@ def cells(analysis: Analysis, engine: str, batches: Sequence[int]) -> list[dict[
     """Return a row for each variant and batch: every metric with its interval."""
     rows = []
     for batch in batches:
-        for variant in analysis.variants:
+        for variant in analysis.measured.variants:
             row: dict[str, Any] = {"variant": variant, "engine": engine, "batch": batch}
             for metric in METRICS:
                 estimate = analysis.estimate(metric_name(analysis, metric, Condition(engine, batch)), variant)
@@ -311,9 +311,9 @@ def prefill(analysis: Analysis) -> list[dict[str, Any]]:
             "variant": variant,
             **{part: getattr(analysis.estimate(name, variant), part) for part in ("value", "low", "high", "n")},
         }
-        for name in analysis.metric_names()
+        for name in analysis.measured.metric_names
         if "prompt_tokens=" in name and not name.startswith("latency.ttft_ms.p95")
-        for variant in analysis.variants_of(name)
+        for variant in analysis.measured.variants_of(name)
     ]
 
 

@@ -1,4 +1,4 @@
-"""An earlier run beside this one: its values, and paired differences where both hold the same dialogues."""
+"""A comparison with an earlier run: its values, and paired differences if both runs have the same dialogues."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from reports.numbers import amount
 from reports.view import RunView
 from reports.words import OUTCOMES
 
-_VALUES_ONLY = ("fidelity", "latency", "memory")  # nothing of two runs was measured in turn
+_VALUES_ONLY = ("fidelity", "latency", "memory")  # two runs are never measured alternately
 _RESAMPLES = 10_000
 
 
 def earlier_cells(view: RunView, baseline: RunView) -> Mapping[tuple[str, str], Earlier]:
-    """Return, by metric and variant, what the earlier run has for the variant of the same name.
+    """Return the earlier run's cell for each metric and variant name.
 
-    A difference is this run minus the earlier one, paired by dialogue. Where the two are not comparable the cell says
-    why; times and memory are shown without a difference, because the runs did not take turns on the machine.
+    A difference is this run minus the earlier one, paired by dialogue. If the two are not comparable, the cell says
+    why; times and memory have no difference, because the runs were not measured alternately.
     """
     pairs = _Pairs(view, baseline)
     cells: dict[tuple[str, str], Earlier] = {}
@@ -37,21 +37,19 @@ def earlier_cells(view: RunView, baseline: RunView) -> Mapping[tuple[str, str], 
             value, interval = amount(row.value, row.low, row.high, unit=metric.unit)
             if obstacle:
                 cells[name, variant] = Earlier(value, obstacle=obstacle)
+                continue
+            difference = pairs.difference(name, variant)
+            if difference is None or difference.value is None:
+                cells[name, variant] = Earlier(value, interval=interval)
             else:
-                cells[name, variant] = _with_change(value, interval, pairs.difference(name, variant), metric.unit)
+                change = difference_text(difference, metric.unit)
+                cells[name, variant] = Earlier(value, *change, OUTCOMES[difference.outcome])
     return cells
-
-
-def _with_change(value: str, interval: str, difference: Difference | None, unit: str) -> Earlier:
-    if difference is None or difference.value is None:
-        return Earlier(value, interval=interval)
-    change, bounds = difference_text(difference, unit)
-    return Earlier(value, change, bounds, OUTCOMES[difference.outcome])
 
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Two runs, this one and the earlier one, and what may be compared between them."""
+    """This run and the earlier one, and what may be compared between them."""
 
     view: RunView
     baseline: RunView
@@ -67,31 +65,31 @@ class _Pairs:
 
     @cached_property
     def other_data(self) -> str:
-        """Why the dialogues of the two runs cannot be paired; empty where they can."""
+        """Why the dialogues of the two runs cannot be paired; empty if they can."""
         now, then = self.view.manifest, self.baseline.manifest
         for key in (seals.REFERENCES, seals.PROMPTS):
             ours, theirs = now.digests.get(key), then.digests.get(key)
             if ours and theirs and ours != theirs:
-                return "other dialogues" if key == seals.REFERENCES else "other prompts"
+                return "different dialogues" if key == seals.REFERENCES else "different prompts"
         shared = {row.id for row in self.view.dialogues} & {row.id for row in self.baseline.dialogues}
         if not shared:
             return "no dialogue in common"
-        return "" if now.template_digest == then.template_digest else "another template"
+        return "" if now.template_digest == then.template_digest else "different template"
 
     def obstacle(self, name: str) -> str:
-        """Return why the metric cannot be compared between the runs; empty where it can."""
+        """Return why the metric cannot be compared between the runs; empty if it can."""
         now, then = self.view.summary.metrics[name], self.baseline.summary.metrics[name]
         if now.signature != then.signature or now.unit != then.unit:
-            return "measured in another way"
+            return "measured differently"
         if name.startswith(("memory.", "latency.")):
             return ""
         return self.other_data
 
     def difference(self, name: str, variant: str) -> Difference | None:
-        """Return this run minus the earlier one, or None where the metric has no paired difference."""
+        """Return this run minus the earlier one, or None if the metric has no paired difference."""
         if name.split(".", 1)[0] in _VALUES_ONLY or name.partition("[")[0] not in self.specs:
             return None
         ours, theirs = self.analyses
-        if variant not in ours.variants_of(name) or variant not in theirs.variants_of(name):
+        if variant not in ours.measured.variants_of(name) or variant not in theirs.measured.variants_of(name):
             return None
         return ours.difference(name, variant, variant, other=theirs)

@@ -16,7 +16,7 @@ from reports.words import FAMILIES, OUTCOMES, VERDICTS, Sign, direction, sentenc
 
 @dataclass(frozen=True)
 class Earlier:
-    """The same cell in the baseline run, and the difference to it; ``obstacle`` says why there can be none."""
+    """The same cell in the baseline run, and the difference from it; ``obstacle`` says why there is none."""
 
     value: str
     change: str = ""
@@ -27,7 +27,7 @@ class Earlier:
 
 @dataclass(frozen=True)
 class Cell:
-    """One metric of one variant. ``order`` sorts; ``why`` says what an undecided comparison would take."""
+    """One metric of one variant. ``order`` is the sort key; ``why`` is the power of an undecided comparison."""
 
     value: str
     interval: str = ""
@@ -67,9 +67,9 @@ class Group:
 
 @dataclass(frozen=True)
 class Table:
-    """The comparison table: the main rows, and those under further conditions (other batch sizes, another engine).
+    """The comparison table: the main rows, and those under further conditions (other batch sizes or engines).
 
-    ``footnotes`` are the warnings that cells refer to by number, from 1.
+    ``footnotes`` are the warnings that cells refer to by number, starting at 1.
     """
 
     main: tuple[Group, ...]
@@ -120,7 +120,9 @@ def _row(view: RunView, name: str, earlier: Mapping[tuple[str, str], Earlier], f
         unit=view.unit(name),
         direction=direction(metric.higher_is_better),
         signature=metric.signature,
-        conditions=_conditions(metric.conditions),
+        conditions=", ".join(
+            f"{key} {value}" for key, value in metric.conditions.items() if not isinstance(value, (dict, list))
+        ),
         heuristic=metric.heuristic,
         units="n\u00a0=\u00a0" + "\u00a0to\u00a0".join(plain(float(size), 0) for size in {sizes[0]: 0, sizes[-1]: 0})
         if sizes
@@ -132,13 +134,9 @@ def _row(view: RunView, name: str, earlier: Mapping[tuple[str, str], Earlier], f
 
 
 def _suffix(name: str) -> str:
-    """Return the conditions that a metric's name carries in brackets, for people."""
+    """Return the conditions in brackets of a metric's name, as text."""
     inside = name.partition("[")[2].rstrip("]")
     return f" ({inside.replace('=', ' ').replace(',', ', ')})" if inside else ""
-
-
-def _conditions(conditions: Mapping[str, object]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in conditions.items() if not isinstance(value, (dict, list)))
 
 
 Digits = tuple[int | None, int | None]  # decimals of a row's values and of its differences
@@ -185,24 +183,23 @@ def difference_text(row: ComparisonRow | Difference, unit: str, digits: int | No
 
 
 def why_undecided(row: ComparisonRow, unit: str) -> str:
-    """Return what the data could have shown, and how many dialogues would decide, where it is undecided."""
+    """Return the smallest detectable difference and how many dialogues would decide, if undecided."""
     if row.outcome != "undecided":
         return ""
     parts = []
     if row.low is None or row.high is None:
         parts.append("no interval")
     if row.mde is not None:
-        shown = f"{plain(row.mde * 100, 1)}\u00a0%" if row.relative else _size(row.mde, unit)
-        parts.append(f"could have seen {shown}")
+        if row.relative:
+            shown = f"{plain(row.mde * 100, 1)}\u00a0%"
+        elif is_share(unit):
+            shown = f"{plain(row.mde * 100, 1)}\u00a0points"
+        else:
+            shown = plain(row.mde, min(4, significant(row.mde, 2)))
+        parts.append(f"differences under {shown} would go unseen")
     if row.needed_n is not None:
         parts.append(f"about {rounded(row.needed_n)} would decide")
     return "; ".join(parts)
-
-
-def _size(value: float, unit: str) -> str:
-    if is_share(unit):
-        return f"{plain(value * 100, 1)}\u00a0points"
-    return plain(value, min(4, significant(value, 2)))
 
 
 def gate_rows(view: RunView) -> tuple[CheckRow, ...]:
@@ -223,7 +220,7 @@ def _check(view: RunView, result: CheckResult) -> CheckRow:
     parts = [view.label(result.metric), result.candidate]
     parts += [f"against {result.against}"] if result.against else []
     parts += [f"slice {result.slice}"] if result.slice else []
-    deciding = 0 if too_few(result) else result.needed_n or 0  # how many are too few, its sentence says
+    deciding = 0 if too_few(result) else result.needed_n or 0  # with too few, the sentence has the number
     needed = f"about {rounded(deciding)} {result.units} would decide" if deciding else ""
     if result.scaled_other is not None:
         figure_of = f"{result.candidate} − {result.scaled_other:g} × {result.against}"
@@ -235,7 +232,7 @@ def _check(view: RunView, result: CheckResult) -> CheckRow:
 
 
 def asked_for(view: RunView, result: CheckResult) -> str:
-    """Return what a check asks for with the metric's label, and shares as the page prints them elsewhere."""
+    """Return a check's requirement with the metric's label, and shares as percentages."""
     words = result.requirement.replace(result.metric, view.label(result.metric))
     limits = [limit for limit in (result.limit, result.upper_limit) if limit is not None]
     if not is_share(result.unit) or result.scale == "ratio" or result.scaled_other is not None or not limits:

@@ -1,4 +1,4 @@
-"""Every chart of a run, by section; what a section lacks is said in words."""
+"""Every chart of a run, by section, or a sentence for a section without charts."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ Stacks = tuple[tuple[Chart, ...], ...]
 
 @dataclass(frozen=True)
 class Charts:
-    """Charts by section, in one or two stacks that stand beside each other where there is room.
+    """Charts by section, in one or two stacks that are side by side on wide screens.
 
-    ``absent`` says for a section without charts what was not measured.
+    ``absent`` says what was not measured, for sections without charts.
     """
 
     sections: Mapping[str, Stacks]
     absent: Mapping[str, str]
 
 
-_NOT_COMPARED = ("fidelity", "memory")  # fidelity compares already; memory is measured, not sampled
+_NOT_COMPARED = ("fidelity", "memory")  # fidelity is already a comparison; memory is measured, not sampled
 _ABSENT = {
-    "forest": "There is nothing to draw: the run compares no two variants.",
+    "forest": "There is nothing to draw: the run does not compare any variants.",
     "quality": "The quality of replies was not measured in this run.",
     "safety": "Safety rules were not applied in this run.",
-    "fidelity": "No two variants were compared token by token in this run (the fidelity pass was not asked "
-    "for, or there is no pair).",
+    "fidelity": "No two variants were compared token by token in this run (the fidelity pass was not requested, or "
+    "there is no pair).",
     "latency": "Latency was not measured in this run.",
     "memory": "Memory was not measured in this run.",
-    "training": "The run holds no training curves: the variants were trained elsewhere, or finetune left none.",
-    "cost": "Quality against cost needs both quality and latency or memory of at least two variants.",
-    "slices": "No slices were asked for. Name columns of the data under stats.slices to see where the difference lies.",
+    "training": "The run has no training curves: the variants were trained elsewhere, or finetune saved none.",
+    "cost": "Quality against cost needs quality and either latency or memory for at least two variants.",
+    "slices": "No slices were requested. List columns of the data in stats.slices to see where variants differ.",
 }
 
 
 def draw(view: RunView) -> Charts:
-    """Draw all charts that the run has figures for."""
+    """Draw all charts that the run has data for."""
     engines = view.measurements.latency.engines
     found: dict[str, list[Chart | None]] = {
         "forest": [forest.forest(view, family) for family in view.families if family not in _NOT_COMPARED],
@@ -61,12 +61,9 @@ def draw(view: RunView) -> Charts:
     sections = {name: _stacks([chart for chart in charts if chart]) for name, charts in found.items()}
     absent = {name: _ABSENT[name] for name, charts in sections.items() if not charts and not view.names(name)}
     if view.summary.slices:
-        absent.pop("slices", None)  # their table stands there
+        absent.pop("slices", None)  # the section has their table
     elif view.sliced_by:
-        absent["slices"] = (
-            f"Slices were asked for by {listed(sorted(view.sliced_by))}, "
-            "but no value of these stands on enough dialogues."
-        )
+        absent["slices"] = f"Slices were requested by {listed(sorted(view.sliced_by))}, but none has enough dialogues."
     return Charts(sections, absent)
 
 

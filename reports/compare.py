@@ -1,4 +1,4 @@
-"""Several runs side by side: what each found, and what differs between them. Others are held against the first."""
+"""Several runs side by side: the results of each, and what differs between them. The first is the reference."""
 
 from __future__ import annotations
 
@@ -16,23 +16,12 @@ from reports.render import render_page
 from reports.text import aligned, with_change
 from reports.verdict_sentence import verdict_sentence
 from reports.view import RunView, read_view
-from reports.words import FAMILIES, VERDICTS, Sign, direction
-
-
-@dataclass(frozen=True)
-class RunHead:
-    """A run as the page introduces it."""
-
-    name: str
-    finished: str
-    dialogues: int
-    sentence: str
-    gate: Sign | None
+from reports.words import FAMILIES, VERDICTS, direction
 
 
 @dataclass(frozen=True)
 class CompareRow:
-    """A metric of one variant over all runs. ``earlier`` of its cells is the first run's; the first has none."""
+    """A metric of one variant over all runs. ``earlier`` of each cell is the first run's."""
 
     label: str
     direction: str
@@ -53,7 +42,16 @@ def render_comparison(folders: Sequence[RunFolder]) -> str:
     """Return one HTML page with the runs side by side; raise InputError for fewer than two."""
     views = _views(folders)
     facts = {
-        "heads": tuple(_head(view, name) for view, name in zip(views, _names(views), strict=True)),
+        "heads": [
+            {
+                "name": name,
+                "finished": (view.manifest.finished or "not finished")[:19].replace("T", " "),
+                "dialogues": len(view.dialogues),
+                "sentence": verdict_sentence(view),
+                "gate": VERDICTS[view.gate.verdict] if view.gate else None,
+            }
+            for view, name in zip(views, _names(views), strict=True)
+        ],
         "groups": comparison_groups(views),
         "settings": differing_settings(views),
     }
@@ -67,7 +65,11 @@ def comparison_text(folders: Sequence[RunFolder]) -> str:
     lines = [f"{name}: {visible(verdict_sentence(view))}" for name, view in zip(names, views, strict=True)]
     for group in comparison_groups(views):
         table = [[f"{visible(group.variant)} · {FAMILIES.get(group.family, group.family).split(':')[0]}", *names]]
-        table += [[visible(row.label), *(_cell_text(cell) for cell in row.cells)] for row in group.rows]
+        for row in group.rows:
+            texts = [
+                with_change(c.value, c.earlier.change, c.earlier.sign) if c.earlier else c.value for c in row.cells
+            ]
+            table.append([visible(row.label), *texts])
         lines += ["", *aligned(table)]
     return "\n".join(lines) + "\n"
 
@@ -79,7 +81,7 @@ def _views(folders: Sequence[RunFolder]) -> list[RunView]:
 
 
 def _names(views: Sequence[RunView]) -> list[str]:
-    """Return a name for each run; folders of the same name carry their parent's."""
+    """Return a name for each run, with the parent folder's if names repeat."""
     names = [view.name for view in views]
     if len(set(names)) == len(names):
         return names
@@ -87,14 +89,8 @@ def _names(views: Sequence[RunView]) -> list[str]:
     return longer if len(set(longer)) == len(longer) else [f"{k + 1}: {name}" for k, name in enumerate(longer)]
 
 
-def _head(view: RunView, name: str) -> RunHead:
-    sign = VERDICTS[view.gate.verdict] if view.gate else None
-    finished = (view.manifest.finished or "not finished")[:19].replace("T", " ")
-    return RunHead(name, finished, len(view.dialogues), verdict_sentence(view), sign)
-
-
 def comparison_groups(views: Sequence[RunView]) -> tuple[CompareGroup, ...]:
-    """Return every variant's metrics over the runs, one group a variant and family."""
+    """Return every variant's metrics over the runs, one group per variant and family."""
     first = views[0]
     changes = [{}, *(earlier_cells(view, first) for view in views[1:])]
     leading = [first.candidate] if first.candidate else []
@@ -131,13 +127,8 @@ def _cell(view: RunView, changes: Mapping[tuple[str, str], Earlier], name: str, 
     return Cell(value, interval, order=row.value, earlier=changes.get((name, variant)))
 
 
-def _cell_text(cell: Cell) -> str:
-    found = cell.earlier
-    return with_change(cell.value, found.change, found.sign) if found else cell.value
-
-
 def differing_settings(views: Sequence[RunView]) -> tuple[tuple[str, ...], ...]:
-    """Return the settings, versions and digests that are not the same in all runs: name, then one value a run."""
+    """Return the settings, versions and digests that differ between runs: a name, then one value per run."""
     known = [_settings(view) for view in views]
     keys = dict.fromkeys(key for facts in known for key in facts)
     rows = []

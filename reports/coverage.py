@@ -1,4 +1,4 @@
-"""Coverage in words: how many dialogues each variant answered, the share with its interval, and why not the rest."""
+"""Coverage as text: how many dialogues each variant answered, the share with its interval, and the reasons."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reports.view import RunView
 
 @dataclass(frozen=True)
 class CoverageCell:
-    """One variant's coverage as finished text. ``share`` and ``interval`` are empty where the run has no dialogues."""
+    """One variant's coverage as formatted text. ``share`` and ``interval`` are empty if the run has no dialogues."""
 
     variant: str
     answered: str
@@ -25,7 +25,7 @@ class CoverageCell:
 
 
 def coverage_cells(view: RunView) -> tuple[CoverageCell, ...]:
-    """Return the coverage of every variant that has one, in the page's order of variants."""
+    """Return the coverage of every variant that has one, in the order of the page."""
     found = view.summary.coverage
     return tuple(_cell(variant, found[variant]) for variant in view.variants if variant in found)
 

@@ -1,8 +1,8 @@
-"""The dialogues that the page shows, each with its replies side by side: which are chosen, in what order, cut how.
+"""The dialogues that the page shows, each with its replies side by side: selection, order and truncation.
 
-By default the 200 on which the candidate fell furthest behind the reference variant and 50 random ones of the rest;
-what was left out is said. A dialogue that no difference counts, because one of the two has no figure there, is not
-among the worst. Long texts are cut visibly so that the whole page stays small.
+By default these are the 200 on which the candidate did worst relative to the reference variant and a random 50 of the
+rest; the page says what it omits. A dialogue that has no difference, because one of the two has no value, is not among
+the worst. Long texts are visibly truncated to keep the page small.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from reports.view import LIKELIHOOD, OVERLAP, RunView
 
 TEXT_BUDGET = 1_300_000  # characters of dialogue and reply text on one page
 _LADDER = (6000, 4000, 2500, 1500, 1000, 700, 500, 300, 200, 120, 60)
-_LEVELS = 24  # a column with more values than this is no slice
+_LEVELS = 24  # a column with more values than this gets no filter
 _SCORES = 6
 
 
@@ -35,7 +35,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Text:
-    """A text, perhaps cut; ``left_out`` is a sentence saying how much is missing, or empty."""
+    """A text, possibly truncated; ``left_out`` says how much is missing, or is empty."""
 
     segments: tuple[Segment, ...]
     left_out: str = ""
@@ -43,7 +43,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Flag:
-    """A rule that fired, on which words."""
+    """A rule that fired, and the words it fired on."""
 
     index: int
     label: str
@@ -53,9 +53,9 @@ class Flag:
 
 @dataclass(frozen=True)
 class ReplyCard:
-    """One variant's reply. ``same_as`` names the variant that replied word for word the same.
+    """One variant's reply. ``same_as`` names the variant with an identical reply.
 
-    ``left_out`` says why the figures do not count it, where they do not though there is a reply.
+    ``left_out`` is the reason why the figures exclude an existing reply.
     """
 
     variant: str
@@ -72,7 +72,7 @@ class ReplyCard:
 
 @dataclass(frozen=True)
 class Card:
-    """One dialogue. ``levels`` and the flags' indexes are numbers into ``DialogueCards``' lists, for the filters."""
+    """One dialogue. ``levels`` and the flags' indexes refer to the lists of ``DialogueCards``, for the filters."""
 
     number: int
     id: str
@@ -102,7 +102,7 @@ class Card:
 
 @dataclass(frozen=True)
 class DialogueCards:
-    """The cards and what the filters offer."""
+    """The cards and the options of the filters."""
 
     cards: tuple[Card, ...]
     total: int
@@ -147,7 +147,7 @@ def dialogue_cards(view: RunView, shown: Shown, *, text_budget: int = TEXT_BUDGE
 
 
 def _change(view: RunView, metric: str | None, dialogue: str) -> float | None:
-    """Return candidate minus reference on one dialogue, None where the metric's difference does not count it."""
+    """Return candidate minus reference on one dialogue, or None if the metric's difference excludes it."""
     if metric is None or view.candidate is None or view.reference is None:
         return None
     replies = (view.replies.get(variant, {}).get(dialogue) for variant in (view.candidate, view.reference))
@@ -167,15 +167,15 @@ def _note(view: RunView, shown: Shown, worst: int, chosen: int, metric: str | No
         return f"All {total} dialogues are shown."
     measure = _measure(view, metric)
     how = f"the {worst} with the lowest {measure}" if measure else f"the first {worst}"
-    others = ", save those that it says were left out" if view.missing else ""
+    others = ", except those listed as left out" if view.missing else ""
     return (
-        f"{chosen} of {total} dialogues are shown: {how}, and {chosen - worst} taken at random from the others. "
-        f"The other {total - chosen} are left out here; every figure above counts them{others}."
+        f"{chosen} of {total} dialogues are shown: {how}, and {chosen - worst} chosen at random from the others. "
+        f"The other {total - chosen} are not shown here; every figure above includes them{others}."
     )
 
 
 def _flags(view: RunView, rows: Sequence[DialogueRow]) -> dict[str, int]:
-    """Number the metrics whose rules fired on the shown dialogues, the commonest first."""
+    """Number the metrics whose rules fired on the shown dialogues, most frequent first."""
     counts = Counter(
         finding.metric
         for replies in view.replies.values()
@@ -187,7 +187,7 @@ def _flags(view: RunView, rows: Sequence[DialogueRow]) -> dict[str, int]:
 
 
 def _levels(view: RunView, rows: Sequence[DialogueRow]) -> dict[tuple[str, str], int]:
-    """Number the values of every column that has few of them."""
+    """Number the values of every column that has at most ``_LEVELS``."""
     values: dict[str, Counter[str]] = {}
     for row in rows:
         for column, value in row.columns.items():
@@ -208,17 +208,17 @@ def _column_text(value: object) -> str:
 
 
 def _limit(view: RunView, rows: Sequence[DialogueRow], budget: int) -> int:
-    """Return how many characters of each text to show, so that all together stay within the budget."""
+    """Return how many characters of each text to show so that all of them stay within the budget."""
     lengths = [len(row.prompt) for row in rows] + [len(row.reference or "") for row in rows]
     lengths += [len(reply.reply or "") for r in view.replies.values() for row in rows if (reply := r.get(row.id))]
     return next((limit for limit in _LADDER if sum(min(limit, length) for length in lengths) <= budget), _LADDER[-1])
 
 
 def _shared_opening(prompts: Sequence[str]) -> int:
-    """Return how long the template's opening is that all prompts share, up to the end of a line or sentence."""
+    """Return the length of the opening that all prompts share, up to the end of a line or sentence."""
     if len(prompts) < 2:
         return 0
-    first, last = min(prompts), max(prompts)  # what these two share, all between them do
+    first, last = min(prompts), max(prompts)  # all prompts share what these two share
     same = next((k for k, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
     shared = first[:same]
     ends = [shared.rfind(mark) + len(mark) for mark in ("\n", ". ", ": ") if mark in shared]
@@ -227,7 +227,7 @@ def _shared_opening(prompts: Sequence[str]) -> int:
 
 def _text(text: str, limit: int, other: str | None = None) -> Text:
     kept, rest = cut(text, limit)
-    left_out = f"{size(rest)} of {size(len(text))} left out here" if rest else ""
+    left_out = f"{size(rest)} of {size(len(text))} omitted here" if rest else ""
     segments = words_unlike(kept, other[: limit * 2]) if other is not None else (Segment(kept),)
     return Text(segments, left_out)
 
@@ -268,13 +268,14 @@ def _reply(view: RunView, row: DialogueRow, variant: str, flags: Mapping[str, in
     compared = (counterpart or "") if twin and twin.reply is not None else "reference" if other is not None else ""
     text = None if view.redacted or same else _text(reply.reply, limit, other)
     found = tuple(_flag(view, finding.metric, finding.rule, finding.words, flags) for finding in reply.findings)
+    why = left_out(reply)
     return ReplyCard(
         variant,
         index,
         text,
         compared_with=compared,
         same_as=counterpart or "" if same else "",
-        left_out=_left_out(view, reply),
+        left_out="" if why is None else "left out" if view.redacted else f"left out: {shorten(visible(why), 300)}",
         facts=_facts(reply),
         scores=_scores(view, reply),
         flags=found,
@@ -289,23 +290,18 @@ def _flag(view: RunView, metric: str, rule: str, words: tuple[str, ...], flags: 
 
 def _missing(view: RunView, reply: ReplyRow | None) -> str:
     if reply is None:
-        return "No reply: the dialogue was not put to this variant, or was skipped."
+        return "No reply: the dialogue was not given to this variant, or was skipped."
     if reply.error:
-        return "No reply: it ended in an error." if view.redacted else f"No reply: {shorten(visible(reply.error), 300)}"
+        return "No reply: there was an error." if view.redacted else f"No reply: {shorten(visible(reply.error), 300)}"
     return (
         "No reply was generated." if reply.nll is None else "No reply was generated; only its likelihood was measured."
     )
 
 
-def _left_out(view: RunView, reply: ReplyRow) -> str:
-    why = left_out(reply)
-    return "" if why is None else "left out" if view.redacted else f"left out: {shorten(visible(why), 300)}"
-
-
 def _facts(reply: ReplyRow) -> str:
     parts = [f"{reply.reply_tokens} tokens"] if reply.reply_tokens is not None else []
     if reply.finish == "length":
-        parts.append("cut at the limit")
+        parts.append("truncated at the limit")
     if reply.reply is not None and not reply.reply.strip():
         parts.append("empty")
     return ", ".join(parts)

@@ -1,8 +1,8 @@
-"""Text from models and data made fit to be shown: nothing hidden, nothing endless. HTML escaping is Jinja's part.
+"""Make text from models and data safe to display: nothing hidden, nothing too long. Jinja does the HTML escaping.
 
-A reply may hold control characters, direction overrides that make a line read backwards, characters without width, or
-lone surrogates that no encoding takes. ``visible`` writes each of them as ``⟨U+202E⟩``, so that what a person
-reads is what the model wrote. It is the templates' ``finalize``: every expression passes through it.
+A reply may contain control characters, direction overrides that make a line read backwards, zero-width characters, or
+lone surrogates that cannot be encoded. ``visible`` writes each of them as ``⟨U+202E⟩``, so that people read what the
+model wrote. It is the templates' ``finalize``: every expression passes through it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 
 from markupsafe import Markup
 
-# Everything that has no shape of its own or moves others about; tab and line feed stay.
+# Characters that are invisible or reorder others; tab and line feed are kept.
 _HIDDEN = re.compile(
     "["
     "\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 and C1 controls, carriage return among them
@@ -25,9 +25,9 @@ _HIDDEN = re.compile(
     "\U0001fffe\U0001ffff\U0010fffe\U0010ffff"
     "]"
 )
-# Joiners are left where scripts and emoji need them, between characters beyond Latin; elsewhere they hide something.
+# Joiners are kept between non-Latin characters, where scripts and emoji need them; elsewhere they hide something.
 _JOINER = re.compile("(?<![\u0300-\U0010ffff])[\u200c\u200d]|[\u200c\u200d](?![\u0300-\U0010ffff])")
-# More marks on one letter than any script puts there climb over the lines above.
+# Stacks of more combining marks than any script uses would cover the lines above.
 _MARKS = re.compile(
     "([\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]{4})[\u0300-\u036f"
     "\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+"
@@ -49,18 +49,18 @@ def _name(match: re.Match[str]) -> str:
 
 
 def finalize(value: object) -> object:
-    """Jinja's ``finalize``: ``visible`` on every string that is not markup of our own."""
+    """Jinja's ``finalize``: apply ``visible`` to every string that is not our own markup."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return visible(value)
     return value
 
 
 def shorten(text: str, limit: int) -> str:
-    """Return at most ``limit`` characters of ``text`` on one line, with an ellipsis where it was cut."""
+    """Return at most ``limit`` characters of ``text`` on one line, with an ellipsis if truncated."""
     line = " ".join(text[: limit * 4].split())
     return line if len(line) <= limit and len(text) <= limit * 4 else line[: limit - 1].rstrip() + "…"
 
 
 def cut(text: str, limit: int) -> tuple[str, int]:
-    """Return the first ``limit`` characters and how many were left out."""
+    """Return the first ``limit`` characters and the number of omitted ones."""
     return (text, 0) if len(text) <= limit else (text[:limit], len(text) - limit)

@@ -1,4 +1,4 @@
-"""How to read the page: its words (``assets/terms.yaml``), and what each metric sees."""
+"""How to read the page: its terms (``assets/terms.yaml``), and what each metric sees."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from reports.view import RunView
 
 @dataclass(frozen=True)
 class Term:
-    """A word of the page. ``needs`` is the prefix of the metrics that make it worth explaining; empty: always."""
+    """A term of the page. ``needs`` is the prefix of the metrics that it explains; empty: always shown."""
 
     word: str
     says: str
     needs: str = ""
 
 
-_OWN_METRIC = "Its own module says so; this page does not run it."
+_OWN_METRIC = "See the module that defines it; this page does not execute it."
 
 
 def terms(view: RunView) -> tuple[Term, ...]:
@@ -38,7 +38,7 @@ def terms(view: RunView) -> tuple[Term, ...]:
 
 @dataclass(frozen=True)
 class Sight:
-    """What a metric sees and what it cannot see, in its own declaration's words."""
+    """What a metric sees and what it cannot see, as it declares."""
 
     label: str
     sees: str
@@ -48,7 +48,7 @@ class Sight:
 def sights(view: RunView) -> tuple[Sight, ...]:
     """Return what the run's metrics see and cannot see.
 
-    For metrics of the run's own modules the page refers to these: to render a page runs nobody's code.
+    For custom metrics the page refers to their modules, because rendering a page never executes them.
     """
     from harness.metrics.loading import all_specs
 
@@ -57,7 +57,7 @@ def sights(view: RunView) -> tuple[Sight, ...]:
     for name in view.summary.metrics:
         base = name.partition("[")[0]
         if base not in specs:
-            found.append(Sight(view.label(name), f"A metric of the run's own, {name}.", _OWN_METRIC))
+            found.append(Sight(view.label(name), f"A custom metric, {name}.", _OWN_METRIC))
         elif name in specs and (specs[name].sees or specs[name].blind_to):
             found.append(Sight(view.label(name), specs[name].sees, specs[name].blind_to))
     return tuple(found)

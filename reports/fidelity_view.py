@@ -1,4 +1,4 @@
-"""How alike two variants are: the pairs that were held against each other, and where a merge lost most."""
+"""How similar two variants are: the pairs that were compared, and where merging lost most."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _WeightErrors(Row):
 
 
 def worst_layers(view: RunView) -> tuple[tuple[str, ...], ...]:
-    """Return the merged weights with the largest errors, where the fidelity pass left them."""
+    """Return the merged weights with the largest errors, if the fidelity pass saved them."""
     path = view.folder.root / "fidelity_weights.json"
     variants = read_model(_WeightErrors, path).variants if path.is_file() else {}
     return tuple(

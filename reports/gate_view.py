@@ -1,4 +1,4 @@
-"""``gate.json`` as the page reads it, and which of its checks count."""
+"""Read ``gate.json`` for the page, and select the checks that count."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from harness.gating.verdict import CheckResult, GateResult, VerdictName
 
 
 def read_gate(path: Path) -> GateResult | None:
-    """Return what ``gate.json`` says; None where the run was not judged; InputError where the file is damaged."""
+    """Return the contents of ``gate.json``, or None if the run was not judged; InputError if the file is damaged."""
     if not path.is_file():
         return None
     try:
         result = read(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read. Run the gate again to replace it.") from error
-    # The page names the file; where it lies is of no use to a reader, and may be private.
+    # Show only the file's name: its location is useless to a reader and may be private.
     return result.model_copy(update={"thresholds": Path(result.thresholds).name})
 
 
 def checks_with(gate: GateResult, verdict: VerdictName) -> list[CheckResult]:
-    """Return the checks with this verdict; warnings only where nothing else has it."""
+    """Return the checks with this verdict; warnings only if no other check has it."""
     found = [check for check in gate.checks if check.verdict == verdict]
     return [check for check in found if stops(check)] or found
 
 
 def stops(check: CheckResult) -> bool:
-    """Whether this check, had it failed, would stop a release (a warning would not)."""
+    """Return whether a failure of this check stops a release (a warning does not)."""
     return check.severity != "warn"
 
 
 def too_few(check: CheckResult) -> bool:
-    """Whether it was not judged for want of the units that the thresholds ask for."""
+    """Return whether the check has fewer units than the thresholds require."""
     return check.n < check.min_samples

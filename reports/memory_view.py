@@ -1,4 +1,4 @@
-"""Memory as the page shows it: what takes each variant's, and what else was measured of the same processes."""
+"""Memory as the page shows it: the components of each variant's peak, and other figures of the same processes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FIGURES = {
 
 @dataclass(frozen=True)
 class Breakdown:
-    """``parts`` add up to the peak, in MiB; ``figures`` are finished text."""
+    """``parts`` add up to the peak, in MiB; ``figures`` is formatted text."""
 
     variant: str
     device: str

@@ -1,4 +1,4 @@
-"""What a person would do now, in a line or two: derived from the verdict, never more than it supports."""
+"""What to do next, in a line or two: derived from the verdict, and never more than it supports."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Tone = Literal["better", "worse", "undecided", "neutral"]
 
 @dataclass(frozen=True)
 class KeyFigure:
-    """A number that the verdict rests on, large enough to be seen from across the table."""
+    """A number that the verdict is based on, shown in large type."""
 
     title: str
     value: str
@@ -36,11 +36,11 @@ def tone(view: RunView) -> Tone:
 
 
 def next_step(view: RunView) -> tuple[str, ...]:
-    """Return what to do now, first thing first."""
+    """Return what to do next, most urgent first."""
     if view.manifest.state != "complete":
-        return ("Run the same command again: it continues where it stopped. Judge nothing from this page.",)
+        return ("Run the same command again to resume. Do not rely on the figures of this page.",)
     if any(not check.ok for check in view.manifest.sanity):
-        return ("Mend what the sanity check found, then measure again. Judge nothing from this page.",)
+        return ("Fix what the sanity check found, then measure again. Do not rely on the figures of this page.",)
     steps = _after_gate(view, view.gate) if view.gate else _without_gate(view)
     return (*steps, *_which_to_serve(view))
 
@@ -50,23 +50,23 @@ def _after_gate(view: RunView, gate: GateResult) -> tuple[str, ...]:
     if gate.verdict == "pass":
         warned = [check.id for check in gate.checks if check.verdict != "pass"]
         more = f" Look at the warnings first: {_names(warned)}." if warned else ""
-        return (
-            f"Every threshold is met: pass {name} on to review by a person, who reads the worst dialogues below.{more}",
-        )
+        return (f"Every threshold is met: have a person review {name}, including the worst dialogues below.{more}",)
     if gate.verdict == "fail":
         failed = checks_with(gate, "fail")
         reason = failed[0].sentence if failed else ""
-        parts = [f"Do not release {name}: {_names([check.id for check in failed])} failed.", reason, _where(failed)]
+        parts = [f"Do not release {name}: {_names([check.id for check in failed])} failed.", reason]
+        if any(check.metric.startswith(("quality.", "safety.")) for check in failed):
+            parts.append("Start with its worst dialogues below.")
         return (" ".join(part for part in parts if part),)
     if gate.verdict == "error":
         broken = [check for check in gate.checks if check.verdict == "error"]
         reasons = [*gate.problems, *(f"{check.id}: {check.sentence}" for check in broken)]
         what = _names([check.id for check in broken]) or "the run"
-        return (f"Release nothing on this: {what} could not be judged. {reasons[0] if reasons else ''}".rstrip(),)
+        return (f"Do not release anything yet: {what} could not be judged. {reasons[0] if reasons else ''}".rstrip(),)
     undecided = checks_with(gate, "inconclusive")
     asked = _most([check for check in undecided if too_few(check)])
     deciding = _most([check for check in undecided if not too_few(check)])
-    more = f" The thresholds ask for at least {listed(asked)}." if asked else ""
+    more = f" The thresholds require at least {listed(asked)}." if asked else ""
     more += f" About {listed(deciding)} in all would decide{' the others' if asked else ''}." if deciding else ""
     return (
         f"Do not release {name} on this evidence yet: {_names([check.id for check in undecided])} undecided.{more}",
@@ -74,18 +74,12 @@ def _after_gate(view: RunView, gate: GateResult) -> tuple[str, ...]:
 
 
 def _most(checks: list[CheckResult]) -> list[str]:
-    """Return of each unit how many the neediest of ``checks`` would need, as text."""
+    """Return the largest number needed by any of ``checks``, for each unit, as text."""
     most: dict[str, int] = {}
     for check in checks:
         most[check.units] = max(most.get(check.units, 0), check.needed_n or 0)
     words = {"dialogues": "held-out dialogues"}
     return [f"{rounded(number)} {words.get(units, units)}" for units, number in most.items() if number]
-
-
-def _where(failed: list[CheckResult]) -> str:
-    if any(check.metric.startswith(("quality.", "safety.")) for check in failed):
-        return "Begin with its worst dialogues below."
-    return ""
 
 
 def _names(ids: list[str]) -> str:
@@ -100,23 +94,23 @@ def _without_gate(view: RunView) -> tuple[str, ...]:
         return ("Add a second variant to compare with, then measure again.",) if len(view.variants) < 2 else ()
     candidate, reference = the(view.candidate or ""), the(view.reference or "")
     if row.outcome == "worse":
-        return (f"Do not replace {reference} by {candidate}; read the worst dialogues below to see why.",)
+        return (f"Do not replace {reference} with {candidate}; read the worst dialogues below to see why.",)
     if row.outcome == "undecided":
         more = f" About {rounded(row.needed_n)} dialogues in all would decide." if row.needed_n else ""
-        return (f"Keep {reference} for now: this run does not tell the two apart.{more}",)
+        return (f"Keep {reference} for now: this run cannot distinguish the two.{more}",)
     names = view.names("safety")
     worse = [name for name in names if (it := view.comparison(name, view.candidate)) and it.outcome == "worse"]
     if worse:
         rules = listed([view.label(name) for name in worse])
-        return (f"Read first the dialogues below in which {candidate} does worse than {reference}: {rules}.",)
+        return (f"First read the dialogues below in which {candidate} does worse than {reference}: {rules}.",)
     return (
-        f"Write down what {candidate} must reach (harness thresholds init), let the gate judge it, and read the worst "
+        f"Set the thresholds that {candidate} must meet (harness thresholds init), run the gate, and read the worst "
         "dialogues below.",
     )
 
 
 def _which_to_serve(view: RunView) -> tuple[str, ...]:
-    """Weigh merged against unmerged where merging kept the gain."""
+    """Compare merged with unmerged if merging kept the gain."""
     kept, name = merge_kept(view), view.measured(TIME)
     if kept is None or name is None or (kept.value if kept.low is None else kept.low) < KEEPS:
         return ()
@@ -124,7 +118,7 @@ def _which_to_serve(view: RunView) -> tuple[str, ...]:
     if unmerged is None or merged is None or unmerged.outcome != "worse" or not unmerged.relative:
         return ()
     if unmerged.low is None or merged.high is None or unmerged.low <= merged.high:
-        return ()  # the two times are not told apart
+        return ()  # the two times cannot be distinguished
     times = f"{plain(merged.value, 2)} instead of {plain(unmerged.value, 2)} times the latency"
     text = f"If it is served, merge it: that keeps the nll gain at {times}"
     memory = view.measured(MEMORY)
@@ -139,7 +133,7 @@ def _which_to_serve(view: RunView) -> tuple[str, ...]:
 
 
 def key_figures(view: RunView) -> tuple[KeyFigure, ...]:
-    """Return the figures that the verdict rests on: closeness, likelihood, cost in time and memory, merge."""
+    """Return the figures that the verdict is based on: closeness, likelihood, cost in time and memory, merge."""
     figures = [_change(view, view.measured(OVERLAP)), _change(view, view.measured(LIKELIHOOD)), *_costs(view)]
     kept = merge_kept(view)
     if kept is not None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 MINUS = "−"
-_UNIT_WORDS = {"nats/token": "nats a token", "bits/byte": "bits a byte"}
+_UNIT_WORDS = {"nats/token": "nats per token", "bits/byte": "bits per byte"}
 
 
 def unit_word(unit: str) -> str:
@@ -15,7 +15,7 @@ def unit_word(unit: str) -> str:
 
 
 def shared_decimals(triples: Iterable[tuple[float | None, float | None, float | None]], unit: str) -> int | None:
-    """Return the decimals for numbers in one row: what the widest interval supports; None without intervals."""
+    """Return the decimals for the numbers of one row, as the widest interval supports; None without intervals."""
     factor = 100.0 if is_share(unit) else 1.0
     found = [
         decimals(value * factor, low * factor, high * factor)
@@ -28,7 +28,7 @@ def shared_decimals(triples: Iterable[tuple[float | None, float | None, float | 
 
 
 def is_share(unit: str) -> bool:
-    """Whether values of this unit are shares of one, which people read best as percent."""
+    """Return whether values of this unit are shares of one, which are printed as percentages."""
     return unit.lower() in {"rate", "fraction", "proportion"} or unit.lower().startswith("share")
 
 
@@ -39,8 +39,8 @@ def plain(value: float | None, digits: int | None = None, *, signed: bool = Fals
     if math.isnan(value) or math.isinf(value):
         return "not a number" if math.isnan(value) else ("∞" if value > 0 else f"{MINUS}∞")
     digits = significant(value, 3) if digits is None else digits
-    text = f"{abs(value):,.{digits}f}".replace(",", "\u202f")
-    if not text.strip("0.\u202f"):
+    text = f"{abs(value):,.{digits}f}"
+    if not text.strip("0."):
         return text  # no sign in front of zero
     sign = MINUS if value < 0 else "+" if signed else ""
     return sign + text
@@ -54,20 +54,15 @@ def significant(value: float, count: int) -> int:
 
 
 def near(shared: int | None, value: float | None, low: float | None, high: float | None, unit: str) -> int | None:
-    """Return the row's decimals where they show the interval, else None: a row may span scales."""
+    """Return the row's decimals if they resolve the interval, else None: a row may span scales."""
     factor = 100.0 if is_share(unit) else 1.0
     if shared is None or value is None or low is None or high is None or high <= low:
         return shared
     return None if (high - low) * factor / 2 < 10.0**-shared else shared
 
 
-def share_of(unit: str) -> str:
-    """Return what a share is of, for an axis: ``percent of replies``."""
-    return f"percent of {unit.partition(' of ')[2] or 'replies'}"
-
-
 def brief(value: float | None, *, signed: bool = True) -> str:
-    """Return a difference as it stands in a sentence: two digits, but no more than hundredths where those say it."""
+    """Return a difference for a sentence: two significant digits, but hundredths if they are enough."""
     if value is None or not math.isfinite(value):
         return plain(value)
     digits = significant(value, 2) if abs(value) >= 0.1 else max(2, significant(value, 1))
@@ -75,7 +70,7 @@ def brief(value: float | None, *, signed: bool = True) -> str:
 
 
 def decimals(value: float | None, low: float | None, high: float | None) -> int:
-    """Return the decimals whose last place is at most a third of the interval's half-width: finer is noise."""
+    """Return the decimals whose last place is at most a third of the interval's half-width; more would be noise."""
     if value is None:
         return 0
     if low is None or high is None or high <= low or not math.isfinite(high - low):
@@ -115,16 +110,16 @@ def amount(
 
 
 def bounds(low: float, high: float, digits: int, *, signed: bool = False, none: float = 0.0) -> str:
-    """Return an interval as text; an end that is not ``none`` gets as many digits as it takes to see that.
+    """Return an interval as text; an end other than ``none`` gets as many digits as it takes to see that.
 
-    ``+3, 0 to +8`` would look undecided where the interval begins at 0.2.
+    ``+3, 0 to +8`` would look undecided if the interval begins at 0.2.
     """
     clear = not low <= none <= high
     return " to ".join(plain(end, apart(digits, end - none) if clear else digits, signed=signed) for end in (low, high))
 
 
 def apart(digits: int, distance: float) -> int:
-    """Return ``digits``, or as many more (up to 6) as it takes for ``distance`` not to be rounded to nothing."""
+    """Return ``digits``, or as many more (up to 6) as it takes for ``distance`` not to be rounded to zero."""
     while digits < 6 and abs(distance) < 0.5 * 10.0**-digits:
         digits += 1
     return digits
@@ -135,7 +130,7 @@ def _times(value: float | None, factor: float) -> float | None:
 
 
 def scale(unit: str, value: float, *, signed: bool = False) -> tuple[float, str]:
-    """Return the factor to print values of ``unit`` with, and what stands behind them."""
+    """Return the factor and the suffix for printing values of ``unit``."""
     if is_share(unit):
         return 100.0, "\u00a0points" if signed else "\u00a0%"
     if unit == "MiB":
@@ -152,13 +147,13 @@ def ratio(value: float | None, low: float | None = None, high: float | None = No
 
 
 def rounded(number: int) -> str:
-    """Return a rough count, to two significant digits upwards: 6,428 becomes ``6 500``."""
+    """Return a count rounded up to two significant digits: 6,428 becomes ``6,500``."""
     step = 10 ** max(0, len(str(number)) - 2)
     return plain(float(-(-number // step) * step), 0)
 
 
 def size(characters: int) -> str:
-    """Return a text's length in words a person uses."""
+    """Return a text's length, e.g. ``1,200 characters``."""
     return f"{plain(characters, 0)} characters"
 
 
@@ -171,5 +166,5 @@ _SMALL = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", 
 
 
 def spelled(number: int) -> str:
-    """Return a count as it opens a sentence: ``Two``, ``Twelve``, ``13``."""
+    """Return a count for the start of a sentence: ``Two``, ``Twelve``, ``13``."""
     return _SMALL[number] if 0 <= number < len(_SMALL) else str(number)

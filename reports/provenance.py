@@ -1,4 +1,4 @@
-"""Where the run's figures come from: inputs, versions, machine, seeds, checks, warnings and what was skipped."""
+"""The origin of the run's figures: inputs, versions, machine, seeds, checks, warnings and skipped dialogues."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SHOWN_APART = {"versions", "hardware", "git", "seeds", "machine_state", "roofli
 
 @dataclass(frozen=True)
 class Facts:
-    """A titled list of name and value."""
+    """A titled list of names and values."""
 
     title: str
     rows: tuple[tuple[str, str], ...]
@@ -25,7 +25,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Everything of the section; the sanity checks and coverage are tables of their own."""
+    """The contents of the section; sanity checks and coverage are separate tables."""
 
     facts: tuple[Facts, ...]
     variants: tuple[tuple[str, ...], ...]
@@ -37,7 +37,7 @@ class Provenance:
 
 
 def provenance(view: RunView) -> Provenance:
-    """Gather what ``run.json`` and the summary say about the run itself."""
+    """Collect what ``run.json`` and the summary say about the run itself."""
     manifest, known = view.manifest, view.manifest.provenance
     run = [
         ("run", view.name),
@@ -72,7 +72,10 @@ def provenance(view: RunView) -> Provenance:
         sanity=tuple((check.ok, check.name, check.variant or "all", check.detail) for check in manifest.sanity),
         warnings=manifest.warnings,
         events=tuple(_event(event) for event in manifest.events[:200]),
-        coverage=tuple(_coverage(view)),
+        coverage=tuple(
+            (one.variant, one.answered, one.share or "–", one.interval or "–", one.skipped)
+            for one in coverage_cells(view)
+        ),
         config=shorten_block(json.dumps(manifest.config, indent=1, ensure_ascii=False, default=str)),
     )
 
@@ -84,7 +87,7 @@ def _facts(title: str, raw: object, absent: str) -> Facts:
 
 
 def _flat(value: object) -> str:
-    """Return a value of any shape as one line for people."""
+    """Return a value of any shape as one line of text."""
     if isinstance(value, Mapping):
         return shorten("; ".join(f"{key}: {_flat(inner)}" for key, inner in value.items()), 600)
     if isinstance(value, (list, tuple)):
@@ -97,7 +100,7 @@ def _flat(value: object) -> str:
 
 
 def _event(event: Mapping[str, object]) -> str:
-    """Return what happened, and then its details."""
+    """Return the kind of event and its details."""
     details = {key: value for key, value in event.items() if key != "kind"}
     kind = str(event.get("kind", "event")).replace("_", " ")
     return f"{kind} – {_flat(details)}" if details else kind
@@ -110,11 +113,6 @@ def _variant(row: Mapping[str, object]) -> tuple[str, ...]:
     return (*shown, "; ".join(digests) or "–")
 
 
-def _coverage(view: RunView) -> list[tuple[str, str, str, str, str]]:
-    cells = coverage_cells(view)
-    return [(one.variant, one.answered, one.share or "–", one.interval or "–", one.skipped) for one in cells]
-
-
 def shorten_block(text: str, limit: int = 20_000) -> str:
-    """Return a block of text of bearable length, saying so where it was cut."""
-    return text if len(text) <= limit else f"{text[:limit]}\n… {len(text) - limit} further characters are in run.json"
+    """Return a block of text, truncated with a note if it is longer than ``limit``."""
+    return text if len(text) <= limit else f"{text[:limit]}\n… {len(text) - limit:,} more characters are in run.json"

@@ -1,4 +1,4 @@
-"""From a run folder to one HTML file that needs nothing else: no network, no script, no torch.
+"""Render a run folder as one self-contained HTML file: no network, no external script, no torch.
 
 Templates escape everything (Jinja's autoescape), fail on names they do not know (StrictUndefined), and pass every
 string through ``escape.finalize``. Only two things reach the page unescaped: this package's own style sheet and
@@ -63,8 +63,8 @@ def render(
 ) -> str:
     """Return the report of a finished run as one HTML document.
 
-    ``baseline`` adds an earlier run beside it; ``redact_text`` leaves out all dialogue and reply text; ``shown`` says
-    how many dialogues are listed. Raises InputError where the folder is not a finished run's.
+    ``baseline`` adds an earlier run for comparison; ``redact_text`` omits all dialogue and reply text; ``shown`` is how
+    many dialogues are listed. Raises InputError if the folder is not a finished run.
     """
     view = read_view(folder, redact_text=redact_text)
     earlier = read_view(baseline) if baseline is not None else None
@@ -75,7 +75,7 @@ def render(
         page = render_page("page.html", {**facts, "listing": dialogue_cards(view, shown, text_budget=budget)})
         if len(page.encode("utf-8", errors="replace")) <= HARD_CAP or (shown.worst <= 1 and budget < 1000):
             return page
-        # Ids, columns and findings are not under the text budget; fewer dialogues are.
+        # The text budget does not cover ids, columns and findings, so also show fewer dialogues.
         shown, budget = Shown(shown.worst // 2, shown.random // 2), budget // 2
 
 
@@ -154,7 +154,7 @@ def _asset(name: str) -> str:
     return (Path(__file__).parent / "assets" / name).read_text(encoding="utf-8")
 
 
-# A square with two bars; as data, so that a browser has nothing to ask for.
+# A square with two bars, as a data URI so that the browser makes no request.
 _ICON = (
     "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Crect width='16' "
     "height='16' rx='3'"
@@ -163,7 +163,7 @@ _ICON = (
 
 
 def _policy(style: str, script: str) -> str:
-    """Return a policy that allows this style sheet and this script, and no request whatever."""
+    """Return a policy that allows only this style sheet and this script, and no requests."""
     rules = (
         "default-src 'none'",
         f"style-src {_hash(style)}",

@@ -39,7 +39,7 @@ _MOST = 200
 
 
 def slice_tables(view: RunView) -> tuple[SliceTable, ...]:
-    """Return one table a column, for the candidate."""
+    """Return one table per column, for the candidate."""
     by_column: dict[str, list[SliceRow]] = defaultdict(list)
     for row in view.summary.slices:
         if row.comparison.variant == view.candidate and row.comparison.metric in view.summary.metrics:

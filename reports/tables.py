@@ -1,4 +1,4 @@
-"""The run's tables as CSV files, for people's own scripts and spreadsheets. They hold no dialogue or reply text."""
+"""The run's tables as CSV files, for scripts and spreadsheets. They contain no dialogue or reply text."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CHECK = ("id", "metric", "candidate", "against", "slice", "rule", "requirement"
 def write_csv(folder: RunFolder, out_dir: Path) -> tuple[Path, ...]:
     """Write the run's tables as CSV files under ``out_dir`` and return their paths.
 
-    Text that a spreadsheet would take for a formula is written with an apostrophe in front.
+    Text that a spreadsheet would interpret as a formula is prefixed with an apostrophe.
     """
     view = read_view(folder)
     tables = {
@@ -79,7 +79,7 @@ def _slices(view: RunView) -> Rows:
 
 
 def _dialogues(view: RunView) -> Rows:
-    """One line a dialogue and variant, with every score and the rules that fired; texts stay in the run folder."""
+    """Return a row per dialogue and variant with every score and the rules that fired, but no text."""
     every = [reply for replies in view.replies.values() for reply in replies.values()]
     names = [name for name in view.summary.metrics if any(name in reply.scores for reply in every)]
     rows: Rows = [("id", "variant", *_REPLY, "rules", *names)]

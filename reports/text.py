@@ -32,7 +32,7 @@ _HEADLINES = (
 
 @dataclass(frozen=True)
 class TextSummary:
-    """What a terminal shows. ``rows`` hold one cell a header; the first is the metric's label."""
+    """The summary for a terminal. ``rows`` have one cell per header; the first is the metric's label."""
 
     sentence: str
     steps: tuple[str, ...]
@@ -71,7 +71,7 @@ def summary_rows(folder: RunFolder, *, everything: bool = False, view: RunView |
 
 
 def with_change(value: str, change: str, sign: Sign | None) -> str:
-    """Return a value with its change and what that means, where there is a change."""
+    """Return a value with its change and outcome, if there is a change."""
     return f"{value}  {change}" + (f" {sign.shape} {sign.word}" if sign else "") if change else value
 
 
@@ -83,14 +83,14 @@ def summary_text(folder: RunFolder, *, everything: bool = False) -> str:
 
 
 def aligned(table: Sequence[Sequence[str]], *, ruled: bool = False) -> list[str]:
-    """Return the rows as lines whose columns stand under each other; ``ruled``: with a rule under the first."""
+    """Return the rows as lines with aligned columns; ``ruled`` adds a rule under the first."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
     return [lines[0], "  ".join("─" * width for width in widths), *lines[1:]] if ruled else lines
 
 
 def summary_markdown(folder: RunFolder, *, view: RunView | None = None) -> str:
-    """Return ``summary.md``: it pastes well into an issue or a model card."""
+    """Return ``summary.md``, for an issue or a model card."""
     view = view or read_view(folder)
     summary = summary_rows(folder, everything=True, view=view)
     lines = [
@@ -114,16 +114,13 @@ def summary_markdown(folder: RunFolder, *, view: RunView | None = None) -> str:
             )
             for row in checks
         ]
-        lines += _md_table(("check", "metric", "asked for", "measured", "verdict"), rows)
+        lines += _md_table(("check", "metric", "required", "measured", "verdict"), rows)
     manifest = view.manifest
     lines += [
         "",
-        "Differences are to "
-        + _plain_md(view.reference or "nothing")
-        + "; intervals are two-sided, 95 %, over dialogues. "
-        "Overlap metrics and rules of thumb do not see whether a reply is right; no interval covers the luck "
-        "of the training "
-        "seed or the choice of the held-out set.",
+        f"Differences are relative to {_plain_md(view.reference or 'nothing')}; intervals are two-sided, 95 %, over "
+        "dialogues. Overlap metrics and heuristics cannot tell whether a reply is correct; no interval covers the "
+        "randomness of training or the choice of the held-out set.",
         "",
         f"Run {_plain_md(view.name)}, config {_plain_md(manifest.config_digest)}, template "
         f"{_plain_md(manifest.template or 'none')}, "

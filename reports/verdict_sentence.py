@@ -1,7 +1,7 @@
-"""The run in one sentence that a manager understands, and nothing that the run did not measure.
+"""The run in one sentence that a manager understands, with nothing that the run did not measure.
 
-Every clause names the metric it rests on. A difference that its interval does not decide is called undecided. The words
-"answers better" and "safe" are never used: lexical overlap and rules of thumb measure neither.
+Every clause names the metric it is based on. A difference that its interval does not decide is called undecided. The
+words "answers better" and "safe" are never used: lexical overlap and heuristics measure neither.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _KNOWN = ("base", "adapter", "merged")
 
 @dataclass(frozen=True)
 class Kept:
-    """Which share of the adapter's nll gain the merged variant still has, and the share's interval where known."""
+    """The share of the adapter's nll gain that the merged variant keeps, and its interval if known."""
 
     value: float
     low: float | None
@@ -40,14 +40,14 @@ def _opened(view: RunView, part: str) -> str:
 
 
 def standing(view: RunView) -> str:
-    """Say what must be known before any figure is believed: an unfinished run, a failed sanity check."""
+    """Return what invalidates the figures: an unfinished run, a failed sanity check."""
     failed = [check for check in view.manifest.sanity if not check.ok]
     notes = []
     if view.manifest.state != "complete":
         notes.append("this run is not finished" if view.manifest.state == "running" else "this run failed")
     if failed:
         which = listed([check.name + (f" ({check.variant})" if check.variant else "") for check in failed[:3]])
-        notes.append(f"a sanity check did not hold: {which}")
+        notes.append(f"a sanity check failed: {which}")
     return "; ".join(notes)
 
 
@@ -62,7 +62,8 @@ def quality(view: RunView) -> str:
     outcomes = {row.outcome for _, row in found}
     figures = ", ".join(_change(view, name, row) for name, row in found)
     if outcomes == {"undecided"}:
-        return f"whether {_closer(view, found)} is undecided ({_undecided(view, found)})"
+        ranges = ", ".join(_range(view, name, row) for name, row in found)
+        return f"whether {_closer(view, found)} is undecided ({ranges} with {max(row.n for _, row in found)} dialogues)"
     if len(outcomes) == 1:
         word = {"better": "closer to", "worse": "further from"}.get(outcomes.pop())
         if word:
@@ -80,15 +81,15 @@ def quality(view: RunView) -> str:
                 "undecided": f"by {view.label(name)} that is undecided ({_range(view, name, row)})",
             }.get(row.outcome, f"by {_change(view, name, row)} they are as close")
         )
-    # The decided one first, so that "that" in the other refers to something.
+    # The decided one comes first, so that "that" in the other refers to it.
     halves.sort(key=lambda half: "undecided" in half)
     return ", ".join(halves)
 
 
 def others(view: RunView) -> list[str]:
-    """Say the same in brief of systems beside the candidate that are neither base, adapter nor merged."""
+    """Summarise other systems than the candidate that are neither base, adapter nor merged."""
     name = view.measured(OVERLAP) or view.measured(LIKELIHOOD)
-    said = []
+    clauses = []
     for variant in view.variants:
         row = (
             view.comparison(name, variant)
@@ -98,15 +99,15 @@ def others(view: RunView) -> list[str]:
         if row is not None and name is not None:
             word = {"better": "closer", "worse": "further", "undecided": "undecided"}.get(row.outcome, "as close")
             shown = _range(view, name, row) if row.outcome == "undecided" else _change(view, name, row)
-            said.append(f"{possessive(variant)} {word} ({shown})")
-    return said
+            clauses.append(f"{possessive(variant)} {word} ({shown})")
+    return clauses
 
 
 def _closer(view: RunView, found: list[tuple[str, ComparisonRow]], word: str = "closer to") -> str:
     candidate, reference = view.candidate or "", view.reference or ""
     if all(name in LIKELIHOOD for name, _ in found):
-        likelier = "likelier" if word == "closer to" else "less likely"
-        return f"{the(candidate)} finds the references {likelier} than {the(reference)} does"
+        better = "better" if word == "closer to" else "worse"
+        return f"{the(candidate)} predicts the references {better} than {the(reference)} does"
     return f"{possessive(candidate)} replies are {word} the references than {possessive(reference)}"
 
 
@@ -131,13 +132,8 @@ def _range(view: RunView, name: str, row: ComparisonRow) -> str:
     if row.low is None or row.high is None:
         return f"{view.label(name)}: too few dialogues for an interval"
     low, high = (_signed(view, name, bound, row) for bound in (row.low, row.high))
-    suffix = next((end for end in (" a token", " points", " times") if high.endswith(end)), "")
+    suffix = next((end for end in (" per token", " points", " times") if high.endswith(end)), "")
     return f"{view.label(name)} between {low.removesuffix(suffix)} and {high}"
-
-
-def _undecided(view: RunView, found: list[tuple[str, ComparisonRow]]) -> str:
-    units = max(row.n for _, row in found)
-    return f"{', '.join(_range(view, name, row) for name, row in found)} with {units} dialogues"
 
 
 def _signed(view: RunView, name: str, value: float | None, row: ComparisonRow) -> str:
@@ -149,7 +145,7 @@ def _signed(view: RunView, name: str, value: float | None, row: ComparisonRow) -
     unit = metric.unit if metric else ""
     if is_share(unit):
         return f"{plain(value * 100, 1, signed=True)} points"
-    return brief(value) + (" a token" if "token" in unit else "")
+    return brief(value) + (" per token" if "token" in unit else "")
 
 
 def cost(view: RunView) -> str:
@@ -160,7 +156,7 @@ def cost(view: RunView) -> str:
     row = view.comparison(name, view.candidate)
     if row is None or row.value is None:
         return ""
-    label = f"{view.label(name)}"
+    label = view.label(name)
     state = " unmerged" if view.candidate and view.kind(view.candidate) == "adapter" else ""
     text = _times(row, label, state)
     merged = view.comparison(name, view.merged) if view.merged else None
@@ -183,7 +179,7 @@ def _times(row: ComparisonRow, label: str, state: str) -> str:
 
 
 def merge_kept(view: RunView) -> Kept | None:
-    """Return how much of the adapter's nll gain over the reference variant the merged one keeps, if it had any."""
+    """Return the share of the adapter's nll gain over the reference that the merged variant keeps, if there is any."""
     adapter, merged = view.candidate, view.merged
     gain = view.comparison("quality.nll", adapter)
     ours, theirs = view.estimate("quality.nll", merged), view.estimate("quality.nll", adapter)
@@ -223,7 +219,7 @@ def _merged_apart(view: RunView) -> str:
     ours, theirs = view.estimate("quality.nll", view.merged), view.estimate("quality.nll", view.candidate)
     if ours is None or theirs is None or ours.value is None or theirs.value is None:
         return "whether merging kept it was not measured"
-    return f"merging moves nll by {plain(ours.value - theirs.value, 3, signed=True)} a token"
+    return f"merging changes nll by {plain(ours.value - theirs.value, 3, signed=True)} per token"
 
 
 def safety(view: RunView) -> str:
@@ -263,14 +259,14 @@ def _open(number: int, units: int, noun: str) -> list[str]:
 
 
 def gaps(view: RunView) -> str:
-    """Say how many dialogues stand behind the figures where that is fewer than it should be."""
+    """Say how many dialogues the figures are based on, if there are fewer than there should be."""
     variant = view.candidate or view.reference or ""
     coverage = view.summary.coverage.get(variant)
     if coverage is None:
         return ""
     notes = []
     if view.missing:
-        notes.append(f"{view.missing} of {coverage.dialogues} dialogues have no figure for {the(variant)}")
+        notes.append(f"{view.missing} of {coverage.dialogues} dialogues have no result for {the(variant)}")
     if coverage.answered < FEW:
         notes.append(f"with {coverage.answered} dialogues, fewer than {FEW}, every interval is rough")
     return "; ".join(notes)

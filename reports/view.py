@@ -1,4 +1,4 @@
-"""A run folder as the page sees it: every file read once, with the look-ups that all sections share."""
+"""A run folder as the page sees it: every file read once, with the lookups that all sections share."""
 
 from __future__ import annotations
 
@@ -42,29 +42,29 @@ class RunView:
 
     @cached_property
     def measurements(self) -> Measurements:
-        """What stands behind the summary, for charts that show more than an estimate."""
+        """The data behind the summary, for charts that show more than an estimate."""
         return Measurements(self.folder, registry={}, manifest=self.manifest)
 
     @cached_property
     def name(self) -> str:
-        """The folder's name; with its parent's where the folder is just called ``run``."""
+        """The folder's name, preceded by its parent's if the folder is just called ``run``."""
         root = self.folder.root.resolve()
         return f"{root.parent.name}/{root.name}" if root.name == "run" else root.name
 
     @cached_property
     def facts(self) -> Mapping[str, Mapping[str, object]]:
-        """What the manifest says of each variant."""
+        """The manifest's entry for each variant."""
         return {str(row.get("name")): row for row in self.manifest.variants}
 
     @cached_property
     def variants(self) -> tuple[str, ...]:
-        """Every variant, in the run's order; those that only the summary knows stand last."""
+        """Every variant, in the run's order; those that only the summary has come last."""
         measured = [name for metric in self.summary.metrics.values() for name in metric.variants]
         return tuple(dict.fromkeys([*self.facts, *measured, *self.summary.coverage]))
 
     @cached_property
     def reference(self) -> str | None:
-        """The variant that differences are taken against."""
+        """The variant that differences are relative to."""
         return self.manifest.reference_among(self.variants)
 
     @cached_property
@@ -80,7 +80,7 @@ class RunView:
 
     @cached_property
     def merged(self) -> str | None:
-        """The merged variant, where the candidate is an adapter."""
+        """The merged variant, if the candidate is an adapter."""
         if self.candidate is None or self.kind(self.candidate) != "adapter":
             return None
         return next((name for name in self.variants if self.kind(name) == "merged"), None)
@@ -89,7 +89,7 @@ class RunView:
         return str(self.facts.get(variant, {}).get("kind") or "")
 
     def counterpart(self, variant: str) -> str | None:
-        """Return the variant whose replies this one should repeat: merged → adapter, base quantised → base."""
+        """Return the variant whose replies this one should reproduce: merged → adapter, quantised base → base."""
         if self.kind(variant) == "merged":
             return next((name for name in self.variants if self.kind(name) == "adapter"), None)
         if self.kind(variant) == "base" and variant != self.reference and self.reference:
@@ -102,7 +102,7 @@ class RunView:
         return {(row.metric, row.variant, row.against): row for row in self.summary.comparisons}
 
     def comparison(self, metric: str, variant: str | None, against: str | None = None) -> ComparisonRow | None:
-        """Return the difference of ``variant`` to ``against`` (absent: the reference variant) where the run has it."""
+        """Return the difference of ``variant`` to ``against`` (default: the reference variant) if the run has it."""
         against = against or self.reference
         return None if variant is None or against is None else self._comparisons.get((metric, variant, against))
 
@@ -118,13 +118,13 @@ class RunView:
         return (found.label if found else "") or metric_label(name)
 
     def unit(self, name: str) -> str:
-        """Return a metric's unit as it stands beside its label; empty where the numbers or the label carry it."""
+        """Return a metric's unit to print next to its label; empty if the numbers or the label include it."""
         unit = self.summary.metrics[name].unit
         shown = "" if is_share(unit) or unit == "MiB" else unit_word(unit)
         return "" if shown.casefold() == self.label(name).casefold() else shown
 
     def measured(self, names: tuple[str, ...]) -> str | None:
-        """Return the first of ``names`` that the run measured for its candidate (or for anyone, without one)."""
+        """Return the first of ``names`` that the run measured for any variant."""
         for name in names:
             found = self.metric(name)
             if found and any(row.value is not None for row in found.variants.values()):
@@ -141,7 +141,7 @@ class RunView:
 
     @cached_property
     def nowhere(self) -> frozenset[str]:
-        """The metrics that were asked for, but have a value for no variant."""
+        """The metrics that were requested but have no value for any variant."""
         metrics = self.summary.metrics.items()
         return frozenset(name for name, found in metrics if all(row.value is None for row in found.variants.values()))
 
@@ -155,7 +155,7 @@ class RunView:
         )
 
     def against_of(self, metric: str, variant: str) -> str | None:
-        """Return what a fidelity metric held ``variant`` against, from its conditions."""
+        """Return what a fidelity metric compared ``variant`` with, from its conditions."""
         found = self.metric(metric)
         against = found.conditions.get("against") if found else None
         if isinstance(against, Mapping):
@@ -164,7 +164,7 @@ class RunView:
 
     @cached_property
     def sliced_by(self) -> frozenset[str]:
-        """The columns that the run is sliced by: they stay where texts are left out."""
+        """The columns that the run is sliced by, which are kept when texts are redacted."""
         stats = self.manifest.config.get("stats")
         columns = stats.get("slices") if isinstance(stats, Mapping) else None
         asked = {str(column) for column in columns} if isinstance(columns, (list, tuple)) else set()
@@ -172,13 +172,13 @@ class RunView:
 
     @cached_property
     def missing(self) -> int:
-        """How many dialogues of the run the candidate left unanswered, those skipped for a reason among them."""
+        """The number of dialogues that the candidate did not answer, including skipped ones."""
         coverage = self.summary.coverage.get(self.candidate or self.reference or "")
         return max(0, coverage.dialogues - coverage.answered) if coverage else 0
 
 
 def read_view(folder: RunFolder, *, redact_text: bool = False) -> RunView:
-    """Read a run folder; raise InputError where it is not one or is not finished."""
+    """Read a run folder; raise InputError if it is not one or is not finished."""
     manifest = folder.read_manifest()
     summary = folder.read_summary()
     dialogues = tuple(folder.dialogues()) if folder.dialogues_path.is_file() else ()

@@ -1,4 +1,4 @@
-"""The words and shapes in which the page speaks of outcomes, metrics, variants and families."""
+"""The words and symbols for outcomes, metrics, variants and families."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Sign:
-    """An outcome by word, shape and style class, so that colour is never the only carrier."""
+    """An outcome's word, symbol and style class, so that meaning never depends on colour alone."""
 
     word: str
     shape: str
@@ -29,9 +29,9 @@ VERDICTS: Mapping[str, Sign] = {
     "error": Sign("error", "!", "worse"),
 }
 FAMILIES: Mapping[str, str] = {
-    "quality": "Quality: nearness to the references",
-    "safety": "Safety: rules of thumb that flag replies",
-    "fidelity": "Fidelity: how alike two variants are",
+    "quality": "Quality: closeness to the references",
+    "safety": "Safety: heuristics that flag replies",
+    "fidelity": "Fidelity: how similar two variants are",
     "latency": "Latency",
     "memory": "Memory",
 }
@@ -39,19 +39,19 @@ FAMILY_ORDER = tuple(FAMILIES)
 
 
 def metric_label(name: str) -> str:
-    """Return a name for people of a metric that declares none: the last parts of its own name."""
+    """Return a label for a metric that declares none, derived from its name."""
     return name.split(".", 1)[-1].replace("_", " ").replace(".", ", ")
 
 
 def direction(higher_is_better: bool | None) -> str:
-    """Return which way is good, in words."""
+    """Return which direction is better, as text."""
     if higher_is_better is None:
-        return "only a range is good"
+        return "neither direction is better"
     return "higher is better" if higher_is_better else "lower is better"
 
 
 def the(variant: str) -> str:
-    """Return a variant as it stands in a sentence: ``the adapter``, but ``gpt-4``."""
+    """Return a variant's name for a sentence: ``the adapter``, but ``gpt-4``."""
     return f"the {variant}" if variant in {"base", "adapter", "merged"} else variant
 
 
@@ -66,5 +66,5 @@ def listed(parts: list[str]) -> str:
 
 
 def sentence_case(text: str) -> str:
-    """Return ``text`` with its first letter large."""
+    """Return ``text`` with its first letter in upper case."""
     return text[:1].upper() + text[1:]

@@ -1,7 +1,6 @@
-"""What the judge is given: plain frozen facts, one ``Evidence`` for each check.
+"""The input of the judge: plain frozen facts, one ``Evidence`` for each check.
 
-Values are as measured, in the metric's own unit and orientation; turning them so that larger is better is the
-judge's business.
+Values are as measured, in the metric's own unit and orientation; the judge orients them so that larger is better.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ Scale = Literal["value", "difference", "ratio"]
 
 @dataclass(frozen=True)
 class Interval:
-    """The two-sided interval at ``confidence``; an end is None where no honest one exists."""
+    """The two-sided interval at ``confidence``; an end is None if no valid one exists."""
 
     low: float | None
     high: float | None
@@ -23,7 +22,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Share:
-    """How many of its dialogues a variant answered. ``label`` names the variant, and the baseline it is of."""
+    """The coverage of a variant. ``label`` names the variant, and its baseline if it is from one."""
 
     label: str
     answered: int
@@ -36,7 +35,7 @@ class Share:
 
 @dataclass(frozen=True)
 class OneDialogue:
-    """A check's number for a single dialogue; None where there is none."""
+    """A check's number for a single dialogue, or None if there is none."""
 
     id: str
     value: float | None
@@ -48,10 +47,10 @@ class Evidence:
 
     ``scale``: a plain value; candidate minus other; or candidate/other (timings).
     ``scaled_other``: for a relative margin on a metric that is not a ratio, the difference is candidate −
-    scaled_other·other, whose limit is 0; the uncertainty of the other value is in the interval that way.
-    ``steps[k]`` is the interval at confidence 1 − (1 − confidence)/(k + 2): what Holm's procedure needs for
-    ``no_regression``, given only where the plain interval already shows a loss.
-    ``problem`` says why the check cannot be judged at all; it makes the verdict an error.
+    scaled_other·other with limit 0, so that the interval includes the uncertainty of the other value.
+    ``steps[k]`` is the interval at confidence 1 − (1 − confidence)/(k + 2), as Holm's procedure needs it for
+    ``no_regression``; given only if the plain interval already shows a loss.
+    ``problem`` is the reason why the check cannot be judged; it makes the verdict an error.
     """
 
     metric: str

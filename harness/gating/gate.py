@@ -1,4 +1,4 @@
-"""``gate``: a run folder and a thresholds file in, a verdict out."""
+"""``gate``: judge a run folder by a thresholds file."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from harness.gating import outputs
 from harness.gating.gather import Question, candidate_of, gather
 from harness.gating.judge import judge
-from harness.gating.policy import LoadedPolicy, load_policy
+from harness.gating.policy import load_policy
 from harness.gating.sentences import listed
 from harness.gating.sides import Side, facts_of
 from harness.gating.statistics import RunStatistics, known_metrics
-from harness.gating.verdict import EXIT_CODES, CheckResult, GateResult, RunFacts, VerdictName, overall
+from harness.gating.verdict import EXIT_CODES, CheckResult, GateResult, VerdictName, overall
 from harness.store import baselines as named
 from harness.store import seals
 from harness.store.folder import RunFolder
@@ -29,12 +29,12 @@ def gate(
     write: bool = True,
     now: datetime | None = None,
 ) -> GateResult:
-    """Judge a finished run and (unless ``write`` is false) leave gate.json, gate.junit.xml and gate.md in its folder.
+    """Judge a finished run and, unless ``write`` is false, write gate.json, gate.junit.xml and gate.md to its folder.
 
-    ``thresholds`` is a path or a shipped name; ``baseline`` a run folder or the name of an accepted one, looked for in
-    ``baselines``; it stands for every baseline that the file names. ``candidate`` replaces the file's.
-    Raises InputError (exit code 2) where a name or a file cannot be used. A run that is unfinished or was edited
-    is an error in the result (exit code 4), not an exception.
+    ``thresholds`` is a path or the name of a shipped file. ``baseline`` is a run folder or the name of an accepted one
+    in ``baselines``, and replaces every baseline that the file names. ``candidate`` overrides the file's.
+    Raises InputError (exit code 2) if a name or a file cannot be used. An unfinished or edited run is an error in the
+    result (exit code 4), not an exception.
     """
     folder = RunFolder(run)
     manifest = folder.read_manifest()
@@ -61,23 +61,47 @@ def gate(
             return opened[which]
 
         if chosen is not None:
-            store.find(chosen)  # a wrong name is a wrong name, whether or not a check would use it
+            store.find(chosen)  # reject a wrong name even if no check uses it
         question = Question(loaded, side, name, open_baseline, chosen)
         checks = judge(loaded.policy, gather(question))
         if chosen is not None and chosen not in opened:
-            warnings.append("--baseline was given, but no check is held against a baseline.")
-    facts = {which: facts_of(side.folder, side.manifest) for which, side in opened.items() if isinstance(side, Side)}
-    result = _result(loaded, name, facts_of(folder, manifest), manifest, facts, checks, problems, warnings, now)
+            warnings.append("--baseline was given, but no check compares with a baseline.")
+    verdict = overall(checks, tuple(problems))
+    defaults = loaded.policy.defaults
+    lenient = verdict == "inconclusive" and defaults.on_inconclusive == "pass"
+    if lenient:
+        warnings.append("Inconclusive checks were allowed to pass because of 'on_inconclusive: pass'.")
+    resamples, seed = settings(manifest)
+    result = GateResult(
+        schema=1,
+        verdict=verdict,
+        exit_code=0 if lenient else EXIT_CODES[verdict],
+        sentence=_sentence(verdict, name, checks, problems),
+        candidate=name,
+        run=facts_of(folder, manifest),
+        baselines={key: facts_of(one.folder, one.manifest) for key, one in opened.items() if isinstance(one, Side)},
+        thresholds=Path(loaded.source).name,
+        thresholds_digest=loaded.digest,
+        confidence=defaults.confidence,
+        min_coverage=defaults.min_coverage,
+        on_inconclusive=defaults.on_inconclusive,
+        resamples=resamples,
+        seed=seed,
+        checks=checks,
+        problems=tuple(problems),
+        warnings=tuple(warnings),
+        created=(now or datetime.now(UTC)).isoformat(timespec="seconds"),
+    )
     if write:
         outputs.write(folder, result)
     return result
 
 
 def unusable(folder: RunFolder, manifest: RunManifest) -> list[str]:
-    """Return why a run cannot be judged at all: it is not complete, or its files are not those that it ended with."""
+    """Return why a run cannot be judged: it is not complete, or its files were changed after it finished."""
     if manifest.state != "complete":
         why = f" ({manifest.error})" if manifest.error else ""
-        return [f"The run in {folder.root} is not complete but {manifest.state}{why}. Run it to its end first."]
+        return [f"The run in {folder.root} is not complete but {manifest.state}{why}. Finish it first."]
     return seals.check(folder, manifest)
 
 
@@ -96,45 +120,6 @@ def _open(folder: RunFolder) -> Side | str:
     return f"Baseline {name} cannot be compared with: {problems[0]}" if problems else _side(folder, manifest, name)
 
 
-def _result(
-    loaded: LoadedPolicy,
-    candidate: str,
-    run: RunFacts,
-    manifest: RunManifest,
-    baselines: dict[str, RunFacts],
-    checks: tuple[CheckResult, ...],
-    problems: list[str],
-    warnings: list[str],
-    now: datetime | None,
-) -> GateResult:
-    verdict = overall(checks, tuple(problems))
-    defaults = loaded.policy.defaults
-    lenient = verdict == "inconclusive" and defaults.on_inconclusive == "pass"
-    if lenient:
-        warnings.append("Inconclusive checks were let pass: the thresholds say 'on_inconclusive: pass'.")
-    resamples, seed = settings(manifest)
-    return GateResult(
-        schema=1,
-        verdict=verdict,
-        exit_code=0 if lenient else EXIT_CODES[verdict],
-        sentence=_sentence(verdict, candidate, checks, problems),
-        candidate=candidate,
-        run=run,
-        baselines=baselines,
-        thresholds=Path(loaded.source).name,
-        thresholds_digest=loaded.digest,
-        confidence=defaults.confidence,
-        min_coverage=defaults.min_coverage,
-        on_inconclusive=defaults.on_inconclusive,
-        resamples=resamples,
-        seed=seed,
-        checks=checks,
-        problems=tuple(problems),
-        warnings=tuple(warnings),
-        created=(now or datetime.now(UTC)).isoformat(timespec="seconds"),
-    )
-
-
 def _sentence(verdict: VerdictName, candidate: str, checks: tuple[CheckResult, ...], problems: list[str]) -> str:
     if problems:
         return problems[0]
@@ -144,14 +129,14 @@ def _sentence(verdict: VerdictName, candidate: str, checks: tuple[CheckResult, .
     also = f" {warned} warning{'s' if warned > 1 else ''}." if warned else ""
     if verdict == "pass":
         if not deciding:
-            return f"{candidate} is stopped by nothing: every check only warns.{also}"
+            return f"Nothing can stop {candidate}: every check only warns.{also}"
         return f"{candidate} meets all {len(deciding)} checks.{also}"
     words = {"fail": "failed", "error": "could not be judged", "inconclusive": "are inconclusive"}
     return f"{candidate}: {len(that)} of {len(checks)} checks {words[verdict]} ({listed(that)}).{also}"
 
 
 def settings(manifest: RunManifest) -> tuple[int, int]:
-    """Return the bootstrap's resamples and seed as the run was configured, so that gate and summary agree."""
+    """Return the run's own bootstrap resamples and seed, so that gate and summary agree."""
     stats = manifest.config.get("stats")
     resamples = stats.get("resamples") if isinstance(stats, dict) else None
     seed = manifest.config.get("seed")

@@ -1,4 +1,4 @@
-"""From a policy and run folders to evidence: every name is looked up, every number asked for, nothing is judged."""
+"""From a policy and run folders to evidence: resolve every name and collect every number, without judging."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PER_DIALOGUE = ("mean", "rate", "corpus")
 
 @dataclass(frozen=True)
 class Resolved:
-    """A check with every name in it found."""
+    """A check with every name resolved."""
 
     check: Check
     index: int
@@ -31,10 +31,10 @@ class Resolved:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of the run: the policy, who is judged, and what the names in it may mean.
+    """The inputs of ``gather``: the policy, the run, and how to open baselines.
 
-    ``open_baseline`` returns the baseline of a name or the reason why it cannot be compared with (a sentence).
-    ``baseline`` (``--baseline``) stands for whatever baseline a check names, and for an absent ``against``.
+    ``open_baseline`` returns the named baseline, or a sentence that says why it cannot be compared with.
+    ``baseline`` (``--baseline``) replaces any baseline that a check names, and a missing ``against``.
     """
 
     loaded: LoadedPolicy
@@ -45,11 +45,11 @@ class Question:
 
 
 def candidate_of(loaded: LoadedPolicy, run: Side, chosen: str | None) -> str:
-    """Return the variant to be judged; raise InputError where none is named or it is not in the run."""
+    """Return the variant to judge; raise InputError if none is named or it is not in the run."""
     name = chosen or loaded.policy.candidate
     if name is None:
         raise InputError(
-            f"{loaded.source}: name the variant to be judged with 'candidate:' or --candidate; "
+            f"{loaded.source}: name the variant to judge with 'candidate:' or --candidate; "
             f"the run has {', '.join(run.variants)}."
         )
     where = "--candidate" if chosen else loaded.where("candidate")
@@ -59,8 +59,8 @@ def candidate_of(loaded: LoadedPolicy, run: Side, chosen: str | None) -> str:
 def gather(question: Question) -> dict[str, Evidence]:
     """Return the evidence of each check by its id.
 
-    Raises InputError, with the line and the nearest known name, for a metric, variant, slice column or baseline that
-    does not exist. What exists and cannot be measured or compared becomes evidence with a ``problem``.
+    Raises InputError, with the line and the closest known name, for a metric, variant, slice column or baseline that
+    does not exist. What exists but was not measured or cannot be compared becomes evidence with a ``problem``.
     """
     resolved = [_resolve(question, index, check) for index, check in enumerate(question.loaded.checks)]
     question.run.statistics.prepare(one.check.metric for one in resolved if one.check.slice is None)
@@ -80,28 +80,28 @@ def _resolve(question: Question, index: int, check: Check) -> Resolved:
         column = next(iter(check.slice))
         where = loaded.where(*at, "slice")
         if spec.family == "memory":
-            raise InputError(f"{where}: {check.metric} is not measured by dialogue, so 'slice' means nothing.")
+            raise InputError(f"{where}: {check.metric} is not measured per dialogue, so 'slice' does not apply.")
         _known(column, run.statistics.measured.units.columns, f"{where}: the dialogues have no column")
     resolved = Resolved(check, index, candidate, spec)
     return _against(question, resolved) if check.compares else resolved
 
 
 def _metric(question: Question, index: int, check: Check) -> MetricSpec:
-    """Return what the metric is, after refusing what cannot be meant of it."""
+    """Return the metric's spec; raise InputError for rules that do not apply to it."""
     where = question.loaded.where("checks", index, "metric")
     run = question.run
-    # latency.tpot_ms.p50[engine=eager,batch=4] is a condition of a registered metric.
+    # latency.tpot_ms.p50[engine=eager,batch=4] is a registered metric under a condition.
     spec = run.registry.get(check.metric) or run.registry.get(check.metric.split("[")[0])
     if spec is None:
         known = [*run.summary.metrics, *run.registry]
         raise InputError(f"{where}: there is no metric '{check.metric}'.{did_you_mean(check.metric, known)}")
     if spec.higher_is_better is None and check.rule in ("non_inferiority", "no_regression"):
         raise InputError(
-            f"{where}: of {check.metric} neither more nor less is better, so '{check.rule}' means nothing; "
+            f"{where}: {check.metric} has no better direction, so '{check.rule}' does not apply; "
             "use 'equivalence', 'min' or 'max'."
         )
     if check.must_pass and (spec.aggregation not in PER_DIALOGUE or spec.family in ("latency", "memory")):
-        raise InputError(f"{where}: {check.metric} has no value for a single dialogue, so 'must_pass' means nothing.")
+        raise InputError(f"{where}: {check.metric} has no value for a single dialogue, so 'must_pass' does not apply.")
     return spec
 
 
@@ -113,12 +113,12 @@ def _against(question: Question, resolved: Resolved) -> Resolved:
         variant = check.against.variant or ""
         _known(variant, question.run.variants, f"{where}: the run has no variant")
         if variant == resolved.candidate:
-            raise InputError(f"{where}: '{variant}' would be held against itself.")
+            raise InputError(f"{where}: '{variant}' would be compared with itself.")
         return replace(resolved, other=question.run, other_variant=variant)
     chosen = question.baseline or named
     if chosen is None:
         raise InputError(
-            f"{where}: check '{check.id}' compares; say with what: 'against: {{variant: …}}', "
+            f"{where}: check '{check.id}' needs something to compare with: 'against: {{variant: …}}', "
             "'against: {baseline: …}' or --baseline."
         )
     variant = (check.against.variant if check.against else None) or resolved.candidate
@@ -187,17 +187,17 @@ def _other_problem(run: Side, resolved: Resolved) -> str | None:
 
 
 def _other_slice(run: Side, other: Side, slice: tuple[str, str] | None) -> str | None:
-    """Return why the two runs' slices are not of the same dialogues, or None where they are."""
+    """Return why the two runs' slices are not the same dialogues, or None if they are."""
     if slice is None:
         return None
     column, level = slice
     if column not in other.statistics.measured.units.columns:
         return (
-            f"Baseline {other.name} has no column '{column}'. Where it was accepted with --redact-text, only text "
-            "columns that its config names in stats.slices were kept."
+            f"Baseline {other.name} has no column '{column}'. If it was accepted with --redact-text, only the text "
+            "columns in its config's stats.slices were kept."
         )
     if run.statistics.measured.within(slice) != other.statistics.measured.within(slice):
-        return f"In baseline {other.name} other dialogues have '{level}' in the column '{column}'."
+        return f"In baseline {other.name}, different dialogues have '{level}' in the column '{column}'."
     return None
 
 
@@ -222,7 +222,7 @@ def _estimate(question: Question, side: Side, check: Check, variant: str) -> Est
 
 
 def _value(question: Question, side: Side, check: Check, variant: str) -> float | None:
-    """Return one side's own value, for display and for the sign of a share."""
+    """Return one side's own value, for display and for the sign of a relative margin."""
     if check.slice:
         return _estimate(question, side, check, variant).value
     return side.summary.metrics[check.metric].variants[variant].value
@@ -268,7 +268,7 @@ def _difference(question: Question, resolved: Resolved, confidence: float, facto
 
 
 def _steps(question: Question, resolved: Resolved, evidence: Evidence, tested: int) -> tuple[Interval, ...]:
-    """Return the intervals that Holm's procedure may ask for; none where the plain one shows no loss anyway."""
+    """Return the intervals that Holm's procedure may need; none if the plain interval shows no loss."""
     check = resolved.check
     if check.rule != "no_regression" or tested < 2:
         return ()
@@ -285,7 +285,7 @@ def _steps(question: Question, resolved: Resolved, evidence: Evidence, tested: i
 
 
 def _single_dialogues(question: Question, resolved: Resolved, evidence: Evidence) -> tuple[OneDialogue, ...]:
-    """Return the check's number for each dialogue that must pass by itself."""
+    """Return the check's number for each dialogue in ``must_pass``."""
     check, other = resolved.check, resolved.other
     if not check.must_pass:
         return ()

@@ -1,7 +1,7 @@
 """The one rule: ``judge(policy, evidence) -> verdicts``, a pure function.
 
-Numbers are turned so that larger is better. With interval [L, U] and limit m: L ≥ m passes, U < m fails, anything else
-is inconclusive. ``no_regression`` fails only where U < m still holds after Holm's procedure over all such checks.
+Numbers are oriented so that larger is better. With interval [L, U] and limit m: L ≥ m passes, U < m fails, anything
+else is inconclusive. ``no_regression`` fails only if U < m still holds after Holm's procedure over all such checks.
 A comparison that cannot be made is an error, never a pass.
 """
 
@@ -17,12 +17,12 @@ from harness.gating.sentences import interval_text, listed, loss_text, number, r
 from harness.gating.verdict import CheckResult, VerdictName
 from harness.stats.power import critical_sum, critical_value, fewest_units
 
-MOST_UNITS = 10_000_000  # beyond this, "so many dialogues would decide it" helps nobody
+MOST_UNITS = 10_000_000  # a larger number of units that would decide a check is of no use to anyone
 
 
 @dataclass(frozen=True)
-class Turned:
-    """How a check's numbers are turned so that larger is better, and what they are then held against."""
+class Orientation:
+    """How to orient a check's numbers so that larger is better, and the limits they are then compared with."""
 
     sign: int
     origin: float
@@ -30,31 +30,31 @@ class Turned:
     upper_limit: float | None = None
 
     def of(self, number: float | None) -> float | None:
-        """Return the number turned; ``+ 0.0`` makes a negative zero an ordinary one."""
+        """Return the oriented number; ``+ 0.0`` turns a negative zero into a positive one."""
         return None if number is None else self.sign * (number - self.origin) + 0.0
 
     def interval(self, interval: Interval) -> tuple[float | None, float | None]:
-        """Return (L, U): the ends change places where the sign changes."""
+        """Return (L, U): the ends swap if the sign changes."""
         ends = (self.of(interval.low), self.of(interval.high))
         return ends if self.sign > 0 else (ends[1], ends[0])
 
 
-def turn(check: Check, evidence: Evidence) -> Turned:
-    """Return how to turn this check's numbers: the rule says the limit, the metric the direction."""
+def turn(check: Check, evidence: Evidence) -> Orientation:
+    """Return the orientation of this check: the rule determines the limit, the metric the direction."""
     if check.rule == "min":
-        return Turned(1, 0.0, check.margin)
+        return Orientation(1, 0.0, check.margin)
     if check.rule == "max":
-        return Turned(-1, 0.0, -check.margin + 0.0)
+        return Orientation(-1, 0.0, -check.margin + 0.0)
     sign = -1 if evidence.higher_is_better is False else 1
     origin = 1.0 if evidence.scale == "ratio" else 0.0
     margin = 0.0 if evidence.scaled_other is not None else check.margin
-    return Turned(sign, origin, -margin + 0.0, margin if check.rule == "equivalence" else None)
+    return Orientation(sign, origin, -margin + 0.0, margin if check.rule == "equivalence" else None)
 
 
 def judge(policy: Policy, evidence: Mapping[str, Evidence]) -> tuple[CheckResult, ...]:
-    """Return one result for each check, in the policy's order. ``evidence`` is by the check's id.
+    """Return one result for each check, in the policy's order. ``evidence`` is keyed by the check's id.
 
-    A check without evidence is an error. Nothing is read, measured or remembered here.
+    A check without evidence is an error.
     """
     checks = policy.checks or ()
     results = {check.id: _prepare(check, policy.defaults, evidence.get(check.id)) for check in checks}
@@ -73,7 +73,7 @@ def judge(policy: Policy, evidence: Mapping[str, Evidence]) -> tuple[CheckResult
 
 
 def _prepare(check: Check, defaults: Defaults, evidence: Evidence | None) -> CheckResult:
-    """Judge everything but Holm's step; a ``no_regression`` that can be tested comes back as a pass for now."""
+    """Judge everything except Holm's step; a ``no_regression`` that can be tested is returned as a provisional pass."""
     if evidence is None:
         evidence = Evidence(check.metric, check.candidate or "", problem="There is no evidence for this check.")
     turned = turn(check, evidence)
@@ -87,14 +87,14 @@ def _prepare(check: Check, defaults: Defaults, evidence: Evidence | None) -> Che
         return _decided(result, "fail", f"Dialogue {failed} must pass and does not meet {result.requirement}.")
     if result.must_pass_missing:
         missing = listed(result.must_pass_missing)
-        return _decided(result, "error", f"Dialogue {missing} must pass, but the run has no value of it.")
+        return _decided(result, "error", f"Dialogue {missing} must pass, but the run has no value for it.")
     if result.n < result.min_samples:
-        sentence = f"Only {result.n} {result.units} were measured and {result.min_samples} are asked for."
+        sentence = f"Only {result.n} {result.units} were measured; {result.min_samples} are required."
         return _decided(result, "inconclusive", sentence, needed_n=result.min_samples)
     return _three_ways(result)
 
 
-def _result(check: Check, defaults: Defaults, evidence: Evidence, turned: Turned) -> CheckResult:
+def _result(check: Check, defaults: Defaults, evidence: Evidence, turned: Orientation) -> CheckResult:
     low, high = turned.interval(evidence.interval)
     upper = turned.upper_limit
     samples = check.min_samples or (1 if evidence.single else defaults.min_samples)
@@ -151,7 +151,7 @@ def _problem(evidence: Evidence, defaults: Defaults) -> str | None:
         if not share.dialogues or share.value < defaults.min_coverage:
             return (
                 f"{share.label} answered {share.answered} of {share.dialogues} dialogues "
-                f"({share.value:.1%}), and {defaults.min_coverage:.1%} are asked for."
+                f"({share.value:.1%}); {defaults.min_coverage:.1%} is required."
             )
     numbers = (evidence.value, evidence.interval.low, evidence.interval.high)
     if any(value is not None and not math.isfinite(value) for value in numbers):
@@ -161,7 +161,7 @@ def _problem(evidence: Evidence, defaults: Defaults) -> str | None:
     return None
 
 
-def _hold_single_dialogues(result: CheckResult, evidence: Evidence, turned: Turned) -> CheckResult:
+def _hold_single_dialogues(result: CheckResult, evidence: Evidence, turned: Orientation) -> CheckResult:
     failed, missing = [], []
     for dialogue in evidence.must_pass:
         value = turned.of(finite(dialogue.value))
@@ -174,7 +174,7 @@ def _hold_single_dialogues(result: CheckResult, evidence: Evidence, turned: Turn
 
 def _three_ways(result: CheckResult) -> CheckResult:
     value, limit = result.oriented_value, result.oriented_limit
-    assert value is not None  # _problem saw to it
+    assert value is not None  # checked in _problem
     assert limit is not None
     low, high = (value, value) if result.judge == "point" else (result.oriented_low, result.oriented_high)
     shown = "the value alone" if result.judge == "point" else interval_text(result)
@@ -183,24 +183,24 @@ def _three_ways(result: CheckResult) -> CheckResult:
             return _decided(
                 result, "inconclusive", f"{result.n} {result.units} give no interval that could show a loss."
             )
-        return result.model_copy(update={"verdict": "pass"})  # Holm decides
+        return result.model_copy(update={"verdict": "pass"})  # decided by Holm's procedure
     upper = None if result.upper_limit is None else -limit  # equivalence is the same on both sides
     if _beyond(high, limit, below=True) or (upper is not None and _beyond(low, upper, below=False)):
-        return _decided(result, "fail", f"Asked for is {result.requirement}; {shown} rules it out.")
+        return _decided(result, "fail", f"Required: {result.requirement}; {shown} rules it out.")
     if low is not None and low >= limit and (upper is None or (high is not None and high <= upper)):
-        return _decided(result, "pass", f"Asked for is {result.requirement}; {shown} shows it.")
+        return _decided(result, "pass", f"Required: {result.requirement}; {shown} confirms it.")
     if low is None or high is None:
         why = f" {' '.join(result.warnings)}" if result.warnings else ""
         sentence = (
-            f"The value is {number(result.value)}, but {result.n} {result.units} give no interval to hold against "
-            f"{result.requirement}.{why} To judge the value alone, say 'judge: point'."
+            f"The value is {number(result.value)}, but {result.n} {result.units} give no interval to compare with "
+            f"{result.requirement}.{why} To judge the value alone, set 'judge: point'."
         )
         return _decided(result, "inconclusive", sentence)
     needed = units_needed(result.n, value, low, high, limit, upper)
     how_many = (
         f"about {needed:,} {result.units} would decide it" if needed else "no number of dialogues would decide it"
     )
-    sentence = f"Asked for is {result.requirement}; {shown} neither shows nor rules it out; {how_many}."
+    sentence = f"Required: {result.requirement}; {shown} neither confirms it nor rules it out; {how_many}."
     return _decided(result, "inconclusive", sentence, needed_n=needed)
 
 
@@ -209,14 +209,14 @@ def _beyond(end: float | None, limit: float, *, below: bool) -> bool:
 
 
 def units_needed(n: int, value: float, low: float, high: float, limit: float, upper: float | None) -> int | None:
-    """Return how many units would decide it, were the value to stay and the interval to shrink as 1/√n.
+    """Return how many units would decide the check if the value stayed and the interval shrank as 1/√n.
 
-    None where no number would (the value stands on the limit) or more than ten million would be needed.
+    None if no number would (the value is on the limit) or more than ten million are needed.
     """
     if upper is None or value < limit:
         edges: tuple[float, ...] = (limit,)
     else:
-        edges = (limit, upper) if value <= upper else (upper,)  # inside, both ends must be cleared
+        edges = (limit, upper) if value <= upper else (upper,)  # inside, the interval must clear both limits
     widest = 0.0
     for edge in edges:
         distance, width = abs(value - edge), value - low if value > edge else high - value
@@ -228,10 +228,10 @@ def units_needed(n: int, value: float, low: float, high: float, limit: float, up
 
 
 def _holm(tested: list[tuple[Check, Evidence]]) -> tuple[set[str], dict[str, int]]:
-    """Return the ids whose loss is proven, and by how many each one's error was divided at its last comparison.
+    """Return the ids with a proven loss, and the divisor of each check's error at its last comparison.
 
     Holm's step-down procedure (Holm 1979), by intervals instead of p-values: with R hypotheses left, a loss is proven
-    where U at confidence 1 − (1 − confidence)/R lies below the limit.
+    if U at confidence 1 − (1 − confidence)/R is below the limit.
     """
     proven: set[str] = set()
     divided: dict[str, int] = {}
@@ -250,7 +250,7 @@ def _holm(tested: list[tuple[Check, Evidence]]) -> tuple[set[str], dict[str, int
 
 
 def _upper(check: Check, evidence: Evidence, divided: int) -> float | None:
-    """U at the confidence for ``divided`` hypotheses; where that was not computed, the plain one (more alarms)."""
+    """Return U at the confidence for ``divided`` hypotheses, or the plain one (more alarms) if that is missing."""
     interval = evidence.steps[divided - 2] if _computed(evidence, divided) else evidence.interval
     return turn(check, evidence).interval(interval)[1]
 
@@ -262,32 +262,32 @@ def _computed(evidence: Evidence, divided: int) -> bool:
 def _no_regression(
     result: CheckResult, check: Check, evidence: Evidence, proven: bool, divided: int, tested: int
 ) -> CheckResult:
-    # The range of a few repeats is no interval of which a power could be told.
+    # The range of a few repeats is not an interval with a known power.
     smallest = None if evidence.single else smallest_loss(result, evidence.mde, tested)
     upper = finite(_upper(check, evidence, divided))
     shown = upper if divided == 1 or _computed(evidence, divided) else None
     result = result.model_copy(update={"holm_checks": divided, "holm_high": shown, "smallest_loss": smallest})
     if proven:
         among = "" if tested == 1 else f", also after Holm's correction over {tested} checks"
-        sentence = f"Asked for is {result.requirement}; {interval_text(result)} proves a larger loss{among}."
+        sentence = f"Required: {result.requirement}; {interval_text(result)} proves a larger loss{among}."
         return _decided(result, "fail", sentence)
-    if upper is None:  # the plain interval shows a loss; a wider one would prove it or not, and there is none
+    if upper is None:  # the plain interval shows a loss, but there is no wider one to prove it
         needed = max(fewest_units(1 - (1 - result.confidence) / divided), result.n + 1)
         sentence = (
-            f"Asked for is {result.requirement}; {interval_text(result)} shows a larger loss, but {result.n} "
+            f"Required: {result.requirement}; {interval_text(result)} shows a larger loss, but {result.n} "
             f"{result.units} give no interval that could prove it among {divided} checks (Holm's correction)."
         )
         return _decided(result, "inconclusive", sentence, needed_n=needed)
-    seen = "" if smallest is None else f"; {loss_text(result)} would have been found 80 times in 100"
-    sentence = f"Asked for is {result.requirement}; {interval_text(result)} proves no larger loss{seen}."
+    seen = "" if smallest is None else f"; {loss_text(result)} would be detected with 80 % power"
+    sentence = f"Required: {result.requirement}; {interval_text(result)} does not prove a larger loss{seen}."
     return _decided(result, "pass", sentence)
 
 
 def smallest_loss(result: CheckResult, mde: float | None, tested: int) -> float | None:
-    """Return the true loss that this check proves with 80 % power, given how many checks Holm divides by at first.
+    """Return the true loss that this check proves with 80 % power at Holm's first step over ``tested`` checks.
 
-    From the comparison's minimum detectable effect, or where there is none, from the width of the interval. None where
-    so few units prove no loss of any size at that confidence.
+    Based on the comparison's minimum detectable effect, else on the width of the interval. None if there are too few
+    units to prove any loss at that confidence.
     """
     divided = 1 - (1 - result.confidence) / tested
     if result.n < fewest_units(divided):
@@ -298,7 +298,7 @@ def smallest_loss(result: CheckResult, mde: float | None, tested: int) -> float 
         mde = (result.oriented_high - result.oriented_low) / (2 * critical_value(result.confidence))
         mde *= critical_sum(result.confidence)
     allowed = abs(result.oriented_limit or 0.0)
-    if result.scaled_other is not None:  # the limit is in the number already: a share of the other value
+    if result.scaled_other is not None:  # the number already includes the limit, a share of the other value
         allowed = abs(1 - result.scaled_other) * abs(result.other_value or 0.0)
     return allowed + abs(mde) * critical_sum(divided) / critical_sum(result.confidence)
 
@@ -308,5 +308,5 @@ def _decided(result: CheckResult, verdict: VerdictName, sentence: str, *, needed
 
 
 def finite(value: float | None) -> float | None:
-    """Return the value, or None for what JSON cannot hold."""
+    """Return the value, or None for NaN and infinity, which JSON cannot represent."""
     return value if value is not None and math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""``gate.junit.xml``: the gate's result as the XML that common CI readers show as test cases."""
+"""``gate.junit.xml``: the gate's result as JUnit XML, which CI systems show as test cases."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from harness.gating.verdict import CheckResult, GateResult
 
 
 def junit(result: GateResult) -> str:
-    """Return the result as JUnit XML: one suite, one case a check.
+    """Return the result as JUnit XML: one suite with one case per check.
 
-    fail is a failure; error an error; inconclusive an error too, or skipped where the policy lets it pass; what a
-    check of severity ``warn`` found is skipped with its sentence. Problems of the whole run are a case of their own.
+    fail is a failure; error is an error; inconclusive is an error, or skipped if the policy allows it; findings of
+    checks with severity ``warn`` are skipped with their sentence. Problems of the whole run are a separate case.
     """
     cases = [_case(check, result) for check in result.checks]
     if result.problems:

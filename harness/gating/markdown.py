@@ -16,8 +16,8 @@ MARKS: dict[VerdictName, str] = {"pass": "✅", "fail": "❌", "error": "💥", 
 def markdown(result: GateResult, most: int = MOST_CHARACTERS) -> str:
     """Return the result as Markdown of at most ``most`` characters, for a job summary or a comment.
 
-    Where it is longer, whole sections go in this order, and a line says which: how each check was computed,
-    provenance, warnings, the table of passed checks, the table of the others. The verdict always stays.
+    If it is too long, whole sections are dropped in the order of ``DROPPED`` and a line lists them. The verdict always
+    stays.
     """
     written = {
         "not passed": _table("Not passed", [check for check in result.checks if check.verdict != "pass"]),
@@ -28,7 +28,7 @@ def markdown(result: GateResult, most: int = MOST_CHARACTERS) -> str:
     }
     left_out: list[str] = []
     for name in (*DROPPED, None):
-        note = f"\n_Left out for length: {', '.join(left_out)}; all of it is in gate.json._\n" if left_out else ""
+        note = f"\n_Omitted for length: {', '.join(left_out)}. See gate.json._\n" if left_out else ""
         text = _headline(result, most) + "".join(written.values()) + note
         if len(text) <= most or name is None:
             break
@@ -53,7 +53,7 @@ def _table(title: str, checks: list[CheckResult]) -> str:
         return ""
     lines = [
         f"\n### {title}\n",
-        "| | check | metric | measured [95 %] | asked for | n | why |",
+        "| | check | metric | measured [95 %] | required | n | why |",
         "|---|---|---|---|---|---|---|",
     ]
     if any(check.confidence != 0.95 for check in checks):
@@ -80,8 +80,8 @@ def _who(check: CheckResult) -> str:
 
 
 def _warnings(result: GateResult) -> str:
-    said = [*result.warnings, *(f"{check.id}: {text}" for check in result.checks for text in check.warnings)]
-    return "\n### Warnings\n\n" + "".join(f"- {_cell(text)}\n" for text in said) if said else ""
+    warnings = [*result.warnings, *(f"{check.id}: {text}" for check in result.checks for text in check.warnings)]
+    return "\n### Warnings\n\n" + "".join(f"- {_cell(text)}\n" for text in warnings) if warnings else ""
 
 
 def _computation(result: GateResult) -> str:
@@ -109,7 +109,7 @@ def _provenance(result: GateResult) -> str:
 
 
 def _cell(text: str, most: int = 1_000) -> str:
-    """Return text that stays in its cell and means nothing to Markdown or HTML."""
+    """Return the text on one line, escaped for a Markdown table cell and HTML."""
     text = text if len(text) <= most else text[: most - 1] + "…"
     text = re.sub(r"\s+", " ", without_controls(text))
     return re.sub(r"([\\`*_\[\]|~#@])", r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))

@@ -15,14 +15,14 @@ FILES = ("gate.json", "gate.junit.xml", "gate.md")
 
 
 def write(folder: RunFolder, result: GateResult) -> None:
-    """Write the three files, each in one step; raise HarnessError where the folder takes none."""
+    """Write the three files, each atomically; raise HarnessError if the folder is not writable."""
     write_model(folder.root / "gate.json", result)
     write_text_atomically(folder.root / "gate.junit.xml", junit(result))
     write_text_atomically(folder.root / "gate.md", markdown(result))
 
 
 def clear(folder: RunFolder) -> None:
-    """Remove what an earlier gate left, so that an error now cannot be read as that one's pass."""
+    """Remove the files of an earlier gate, so that its pass cannot be mistaken for this one's."""
     for name in FILES:
         try:
             (folder.root / name).unlink(missing_ok=True)
@@ -31,5 +31,5 @@ def clear(folder: RunFolder) -> None:
 
 
 def read(path: Path) -> GateResult:
-    """Return a ``gate.json``; raise OSError or ValueError (pydantic's ValidationError is one) where it is none."""
+    """Read a ``gate.json``; raise OSError or ValueError (including pydantic's ValidationError) if it is not valid."""
     return GateResult.model_validate_json(path.read_bytes())

@@ -1,6 +1,6 @@
-"""The thresholds file: what a candidate must meet, validated, with the line of everything that is said in it.
+"""The thresholds file: what a candidate must meet, validated, with the line number of every key.
 
-Direction is never stated in the file: whether larger is better is the metric's own property.
+The file never states a direction: whether larger is better is a property of the metric.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
 
 
 def _as_text(value: object) -> object:
-    """YAML reads ``12`` as a number and ``yes`` as a truth; where a name is meant, its text is."""
+    """Return the text of a name that YAML parsed as a number (``12``) or a boolean (``yes``)."""
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, int | float) else value
@@ -40,7 +40,7 @@ BaselineName = Annotated[
 
 
 class _OneOf(Strict):
-    """A rule that states one number, under one of its names."""
+    """A rule with exactly one of its numbers given."""
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -50,14 +50,14 @@ class _OneOf(Strict):
 
 
 class NonInferiority(_OneOf):
-    """The candidate may be worse by at most the margin, and that must be shown."""
+    """Passes only if the candidate is proven to be worse by at most the margin."""
 
     margin: NotNegative | None = Field(None, description="in the metric's own unit")
     margin_relative: NotNegative | None = Field(None, description="as a share of the other value: 0.05 is 5 %")
 
 
 class NoRegression(_OneOf):
-    """Fails only where a loss beyond the limit is proven."""
+    """Fails only if a loss beyond the limit is proven."""
 
     max_drop: NotNegative | None = Field(None, description="largest loss allowed, in the metric's own unit")
     max_relative_increase: NotNegative | None = Field(
@@ -66,14 +66,14 @@ class NoRegression(_OneOf):
 
 
 class Equivalence(_OneOf):
-    """The candidate must differ by no more than the margin in either direction, and that must be shown."""
+    """Passes only if the candidate is proven to differ by no more than the margin in either direction."""
 
     margin: Positive | None = Field(None, description="in the metric's own unit")
     margin_relative: Positive | None = Field(None, description="as a share of the other value")
 
 
 class Against(Strict):
-    """What the candidate is held against: another variant of the run, or a variant of an accepted earlier run."""
+    """What the candidate is compared with: another variant of the run, or a variant of an accepted baseline."""
 
     variant: Name | None = Field(None, description="with a baseline and absent: the candidate's own name")
     baseline: BaselineName | None = None
@@ -86,7 +86,7 @@ class Against(Strict):
 
 
 class Check(Strict):
-    """One line of the policy: one metric, one rule."""
+    """One check of the policy: one metric, one rule."""
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": [rule]} for rule in RULES]})
 
@@ -120,12 +120,12 @@ class Check(Strict):
 
     @property
     def compares(self) -> bool:
-        """Whether two values are held against each other, rather than one against a limit."""
+        """Whether two values are compared, rather than one with a limit."""
         return self.against is not None or self.rule not in ("min", "max")
 
     @property
     def margin(self) -> float:
-        """The number the rule states, absolute or relative."""
+        """The rule's number, absolute or relative."""
         return self._stated[1]
 
     @property
@@ -135,13 +135,13 @@ class Check(Strict):
 
     @property
     def _stated(self) -> tuple[str, float]:
-        said = getattr(self, self.rule)
-        numbers = [(key, value) for key, value in said if value is not None] if isinstance(said, _OneOf) else []
-        return numbers[0] if numbers else (self.rule, float(said))
+        rule = getattr(self, self.rule)
+        numbers = [(key, value) for key, value in rule if value is not None] if isinstance(rule, _OneOf) else []
+        return numbers[0] if numbers else (self.rule, float(rule))
 
 
 class Defaults(Strict):
-    """What holds for every check that does not say otherwise."""
+    """Defaults that a check can override, and settings of the whole file."""
 
     confidence: Annotated[float, Field(strict=True, gt=0.5, lt=1)] = Field(0.95, description="two-sided")
     min_samples: Count = Field(100, description="fewer units are inconclusive; does not apply to memory")
@@ -172,7 +172,7 @@ class Policy(Strict):
 
 @dataclass(frozen=True)
 class LoadedPolicy:
-    """A policy with where it came from. ``digest`` is the SHA-256 of the file's bytes."""
+    """A policy and its source file. ``digest`` is the SHA-256 of the file's bytes."""
 
     policy: Policy
     source: str
@@ -184,7 +184,7 @@ class LoadedPolicy:
         return self.policy.checks or ()
 
     def where(self, *location: str | int) -> str:
-        """Return ``FILE, line N`` of the nearest key that was written."""
+        """Return ``FILE, line N`` of the closest enclosing key that is in the file."""
         for end in range(len(location), 0, -1):
             if location[:end] in self.lines:
                 return f"{self.source}, line {self.lines[location[:end]]}"
@@ -194,11 +194,11 @@ class LoadedPolicy:
 def load_policy(name_or_path: str | Path) -> LoadedPolicy:
     """Read a thresholds file; ``name_or_path`` is a path or the name of a shipped one (``adapter-release``).
 
-    Raises InputError naming file, line and the nearest known key.
+    Raises InputError naming file, line and the closest known key.
     """
     path = Path(name_or_path)
     shipped = {file.stem: file for file in sorted(SHIPPED.glob("*.yaml"))}
-    if not path.is_file():  # a file of that path goes before a shipped one of that name
+    if not path.is_file():  # a file at that path takes precedence over a shipped one of that name
         if str(name_or_path) not in shipped:
             raise InputError(
                 f"There is no thresholds file {name_or_path}; the shipped ones are {', '.join(shipped)}."

@@ -1,4 +1,4 @@
-"""How the gate says its numbers: the same words in the terminal, in JUnit, in Markdown and in ``--explain``."""
+"""How the gate formats numbers: the same in the terminal, in JUnit, in Markdown and in ``--explain``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def number(value: float | None) -> str:
 
 
 def with_unit(text: str, unit: str) -> str:
-    """Append the unit, unless it says nothing beside a bare number."""
+    """Append the unit, unless it adds nothing to the number."""
     return text if unit in ("", "ratio") or unit.startswith("share") else f"{text} {unit}"
 
 
@@ -34,7 +34,7 @@ def interval_text(result: CheckResult) -> str:
 
 
 def loss_text(result: CheckResult) -> str:
-    """Return the smallest loss that a no_regression check would have found, e.g. ``a loss of 3.1 %``."""
+    """Return the smallest loss that a no_regression check would detect, e.g. ``a loss of 3.1 %``."""
     if result.smallest_loss is None:
         return "no loss"
     if result.scale == "ratio":
@@ -43,7 +43,7 @@ def loss_text(result: CheckResult) -> str:
 
 
 def requirement(check: Check, evidence: Evidence, sign: int, origin: float, limit: float) -> str:
-    """Return what is asked of the number as measured, e.g. ``ratio ≤ 1.1``."""
+    """Return what is required of the number as measured, e.g. ``ratio ≤ 1.1``."""
     unit = "" if evidence.scale == "ratio" else evidence.unit
     relation = "≥" if sign > 0 else "≤"
     if check.rule == "equivalence":
@@ -56,12 +56,12 @@ def requirement(check: Check, evidence: Evidence, sign: int, origin: float, limi
 
 
 def listed(names: Iterable[str], most: int = 5) -> str:
-    """Return the names, the first few of them where there are many."""
+    """Return the names as text, truncated after ``most``."""
     names = list(names)
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest
 
 
 def without_controls(text: str) -> str:
-    """Return text that XML and a terminal can hold: control characters and lone surrogates become ``�``."""
+    """Replace control characters and lone surrogates, which XML cannot represent, with ``�``."""
     return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -1,4 +1,4 @@
-"""A run as the gate sees it: the candidate's, or a baseline's; and whether the two may be compared at all."""
+"""A run as the gate sees it, judged or baseline, and whether two of them may be compared."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness.store.schema import RunManifest, Summary
 
 @dataclass(frozen=True)
 class Side:
-    """One run folder, complete and unedited. ``name`` is empty for the run that is judged, else the baseline's."""
+    """One run folder, complete and unedited. ``name`` is the baseline's, or empty for the run being judged."""
 
     folder: RunFolder
     manifest: RunManifest
@@ -49,7 +49,7 @@ class Side:
         return Share(label, coverage.answered, max(coverage.dialogues, len(self.dialogue_ids)))
 
     def measured(self, metric: str, variant: str) -> str | None:
-        """Return why this variant has no value of the metric, or None where it has one."""
+        """Return why this variant has no value of the metric, or None if it has one."""
         of_run = f" in baseline {self.name}" if self.name else ""
         summary = self.summary.metrics.get(metric)
         if summary is None:
@@ -58,14 +58,14 @@ class Side:
             return f"{metric} was not measured for {variant}{of_run}."
         if self.statistics.needs_its_module(metric, variant):
             return (
-                f"{metric}{of_run} is combined by the run's own module, which a gate does not run, so it cannot be "
-                "judged. Only means and rates of an own metric can."
+                f"{metric}{of_run} is combined by the run's own module, which the gate does not execute, so it cannot "
+                "be judged. Of custom metrics, only means and rates can."
             )
         return None
 
 
 def facts_of(folder: RunFolder, manifest: RunManifest) -> RunFacts:
-    """Return which run a folder holds: its name, the digest of its run.json, its start and commit."""
+    """Return what identifies a run: its folder's name, the digest of its run.json, its start and commit."""
     git = manifest.provenance.get("git")
     commit = git.get("commit") if isinstance(git, dict) else None
     return RunFacts(
@@ -78,9 +78,9 @@ def facts_of(folder: RunFolder, manifest: RunManifest) -> RunFacts:
 
 
 def incomparable(run: Side, variant: str, baseline: Side, against: str, metric: str) -> str | None:
-    """Return why a metric of two runs may not be compared, or None where it may.
+    """Return why a metric of two runs may not be compared, or None if it may.
 
-    Compared are, by what ``run.json`` and ``summary.json`` hold: the dialogues' ids, their references
+    These must agree in ``run.json`` and ``summary.json``: the dialogues' ids, their references
     (``digests["content:references"]``), ``template_digest`` and the rendered prompts (``digests["content:prompts"]``),
     ``config["generation"]``, the metric's signature and conditions; for latency and memory also the device, the GPU
     (on a CPU: the CPU and ``config["threads"]``) of ``provenance["hardware"]``, ``config["latency"]`` or
@@ -98,34 +98,29 @@ def incomparable(run: Side, variant: str, baseline: Side, against: str, metric: 
         if one != other:
             return f"The run has another {what} {of}: {_shown(one)}, not {_shown(other)}."
     if run.dialogue_ids != baseline.dialogue_ids:
-        return _other_dialogues(run, baseline)
+        only_here = sorted(run.dialogue_ids - baseline.dialogue_ids)
+        only_there = sorted(baseline.dialogue_ids - run.dialogue_ids)
+        return (
+            f"The run's dialogues differ from those of baseline {baseline.name}: {len(only_here)} are only in the run "
+            f"and {len(only_there)} only in the baseline (e.g. {listed(only_here or only_there, 3)})."
+        )
     for key, what in ((seals.REFERENCES, "references"), (seals.PROMPTS, "rendered prompts")):
         mine, theirs = run.manifest.digests.get(key), baseline.manifest.digests.get(key)
         if mine is None or mine != theirs:
-            return f"The dialogues' {what} are not those of baseline {baseline.name}: another dataset or template."
+            return f"The dialogues' {what} differ from those of baseline {baseline.name}: another dataset or template."
     if metric.split(".")[0] in ("latency", "memory"):
         return _other_machine(run, variant, baseline, against, metric.split(".")[0])
     return None
 
 
-def _other_dialogues(run: Side, baseline: Side) -> str:
-    only_here = sorted(run.dialogue_ids - baseline.dialogue_ids)
-    only_there = sorted(baseline.dialogue_ids - run.dialogue_ids)
-    example = listed(only_here or only_there, 3)
-    return (
-        f"The run's dialogues are not those of baseline {baseline.name}: {len(only_here)} are only in the run and "
-        f"{len(only_there)} only in the baseline (e.g. {example})."
-    )
-
-
 def _other_machine(run: Side, variant: str, baseline: Side, against: str, family: str) -> str | None:
     mine, theirs = _hardware(run.manifest), _hardware(baseline.manifest)
     if mine is None or theirs is None:
-        return f"Which device measured {family} is not recorded in both runs, so they cannot be compared."
+        return f"The device that measured {family} is not recorded in both runs, so they cannot be compared."
     if mine != theirs:
-        return f"The run was measured on another device than baseline {baseline.name}: {mine}, not {theirs}."
+        return f"The run was measured on a different device than baseline {baseline.name}: {mine}, not {theirs}."
     if run.manifest.config.get(family) != baseline.manifest.config.get(family):
-        return f"The run's {family} workload is not that of baseline {baseline.name}."
+        return f"The run's {family} workload differs from that of baseline {baseline.name}."
     for key in ("dtype", "quantization"):
         one, two = _variant(run.manifest, variant).get(key), _variant(baseline.manifest, against).get(key)
         if one != two:

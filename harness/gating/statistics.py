@@ -1,4 +1,4 @@
-"""Where the gate's numbers come from: the same analysis of the run folder that ``summary.json`` is made by."""
+"""The source of the gate's numbers: the same analysis of the run folder that ``summary.json`` is made from."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from harness.store.schema import Summary
 class RunStatistics(Analysis):
     """The statistics of one run folder, with the run's own resamples and seed.
 
-    Memory is measured in a few fresh processes, too few for an interval. The range of those repeats stands in for it,
-    so that the worst repeat must meet a limit; a single one has no range.
+    Memory is measured in a few fresh processes, too few for an interval. The range of the repeats is used instead, so
+    that the worst repeat must meet a limit; a single repeat has no range.
     """
 
     def needs_its_module(self, metric: str, variant: str) -> bool:
-        """Return whether a user's own metric has sufficient statistics, which only its module can combine."""
+        """Return whether a custom metric has sufficient statistics, which only its module can combine."""
         if metric.split("[")[0] in self._registered or not self.measured.has(metric, variant):
             return False
         return any(metric in row.statistics for row in self.measured.replies.rows(variant).values())
@@ -35,8 +35,8 @@ class RunStatistics(Analysis):
         return frozenset(all_specs())
 
     def prepare(self, metrics: Iterable[str], slice: Slice | None = None) -> None:
-        """Resample those of the metrics that were measured in one go, which is faster than one after another."""
-        measured = set(self.metric_names())
+        """Resample the metrics that were measured, ignoring the others."""
+        measured = set(self.measured.metric_names)
         super().prepare(dict.fromkeys(metric for metric in metrics if metric in measured), slice)
 
     def estimate(self, metric: str, variant: str, *, confidence: float = 0.95, slice: Slice | None = None) -> Estimate:
@@ -65,7 +65,7 @@ class RunStatistics(Analysis):
         if found.low is not None or found.high is not None:
             return found
         if found.relative and found.value is not None and found.n >= fewest_units(confidence):
-            # All ratios are alike (the same stamps, or scaled ones): order statistics bound their median by itself.
+            # All ratios are identical (equal or scaled timestamps), so order statistics bound the median by itself.
             return replace(found, low=found.value, high=found.value, method="order statistics", warnings=())
         mine, others = _repeats(self, metric, variant), _repeats(other or self, metric, against)
         if min(len(mine), len(others)) < 2:
@@ -74,7 +74,7 @@ class RunStatistics(Analysis):
         return replace(found, low=low, high=high, method=_range_of(found.n), warnings=())
 
     def unit_values(self, metric: str, variant: str) -> Mapping[str, float]:
-        """Return the metric of each single dialogue that has one; none where it is not measured by dialogue."""
+        """Return the metric's value by dialogue; empty if it is not measured per dialogue."""
         if metric.startswith("memory.") or not self.measured.has(metric, variant):
             return {}
         samples = self.measured.samples((metric, variant, None))
@@ -85,11 +85,11 @@ class RunStatistics(Analysis):
 
 
 def known_metrics(summary: Summary) -> dict[str, MetricSpec]:
-    """Return every registered metric, and those of the run's own modules as far as its summary describes them.
+    """Return every registered metric, and those of the run's own modules as its summary describes them.
 
-    The modules themselves are not run: a gate judges what was measured, and the folder may be a stranger's. A metric of
-    theirs is a mean over dialogues, or a rate where its interval is one's; one that combines sufficient statistics
-    cannot be judged without its module (``needs_its_module``).
+    The modules are not executed, since the folder may be untrusted. A custom metric is a mean over dialogues, or a
+    rate if its interval is one of a rate; one that combines sufficient statistics cannot be judged without its module
+    (``needs_its_module``).
     """
     specs = dict(all_specs())
     for name, found in summary.metrics.items():

@@ -1,4 +1,4 @@
-"""What a change of a thresholds file loosens, in words: so that a limit is not lowered unseen in a review."""
+"""What a change of a thresholds file loosens, in words, so that reviewers notice a lowered limit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Effect = Literal["loosened", "tightened", "changed"]
 
 @dataclass(frozen=True)
 class Change:
-    """One difference. ``changed``: neither looser nor tighter can be said of it, e.g. another metric."""
+    """One difference. ``changed`` is neither looser nor tighter, e.g. another metric."""
 
     effect: Effect
     where: str
@@ -26,18 +26,18 @@ def _moved(loose: bool, where: str, sentence: str) -> Change:
 
 
 def compare(old: Policy, new: Policy) -> tuple[Change, ...]:
-    """Return every difference between two policies, what is loosened first."""
+    """Return every difference between two policies, loosened ones first."""
     changes = list(_defaults(old, new))
     before = {check.id: check for check in old.checks or ()}
     after = {check.id: check for check in new.checks or ()}
     for name, check in before.items():
         if name not in after:
-            changes.append(Change("loosened", name, f"the check is gone: {check.rule} on {check.metric}"))
+            changes.append(Change("loosened", name, f"check removed: {check.rule} on {check.metric}"))
         else:
             changes.extend(_check(old, new, check, after[name]))
     for name, check in after.items():
         if name not in before:
-            changes.append(Change("tightened", name, f"the check is new: {check.rule} on {check.metric}"))
+            changes.append(Change("tightened", name, f"check added: {check.rule} on {check.metric}"))
     order: tuple[Effect, ...] = ("loosened", "changed", "tightened")
     return tuple(sorted(changes, key=lambda change: order.index(change.effect)))
 
@@ -47,7 +47,7 @@ def _defaults(old: Policy, new: Policy) -> Iterator[Change]:
         yield Change("changed", "candidate", f"another variant is judged: {new.candidate}, not {old.candidate}")
     a, b = old.defaults, new.defaults
     yield from _confidence(old, new)
-    yield from _smaller_is_looser("defaults.min_samples", "samples asked for", a.min_samples, b.min_samples)
+    yield from _smaller_is_looser("defaults.min_samples", "samples required", a.min_samples, b.min_samples)
     yield from _smaller_is_looser("defaults.min_coverage", "coverage asked for", a.min_coverage, b.min_coverage)
     if a.on_inconclusive != b.on_inconclusive:
         loose = b.on_inconclusive == "pass"
@@ -56,7 +56,7 @@ def _defaults(old: Policy, new: Policy) -> Iterator[Change]:
 
 
 def _confidence(old: Policy, new: Policy) -> Iterator[Change]:
-    """Wider intervals are harder to pass with, but a loss is harder to prove: no_regression goes the other way."""
+    """Wider intervals make passing harder, but also proving a loss, so no_regression goes the other way."""
     before, after = old.defaults.confidence, new.defaults.confidence
     if before == after:
         return
@@ -74,49 +74,51 @@ def _check(old: Policy, new: Policy, a: Check, b: Check) -> Iterator[Change]:
     name = a.id
     if a.metric != b.metric:
         yield Change("changed", name, f"another metric is judged: {b.metric}, not {a.metric}")
-    # The file's own candidate has a line of its own: here only what the checks themselves say is compared.
+    # The file's candidate is reported separately; compare only what the checks themselves set.
     one, two = a.candidate or old.candidate, b.candidate or new.candidate
     if one != two and (a.candidate, b.candidate) != (None, None):
         yield Change("changed", name, f"another candidate is judged: {two}, not {one}")
     if a.against != b.against:
-        yield Change("changed", name, f"it is held against {_other(b)}, not {_other(a)}")
+        yield Change("changed", name, f"it is compared with {_other(b)}, not {_other(a)}")
     if a.slice != b.slice:
-        yield Change("changed", name, f"it looks at {_part(b)}, not {_part(a)}")
+        yield Change("changed", name, f"it covers {_part(b)}, not {_part(a)}")
     yield from _rules(a, b)
-    # Defaults have a line of their own: here only what the checks themselves say is compared.
+    # Likewise for the defaults.
     before, after = a.min_samples or old.defaults.min_samples, b.min_samples or new.defaults.min_samples
     if (a.min_samples, b.min_samples) != (None, None):
-        yield from _smaller_is_looser(name, "samples asked for", before, after)
+        yield from _smaller_is_looser(name, "samples required", before, after)
     if a.severity != b.severity:
         loose = b.severity == "warn"
-        text = "it only warns now and stops nothing" if loose else "it stops the gate now and does not only warn"
+        text = "it now only warns" if loose else "it now stops the gate instead of only warning"
         yield _moved(loose, name, text)
     if a.judge != b.judge:
         point = b.judge == "point"
-        loose = point != (b.rule == "no_regression")  # which fails by a value what it would let pass unproven
-        text = "only the value is judged now, its uncertainty ignored" if point else "the interval is judged now"
+        loose = point != (b.rule == "no_regression")  # whose value may fail where its interval proves no loss
+        text = "only the value is now judged, ignoring its uncertainty" if point else "the interval is now judged"
         yield _moved(loose, name, text)
     gone = [dialogue for dialogue in a.must_pass if dialogue not in b.must_pass]
     added = [dialogue for dialogue in b.must_pass if dialogue not in a.must_pass]
     if gone:
-        yield Change("loosened", name, f"dialogues no longer must pass: {', '.join(gone)}")
+        yield Change("loosened", name, f"dialogues that no longer must pass: {', '.join(gone)}")
     if added:
-        yield Change("tightened", name, f"dialogues now must pass: {', '.join(added)}")
+        yield Change("tightened", name, f"dialogues that now must pass: {', '.join(added)}")
 
 
 def _rules(a: Check, b: Check) -> Iterator[Change]:
     if a.rule != b.rule or a.is_relative != b.is_relative:
-        yield Change(_effect_of_rules(a, b), a.id, f"the rule is {_rule(b)}, not {_rule(a)}{_why(a, b)}")
+        effect = _effect_of_rules(a, b)
+        why = " (it fails only if a loss is proven)" if b.rule == "no_regression" else " (a gain no longer fails it)"
+        yield Change(effect, a.id, f"the rule is {_rule(b)}, not {_rule(a)}{why if effect == 'loosened' else ''}")
         return
     if a.margin == b.margin:
         return
     larger = b.margin > a.margin
     loose = not larger if a.rule == "min" else larger
-    yield _moved(loose, a.id, f"{_rule(b)} is asked for, not {_rule(a)}")
+    yield _moved(loose, a.id, f"{_rule(b)} is required, not {_rule(a)}")
 
 
 def _effect_of_rules(a: Check, b: Check) -> Effect:
-    """Rules ask for more from left to right: no proven loss, proof of no loss, and proof of no gain besides."""
+    """Rank rules by what they require: no proven loss, then proof of no loss, then also proof of no gain."""
     order = ("no_regression", "non_inferiority", "equivalence")
     if a.rule not in order or b.rule not in order or a.rule == b.rule:
         return "changed"
@@ -126,12 +128,6 @@ def _effect_of_rules(a: Check, b: Check) -> Effect:
     if b.rule == "no_regression":
         return "loosened"
     return "loosened" if same_unit and b.margin >= a.margin else "changed"
-
-
-def _why(a: Check, b: Check) -> str:
-    if _effect_of_rules(a, b) != "loosened":
-        return ""
-    return " (it fails only where a loss is proven)" if b.rule == "no_regression" else " (a gain no longer fails it)"
 
 
 def _rule(check: Check) -> str:

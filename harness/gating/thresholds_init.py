@@ -1,7 +1,7 @@
-"""A first thresholds file from a finished run: limits that this run meets, each with what was measured beside it.
+"""A first thresholds file from a finished run: limits that this run meets, each with the measured value in a comment.
 
-It is a start, not a judgement: what a release must meet is for people to say. Limits lie a little outside what the
-run showed, so that the same run passes and a clearly worse one does not.
+It is a starting point: people must decide what a release has to meet. Limits are slightly looser than what the run
+measured, so that the same run passes and a clearly worse one does not.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ USUAL_COVERAGE = 0.99
 
 
 def write_thresholds(run: Path | str, out: Path, *, candidate: str | None = None, force: bool = False) -> int:
-    """Write a thresholds file made from a run; return how many checks it holds.
+    """Write a thresholds file made from a run; return the number of checks in it.
 
-    Raises InputError where ``out`` exists (without ``force``) or the candidate is not in the run, HarnessError where
-    the run is not complete or nothing in it can be gated on.
+    Raises InputError if ``out`` exists (without ``force``) or the candidate is not in the run, HarnessError if the run
+    is not complete or has nothing to gate on.
     """
     if out.exists() and not force:
-        raise InputError(f"{out} is there already; name another with --out or replace it with --force.")
+        raise InputError(f"{out} already exists; choose another path with --out or replace it with --force.")
     folder = RunFolder(run)
     manifest = folder.read_manifest()
     if manifest.state != "complete":
@@ -43,11 +43,11 @@ def write_thresholds(run: Path | str, out: Path, *, candidate: str | None = None
     candidate = _candidate(summary, manifest.variants, manifest.reference_variant, candidate)
     checks = _with_unique_ids(_checks(summary, candidate, manifest.reference_variant))
     if not checks:
-        raise HarnessError(f"The run in {folder.root} measured nothing of {candidate} that a gate could hold it to.")
+        raise HarnessError(f"The run in {folder.root} measured nothing of {candidate} that a gate could check.")
     name = _one_line(folder.root.resolve().name)
     head = f"""\
-# First thresholds, made from run {name}: limits that it meets. Read every line and set what your use can bear.
-# Whether larger is better is the metric's own property. A check passes only where its whole interval meets the limit.
+# First thresholds, made from run {name}: limits that it meets. Review every line and set what your use can tolerate.
+# Whether larger is better is a property of the metric. A check passes only if its whole interval meets the limit.
 # Documentation: docs/gate.md
 version: 1
 candidate: {_quoted(candidate)}
@@ -106,7 +106,7 @@ def _checks(summary: Summary, candidate: str, reference: str | None) -> Iterator
             yield from _compared(name, metric, summary.comparisons, candidate, reference)
         elif name in FIDELITY:
             for variant in metric.variants:
-                yield from _absolute(name, metric, variant, "held against the variant it was made from", slack=0.5)
+                yield from _absolute(name, metric, variant, "compared with the variant it was made from", slack=0.5)
         elif name in LATENCY:
             yield from _absolute(name, metric, candidate, "holds on this machine and workload only", slack=0.2)
         elif name in MEMORY:
@@ -127,7 +127,7 @@ def _absolute(name: str, metric: MetricSummary, variant: str, note: str, *, slac
     interval = f"[{number(found.low)}, {number(found.high)}]"
     measured = f"{name} of {variant}: {number(found.value)} {interval} {metric.unit}, n = {found.n}; {_better(metric)}"
     comment = f"{measured}; {note}" if note else measured
-    extra = ["judge: point   # these values carry no interval"] if point else []
+    extra = ["judge: point   # these values have no interval"] if point else []
     yield _entry(f"{_slug(name)}-{_slug(variant)}", name, variant, rule, comment, [*_samples(name, found), *extra])
 
 
@@ -146,11 +146,11 @@ def _compared(
     usual = abs(other.value) * 0.02
     margin = rounded(max(usual, loss, 1e-9), up=True)
     comment = (
-        f"{name}: {candidate} less {reference} is {number(row.value)} [{number(row.low)}, {number(row.high)}] over "
+        f"{name}: {candidate} minus {reference} is {number(row.value)} [{number(row.low)}, {number(row.high)}] over "
         f"{row.n} dialogues; {_better(metric)}"
     )
     if loss > usual:
-        comment += f". This run cannot exclude a loss of {number(loss)}: is a margin so wide what you want?"
+        comment += f". This run cannot exclude a loss of {number(loss)}: do you want a margin this wide?"
     entry = [f"against: {{variant: {_quoted(reference)}}}", *_samples(name, row)]
     yield _entry(f"{_slug(name)}-not-worse", name, candidate, f"non_inferiority: {{margin: {margin}}}", comment, entry)
 
@@ -168,12 +168,12 @@ def _better(metric: MetricSummary) -> str:
 def _samples(name: str, found: EstimateRow | ComparisonRow) -> list[str]:
     if found.n >= USUAL_SAMPLES or found.n < 1 or name.startswith("memory."):
         return []
-    what = "requests" if name.startswith("latency.") else "dialogues, which is few"
+    what = "requests" if name.startswith("latency.") else "dialogues, a small sample"
     return [f"min_samples: {found.n}   # {what}"]
 
 
 def rounded(value: float, *, up: bool) -> str:
-    """Return the value with two significant digits, rounded away from what was measured, as YAML reads a number."""
+    """Return the value as a YAML number with two significant digits, rounded up or down."""
     if value == 0:
         return "0.0"
     scale = math.floor(math.log10(abs(value))) - 1
@@ -184,7 +184,7 @@ def rounded(value: float, *, up: bool) -> str:
 
 
 def _with_unique_ids(entries: Iterable[str]) -> list[str]:
-    """Return the entries; where an id comes again (variants a.b and a-b), it gets a number."""
+    """Return the entries; a repeated id (from variants a.b and a-b) gets a number."""
     unique: list[str] = []
     seen: set[str] = set()
     for entry in entries:
@@ -199,7 +199,7 @@ def _with_unique_ids(entries: Iterable[str]) -> list[str]:
 
 
 def _one_line(text: str) -> str:
-    """Return text that a comment can hold: a line break in it would begin a line of YAML."""
+    """Return the text on one line, so that it cannot break out of a YAML comment."""
     return " ".join(without_controls(text).split())
 
 

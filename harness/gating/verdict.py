@@ -1,6 +1,6 @@
-"""What the gate decided, as it stands in ``gate.json``: pydantic models, so that pages and scripts can read it back.
+"""The gate's decision, as in ``gate.json``: pydantic models, so that pages and scripts can read it back.
 
-``schema`` is 1. Fields may be added under that number; none changes its meaning or goes.
+``schema`` is 1. Fields may be added under that number; none is removed or changes its meaning.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class CheckResult(Row):
     """One check's verdict with every number behind it.
 
     ``value``, ``low``, ``high`` are as measured (``scale``: value, difference or ratio) at ``confidence``.
-    ``limit`` is what they are held against, in the same terms (for equivalence the lower of two; ``upper_limit`` is the
-    other), and ``requirement`` says it in words. ``oriented_*`` are the same numbers turned so that larger is better.
+    ``limit`` is what they are compared with, on the same scale (for equivalence the lower of two; ``upper_limit`` is
+    the other), and ``requirement`` is its text. ``oriented_*`` are the same numbers with larger being better.
     """
 
     id: str
@@ -66,12 +66,12 @@ class CheckResult(Row):
 
     @property
     def decides(self) -> bool:
-        """Whether the verdict counts: a warning does not, unless the check could not be made at all."""
+        """Whether the verdict counts: a warning does not, unless the check could not be made."""
         return self.severity == "fail" or self.verdict == "error"
 
 
 class RunFacts(Row):
-    """Which run: its folder's name, SHA-256 of its run.json (which holds those of all other files), its start."""
+    """What identifies a run: its folder's name, the SHA-256 of its run.json (which has those of all other files)."""
 
     name: str
     digest: str
@@ -103,7 +103,7 @@ class GateResult(Row):
     created: str = ""
 
     def check(self, check_id: str) -> CheckResult:
-        """Return the result of one check; raise KeyError where there is none of that id."""
+        """Return the result of one check; raise KeyError if there is none with that id."""
         for result in self.checks:
             if result.id == check_id:
                 return result
@@ -113,7 +113,7 @@ class GateResult(Row):
 def overall(checks: tuple[CheckResult, ...], problems: tuple[str, ...]) -> VerdictName:
     """Return the worst verdict that counts: fail before error before inconclusive before pass.
 
-    Nothing checked is an error. Where every check is a warning, what they warned of does not count, but they were made.
+    No checks at all is an error. If every check only warns, the verdict is a pass.
     """
     verdicts: set[VerdictName] = {check.verdict for check in checks if check.decides}
     if problems or not checks:

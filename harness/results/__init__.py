@@ -1,1 +1,1 @@
-"""From a run folder's records to numbers, each defined once: samples, estimates, comparisons, coverage. No torch."""
+"""From a run folder's records to numbers: samples, estimates, comparisons and coverage. No torch."""

@@ -1,7 +1,7 @@
-"""Every number of a run folder, with its interval: for the summary, for the gate, and for a slice of either.
+"""Every number of a run folder with its interval: for the summary, the gate, and any slice.
 
-Nothing is resampled twice: all metrics share one count matrix a number of units, and the difference of two variants
-reuses the resampled sums of each.
+Nothing is resampled twice: all metrics over the same number of units share one count matrix, and the difference of two
+variants reuses the resampled sums of each.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from harness.results.measurements import Key, Measurements, base_of
 from harness.results.units import Slice
 from harness.stats.bootstrap import RESAMPLES, SEED, Resamples
 from harness.stats.intervals import ValueEvidence, weigh
-from harness.stats.paired import FEW, PairedEvidence, few, weigh_difference
+from harness.stats.paired import FEW, PairedEvidence, small_sample_warning, weigh_difference
 from harness.stats.samples import align, by_cluster, counted
 from harness.stats.timing import RatioEvidence, estimate_quantile, log_ratios, weigh_ratio
 from harness.stats.types import Difference, Estimate, FloatArray, Samples, TimingSamples
@@ -32,10 +31,10 @@ _Pairs = PairedEvidence | RatioEvidence | None
 
 
 class Analysis:
-    """The statistics of one run folder. ``registry`` holds every metric that may be asked for, by name.
+    """The statistics of one run folder. ``registry`` maps the name of each available metric to its spec.
 
     A metric that is registered but was not measured has an estimate without a value (n = 0). An unknown metric,
-    variant or column raises InputError with the nearest known name.
+    variant or column raises InputError with the closest known name.
     """
 
     def __init__(
@@ -55,33 +54,12 @@ class Analysis:
         self._values: dict[Key, ValueEvidence] = {}
         self._pairs: dict[_PairKey, _Pairs] = {}
 
-    @property
-    def variants(self) -> tuple[str, ...]:
-        """Names of the variants in the run's order."""
-        return self.measured.variants
-
-    def metric_names(self) -> tuple[str, ...]:
-        """Return the metrics that some variant has, in the registry's order, conditions in brackets."""
-        return self.measured.metric_names
-
-    def spec(self, metric: str) -> MetricSpec:
-        """Return what a metric is; names with conditions in brackets share their base's."""
-        return self.measured.spec(metric)
-
-    def conditions(self, metric: str) -> dict[str, Any]:
-        """Return what the metric's numbers hold under."""
-        return self.measured.conditions(metric)
-
-    def variants_of(self, metric: str) -> tuple[str, ...]:
-        """Return the variants that have the metric, in the run's order."""
-        return self.measured.variants_of(metric)
-
     def estimate(self, metric: str, variant: str, *, confidence: float = 0.95, slice: Slice | None = None) -> Estimate:
         """Return a variant's value of the metric with its interval."""
         if not self.measured.has(metric, variant):
             missing = f"{metric} was not measured for {variant}."
             return Estimate(None, None, None, 0, "none", confidence, (missing,))
-        if self.spec(metric).family == "memory":
+        if self.measured.spec(metric).family == "memory":
             _refuse_slice(metric, slice)
             return self.measured.memory.estimate(metric, variant, confidence)
         key = (metric, variant, slice)
@@ -103,50 +81,33 @@ class Analysis:
         slice: Slice | None = None,
         factor: float = 1.0,
     ) -> Difference:
-        """Return variant - ``factor``·against over the units both have; timings as the ratio variant/against.
+        """Return variant - ``factor``·against over their common units; for timings, the ratio variant/against.
 
-        With ``other``, ``against`` is a variant of that run. The direction of the outcome is the metric's.
+        With ``other``, ``against`` is a variant of that run. The metric decides which direction is better.
         """
-        spec = self.spec(metric)
+        spec = self.measured.spec(metric)
         if spec.family == "memory":
             _refuse_slice(metric, slice)
             theirs = [factor * value for value in (other or self).measured.memory.values(metric, against)]
             return self.measured.memory.difference(metric, variant, theirs, confidence, spec.higher_is_better)
-        evidence = self.evidence(metric, variant, against, other=other, slice=slice, factor=factor)
+        evidence = None
+        key = (metric, variant, other or self, against, slice, factor)
+        if self.measured.has(metric, variant) and (other or self).measured.has(metric, against):
+            if key not in self._pairs:
+                self._pairs[key] = self._weigh(*key)
+            evidence = self._pairs[key]
         if evidence is None:
             missing = f"{metric} was not measured for both {variant} and {against}, or has no paired difference."
             return Difference(None, None, None, 0, "none", "undecided", confidence=confidence, warnings=(missing,))
         return evidence.difference(confidence, spec.higher_is_better)
 
-    def evidence(
-        self,
-        metric: str,
-        variant: str,
-        against: str,
-        *,
-        other: Analysis | None = None,
-        slice: Slice | None = None,
-        factor: float = 1.0,
-    ) -> _Pairs:
-        """Return all that the pairs say, to be asked at any confidence.
-
-        None where one side has no value, for memory, and where a quantile pooled over dialogues cannot be paired.
-        """
-        theirs = other or self
-        if not self.measured.has(metric, variant) or not theirs.measured.has(metric, against):
-            return None
-        key = (metric, variant, theirs, against, slice, factor)
-        if key not in self._pairs:
-            self._pairs[key] = self._weigh(*key)
-        return self._pairs[key]
-
     def prepare(self, metrics: Iterable[str], slice: Slice | None = None) -> None:
-        """Resample many metrics of all variants in one product, which is faster than one after another."""
+        """Resample many metrics of all variants in one matrix product, which is faster than one at a time."""
         waiting: dict[int, list[tuple[Key, FloatArray]]] = {}
         for metric in metrics:
-            if self.spec(metric).family == "memory":
+            if self.measured.spec(metric).family == "memory":
                 continue
-            for variant in self.variants_of(metric):
+            for variant in self.measured.variants_of(metric):
                 key = (metric, variant, slice)
                 samples = self.measured.samples(key)
                 if key not in self._sums and isinstance(samples, Samples) and samples.ids:
@@ -159,17 +120,17 @@ class Analysis:
                 self._sums[key] = np.ascontiguousarray(sums)
 
     def forget(self, slice: Slice) -> None:
-        """Drop what was kept for a slice, which is seldom asked for twice."""
+        """Drop what was cached for a slice, which is rarely needed again."""
         self.measured.forget(slice)
         self._sums = {key: value for key, value in self._sums.items() if key[2] != slice}
         self._values = {key: value for key, value in self._values.items() if key[2] != slice}
         self._pairs = {key: value for key, value in self._pairs.items() if key[4] != slice}
 
     def _compared(self, metric: str, made: Estimate, unit: str) -> Estimate:
-        """Return the estimate, of fidelity with the warning of any comparison: its value compares two variants."""
-        if self.spec(metric).family != "fidelity" or made.value is None or made.n >= FEW:
+        """Add the small-sample warning of comparisons to fidelity estimates, since these compare two variants."""
+        if self.measured.spec(metric).family != "fidelity" or made.value is None or made.n >= FEW:
             return made
-        return replace(made, warnings=(*made.warnings, few(made.n, unit)))
+        return replace(made, warnings=(*made.warnings, small_sample_warning(made.n, unit)))
 
     def _quantile(self, metric: str, variant: str, samples: TimingSamples, confidence: float) -> Estimate:
         made = estimate_quantile(
@@ -177,7 +138,7 @@ class Analysis:
         )
         if base_of(metric) not in UTILISATIONS:
             return made
-        # The roofline's floor over the median time: the slower, the less.
+        # The roofline's floor divided by the median time: slower is less.
         floor = self.measured.latency.floor(metric, variant) or math.nan
         value, low, high = (None if one is None else floor / one for one in (made.value, made.high, made.low))
         return replace(made, value=value, low=low, high=high)
@@ -185,7 +146,8 @@ class Analysis:
     def _weigh(
         self, metric: str, variant: str, theirs: Analysis, against: str, slice: Slice | None, factor: float
     ) -> _Pairs:
-        if self.spec(metric).family == "latency" and base_of(metric) != "latency.goodput":
+        """Return the paired evidence, or None for a quantile pooled over dialogues, which cannot be paired."""
+        if self.measured.spec(metric).family == "latency" and base_of(metric) != "latency.goodput":
             return self._ratio(metric, variant, theirs, against, slice)
         key = (metric, variant, slice)
         mine, reference = self.measured.samples(key), theirs.measured.samples((metric, against, slice))
@@ -220,7 +182,7 @@ class Analysis:
         return replace(evidence, warnings=(*evidence.warnings, typical))
 
     def _sums_of(self, key: Key) -> FloatArray:
-        """Return resampled sums; those of the metric's other variants, wanted next, cost hardly more."""
+        """Return resampled sums, computing those of the metric's other variants too, which adds little cost."""
         if key not in self._sums:
             self.prepare([key[0]], key[2])
         return self._sums[key]
@@ -235,10 +197,9 @@ class Analysis:
 
 
 def _unit(metric: str) -> str:
-    """Return what one value of the metric belongs to."""
     return "requests" if metric.startswith("latency.") else "dialogues"
 
 
 def _refuse_slice(metric: str, slice: Slice | None) -> None:
     if slice is not None:
-        raise InputError(f"{metric} is not measured by dialogue, so it has no slice '{slice[0]}={slice[1]}'.")
+        raise InputError(f"{metric} is not measured per dialogue, so it has no slice '{slice[0]}={slice[1]}'.")

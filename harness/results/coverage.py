@@ -1,4 +1,4 @@
-"""Coverage: how many of the held-out dialogues a variant answered, and why it missed the rest."""
+"""Coverage: how many of the held-out dialogues a variant answered, and why the rest are missing."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ MISSING = "missing"
 
 
 def coverage_of(analysis: Analysis, variant: str) -> Coverage:
-    """Return a variant's coverage; answered and skipped add up to the dialogues.
+    """Return a variant's coverage; answered and skipped add up to the number of dialogues.
 
-    Answered is a dialogue with a reply and, where the run scored references, a score; where the run generated none,
-    one whose reference was scored; where it did neither (latency or memory alone), one that did not fail when timed.
+    A dialogue counts as answered if it has a reply and, in runs that score references, a score; in runs without
+    generation, if its reference was scored; in runs with neither (latency or memory only), if no timing failed.
     """
     ids = analysis.measured.units.ids
     passes = _passes(analysis)
@@ -25,7 +25,7 @@ def coverage_of(analysis: Analysis, variant: str) -> Coverage:
     counted = [row for row in rows if left_out(row) is None]
     failed = {row.id for row in rows} - {row.id for row in counted}
     if "generation" in passes:
-        # A reference that scoring could not hold counts too: its dialogue is missing from the likelihoods.
+        # A reference too long to score counts as skipped too: its dialogue is missing from the likelihoods.
         scoring = _reasons(analysis, ScoringRecord, "scoring", variant)
         reasons = {**scoring, **_reasons(analysis, GenerationRecord, "generation", variant)}
         answered = {row.id for row in counted if row.reply is not None}
@@ -40,7 +40,7 @@ def coverage_of(analysis: Analysis, variant: str) -> Coverage:
 
 
 def estimated(dialogues: int, answered: int, skipped: dict[str, int]) -> Coverage:
-    """Return the coverage with its share and interval, as any other rate over dialogues."""
+    """Return the coverage with its share and interval, like any other rate over dialogues."""
     if not dialogues:
         return Coverage(dialogues=0, answered=0, skipped=skipped)
     low, high = clopper_pearson(answered, dialogues)
@@ -50,7 +50,7 @@ def estimated(dialogues: int, answered: int, skipped: dict[str, int]) -> Coverag
 
 
 def _passes(analysis: Analysis) -> frozenset[str]:
-    """Return the passes of the run; a folder of replies made elsewhere counts as generated."""
+    """Return the passes of the run; replies generated outside the harness count as generation."""
     manifest = analysis.measured.manifest
     if manifest.kind == "score":
         return frozenset({"generation"})
@@ -60,14 +60,14 @@ def _passes(analysis: Analysis) -> frozenset[str]:
     found = {
         name
         for name in ("generation", "scoring")
-        for variant in analysis.variants
+        for variant in analysis.measured.variants
         if analysis.folder.records_path(name, variant).exists()
     }
     return frozenset(found)
 
 
 def _reasons(analysis: Analysis, model: type[Record], pass_name: str, variant: str) -> dict[str, str]:
-    """Return why each dialogue has no result of a pass, as far as the records say."""
+    """Return the recorded reason for each dialogue that has no result of a pass."""
     reasons = {}
     for record in analysis.folder.records(model, pass_name, variant):
         if record.skipped is not None:

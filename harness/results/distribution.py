@@ -1,4 +1,4 @@
-"""How a quantity is spread over the units of a run: for curves, which show more than a median and its interval."""
+"""The distribution of a quantity over the units of a run, for curves that show more than a median."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from harness.stats.types import FloatArray
 
 @dataclass(frozen=True)
 class Distribution:
-    """``values`` in rising order. Its quantiles are those that the summary has of the same values."""
+    """``values`` in ascending order. Quantiles are computed as in the summary."""
 
     values: FloatArray
 
     @property
     def percent(self) -> FloatArray:
-        """How many percent of the values are at most as large as each."""
+        """The percentage of values that are at most as large as each value."""
         return np.arange(1, len(self.values) + 1) / len(self.values) * 100
 
     def quantile(self, share: float) -> float:

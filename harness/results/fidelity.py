@@ -1,12 +1,13 @@
-"""Samples of the fidelity metrics: one variant held against another on the same references and prompts.
+"""Samples of the fidelity metrics: one variant compared with another on the same references and prompts.
 
-A variant may be held against several. The first found gives the plain name (``fidelity.kl``), further ones carry
-theirs: ``fidelity.kl[against=adapter]``.
+A variant may be compared with several. The first gets the plain name (``fidelity.kl``), the others a suffix:
+``fidelity.kl[against=adapter]``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 
 import numpy as np
 
@@ -25,7 +26,9 @@ _OF_REPLIES = ("fidelity.identical_replies", "fidelity.first_divergence")
 _CORPUS: Mapping[str, Callable[[FidelityRecord], tuple[float, float] | None]] = {
     "fidelity.kl": lambda one: (sum(one.kl), len(one.kl)) if one.kl else None,
     "fidelity.top1_agreement": lambda one: _per_token(one.agree, one),
-    "fidelity.nll_difference": lambda one: _per_token(_minus(one.nll, one.nll_against), one),
+    "fidelity.nll_difference": lambda one: (
+        None if one.nll is None or one.nll_against is None else _per_token(one.nll - one.nll_against, one)
+    ),
 }
 _POOLED = {"fidelity.kl_p99": 0.99}
 
@@ -37,48 +40,49 @@ class Fidelity:
         self._folder = folder
         self._units = units
         self._variants = variants
-        self._records: dict[Pair, dict[str, FidelityRecord]] | None = None
         self._generated: dict[str, dict[str, GenerationRecord]] = {}
 
     def names(self, registry: Mapping[str, MetricSpec]) -> tuple[str, ...]:
         """Return every fidelity metric that some pair has, with its suffix."""
         names = dict.fromkeys(
             name + self._suffix(pair)
-            for pair in self.records()
+            for pair in self.records
             for name in registry
-            if name in _CORPUS or name in _POOLED or name == "fidelity.max_abs_dlogp" or self._replied(name, pair)
+            if name in _CORPUS
+            or name in _POOLED
+            or name == "fidelity.max_abs_dlogp"
+            or (name in _OF_REPLIES and self._both(*pair))
         )
         return tuple(names)
 
+    @cached_property
     def records(self) -> Mapping[Pair, Mapping[str, FidelityRecord]]:
-        """Return the finished records of each (variant, against) by dialogue id."""
-        if self._records is None:
-            self._records = {}
-            for variant in self._variants:
-                for record in self._folder.records(FidelityRecord, "fidelity", variant):
-                    if record.error is None and record.skipped is None:
-                        self._records.setdefault((variant, record.against), {})[record.id] = record
-        return self._records
+        """The finished records of each (variant, against) by dialogue id."""
+        found: dict[Pair, dict[str, FidelityRecord]] = {}
+        for variant in self._variants:
+            for record in self._folder.records(FidelityRecord, "fidelity", variant):
+                if record.error is None and record.skipped is None:
+                    found.setdefault((variant, record.against), {})[record.id] = record
+        return found
 
     def pairs(self, metric: str) -> dict[str, str]:
-        """Return, for each variant that has the metric, what it was held against."""
-        base, _, suffix = metric.partition("[")
-        if base in _OF_REPLIES:
-            return {v: a for v, a in self.records() if self._suffix((v, a)) == metric[len(base) :] and self._both(v, a)}
-        return {v: a for v, a in self.records() if self._suffix((v, a)) == (suffix and f"[{suffix}")}
+        """Map each variant that has the metric to the variant it was compared with."""
+        base = metric.partition("[")[0]
+        found = {v: a for v, a in self.records if self._suffix((v, a)) == metric[len(base) :]}
+        return {v: a for v, a in found.items() if self._both(v, a)} if base in _OF_REPLIES else found
 
     def divergences(self) -> dict[Pair, Distribution]:
-        """Return, for each (variant, against), each dialogue's mean KL a token in nats."""
-        means = {pair: [np.mean(one.kl) for one in found.values() if one.kl] for pair, found in self.records().items()}
+        """Return the mean KL per token in nats of each dialogue, for each (variant, against)."""
+        means = {pair: [np.mean(one.kl) for one in found.values() if one.kl] for pair, found in self.records.items()}
         return {pair: Distribution(np.sort(np.array(values))) for pair, values in means.items() if values}
 
     def samples(self, spec: MetricSpec, metric: str, variant: str) -> Samples | TimingSamples:
-        """Return the samples of a variant that ``pairs`` names."""
+        """Return the samples of a variant that is in ``pairs(metric)``."""
         base = metric.partition("[")[0]
         against = self.pairs(metric)[variant]
         if base in _OF_REPLIES:
             return self._of_replies(base, variant, against)
-        found = self.records()[variant, against]
+        found = self.records[variant, against]
         rows: Rows = [found.get(name) for name in self._units.ids]
         if base in _POOLED:
             values = {row.id: np.array(row.kl, dtype=np.float64) for row in rows if row is not None and row.kl}
@@ -94,11 +98,12 @@ class Fidelity:
     def _of_replies(self, base: str, variant: str, against: str) -> Samples:
         mine, theirs = self._replies(variant), self._replies(against)
         both = [(mine.get(name), theirs.get(name)) for name in self._units.ids]
+        same = base == "fidelity.identical_replies"
         values = [
-            None if one is None or two is None else _same(one, two) if base == _OF_REPLIES[0] else _parted(one, two)
-            for one, two in both
+            None if a is None or b is None else float(a.reply == b.reply) if same else _first_divergence(a, b)
+            for a, b in both
         ]
-        kind: ValueKind = "rate" if base == _OF_REPLIES[0] else "mean"
+        kind: ValueKind = "rate" if same else "mean"
         return from_values(self._units.ids, values, kind=kind, clusters=self._units.conversations)
 
     def _replies(self, variant: str) -> Mapping[str, GenerationRecord]:
@@ -110,11 +115,8 @@ class Fidelity:
     def _both(self, variant: str, against: str) -> bool:
         return bool(self._replies(variant)) and bool(self._replies(against))
 
-    def _replied(self, name: str, pair: Pair) -> bool:
-        return name in _OF_REPLIES and self._both(*pair)
-
     def _suffix(self, pair: Pair) -> str:
-        first = next(against for variant, against in self.records() if variant == pair[0])
+        first = next(against for variant, against in self.records if variant == pair[0])
         return "" if pair[1] == first else f"[against={pair[1]}]"
 
 
@@ -123,16 +125,8 @@ def _per_token(value: float | None, record: FidelityRecord) -> tuple[float, floa
     return None if value is None or not tokens else (float(value), float(tokens))
 
 
-def _minus(one: float | None, two: float | None) -> float | None:
-    return None if one is None or two is None else one - two
-
-
-def _same(one: GenerationRecord, two: GenerationRecord) -> float:
-    return float(one.reply == two.reply)
-
-
-def _parted(one: GenerationRecord, two: GenerationRecord) -> float | None:
-    """Return how many tokens two replies share before they part; None where they never do."""
+def _first_divergence(one: GenerationRecord, two: GenerationRecord) -> float | None:
+    """Return the number of tokens before the first difference; None if the replies are identical."""
     if one.tokens == two.tokens:
         return None
     pairs = enumerate(zip(one.tokens, two.tokens, strict=False))

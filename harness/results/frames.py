@@ -1,4 +1,4 @@
-"""A run folder as pandas frames, for people's own analyses."""
+"""A run folder as pandas frames, for your own analyses."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class RunFrames:
 
     ``replies``: a row per variant and dialogue (id, variant, prompt, reference, reply, token counts, finish, nll in
     nats summed over the reference, error).
-    ``scores``: a row per variant, dialogue and metric (value; ``left_out``: whether the summary's value leaves it out,
-    because the reply or its reference was too long or failed, or the metric has no value there). A difference of two
-    variants is over the dialogues that neither leaves out.
+    ``scores``: a row per variant, dialogue and metric (value; ``left_out``: whether the summary excludes it because
+    the reply or its reference was too long or failed, or the metric has no value). A difference of two variants is
+    over the dialogues that are excluded for neither.
     ``latencies``: a row per timed request (ttft_ms, tpot_ms, e2e_ms, output_tokens, engine, batch, repeat, …).
     ``memory``: a row per fresh process, sizes in MiB.
     ``summary``: a row per metric and variant (value, low, high, n, unit); ``comparisons``: a row per difference.
@@ -41,7 +41,7 @@ class RunFrames:
 
 
 def load_frames(path: str | Path) -> RunFrames:
-    """Read a run folder; raise InputError where it is none or is not finished."""
+    """Read a run folder; raise InputError if it is not one or is not finished."""
     folder = RunFolder(path)
     manifest = folder.read_manifest()
     summary = folder.read_summary()
@@ -108,7 +108,7 @@ def _memory(folder: RunFolder, variants: list[str]) -> pd.DataFrame:
 
 
 def _frame(rows: Sequence[Mapping[str, object]], *columns: str) -> pd.DataFrame:
-    """Return rows as a frame that has its columns even where a pass was not run: a query then finds nothing."""
+    """Return the rows as a frame that has its columns even if empty, so that queries work if a pass was not run."""
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(columns))
 
 

@@ -1,7 +1,7 @@
-"""Samples of the latency metrics, from the recorded stamps.
+"""Samples of the latency metrics, from the recorded timestamps.
 
-A name without a suffix is the fixed reply length at batch 1 on the run's engine: ``compiled`` where every variant was
-served on it (or none by ``eager``), else ``eager``. Everything else carries its conditions:
+A name without a suffix is the fixed reply length at batch 1 on the run's engine: ``compiled`` if every variant was
+served on it (or none on ``eager``), else ``eager``. Other names include their conditions:
 ``latency.tpot_ms.p50[engine=eager,batch=4]``,
 ``latency.e2e_ms.p95[engine=eager,batch=1,workload=natural]``, ``latency.ttft_ms.p50[engine=eager,batch=1,
 prompt_tokens=512]`` (without the line break).
@@ -45,7 +45,7 @@ _PER_REQUEST: Mapping[str, Callable[[LatencyRecord], float | None]] = {
     "tpot_ms": tpot_ms,
     "e2e_ms": e2e_ms,
 }
-# Shares of what the hardware could do, and the timing that each is read off: the slower, the less.
+# Utilisations of the hardware, and the timing that each is derived from.
 UTILISATIONS = {"latency.mbu": "latency.tpot_ms.p50", "latency.prefill_mfu": "latency.ttft_ms.p50"}
 Units = Mapping[str, Mapping[int, list[LatencyRecord]]]
 
@@ -64,7 +64,7 @@ class Latency:
 
     @cached_property
     def records(self) -> Mapping[str, Mapping[Condition, list[LatencyRecord]]]:
-        """The requests of each variant under each condition. A sweep's batch 1 gives way to the fixed workload's."""
+        """The requests of each variant under each condition. The fixed workload takes precedence over a sweep."""
         found: dict[str, dict[Condition, list[LatencyRecord]]] = {}
         for variant in self._variants:
             by_condition: dict[Condition, list[LatencyRecord]] = {}
@@ -79,14 +79,14 @@ class Latency:
 
     @cached_property
     def main(self) -> Condition:
-        """The condition of the names without a suffix."""
+        """The condition of names without a suffix."""
         compiled, eager = Condition("compiled", 1), Condition("eager", 1)
         by_compiled, by_eager = self._served_under(compiled), self._served_under(eager)
         return compiled if by_compiled and (by_compiled == len(self.records) or not by_eager) else eager
 
     @cached_property
     def engines(self) -> tuple[str, ...]:
-        """The engines that some variant was served on."""
+        """The engines that at least one variant was served on."""
         found = (condition.engine for by in self.records.values() for condition, rows in by.items() if finished(rows))
         return tuple(dict.fromkeys(found))
 
@@ -102,7 +102,7 @@ class Latency:
         return "" if condition == self.main else condition.suffix
 
     def condition(self, metric: str) -> Condition | None:
-        """Return the condition that a metric's name states, None where it states none that was measured."""
+        """Return the condition in a metric's name, or None if it was not measured."""
         suffix = metric[len(metric.partition("[")[0]) :]
         if not suffix:
             return self.main
@@ -119,12 +119,12 @@ class Latency:
         return tuple(v for v in timed if self.floor(metric, v)) if base in UTILISATIONS else tuple(timed)
 
     def quantile(self, metric: str) -> float | None:
-        """Return the quantile that a metric's name asks for."""
+        """Return the quantile in a metric's name."""
         matched = _QUANTILE.fullmatch(metric.partition("[")[0])
         return int(matched[2]) / 100.0 if matched else None
 
     def timings(self, metric: str, variant: str) -> TimingSamples:
-        """Return all values of each unit: its repeats', and all gaps of each for inter-token latency."""
+        """Return the values of all repeats of each unit (for inter-token latency, all gaps)."""
         quantity, quantile = self._asked(metric)
         units = self._served(metric, variant)
         values = {name: _pooled(quantity, repeats) for name, repeats in units.items()}
@@ -132,12 +132,12 @@ class Latency:
         return TimingSamples(tuple(present), tuple(present.values()), quantile)
 
     def distribution(self, metric: str, variant: str) -> Distribution | None:
-        """Return all values of the timing whose quantile the metric is, None where the variant has none."""
+        """Return all values of the timing behind a quantile metric, or None if the variant has none."""
         values = self.timings(metric, variant).values
         return Distribution(np.sort(np.concatenate(values))) if values else None
 
     def repeated(self, metric: str, variant: str) -> RepeatedValues:
-        """Return one value a unit and repeat, for ratios: the quantile of its gaps, else the mean of a batch."""
+        """Return one value per unit and repeat, for ratios: the quantile of its gaps, or the mean over its batch."""
         base = metric.partition("[")[0]
         units = self._served(metric, variant)
         if base == "latency.tokens_per_s":
@@ -162,12 +162,10 @@ class Latency:
         for repeats in units.values():
             pairs = [tokens_and_seconds(records) for records in repeats.values()]
             rows.append((sum(tokens for tokens, _ in pairs), sum(seconds for _, seconds in pairs)))
-        return from_statistics(
-            sorted(units), [row for _, row in sorted(zip(units, rows, strict=True))], ratio_of_sums, columns=2
-        )
+        return from_statistics(list(units), rows, ratio_of_sums, columns=2)
 
     def goodput(self, metric: str, variant: str) -> Samples:
-        """Return whether each request kept the budgets in at least half of its repeats; a failed one kept none."""
+        """Return whether each request met the budgets in at least half of its repeats; a failed request met none."""
         condition = self.condition(metric)
         kept: dict[str, list[bool]] = {}
         batches: dict[str, str] = {}
@@ -181,9 +179,9 @@ class Latency:
         return from_values(list(kept), values, kind="rate", clusters=clusters)
 
     def floor(self, metric: str, variant: str) -> float | None:
-        """Return the milliseconds that the hardware would need for what a utilisation's timing took.
+        """Return the hardware's lower bound in milliseconds for the timing behind a utilisation.
 
-        A decode step's at the requests' typical context (prompt and half the reply), or a prompt's of their length.
+        This is one decode step at the requests' mean context (prompt and half the reply), or a prompt of their length.
         """
         condition = self.condition(metric) or self.main
         roofline = self._rooflines.get(variant)
@@ -196,11 +194,11 @@ class Latency:
         return roofline.floor_ms(condition.batch, context)
 
     def _served_under(self, condition: Condition) -> int:
-        """Return how many variants were: a variant that an engine refused has records, but no timing."""
+        """Return the number of variants with timings; one that an engine refused has records but no timing."""
         return sum(bool(finished(conditions.get(condition, ()))) for conditions in self.records.values())
 
     def _has(self, base: str, condition: Condition) -> bool:
-        if condition.workload == "prefill":  # one token: there is no other timing
+        if condition.workload == "prefill":  # one token, so there is no other timing
             return base.startswith("latency.ttft_ms.") or (base == "latency.prefill_mfu" and bool(self._rooflines))
         if base == "latency.goodput":
             return self._budgets != (None, None)
@@ -225,7 +223,7 @@ class Latency:
 
 
 def _floors(manifest: RunManifest) -> dict[str, float]:
-    """Return ``provenance.roofline.VARIANT.floor_ms`` of each variant that has one."""
+    """Return ``provenance.roofline.VARIANT.floor_ms`` per variant."""
     roofline = manifest.provenance.get("roofline")
     facts = roofline.items() if isinstance(roofline, dict) else ()
     floors = {name: one.get("floor_ms") for name, one in facts if isinstance(one, dict)}

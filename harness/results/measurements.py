@@ -1,4 +1,4 @@
-"""What a run folder holds for each metric and variant, whatever family it is of. Nothing is read before it is asked."""
+"""The samples in a run folder for each metric and variant, of any family. Files are read lazily."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def base_of(metric: str) -> str:
 
 
 class Measurements:
-    """The samples of one run folder, by metric and variant. ``manifest``: absent, it is read when it is first asked."""
+    """The samples of one run folder, by metric and variant. Without ``manifest``, it is read on first use."""
 
     def __init__(
         self, folder: RunFolder, registry: Mapping[str, MetricSpec], manifest: RunManifest | None = None
@@ -73,7 +73,7 @@ class Measurements:
 
     @cached_property
     def metric_names(self) -> tuple[str, ...]:
-        """The metrics that some variant has, in the registry's order, conditions in brackets."""
+        """The metrics that at least one variant has, in the registry's order, with conditions in brackets."""
         replied = self.replies.names()
         return (
             *(name for name in self._registry if name in replied),
@@ -83,14 +83,14 @@ class Measurements:
         )
 
     def spec(self, metric: str) -> MetricSpec:
-        """Return what a metric is; names with conditions in brackets share their base's."""
+        """Return a metric's spec; names with conditions in brackets have that of their base name."""
         base = base_of(metric)
         if base not in self._registry:
             raise InputError(f"There is no metric '{metric}'.{did_you_mean(metric, self._registry)}")
         return replace(self._registry[base], name=metric)
 
     def conditions(self, metric: str) -> dict[str, Any]:
-        """Return what the metric's numbers hold under."""
+        """Return the conditions under which the metric was measured."""
         family = self.spec(metric).family
         if family == "latency":
             condition = self.latency.condition(metric)
@@ -115,7 +115,7 @@ class Measurements:
         return self.replies.variants(metric)
 
     def has(self, metric: str, variant: str) -> bool:
-        """Return whether the variant has the metric; raise InputError where the run has no such variant."""
+        """Return whether the variant has the metric; raise InputError if the run has no such variant."""
         if variant not in self.variants:
             hint = did_you_mean(variant, self.variants) or f" It has {', '.join(self.variants)}."
             raise InputError(f"{self.folder.root} has no variant '{variant}'.{hint}")
@@ -124,7 +124,7 @@ class Measurements:
         return metric in self.replies.names_of(variant)
 
     def samples(self, key: Key) -> Samples | TimingSamples:
-        """Return the samples of a metric that the variant has, within a slice where one is given."""
+        """Return the samples of a metric that the variant has, restricted to the key's slice if any."""
         metric, variant, slice = key
         if key not in self._samples:
             if slice is None:
@@ -134,7 +134,7 @@ class Measurements:
         return self._samples[key]
 
     def within(self, slice: Slice) -> frozenset[str]:
-        """Return the ids of a slice's dialogues; raise InputError where no dialogue has the column."""
+        """Return the ids of a slice's dialogues; raise InputError if no dialogue has the column."""
         if slice[0] not in self.units.columns:
             hint = did_you_mean(slice[0], self.units.columns)
             raise InputError(f"The dialogues of {self.folder.root} have no column '{slice[0]}'.{hint}")
@@ -143,7 +143,7 @@ class Measurements:
         return self._within[slice]
 
     def forget(self, slice: Slice) -> None:
-        """Drop the samples kept for a slice."""
+        """Drop the cached samples of a slice."""
         self._samples = {key: value for key, value in self._samples.items() if key[2] != slice}
 
     def _collect(self, metric: str, variant: str) -> Samples | TimingSamples:

@@ -1,4 +1,4 @@
-"""Memory: measured once in each of a few fresh processes, so there is a spread to check but hardly ever an interval."""
+"""Memory: measured once in each of a few fresh processes, so there is a spread but rarely an interval."""
 
 from __future__ import annotations
 
@@ -32,41 +32,40 @@ class Memory:
         return {variant: rows for variant, rows in good.items() if rows}
 
     def names(self, registry: Mapping[str, MetricSpec]) -> tuple[str, ...]:
-        """Return every memory metric that some variant has."""
+        """Return every memory metric that at least one variant has."""
         return tuple(name for name in registry if name.startswith("memory.") and self.variants(name))
 
     def variants(self, metric: str) -> tuple[str, ...]:
         return tuple(variant for variant in self.records if self.values(metric, variant))
 
     def devices(self, metric: str) -> list[str]:
-        """Return on which kinds of device the variants were measured."""
+        """Return the kinds of device that the variants were measured on."""
         return sorted({one.device for variant in self.variants(metric) for one in self.records[variant]})
 
     def values(self, metric: str, variant: str) -> list[float]:
-        """Return what each repeat found."""
+        """Return the value of each repeat."""
         field = metric.partition(".")[2]
         found = [getattr(record, field, None) for record in self.records.get(variant, ())]
         return [float(value) for value in found if isinstance(value, int | float)]
 
     def median(self, metric: str, variant: str) -> float | None:
-        """Return the median over repeats, None where no repeat found it."""
+        """Return the median over repeats, or None if no repeat has a value."""
         values = self.values(metric, variant)
         return float(np.median(values)) if values else None
 
     def peak(self, variant: str) -> str:
-        """Return the metric to judge a variant's peak by: what was allocated on its card, on a CPU the process's."""
+        """Return the metric for a variant's peak: memory allocated on the GPU or, on a CPU, the process's RSS."""
         allocated = "memory.peak_allocated_mib"
         return allocated if self.values(allocated, variant) else "memory.peak_rss_mib"
 
     def spread(self, variant: str) -> float | None:
-        """Return how far apart the repeats' peaks lie, as a share of their median; None for a single repeat."""
+        """Return the range of the repeats' peaks as a share of their median; None for a single repeat."""
         return spread(self.values(self.peak(variant), variant))
 
     def parts(self, variant: str) -> dict[str, float]:
-        """Return what the peak is made of in MiB, by field of the record, medians over repeats.
+        """Return the components of the peak in MiB, by field of the record, as medians over repeats.
 
-        ``rest`` is what the parts leave of the peak where that is more than 1 %: on a CPU it holds the interpreter and
-        its libraries too.
+        ``rest`` is the remainder if it exceeds 1 % of the peak; on a CPU it includes the interpreter and its libraries.
         """
         found = {part: self.median(f"memory.{part}", variant) for part in _PARTS}
         parts = {part: size for part, size in found.items() if size is not None}
@@ -75,7 +74,7 @@ class Memory:
         return {**parts, "rest": rest} if peak is not None and rest > 0.01 * peak else parts
 
     def estimate(self, metric: str, variant: str, confidence: float) -> Estimate:
-        """Return the median over repeats, bounded by order statistics where there are enough (six at 95 %)."""
+        """Return the median over repeats, bounded by order statistics if there are enough (six at 95 %)."""
         values = self.values(metric, variant)
         samples = TimingSamples(tuple(map(str, range(len(values)))), tuple(np.array([one]) for one in values), 0.5)
         made = estimate_quantile(samples, confidence=confidence, unit="repeats")
@@ -88,10 +87,10 @@ class Memory:
     def difference(
         self, metric: str, variant: str, theirs: list[float], confidence: float, higher_is_better: bool | None
     ) -> Difference:
-        """Return the difference of the medians. There is no interval; the outcome goes by the repeats' ranges.
+        """Return the difference of the medians. There is no interval; the outcome is based on the repeats' ranges.
 
-        A difference counts where the ranges do not meet and the medians are more than 1 % apart, the agreement
-        that repeats are held to.
+        A difference counts if the ranges do not overlap and the medians are more than 1 % apart, the tolerance for
+        repeats.
         """
         mine = self.values(metric, variant)
         n = min(len(mine), len(theirs))
@@ -113,6 +112,6 @@ class Memory:
 
 
 def spread(values: list[float]) -> float | None:
-    """Return how far apart repeats lie, as a share of their median; None for a single one."""
+    """Return the range of repeats as a share of their median; None for a single one."""
     middle = float(np.median(values)) if len(values) > 1 else 0.0
     return (max(values) - min(values)) / abs(middle) if middle else None

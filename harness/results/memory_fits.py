@@ -1,4 +1,4 @@
-"""``memory.json``: the parts of each variant's memory, and what fits on which card."""
+"""``memory.json``: the components of each variant's memory, and which cards a workload fits on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PARTS = (
 
 
 class Fit(Row):
-    """What a variant needs for a batch of requests of ``context`` tokens each, and which cards (GB) have it."""
+    """The memory a variant needs for a batch of requests of ``context`` tokens each, and the cards (GB) it fits on."""
 
     variant: str
     batch: int
@@ -33,12 +33,12 @@ class _Fits(Row):
 
 
 def read_fits(path: Path) -> tuple[Fit, ...]:
-    """Return what ``memory.json`` says of cards; none where there is no such file, InputError where it is damaged."""
+    """Return the card table of ``memory.json``: empty if there is no such file, InputError if it is damaged."""
     return read_model(_Fits, path).fits if path.is_file() else ()
 
 
 def memory_table(folder: RunFolder, variants: list[str]) -> dict[str, Any]:
-    """Return each variant's parts (medians over its fresh processes), whether repeats agreed, and what fits where."""
+    """Return each variant's components (medians over fresh processes), whether repeats agreed, and the card table."""
     table: dict[str, Any] = {"schema": 1, "variants": {}, "fits": [], "cards_gb": list(CARDS_GB)}
     memory = Memory(folder, tuple(variants))
     for variant in variants:
@@ -64,10 +64,10 @@ def memory_table(folder: RunFolder, variants: list[str]) -> dict[str, Any]:
 
 
 def _fits(variant: str, parts: dict[str, Any], growth: tuple[float, float]) -> list[Fit]:
-    """Return what batch x context needs: weights, cache, activations, and what the driver holds besides.
+    """Return the memory that each workload needs: weights, cache, activations and the driver's overhead.
 
-    Activations are those of a prompt that fills the whole context at once, the worst that can come. A model that takes
-    more while it is loaded does not fit before.
+    Activations are those of a prompt that fills the whole context at once, the worst case. A model whose peak while
+    loading is higher needs that much.
     """
     overhead = max(0.0, (parts["nvml_used_mib"] or 0.0) - (parts["peak_reserved_mib"] or 0.0))
     fixed, each = growth
@@ -76,16 +76,16 @@ def _fits(variant: str, parts: dict[str, Any], growth: tuple[float, float]) -> l
         kv = batch * context * (parts["kv_bytes_per_token"] or 0) / 2**20
         serving = (parts["weights_mib"] or 0.0) + kv + fixed + each * batch * context
         need = max(serving, parts["peak_loading_mib"] or 0.0) + overhead
-        # A card sold as 24 GB has at least 24 x 10^9 bytes; a little is never free.
+        # A card sold as 24 GB has at least 24 x 10^9 bytes, never all of them free.
         fits = {str(card): need <= 0.97 * card * 1e9 / 2**20 for card in CARDS_GB}
         rows.append(Fit(variant=variant, batch=batch, context=context, need_mib=need, fits=fits))
     return rows
 
 
 def _activation_growth(record: MemoryRecord) -> tuple[float, float]:
-    """Return the MiB that activations take whatever the prompt, and those for each of its tokens.
+    """Return the fixed and the per-token MiB of activations.
 
-    From two lengths of prompt, each without a reply; dequantised weights, for one, are held whatever the length.
+    Derived from two prompt lengths, each without a reply; dequantised weights, for example, are part of the fixed term.
     """
     extra = record.model_extra or {}
     workload, shorter, longer = (

@@ -14,7 +14,7 @@ from harness.store.schema import ReplyRow
 
 
 class Replies:
-    """What each variant's replies were scored with. Files are read when they are first asked for."""
+    """The scored replies of each variant. Files are read on first use."""
 
     def __init__(self, folder: RunFolder, units: Units, variants: tuple[str, ...]) -> None:
         self._folder = folder
@@ -30,17 +30,17 @@ class Replies:
         return self._rows[variant]
 
     def names(self) -> set[str]:
-        """Return every metric that some reply of some variant carries."""
+        """Return every metric that a reply of any variant has."""
         return {name for variant in self._variants for name in self.names_of(variant)}
 
     def variants(self, metric: str) -> tuple[str, ...]:
-        """Return the variants whose replies carry the metric."""
+        """Return the variants whose replies have the metric."""
         return tuple(variant for variant in self._variants if metric in self.names_of(variant))
 
     def samples(self, spec: MetricSpec, variant: str) -> Samples:
-        """Return one row a dialogue of the run, not defined where the reply has no value.
+        """Return one row per dialogue of the run, undefined where the reply has no value.
 
-        Raises InputError where a row has another number of statistics than the metric declares.
+        Raises InputError if a row does not have the number of statistics that the metric declares.
         """
         found = self.rows(variant)
         clusters = self._units.conversations
@@ -53,7 +53,7 @@ class Replies:
         columns = len(spec.statistics) or max((len(one) for one in statistics if one is not None), default=2)
         if any(one is not None and len(one) != columns for one in statistics):
             path = self._folder.replies_path(variant)
-            raise InputError(f"{path}: {spec.name} has not {columns} statistics in every line. Score the run again.")
+            raise InputError(f"{path}: {spec.name} must have {columns} statistics in every line. Score the run again.")
         return from_statistics(
             self._units.ids,
             statistics,
@@ -64,7 +64,7 @@ class Replies:
         )
 
     def names_of(self, variant: str) -> set[str]:
-        """Return every metric that some reply of the variant carries."""
+        """Return every metric that a reply of the variant has."""
         if variant not in self._names:
             rows = self.rows(variant).values()
             names = (*(row.scores.keys() for row in rows), *(row.statistics.keys() for row in rows))
@@ -73,9 +73,9 @@ class Replies:
 
 
 def left_out(row: ReplyRow) -> str | None:
-    """Return why no value of the summary counts what this reply scored; None where they count it.
+    """Return why the summary excludes this reply's scores, or None if it includes them.
 
-    A reply may have scores and be left out all the same: with its reference it may be too long to be scored.
+    A reply may have scores and still be excluded, for example if it is too long to score together with its reference.
     """
     return row.error
 

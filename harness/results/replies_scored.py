@@ -1,6 +1,6 @@
-"""From records to replies: what the passes found, joined for each variant and scored. Needs no model and no torch.
+"""From records to replies: the passes' records, joined per variant and scored. Needs no model and no torch.
 
-It can be done again at any time, with other metrics, from the files of a finished run.
+This can be repeated at any time, with other metrics, from the files of a finished run.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from harness.files import write_rows
 from harness.metrics.metric_set import MetricSet
-from harness.metrics.registry import Item, Scores
+from harness.metrics.registry import Item
 from harness.metrics.workers import score
 from harness.store.folder import RunFolder
 from harness.store.schema import DialogueRow, FindingRow, GenerationRecord, Record, ReplyRow, ScoringRecord
@@ -35,16 +35,16 @@ def score_replies(
 ) -> dict[str, list[ReplyRow]]:
     """Write ``replies/VARIANT.jsonl`` for each variant, with scores, statistics and findings; return the rows.
 
-    ``variants``: absent, those of ``run.json``. ``accept(pass, variant, record)`` says whether a record belongs to
-    this run; absent, all do, and of two for the same dialogue the later one counts. A variant without records (its
-    replies were made elsewhere) keeps the replies it has and gets new scores. ``workers``: absent, as many processes as
-    there are cores, at most four, where there are thousands of replies. Rows stand in run order, one for each
-    dialogue that has anything to say: a reply, a likelihood, an error or a reason why it was skipped.
+    ``variants`` defaults to those of ``run.json``. ``accept(pass, variant, record)`` returns whether a record belongs
+    to this run (default: all do); of two for the same dialogue, the later one counts. A variant without records (its
+    replies were generated outside the harness) keeps its replies and gets new scores. ``workers`` defaults to the
+    number of cores, at most four, if there are thousands of replies. Rows are in run order, one for each dialogue with
+    a reply, a likelihood, an error or a reason why it was skipped.
     """
     names = list(variants) if variants is not None else [str(v["name"]) for v in folder.read_manifest().variants]
     dialogues = folder.dialogues()
     rows = {name: _join(folder, name, dialogues, accept) for name in names}
-    # One dialogue's replies stand together, so that what a metric reads of its reference is read once.
+    # Replies to one dialogue are adjacent, so that metrics parse its reference only once.
     places = [(name, dialogue) for dialogue in dialogues for name in names if dialogue.id in rows[name]]
     items = [_item(dialogue, rows[name][dialogue.id]) for name, dialogue in places]
     if progress:
@@ -56,7 +56,12 @@ def score_replies(
         for note in metrics.notes:
             progress.note(note)
     for (name, dialogue), found in zip(places, scores, strict=True):
-        rows[name][dialogue.id] = _scored(rows[name][dialogue.id], found)
+        update = {
+            "scores": dict(found.values),
+            "statistics": dict(found.statistics),
+            "findings": tuple(FindingRow(metric=f.metric, rule=f.rule, words=f.words) for f in found.findings),
+        }
+        rows[name][dialogue.id] = rows[name][dialogue.id].model_copy(update=update)
     joined = {name: [rows[name][d.id] for d in dialogues if d.id in rows[name]] for name in names}
     for name, replies in joined.items():
         write_rows(folder.replies_path(name), replies)
@@ -70,7 +75,7 @@ def _cores() -> int:
 def _join(
     folder: RunFolder, variant: str, dialogues: Sequence[DialogueRow], accept: Accept | None
 ) -> dict[str, ReplyRow]:
-    """Return what is known of each dialogue's reply, by its id, without scores."""
+    """Return each dialogue's reply by its id, without scores."""
     scoring = _records(folder, ScoringRecord, "scoring", variant, accept)
     generation = _records(folder, GenerationRecord, "generation", variant, accept)
     if not scoring and not generation:
@@ -117,9 +122,3 @@ def _item(dialogue: DialogueRow, row: ReplyRow) -> Item:
         nll=row.nll,
         reference_tokens=row.reference_tokens,
     )
-
-
-def _scored(row: ReplyRow, scores: Scores) -> ReplyRow:
-    findings = tuple(FindingRow(metric=f.metric, rule=f.rule, words=f.words) for f in scores.findings)
-    update = {"scores": dict(scores.values), "statistics": dict(scores.statistics), "findings": findings}
-    return row.model_copy(update=update)

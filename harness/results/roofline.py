@@ -1,4 +1,4 @@
-"""How fast the hardware could be: pure arithmetic over measured limits and counted bytes. Measuring is the engine's.
+"""The speed limit of the hardware: pure arithmetic over measured limits and byte counts.
 
 floor per decode step = (weight bytes read + KV bytes + adapter bytes) / measured memory bandwidth; mbu = floor / TPOT.
 mfu of a prompt = its floating-point operations / (measured matrix throughput x TTFT). Embedding rows are looked up,
@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-KEPT_FREE = 0.1  # share of a device's memory that activations, the driver and fragments take
+KEPT_FREE = 0.1  # share of a device's memory reserved for activations, the driver and fragmentation
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Measured on the spot: bytes per second of memory traffic (read + written), and matrix FLOP per second."""
+    """Limits measured on the machine itself: memory traffic (read + written) in bytes/s, and matrix FLOP/s."""
 
     device: str
     dtype: str
@@ -25,9 +25,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes of a loaded variant. ``streamed`` is what one decode step must read of the weights (adapters apart).
+    """Sizes of a loaded variant. ``streamed``: bytes of the weights that one decode step reads, without adapters.
 
-    ``parameters`` are the weights that every token of a prompt meets: all but the embedding and the output layer.
+    ``parameters`` counts the weights applied to every token of a prompt: all but the embedding and the output layer.
     """
 
     weights: int
@@ -39,20 +39,20 @@ class Footprint:
     hidden: int
 
     def step_floor_s(self, limits: Limits, batch: int, context: float) -> float:
-        """Return the least time of one decode step, in seconds, by memory traffic alone."""
+        """Return the minimum time of one decode step in seconds, by memory traffic alone."""
         moved = self.streamed + self.adapter + batch * context * self.kv_per_token
         return moved / limits.bandwidth_bytes_s
 
     def prefill_flops(self, tokens: float) -> float:
-        """Return the floating-point operations of a prompt of ``tokens`` (2 a weight and token, and the attention's).
+        """Return the floating-point operations of a prompt: 2 per weight and token, plus attention.
 
-        The output layer runs at the last position alone and is left out, as is the embedding.
+        The output layer, which runs at the last position only, and the embedding are not counted.
         """
         attention = 2 * 2 * self.layers * self.hidden * tokens * tokens / 2  # QK^T and PV, causal half
         return 2.0 * self.parameters * tokens + attention
 
     def rows_that_fit(self, memory_bytes: float, context: int) -> int:
-        """Return the largest batch of ``context`` tokens each whose cache fits beside the weights."""
+        """Return the largest batch of ``context`` tokens each whose cache fits next to the weights."""
         free = memory_bytes * (1.0 - KEPT_FREE) - self.weights - self.adapter
         return max(0, int(free // (context * self.kv_per_token)))
 
@@ -65,16 +65,16 @@ class Roofline:
     footprint: Footprint
 
     def floor_ms(self, batch: int, context: float) -> float:
-        """Return the least time of one decode step of ``batch`` rows of ``context`` tokens, in milliseconds."""
+        """Return the minimum time of one decode step of ``batch`` rows of ``context`` tokens, in milliseconds."""
         return 1e3 * self.footprint.step_floor_s(self.limits, batch, context)
 
     def prefill_floor_ms(self, tokens: float) -> float:
-        """Return the least time of a prompt by its arithmetic alone, in milliseconds."""
+        """Return the minimum time of a prompt in milliseconds, by arithmetic alone."""
         return 1e3 * self.footprint.prefill_flops(tokens) / self.limits.matmul_flops_s
 
 
 def rooflines(provenance: Mapping[str, object]) -> dict[str, Roofline]:
-    """Return each variant's roofline from a run's provenance, for the variants that have one."""
+    """Return the rooflines in a run's provenance by variant."""
     facts = provenance.get("roofline")
     found = {}
     for name, one in facts.items() if isinstance(facts, Mapping) else ():

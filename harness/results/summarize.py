@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from harness.metrics.registry import MetricSpec
 from harness.results.analysis import Analysis
@@ -28,76 +29,58 @@ def summarize(
 ) -> Summary:
     """Return the summary of a run folder's records and replies; write nothing.
 
-    ``registry`` names every metric that may occur. Resamples, seed and the columns to slice by are the run's own
-    (``stats.resamples``, ``seed``, ``stats.slices`` of its config) unless given.
+    ``registry`` maps the name of every metric that may occur to its spec. Resamples, seed and the columns to slice by
+    default to the run's own (``stats.resamples``, ``seed``, ``stats.slices`` of its config).
     """
-    analysis = analysis_of(folder, registry, resamples=resamples, seed=seed)
-    names = analysis.metric_names()
-    analysis.prepare(names)
-    columns = _stats(analysis).get("slices", ()) if slices is None else slices
-    return Summary(
-        schema=1,
-        metrics={name: _metric(analysis, name) for name in names},
-        comparisons=tuple(_comparisons(analysis, names)),
-        coverage={variant: coverage_of(analysis, variant) for variant in analysis.variants},
-        slices=_slices(analysis, names, columns),
-    )
-
-
-def analysis_of(
-    folder: RunFolder, registry: Mapping[str, MetricSpec], *, resamples: int | None = None, seed: int | None = None
-) -> Analysis:
-    """Return the analysis of a run folder with the run's own resamples and seed unless given."""
     config = folder.read_manifest().config
     stats = config.get("stats") or {}
-    return Analysis(
+    analysis = Analysis(
         folder,
         registry=registry,
         resamples=resamples or int(stats.get("resamples") or RESAMPLES),
         seed=int(config.get("seed", SEED)) if seed is None else seed,
     )
-
-
-def estimate_row(estimate: Estimate) -> EstimateRow:
-    """Return an estimate as ``summary.json`` holds it."""
-    return EstimateRow(
-        value=_finite(estimate.value),
-        low=_finite(estimate.low),
-        high=_finite(estimate.high),
-        n=estimate.n,
-        method=estimate.method,
-        warnings=estimate.warnings,
+    names = analysis.measured.metric_names
+    analysis.prepare(names)
+    columns = stats.get("slices", ()) if slices is None else slices
+    return Summary(
+        schema=1,
+        metrics={name: _metric(analysis, name) for name in names},
+        comparisons=tuple(_comparisons(analysis, names)),
+        coverage={variant: coverage_of(analysis, variant) for variant in analysis.measured.variants},
+        slices=_slices(analysis, names, columns),
     )
 
 
+def estimate_row(estimate: Estimate) -> EstimateRow:
+    """Return an estimate as stored in ``summary.json``."""
+    return EstimateRow(**_finite_facts(estimate))
+
+
 def comparison_row(metric: str, variant: str, against: str, difference: Difference) -> ComparisonRow:
-    """Return a difference as ``summary.json`` holds it."""
-    facts = asdict(difference)
-    del facts["confidence"]
-    for name in ("value", "low", "high", "mde", "p_value"):
-        facts[name] = _finite(facts[name])
-    return ComparisonRow(metric=metric, variant=variant, against=against, **facts)
+    """Return a difference as stored in ``summary.json``."""
+    return ComparisonRow(metric=metric, variant=variant, against=against, **_finite_facts(difference))
 
 
 def _metric(analysis: Analysis, name: str) -> MetricSummary:
-    spec = analysis.spec(name)
+    spec = analysis.measured.spec(name)
     return MetricSummary(
         unit=spec.unit,
         higher_is_better=spec.higher_is_better,
         signature=spec.signature,
-        conditions=analysis.conditions(name),
-        variants={one: estimate_row(analysis.estimate(name, one)) for one in analysis.variants_of(name)},
+        conditions=analysis.measured.conditions(name),
+        variants={one: estimate_row(analysis.estimate(name, one)) for one in analysis.measured.variants_of(name)},
         label=spec.label,
         heuristic=spec.heuristic,
     )
 
 
 def _comparisons(analysis: Analysis, names: Iterable[str]) -> Iterable[ComparisonRow]:
-    """Yield every variant against the reference. Fidelity metrics are comparisons already."""
-    reference = analysis.measured.manifest.reference_among(analysis.variants)
+    """Yield every variant against the reference. Fidelity metrics are already comparisons."""
+    reference = analysis.measured.manifest.reference_among(analysis.measured.variants)
     for name in names:
-        measured = analysis.variants_of(name)
-        if reference is None or reference not in measured or analysis.spec(name).family == "fidelity":
+        measured = analysis.measured.variants_of(name)
+        if reference is None or reference not in measured or analysis.measured.spec(name).family == "fidelity":
             continue
         for variant in measured:
             if variant != reference:
@@ -105,16 +88,20 @@ def _comparisons(analysis: Analysis, names: Iterable[str]) -> Iterable[Compariso
 
 
 def _slices(analysis: Analysis, names: Iterable[str], columns: Sequence[str]) -> tuple[SliceRow, ...]:
-    sliced = [name for name in names if analysis.spec(name).family not in NOT_SLICED]
+    sliced = [name for name in names if analysis.measured.spec(name).family not in NOT_SLICED]
     found: list[tuple[str, str, str, str, str]] = []
     differences: list[Difference] = []
-    reference = analysis.measured.manifest.reference_among(analysis.variants)
+    reference = analysis.measured.manifest.reference_among(analysis.measured.variants)
     for column in columns:
         for level in levels(analysis.measured.units.levels(column)):
             analysis.prepare(sliced, slice=(column, level))
             for name in sliced:
-                for variant in analysis.variants_of(name):
-                    if reference is None or variant == reference or reference not in analysis.variants_of(name):
+                for variant in analysis.measured.variants_of(name):
+                    if (
+                        reference is None
+                        or variant == reference
+                        or reference not in analysis.measured.variants_of(name)
+                    ):
                         continue
                     made = analysis.difference(name, variant, reference, slice=(column, level))
                     if made.n:
@@ -128,9 +115,7 @@ def _slices(analysis: Analysis, names: Iterable[str], columns: Sequence[str]) ->
     )
 
 
-def _stats(analysis: Analysis) -> dict[str, Sequence[str]]:
-    return analysis.measured.manifest.config.get("stats") or {}
-
-
-def _finite(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else value
+def _finite_facts(result: Estimate | Difference) -> dict[str, Any]:
+    """Return the fields of a result without its confidence, with None for numbers that are not finite."""
+    facts = {name: value for name, value in asdict(result).items() if name != "confidence"}
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in facts.items()}

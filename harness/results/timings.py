@@ -1,8 +1,8 @@
-"""Timings of one request, from its recorded stamps: pure functions, no clock, no torch.
+"""Timings of one request, from its recorded timestamps: pure functions, no clock, no torch.
 
 TTFT is submission to first token on the host; TPOT is (E2E - TTFT)/(tokens - 1); ITL is each gap between consecutive
-tokens; E2E is submission to last token. Stamps count tokens, never chunks or callbacks. A timing that a request does
-not have (no token, one token) is None, never zero.
+tokens; E2E is submission to last token. There is one timestamp per token, not per chunk or callback. A timing that a
+request does not have (no token, one token) is None, never zero.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ def gaps_ms(record: LatencyRecord) -> FloatArray:
 
 
 def tokens_per_s(records: Sequence[LatencyRecord]) -> float | None:
-    """Return the output tokens of requests served together over the seconds from submission to their last token."""
+    """Return the output tokens per second of requests served together, from submission to the last token."""
     tokens, seconds = tokens_and_seconds(records)
     return tokens / seconds if seconds > 0.0 else None
 
 
 def tokens_and_seconds(records: Sequence[LatencyRecord]) -> tuple[float, float]:
-    """Return all output tokens of requests served together, and the wall-clock seconds that they took.
+    """Return the output tokens of requests served together, and the wall-clock seconds they took.
 
-    A batch is recorded as its requests, or as one record that stands for all of them: they share every step.
+    A batch is recorded as its requests or, because they share every step, as one record for all of them.
     """
     served = finished(records)
     if not served:
@@ -65,7 +65,7 @@ def tokens_and_seconds(records: Sequence[LatencyRecord]) -> tuple[float, float]:
 
 
 def within_budget(record: LatencyRecord, ttft_budget_ms: float | None, tpot_budget_ms: float | None) -> bool | None:
-    """Return whether a request kept the budgets given; None where none is. A request that failed kept none."""
+    """Return whether a request met the given budgets, or None if there are none. A failed request did not."""
     if ttft_budget_ms is None and tpot_budget_ms is None:
         return None
     first, each = ttft_ms(record), tpot_ms(record)
@@ -78,9 +78,9 @@ def within_budget(record: LatencyRecord, ttft_budget_ms: float | None, tpot_budg
 
 @dataclass(frozen=True, order=True)
 class Condition:
-    """What a timing was taken under. Its ``suffix`` names the metric: ``latency.tpot_ms.p50[engine=eager,batch=4]``.
+    """The conditions of a timing; ``suffix`` is part of the metric's name: ``tpot_ms.p50[engine=eager,batch=4]``.
 
-    ``prompt_tokens`` is the set length of a prefill's prompts, None for held-out prompts as they are.
+    ``prompt_tokens`` is the fixed prompt length of a prefill, None for held-out prompts at their own length.
     """
 
     engine: str
@@ -98,13 +98,13 @@ class Condition:
         return f"[{','.join(facts)}]"
 
     def as_dict(self) -> dict[str, str | int]:
-        """Return the conditions as ``summary.json`` shows them."""
+        """Return the conditions as in ``summary.json``."""
         facts: dict[str, str | int] = {"engine": self.engine, "batch": self.batch, "workload": self.workload}
         return facts if self.prompt_tokens is None else {**facts, "prompt_tokens": self.prompt_tokens}
 
 
 def condition_of(record: LatencyRecord) -> Condition:
-    """Return the condition of a request. A sweep has the fixed reply length, so it differs by its batch alone."""
+    """Return the condition of a request. A sweep uses the fixed reply length and differs only in its batch."""
     if record.workload == "prefill":
         return Condition(record.engine, record.batch, "prefill", record.prompt_tokens)
     return Condition(record.engine, record.batch, "natural" if record.workload == "natural" else "fixed")
@@ -114,7 +114,7 @@ def served_together(records: Iterable[LatencyRecord]) -> dict[str, dict[int, lis
     """Return the finished requests by unit and repeat.
 
     At batch 1 the unit is the request's dialogue. In a larger batch all requests share the steps, so the batch is the
-    unit: it is named by its first dialogue, and n counts batches.
+    unit: it is named after its first dialogue, and n counts batches.
     """
     batches: dict[tuple[int, int], list[LatencyRecord]] = {}
     units: dict[str, dict[int, list[LatencyRecord]]] = {}

@@ -1,4 +1,4 @@
-"""The dialogues of a run as the units of its statistics, in an order that does not depend on the file's."""
+"""The dialogues of a run as the units of its statistics, in an order independent of the file's."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ class Units:
 
     @cached_property
     def conversations(self) -> tuple[str, ...] | None:
-        """The conversation of each unit (its own id where it names none), or None where every unit stands alone."""
+        """The conversation of each unit (its own id if it names none), or None if no conversation has several units."""
         names = [row.conversation for row in self.rows.values()]
         named = [name for name in names if name is not None]
         if len(set(named)) == len(named):
             return None
-        # The prefixes keep a dialogue's id from meaning another dialogue's conversation.
+        # The prefixes keep a dialogue's id from clashing with the name of a conversation.
         pairs = zip(self.ids, names, strict=True)
         return tuple(f"dialogue {one}" if name is None else f"conversation {name}" for one, name in pairs)
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """Names of the columns that a slice may take, the derived ``length_bucket`` (words of the prompt) last."""
+        """Names of the columns to slice by, with the derived ``length_bucket`` (words of the prompt) last."""
         named = dict.fromkeys(column for row in self.rows.values() for column in row.columns)
         return tuple(dict.fromkeys([*named, LENGTH_BUCKET]))
 
     def levels(self, column: str) -> tuple[str | None, ...]:
-        """Return the level of each unit in a column, None where it has none."""
+        """Return the level of each unit in a column, or None if it has none."""
         return tuple(level_of(self._value(row, column)) for row in self.rows.values())
 
     def within(self, slice: Slice) -> frozenset[str]:
-        """Return the ids of the units at a level of a column."""
+        """Return the ids of the units in a slice."""
         column, level = slice
         return frozenset(name for name, found in zip(self.ids, self.levels(column), strict=True) if found == level)
 

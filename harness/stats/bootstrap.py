@@ -3,8 +3,8 @@
 A resample of n units is fully described by how often it drew each unit. With those counts as a matrix
 (resamples, n), the resampled sums of any sufficient statistics are one matrix product, so all metrics of a run see
 the same resamples and none of them pays for drawing. ``scipy.stats.bootstrap`` gives the same interval of a mean
-(tests/stats/test_bootstrap.py) and draws anew for each: of 1,000 dialogues it takes six times as long for every metric
-after the first, of 10,000 fifteen times (benchmarks/test_hot_paths.py). How often it errs: docs/statistics.md.
+(tests/stats/test_bootstrap.py) but redraws for each metric: every metric after the first takes six times as long for
+1,000 dialogues and fifteen times as long for 10,000 (benchmarks/test_hot_paths.py). Error rates: docs/statistics.md.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ SEED = 42
 
 _NORMAL = NormalDist()
 _KEEP_BYTES = 256 * 2**20
-_INDICES_A_BLOCK = 100_000
-_CELLS_A_PRODUCT = 1_000_000
+_INDICES_PER_BLOCK = 100_000
+_CELLS_PER_PRODUCT = 1_000_000
 
 
 class Resamples:
@@ -45,7 +45,7 @@ class Resamples:
 
     @property
     def size(self) -> int:
-        """Bytes that the kept counts take (0 where they are drawn anew each time)."""
+        """Size of the cached counts in bytes; 0 when they are redrawn each time."""
         needed = self.units * self.resamples
         return needed if needed <= _KEEP_BYTES else 0
 
@@ -57,14 +57,14 @@ class Resamples:
         start = 0
         for block in self.blocks():
             stop = start + block.shape[0]
-            with np.errstate(over="ignore", invalid="ignore"):  # sums that overflow are found not to be finite
+            with np.errstate(over="ignore", invalid="ignore"):  # overflowing sums are later rejected as not finite
                 np.matmul(block.astype(np.float64), statistics, out=result[start:stop])
             start = stop
         return result
 
     def blocks(self) -> Iterator[NDArray[np.uint8]]:
-        """Yield the count matrix, some rows (resamples) at a time, in order."""
-        rows = max(1, _CELLS_A_PRODUCT // self.units)
+        """Yield the count matrix in order, in blocks of rows (resamples)."""
+        rows = max(1, _CELLS_PER_PRODUCT // self.units)
         if self._counts is None and self.size:
             self._counts = np.concatenate(list(self._draw()))
         if self._counts is None:
@@ -75,13 +75,13 @@ class Resamples:
 
     def _draw(self) -> Iterator[NDArray[np.uint8]]:
         generator = np.random.default_rng(self.seed)
-        rows = max(1, _INDICES_A_BLOCK // self.units)
+        rows = max(1, _INDICES_PER_BLOCK // self.units)
         for start in range(0, self.resamples, rows):
             drawn = min(rows, self.resamples - start)
             indices = generator.integers(0, self.units, (drawn, self.units))
             indices += np.arange(drawn)[:, None] * self.units
             counts = np.bincount(indices.ravel(), minlength=drawn * self.units)
-            # A byte is enough: one of 256 or more units is drawn 256 times with a probability below 1e-500.
+            # A byte is enough: the chance of drawing one of 256 or more units 256 times is below 1e-500.
             yield counts.astype(np.uint8).reshape(drawn, self.units)
 
 
@@ -110,8 +110,8 @@ class Bootstrap:
     def p_below(self, margin: float) -> float:
         """Return the one-sided p-value of "the true value is at most ``margin``".
 
-        It is the interval turned round: smaller than (1 - confidence)/2 exactly where the interval's low end is
-        above the margin. Draws equal to the margin count for it. Never below 1/(resamples + 1).
+        The test inverts the interval: p is below (1 - confidence)/2 exactly when the interval's low end is above the
+        margin. Draws equal to the margin count towards it. Never below 1/(resamples + 1).
         """
         return self._clip(self._tail(_position(self.draws, margin, "right")))
 
@@ -123,7 +123,7 @@ class Bootstrap:
         """Return the level of the draws at which the corrected interval of one-sided ``probability`` ends."""
         shifted = self.bias + _NORMAL.inv_cdf(probability)
         scale = 1.0 - self.acceleration * shifted
-        if scale <= 0.0:  # beyond the correction's pole: the farthest draw is all there is
+        if scale <= 0.0:  # beyond the correction's pole: use the most extreme draw
             return 1.0 if self.acceleration > 0.0 else 0.0
         return _NORMAL.cdf(self.bias + shifted / scale)
 
@@ -145,10 +145,10 @@ def bca(statistics: FloatArray, aggregate: Aggregate, sums: FloatArray, *, magni
     """Return the BCa distribution of ``aggregate`` over units, or None where it has no spread or is not finite.
 
     ``statistics`` (n, k) are the units' own, ``sums`` (resamples, k) those of the resamples. The jackknife is the
-    total less each row, so it costs O(n). Draws that are not defined (a resample without any unit that has a value)
-    are left out. ``magnitude`` is the size of what a difference is taken of: spread within its rounding is none.
-    Where all draws lie on one side of the value the correction does not exist; the percentile
-    interval stands in and ``method`` says so.
+    total minus each row, so it costs O(n). Undefined draws (resamples in which no unit has a value) are dropped.
+    ``magnitude`` is the size of the values that a difference is taken of: a spread within their rounding error counts
+    as none. If all draws fall on one side of the value, BCa is undefined; the percentile interval is used instead and
+    ``method`` says so.
     """
     total = statistics.sum(axis=0)
     with np.errstate(all="ignore"):
@@ -169,7 +169,7 @@ def bca(statistics: FloatArray, aggregate: Aggregate, sums: FloatArray, *, magni
 
 
 def percentile(value: float, draws: FloatArray, method: str) -> Bootstrap:
-    """Return the plain percentile bootstrap of a value whose jackknife means nothing (a median, a quantile)."""
+    """Return the plain percentile bootstrap, for values whose jackknife is not valid (medians, quantiles)."""
     draws = np.sort(draws[np.isfinite(draws)])
     return Bootstrap(value, draws, 0.0, 0.0, _spread(draws), method)
 
@@ -180,7 +180,7 @@ def _spread(draws: FloatArray) -> float:
 
 
 def _bias(draws: FloatArray, value: float, tie: float) -> float | None:
-    """Return z0, the normal quantile of the share of draws below the value (half of those equal to it, as scipy)."""
+    """Return z0, the normal quantile of the share of draws below the value (ties count half, as in scipy)."""
     below = int(np.searchsorted(draws, value - tie, side="left"))
     at_most = int(np.searchsorted(draws, value + tie, side="right"))
     share = (below + at_most) / (2 * draws.size)
@@ -197,14 +197,14 @@ def _jackknife(left_out: FloatArray) -> tuple[float, float]:
     largest = float(np.abs(pull).max())
     if not 0.0 < largest < np.inf:
         return 0.0, 0.0
-    pull = pull / largest  # so that no power of it overflows
+    pull = pull / largest  # so that its powers do not overflow
     squares = float((pull**2).sum())
     acceleration = float((pull**3).sum()) / (6.0 * squares**1.5)
     return acceleration, largest * float(np.sqrt(squares * (n - 1) / n))
 
 
 def _position(draws: FloatArray, margin: float, side: Literal["left", "right"]) -> float:
-    """Return the level at which ``np.quantile`` of sorted draws reaches the margin: the last such, or the first."""
+    """Return the level (the last for "right", the first for "left") at which ``np.quantile`` reaches the margin."""
     last = draws.size - 1
     index = int(np.searchsorted(draws, margin, side=side))
     if index == 0:

@@ -1,8 +1,8 @@
 """One value with its interval: BCa bootstrap for means and corpus metrics, Clopper–Pearson for rates.
 
-Where the data cannot carry an interval there is none, and a warning says why: nothing measured, a value that is not
-a finite number, fewer units than could show anything, or all units alike (a bootstrap of equal values has no width,
-which is a fact about the bootstrap and not about the next dialogue).
+If the data do not support an interval, there is none and a warning says why: nothing measured, a value that is not
+finite, too few units, or all units identical (a bootstrap of equal values has zero width, which says something about
+the bootstrap but nothing about the next dialogue).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from harness.stats.types import Estimate, FloatArray, Samples
 
 @dataclass(frozen=True)
 class ValueEvidence:
-    """All that the samples say of one value, ready to be asked at any confidence.
+    """What the samples say about one value, before a confidence level is chosen.
 
-    ``rate`` holds (successes, n) where the value is a rate; under clustering these are effective ones, and
-    ``rate_units`` is the number of turns behind them where their variance between conversations was estimated.
+    ``rate`` holds (successes, n) if the value is a rate. Under clustering these are effective counts, and
+    ``rate_units`` is the number of turns behind them if the variance between conversations was estimated.
     """
 
     value: float | None
@@ -52,7 +52,7 @@ class ValueEvidence:
 
 
 def weigh(samples: Samples, sums: Callable[[], FloatArray]) -> ValueEvidence:
-    """Return what the samples say of their value. ``sums`` gives them over shared resamples; it may not be asked."""
+    """Return what the samples say about their value; ``sums`` returns their sums over the shared resamples."""
     n = count(samples)
     if n == 0:
         return ValueEvidence(None, 0, "none", warnings=("Nothing was measured.",))
@@ -72,7 +72,7 @@ def weigh(samples: Samples, sums: Callable[[], FloatArray]) -> ValueEvidence:
     statistics = by_cluster(samples)
     bootstrap = bca(statistics, samples.aggregate, sums())
     if bootstrap is None:
-        return ValueEvidence(value, n, "none", warnings=(f"All {n} values are alike: they carry no interval.",))
+        return ValueEvidence(value, n, "none", warnings=(f"All {n} values are identical, so there is no interval.",))
     return ValueEvidence(value, n, bootstrap.method + clustered, bootstrap=bootstrap)
 
 
@@ -83,16 +83,16 @@ def is_binary(samples: Samples) -> bool:
 
 
 def not_finite(samples: Samples) -> str | None:
-    """Return a warning that names how many units have a value that is not finite, or None.
+    """Return a warning with the number of units whose value is not finite, or None.
 
-    One such value spoils the whole: leaving it out would flatter the variant that produced it.
+    A single one invalidates the result: dropping it would flatter the variant that produced it.
     """
     bad = int((~np.isfinite(samples.statistics)).any(axis=1).sum())
-    return f"{bad} of {count(samples)} values are not finite numbers; nothing can be said." if bad else None
+    return f"{bad} of {count(samples)} values are not finite numbers, so nothing was computed." if bad else None
 
 
 def too_few(n: int, confidence: float) -> str:
-    """Return the warning of samples too small to carry any interval."""
+    """Return the warning for samples too small to support an interval."""
     return f"n = {n}: an interval at {confidence:.3g} needs at least {fewest_units(confidence)}."
 
 
@@ -100,8 +100,8 @@ def _rate(samples: Samples, value: float) -> tuple[float, float]:
     """Return successes and n, or their effective counterparts under clustering.
 
     Effective n by Korn & Graubard (1998): p(1-p) over the variance between clusters, at most the number of units;
-    the number of clusters where all units agree. ``_few_clusters`` allows for the variance being estimated. That
-    copies of a conversation's turns do not narrow the interval is held by tests/stats/test_intervals.py.
+    the number of clusters if all units agree. ``_few_clusters`` allows for the variance being estimated. Duplicating a
+    conversation's turns does not narrow the interval (tests/stats/test_intervals.py).
     """
     units = int(defined_units(samples).sum())
     if not is_clustered(samples):
@@ -117,10 +117,9 @@ def _rate(samples: Samples, value: float) -> tuple[float, float]:
 
 
 def _few_clusters(units: int, clusters: int, confidence: float) -> float:
-    """Return the factor of the effective n by which Korn & Graubard allow for a variance estimated from few clusters.
+    """Return Korn & Graubard's factor of the effective n, which allows for a variance estimated from few clusters.
 
-    (t with units - 1 over t with clusters - 1 degrees of freedom)², at the interval's level. One conversation cannot
-    say how much conversations vary: all its turns count as one.
+    (t with units - 1 over t with clusters - 1 degrees of freedom)², at the interval's level.
     """
     from scipy.special import stdtrit
 

@@ -1,4 +1,4 @@
-"""Two variants on the same units: the paired difference, who won, and what the comparison could have shown.
+"""Two variants on the same units: the paired difference, wins and losses, and the power of the comparison.
 
 Mean and corpus metrics: BCa bootstrap of the difference over units. Rates: the interval of Agresti & Min and the
 exact p-value of McNemar. The outcome follows the interval, so that page and gate agree.
@@ -23,10 +23,10 @@ FEW = 50
 
 @dataclass(frozen=True)
 class PairedEvidence:
-    """All that paired samples say of one difference, ready to be asked at any confidence.
+    """What paired samples say about one difference, before a confidence level is chosen.
 
-    ``identical``: no unit differs at all. ``above``/``ties``/``below`` count units by the candidate's value against
-    the reference's. ``unit`` is what n counts, for a reader.
+    ``identical``: no unit differs. ``above``/``ties``/``below`` count units by the candidate's value relative to the
+    reference's. ``unit`` is a word for what n counts.
     """
 
     value: float | None
@@ -42,10 +42,10 @@ class PairedEvidence:
     unit: str = "dialogues"
 
     def interval(self, confidence: float) -> tuple[float, float] | None:
-        """Return the two-sided interval, or None where the data carry none.
+        """Return the two-sided interval, or None if the data do not support one.
 
-        Identical variants (at least 50 units, not one of which differs) have the interval [0, 0]: the difference on
-        these units is known exactly. The warning beside it says what that leaves open about others.
+        Identical variants (at least 50 units, none of which differ) have the interval [0, 0]: the difference on these
+        units is known exactly. The accompanying warning bounds what it may be on others.
         """
         if self.rates is not None:
             return self.rates.interval(confidence)
@@ -60,8 +60,9 @@ class PairedEvidence:
         if ends is None and self.bootstrap is not None:
             warnings = (*warnings, too_few(self.n, confidence))
         if self.value is not None and self.n < FEW:
-            warnings = (*warnings, few(self.n, self.unit))
-        outcome = self._outcome(ends, higher_is_better)
+            warnings = (*warnings, small_sample_warning(self.n, self.unit))
+        equal = self.identical and self.n >= FEW
+        outcome: Outcome = "equal" if equal else outcome_of(ends, higher_is_better)
         source = self.rates or self.bootstrap
         error = source.standard_error if source and ends is not None else None
         needed = None
@@ -94,14 +95,9 @@ class PairedEvidence:
             return min(1.0, 2.0 * min(self.bootstrap.p_below(0.0), self.bootstrap.p_above(0.0)))
         return 1.0 if self.identical else None
 
-    def _outcome(self, ends: tuple[float, float] | None, higher_is_better: bool | None) -> Outcome:
-        if self.identical and self.n >= FEW:
-            return "equal"
-        return outcome_of(ends, higher_is_better)
-
 
 def outcome_of(ends: tuple[float, float] | None, higher_is_better: bool | None, nothing: float = 0.0) -> Outcome:
-    """Return what an interval of candidate minus reference proves; ``nothing`` is no difference (1 for ratios)."""
+    """Return the outcome that the interval proves; ``nothing`` is the value of no difference (1 for ratios)."""
     if ends is None or ends[0] <= nothing <= ends[1]:
         return "undecided"
     if higher_is_better is None:
@@ -109,8 +105,8 @@ def outcome_of(ends: tuple[float, float] | None, higher_is_better: bool | None, 
     return "better" if (ends[0] > nothing) == higher_is_better else "worse"
 
 
-def few(n: int, unit: str) -> str:
-    """Return the warning that every comparison of fewer than 50 units carries."""
+def small_sample_warning(n: int, unit: str) -> str:
+    """Return the warning attached to every comparison of fewer than 50 units."""
     return f"Only {n} {unit} were compared: below {FEW}, intervals of skewed differences are too short."
 
 
@@ -122,10 +118,10 @@ def weigh_difference(
     factor: float = 1.0,
     unit: str = "dialogues",
 ) -> PairedEvidence:
-    """Return what the pairs say of candidate - ``factor``·reference (1 but for limits that are a share of a value).
+    """Return what the pairs say about candidate - ``factor``·reference (the factor is 1 unless a limit is relative).
 
-    ``sums`` gives candidate's and reference's over shared resamples, for samples as ``align`` returns them; it may
-    not be asked. ``unit``: what a value belongs to; where units share conversations, it is these that are counted.
+    ``sums`` returns both sides' sums over the shared resamples, for samples as ``align`` returns them. ``unit`` is a
+    word for what has a value; if units share conversations, conversations are counted instead.
     """
     if candidate.kind != reference.kind or candidate.statistics.shape[1:] != reference.statistics.shape[1:]:
         raise ValueError("only samples of the same metric can be compared")
@@ -133,7 +129,7 @@ def weigh_difference(
     n = count(candidate)
     unit = counted(candidate, unit)
     if n == 0:
-        return PairedEvidence(None, 0, "none", warnings=(f"None of the {unit} has a value in both.",), unit=unit)
+        return PairedEvidence(None, 0, "none", warnings=(f"No {unit} have a value in both.",), unit=unit)
     broken = not_finite(candidate) or not_finite(reference)
     if broken:
         return PairedEvidence(None, n, "none", warnings=(broken,), unit=unit)
@@ -146,7 +142,7 @@ def weigh_difference(
 
 
 def _count_wins(candidate: Samples, reference: Samples, n: int) -> PairedEvidence:
-    """Return evidence that holds the counts of units above, equal and below, and no more."""
+    """Return evidence with only the counts of units above, equal and below."""
     mine, theirs = unit_values(candidate), unit_values(reference)
     known = np.isfinite(mine) & np.isfinite(theirs)
     above = int((mine[known] > theirs[known]).sum())
@@ -193,7 +189,7 @@ def _means(
     with np.errstate(all="ignore"):
         total = both.sum(axis=0)
         value = float(subtract(total))
-        # Of two near values the difference is small and its rounding is not: that goes by the values.
+        # The rounding error of a small difference is relative to the values, not to the difference.
         magnitude = abs(float(reference.aggregate(total[columns:]))) * max(1.0, abs(factor)) + abs(value)
     if not np.isfinite(value):
         return replace(wins, warnings=("The difference is not a finite number.",))
@@ -201,13 +197,13 @@ def _means(
         return replace(wins, value=value, warnings=(too_few(1, 0.95),))
     bootstrap = bca(both, subtract, np.hstack(sums()), magnitude=magnitude)
     if bootstrap is None:
-        alike = f"All {wins.n} differences are alike: they carry no interval."
+        alike = f"All {wins.n} differences are identical, so there is no interval."
         return replace(wins, value=value, warnings=(alike,))
     clustered = ", clustered by conversation (n counts conversations)" if is_clustered(candidate) else ""
     return replace(wins, value=value, bootstrap=bootstrap, method=f"paired {bootstrap.method}{clustered}")
 
 
 def _identical(n: int, unit: str) -> str:
-    """Return what n units without any difference say of others: Clopper–Pearson's upper bound for 0 of n."""
+    """Return the warning that bounds the share of differing units elsewhere (Clopper–Pearson's bound for 0 of n)."""
     share = 1.0 - 0.025 ** (1.0 / n)
-    return f"None of {n} {unit} differs. Of {unit} not seen, up to {share:.2g} (95 % bound) may."
+    return f"None of the {n} {unit} differ. Up to {share:.2g} (95 % bound) of unseen {unit} may."

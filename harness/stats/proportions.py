@@ -1,8 +1,8 @@
 """Rates: exact intervals for one, and for the paired difference of two.
 
-How often each errs, and that it is never oftener than it says but for chance: the tables of docs/statistics.md.
+Their error rates, which stay at or below nominal within simulation noise, are in the tables of docs/statistics.md.
 
-scipy.special is imported where it is needed: it takes longer to load than a gate without rates takes to judge.
+scipy.special is imported lazily: loading it takes longer than a whole gate without rates.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _NORMAL = NormalDist()
 def clopper_pearson(successes: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
     """Return the exact binomial interval of successes/n (Clopper & Pearson 1934).
 
-    Neither need be whole: an effective n smaller than the number of units is how clustering is allowed for.
+    Neither has to be an integer: clustering is handled by an effective n below the number of units.
     Raises ValueError unless 0 <= successes <= n and n > 0.
     """
     if not (n > 0 and 0 <= successes <= n):
@@ -31,7 +31,7 @@ def clopper_pearson(successes: float, n: float, confidence: float = 0.95) -> tup
 
 
 def mcnemar_exact(gained: int, lost: int) -> float:
-    """Return the two-sided exact p-value that gains and losses are equally likely (McNemar 1947, binomial form)."""
+    """Return the two-sided exact p-value of "gains and losses are equally likely" (McNemar 1947, binomial form)."""
     from scipy.special import bdtr
 
     changed = gained + lost
@@ -45,8 +45,8 @@ class PairedRates:
     """The paired difference of two rates by Agresti & Min (2005): Wald after adding ½ to each of the four cells.
 
     ``both``: units with 1 in candidate and reference; ``gained``: in the candidate alone; ``lost``: in the reference
-    alone; ``n`` all pairs. The difference is candidate - ``factor``·reference; only with a factor of 1 does ``both``
-    matter no more. The standard error is positive even where no unit changed.
+    alone; ``n``: all pairs. The difference is candidate - ``factor``·reference; ``both`` cancels only if the factor is
+    1. The standard error is positive even if no unit changed.
     """
 
     both: int
@@ -70,7 +70,7 @@ class PairedRates:
         return math.sqrt(self._difference(0.5)[1])
 
     def _difference(self, added: float) -> tuple[float, float]:
-        """Return the difference and its variance after adding some observations to each cell."""
+        """Return the difference and its variance with ``added`` observations in each cell."""
         n = self.n + 4.0 * added
         both = (self.both + added) / n
         mine = both + (self.gained + added) / n
@@ -80,11 +80,11 @@ class PairedRates:
         return mine - self.factor * theirs, max(variance, 0.0) / n
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        """Return the two-sided interval, within what two rates can differ by."""
+        """Return the two-sided interval, clipped to the possible range."""
         half = _NORMAL.inv_cdf(0.5 + confidence / 2.0) * self.standard_error
         return max(-self.factor, self.centre - half), min(1.0, self.centre + half)
 
     @property
     def p_value(self) -> float:
-        """The two-sided p-value of "there is no difference", the interval turned round."""
+        """The two-sided p-value of "there is no difference", by inverting the interval."""
         return 2.0 * _NORMAL.cdf(-abs(self.centre) / self.standard_error)

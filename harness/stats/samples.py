@@ -1,4 +1,4 @@
-"""Samples from per-unit values or sufficient statistics, and the same units for two variants."""
+"""Build samples from per-unit values or sufficient statistics, and align the samples of two variants."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ValueKind = Literal["mean", "rate"]
 
 
 def ratio_of_sums(sums: FloatArray) -> FloatArray:
-    """Return column 0 over column 1 of sums of shape (..., 2): a mean where column 1 counts, NaN where it is zero."""
+    """Return column 0 over column 1 of sums of shape (..., 2): a mean if column 1 counts; NaN where it is zero."""
     with np.errstate(divide="ignore", invalid="ignore"):
         result: FloatArray = sums[..., 0] / sums[..., 1]
     return result
@@ -28,7 +28,7 @@ def from_values(
     kind: ValueKind = "mean",
     clusters: Sequence[str] | None = None,
 ) -> Samples:
-    """Return the samples of a mean or a rate; a unit whose value is None is not defined and leaves the n."""
+    """Return the samples of a mean or a rate; a unit whose value is None is undefined and not counted in n."""
     rows = [None if value is None else (value, 1.0) for value in values]
     samples = from_statistics(ids, rows, ratio_of_sums, columns=2, clusters=clusters)
     return replace(samples, kind=kind)
@@ -43,9 +43,9 @@ def from_statistics(
     clusters: Sequence[str] | None = None,
     unit_values: Sequence[float | None] | None = None,
 ) -> Samples:
-    """Return the samples of a corpus metric from one row of ``columns`` sufficient statistics a unit (None: none).
+    """Return the samples of a corpus metric from one row of ``columns`` sufficient statistics per unit, or None.
 
-    Raises ValueError where a row has another length.
+    Raises ValueError if a row has a different length.
     """
     defined = np.array([row is not None for row in rows], dtype=bool)
     empty = (0.0,) * columns
@@ -65,12 +65,12 @@ def from_statistics(
 
 
 def defined_units(samples: Samples) -> BoolArray:
-    """Return, for each unit, whether it has a value."""
+    """Return whether each unit has a value."""
     return np.ones(len(samples.ids), dtype=bool) if samples.defined is None else samples.defined
 
 
 def unit_values(samples: Samples) -> FloatArray:
-    """Return one value a unit, NaN where it has none."""
+    """Return one value per unit, NaN where it has none."""
     if samples.unit_values is not None:
         return samples.unit_values
     with np.errstate(all="ignore"):
@@ -84,11 +84,11 @@ def select(samples: Samples, keep: BoolArray) -> Samples:
 
 
 def align(candidate: Samples, reference: Samples) -> tuple[Samples, Samples]:
-    """Return both over the units both have, in one order, defined where both are.
+    """Return both over their common units, in one order, defined where both are.
 
-    Samples that agree already are returned as they are (the same objects), so that sums made of them stay valid.
-    Where two runs group the units differently (one has lost the conversations' names, or has others), the grouping of
-    the one that knows of conversations holds for both, the candidate's first: rows must stay paired.
+    Samples that are already aligned are returned unchanged (the same objects), so that cached sums stay valid. If two
+    runs group the units differently, both get the candidate's grouping if it has one, else the reference's: rows must
+    stay paired.
     """
     if candidate.ids != reference.ids:
         common = sorted(set(candidate.ids) & set(reference.ids))
@@ -101,7 +101,7 @@ def align(candidate: Samples, reference: Samples) -> tuple[Samples, Samples]:
 
 
 def by_cluster(samples: Samples) -> FloatArray:
-    """Return the statistics summed over each conversation, or as they are where every unit stands alone."""
+    """Return the statistics summed per conversation, or unchanged if no conversation has several units."""
     if not is_clustered(samples):
         return samples.statistics
     _, index = np.unique(np.asarray(samples.clusters), return_inverse=True)
@@ -111,7 +111,7 @@ def by_cluster(samples: Samples) -> FloatArray:
 
 
 def counted(samples: Samples, unit: str) -> str:
-    """Return what ``count`` counts, in words: the units, or what several of them share."""
+    """Return a word for what ``count`` counts: the units, or the groups that several of them share."""
     return {"dialogues": "conversations", "requests": "batches"}.get(unit, unit) if is_clustered(samples) else unit
 
 
@@ -121,7 +121,7 @@ def is_clustered(samples: Samples) -> bool:
 
 
 def count(samples: Samples) -> int:
-    """Return the number of independent units that have a value: conversations where units share one."""
+    """Return the number of independent units that have a value (conversations, if units share them)."""
     defined = defined_units(samples)
     if samples.clusters is None or not is_clustered(samples):
         return int(defined.sum())

@@ -1,4 +1,4 @@
-"""Slices: which levels of a column are worth showing, buckets of a length, and q-values over all that is shown."""
+"""Slices: the levels of a column to show, length buckets, and q-values over everything shown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FEWEST_UNITS = 10
 
 
 def level_of(value: object) -> str | None:
-    """Return a column's value as the name of its slice; None for what names none (absent, a list, a mapping)."""
+    """Return the slice name of a column's value; None for values that name none (absent, a list, a mapping)."""
     if value is None or isinstance(value, list | tuple | dict | set):
         return None
     if isinstance(value, bool):
@@ -22,14 +22,14 @@ def level_of(value: object) -> str | None:
 
 
 def levels(values: Iterable[object], *, most: int = MOST_LEVELS, fewest_units: int = FEWEST_UNITS) -> tuple[str, ...]:
-    """Return the levels with at least ``fewest_units`` units, the ``most`` frequent of them, in order of frequency."""
+    """Return the ``most`` frequent levels with at least ``fewest_units`` units, in order of frequency."""
     counts = Counter(level for level in map(level_of, values) if level is not None)
     enough = [(level, count) for level, count in counts.items() if count >= fewest_units]
     return tuple(level for level, _ in sorted(enough, key=lambda pair: (-pair[1], pair[0]))[:most])
 
 
 def length_bucket(words: int) -> str:
-    """Return the bucket of a length: powers of two, so that runs over different data share their buckets."""
+    """Return the bucket of a length: powers of two, so that runs over different data share buckets."""
     if words <= 16:
         return "≤ 16"
     upper = 32
@@ -39,9 +39,9 @@ def length_bucket(words: int) -> str:
 
 
 def q_values(differences: Sequence[Difference]) -> tuple[float | None, ...]:
-    """Return Benjamini–Hochberg's q-value of each difference shown; None where it has no p-value.
+    """Return the Benjamini–Hochberg q-value of each difference, or None if it has no p-value.
 
-    It is for what is only displayed: what stops a release is corrected by the gate (Holm).
+    For display only: the gate applies its own correction (Holm).
     """
     from scipy.stats import false_discovery_control  # slow to import, and few runs have slices
 

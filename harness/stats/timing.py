@@ -1,8 +1,8 @@
 """Quantiles of timings, and the ratio of two variants' timings. The request is the unit, never the gap or repeat.
 
-One value a request: order statistics bound the quantile, exactly and for any distribution. Several (the gaps between
-its tokens, its repeats): pooled, and a bootstrap over requests. Either way both ends exist only from a number of
-requests on that the quantile dictates: 72 for p95 and 368 for p99 at 95 %.
+With one value per request, order statistics bound the quantile, exactly and for any distribution. Several values per
+request (token gaps, repeats) are pooled and bootstrapped over requests. Either way, the quantile determines how many
+requests are needed for both bounds to exist: 72 for p95 and 368 for p99 at 95 %.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from harness.stats.power import critical_value, fewest_units, minimum_detectable
 from harness.stats.types import Difference, Estimate, FloatArray, TimingSamples
 
 _LEVELS = 512
-_FARTHEST = 100.0  # log ratios beyond this are of no timings, and the exponentials of their intervals overflow
+_FARTHEST = 100.0  # no two timings have a larger log ratio, and the exponentials of its interval would overflow
 RepeatedValues = Mapping[str, Mapping[int, float]]
 
 
 def needed_for_quantile(quantile: float, confidence: float = 0.95) -> int:
-    """Return the fewest requests from which the quantile has finite two-sided order-statistic bounds."""
+    """Return the smallest number of requests that gives the quantile finite two-sided order-statistic bounds."""
     farther = max(quantile, 1.0 - quantile)
     return max(1, math.ceil(math.log((1.0 - confidence) / 2.0) / math.log(farther) - 1e-12))
 
 
 def order_statistic_bounds(n: int, quantile: float, confidence: float = 0.95) -> tuple[int | None, int | None]:
-    """Return the ranks (0-based) of the sorted values between which the quantile lies with this confidence.
+    """Return the 0-based ranks of the sorted values that bracket the quantile with this confidence.
 
-    Each end errs with at most half of 1 - confidence, whatever the distribution (David & Nagaraja, Order
-    Statistics, 7.1). None for an end that no value of so few can be.
+    Each end misses with probability at most (1 - confidence)/2, whatever the distribution (David & Nagaraja, Order
+    Statistics, 7.1). An end that needs more values is None.
     """
     if n < 1 or not 0.0 < quantile < 1.0:
         raise ValueError("a quantile between 0 and 1 needs at least one value")
     tail = (1.0 - confidence) / 2.0
     at_most = _binomial_cdf(n, quantile)  # at_most[k] = P(Bin(n, quantile) <= k)
-    # The quantile lies below X_(r) exactly where at most r of the values lie below it; likewise from above.
+    # The quantile is below X_(r) exactly when at most r of the values are below it; likewise from above.
     low = int(np.searchsorted(at_most, tail, side="right")) - 1
     high = int(np.searchsorted(at_most, 1.0 - tail - 1e-15, side="left"))
     return (low if low >= 0 else None, high if high < n else None)
@@ -53,7 +53,7 @@ def estimate_quantile(
     seed: int = SEED,
     unit: str = "requests",
 ) -> Estimate:
-    """Return the quantile of the pooled values with bounds over units; a bound that n cannot carry is None."""
+    """Return the quantile of the pooled values with bounds over units; a bound that needs a larger n is None."""
     values = tuple(np.asarray(one, dtype=np.float64) for one in samples.values if len(one))
     n = len(values)
     if n == 0:
@@ -64,7 +64,7 @@ def estimate_quantile(
         return Estimate(None, None, None, n, "none", confidence, (warning,))
     value = float(np.quantile(pooled, samples.quantile))
     if n > 1 and pooled.min() == pooled.max():
-        return Estimate(value, None, None, n, "none", confidence, (f"All {pooled.size} values are alike.",))
+        return Estimate(value, None, None, n, "none", confidence, (f"All {pooled.size} values are identical.",))
     ranks = order_statistic_bounds(n, samples.quantile, confidence)
     if all(one.size == 1 for one in values):
         ordered = np.sort(pooled)
@@ -81,10 +81,10 @@ def estimate_quantile(
 
 
 def log_ratios(candidate: RepeatedValues, reference: RepeatedValues) -> dict[str, float]:
-    """Return, for each request both have, the median over its repeats of log(candidate / reference).
+    """Return the median over repeats of log(candidate / reference) for each request that both have.
 
-    Values are paired by repeat: the two of one repeat were taken one right after the other (ABBA), so that slow
-    drift of the machine falls out of each ratio. Repeats that only one has are left out.
+    Values are paired by repeat: the two of one repeat were measured back to back (ABBA), so slow drift of the machine
+    cancels out. Repeats that only one side has are dropped.
     """
     result = {}
     for name in sorted(set(candidate) & set(reference)):
@@ -97,10 +97,10 @@ def log_ratios(candidate: RepeatedValues, reference: RepeatedValues) -> dict[str
 
 @dataclass(frozen=True)
 class RatioEvidence:
-    """All that paired timings say of candidate/reference. ``ratios`` are the sorted log ratios, one a request.
+    """What paired timings say about candidate/reference. ``ratios`` are the sorted log ratios, one per request.
 
-    The interval is the bootstrap's, widened where it is shorter than the exact order-statistic bounds of the median:
-    alone, the bootstrap of a median of 16 requests finds a difference between equal variants in 6–8 % of cases.
+    The interval is the bootstrap's, widened to the exact order-statistic bounds of the median if it is narrower: on its
+    own, the bootstrap of a median of 16 requests finds a difference between equal variants in 6–8 % of cases.
     """
 
     value: float | None
@@ -114,7 +114,7 @@ class RatioEvidence:
         return int(self.ratios.size)
 
     def interval(self, confidence: float) -> tuple[float, float] | None:
-        """Return the two-sided interval of the log ratio, or None where so few requests carry none."""
+        """Return the two-sided interval of the log ratio, or None with too few requests."""
         if self.bootstrap is None:
             return None
         low, high = order_statistic_bounds(self.n, 0.5, confidence)
@@ -127,7 +127,7 @@ class RatioEvidence:
         """Return the ratio with interval, outcome and power at this confidence."""
         ends = self.interval(confidence)
         error: float | None = None
-        if ends is not None and self.bootstrap is not None:  # what the interval's width amounts to
+        if ends is not None and self.bootstrap is not None:  # at least what the interval's width implies
             error = max(self.bootstrap.standard_error, (ends[1] - ends[0]) / 2.0 / critical_value(confidence))
         warnings = self.warnings
         if ends is None and self.bootstrap is not None:
@@ -158,7 +158,7 @@ class RatioEvidence:
         )
 
     def _two_sided(self, bootstrap: Bootstrap) -> float:
-        """Return the p-value of "the true ratio is 1": the interval turned round, order statistics included."""
+        """Return the p-value of "the true ratio is 1", by inverting the interval, order statistics included."""
         at_most = _binomial_cdf(self.n, 0.5)
         below = max(bootstrap.p_below(0.0), float(at_most[(self.ratios <= 0.0).sum()]))
         above = max(bootstrap.p_above(0.0), float(at_most[(self.ratios >= 0.0).sum()]))
@@ -166,20 +166,20 @@ class RatioEvidence:
 
 
 def weigh_ratio(ratios: Mapping[str, float], *, resamples: int = RESAMPLES, seed: int = SEED) -> RatioEvidence:
-    """Return what the log ratios of the requests that both variants served say of candidate/reference."""
+    """Return what the log ratios of the requests that both variants served say about candidate/reference."""
     values = np.sort(np.array(list(ratios.values()), dtype=np.float64))
     if values.size == 0:
-        return RatioEvidence(None, values, None, "none", ("No request was timed in both.",))
+        return RatioEvidence(None, values, None, "none", ("No request was timed for both.",))
     if not np.isfinite(values).all():
         return RatioEvidence(None, values, None, "none", ("A timing is not a positive finite number.",))
     if np.abs(values).max() > _FARTHEST:
         return RatioEvidence(None, values, None, "none", ("Two timings are too far apart for a ratio.",))
     value = math.exp(float(np.median(values)))
     if values.size == 1:
-        return RatioEvidence(value, values, None, "none", ("One request carries no interval.",))
+        return RatioEvidence(value, values, None, "none", ("A single request gives no interval.",))
     draws = _resampled_medians(values, Resamples(values.size, resamples=resamples, seed=seed))
     if draws.min() == draws.max():
-        alike = f"The ratios of all {values.size} requests are alike: they carry no interval."
+        alike = f"The ratios of all {values.size} requests are identical, so there is no interval."
         return RatioEvidence(value, values, None, "none", (alike,))
     method = f"median over requests of log ratios, bootstrap of {resamples:,} resamples, not below order statistics"
     return RatioEvidence(value, values, percentile(math.log(value), draws, method), method)
@@ -223,16 +223,16 @@ def _resampled_medians(values: FloatArray, resamples: Resamples) -> FloatArray:
 def _cluster_bounds(
     values: tuple[FloatArray, ...], quantile: float, confidence: float, resamples: int, seed: int
 ) -> tuple[float, float]:
-    """Return the percentile interval of the pooled quantile, requests resampled with all their values.
+    """Return the percentile interval of the pooled quantile, resampling requests with all their values.
 
-    The distribution function of each resample is one matrix product of counts of values below some thresholds; up to
-    twice 512 of them, half spread evenly over the pooled values and half around the quantile.
+    Each resample's distribution function is evaluated at up to 2 × 512 thresholds, half of them spread evenly over the
+    pooled values and half around the quantile, with one matrix product for all resamples.
     """
     thresholds = _thresholds(np.sort(np.concatenate(values)), quantile, len(values))
     at_most = np.stack([np.searchsorted(np.sort(one), thresholds, side="right") for one in values])
     sizes = np.array([[one.size] for one in values])
     sums = Resamples(len(values), resamples=resamples, seed=seed).sums(np.hstack([at_most, sizes]).astype(np.float64))
-    # The first threshold that holds the quantile's share of the resample; the largest value always does.
+    # The first threshold that reaches the quantile in the resample; the largest value always does.
     reached = sums[:, :-1] >= quantile * sums[:, -1:] - 1e-9
     draws = thresholds[np.argmax(reached, axis=1)]
     tail = expanded_tail(len(values), confidence)
@@ -241,10 +241,10 @@ def _cluster_bounds(
 
 
 def expanded_tail(n: int, confidence: float) -> float:
-    """Return the share of draws beyond each end of a percentile interval that allows for small n.
+    """Return the share of draws beyond each end of a percentile interval, corrected for small n.
 
     A bootstrap treats the spread of n units as known; Hesterberg (2015, "What teachers should know about the
-    bootstrap", 5.3) widens it by what a t interval is wider than a normal one with the plug-in variance.
+    bootstrap", 5.3) widens it as a t interval is wider than a normal one with the plug-in variance.
     """
     from scipy.special import ndtr, stdtrit
 

@@ -1,4 +1,4 @@
-"""What every statistical function returns: an estimate of one value, or of one difference."""
+"""The types shared by the statistical functions: estimates, differences and the samples they are computed from."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Outcome = Literal["better", "worse", "undecided", "equal", "different"]
 class Estimate:
     """A value with its two-sided interval.
 
-    ``low`` and ``high`` are None where no honest interval exists (too few units); ``value`` is None where nothing
-    was measured. ``n`` counts units (dialogues or requests), never tokens, gaps or repeats.
+    ``low`` and ``high`` are None if no valid interval exists (too few units); ``value`` is None if nothing was
+    measured. ``n`` counts units (dialogues or requests), never tokens, gaps or repeats.
     """
 
     value: float | None
@@ -34,13 +34,13 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference:
-    """Candidate minus reference over the units both have, with what the data could have shown.
+    """Candidate minus reference over their common units, with the power of the comparison.
 
-    ``value``, ``low`` and ``high`` are in the metric's own unit and orientation (not turned so that larger is better).
-    ``relative`` says that they are ratios candidate/reference instead (timings).
-    ``mde`` is the smallest true difference found with 80 % power at this n; ``needed_n`` the number of units that
-    would decide an undecided comparison (None where it is decided, or where no number would).
-    Where ``relative``, ``mde`` is the distance of the ratio from 1 (0.03: three percent slower).
+    ``value``, ``low`` and ``high`` are in the metric's own unit and orientation (larger is not always better).
+    If ``relative``, they are ratios candidate/reference (timings).
+    ``mde`` is the smallest true difference detected with 80 % power at this n (if ``relative``, the distance of the
+    ratio from 1: 0.03 is three percent slower). ``needed_n`` is the number of units that would decide an undecided
+    comparison, None if it is decided or no number would.
     """
 
     value: float | None
@@ -65,15 +65,15 @@ Aggregate = Callable[[FloatArray], FloatArray]
 
 @dataclass(frozen=True)
 class Samples:
-    """One metric of one variant: sufficient statistics, one row a unit.
+    """One metric of one variant: sufficient statistics, one row per unit.
 
     ``statistics`` has shape (n, k). ``aggregate`` maps sums over units, shape (..., k), to values, shape (...): for a
     mean the columns are (value, 1) and it returns sum/count; for corpus BLEU they are its n-gram counts.
-    ``kind`` picks the interval: mean -> BCa bootstrap, rate -> Clopper–Pearson, corpus -> bootstrap over units.
-    ``clusters`` (length n) names the conversation of each unit where several units belong to one.
-    ``defined`` (length n) says which units have a value; the rows of the others are zero. They leave the n but stay
-    in the resampling, so that all metrics of a run share one resample-count matrix.
-    ``unit_values`` (length n) are the values by which wins are counted; None: ``aggregate`` of each row.
+    ``kind`` selects the interval: mean -> BCa bootstrap, rate -> Clopper–Pearson, corpus -> bootstrap over units.
+    ``clusters`` (length n) names the conversation of each unit, if units share conversations.
+    ``defined`` (length n) marks the units that have a value; the rows of the others are zero. They do not count in n
+    but stay in the resampling, so that all metrics of a run share one resample-count matrix.
+    ``unit_values`` (length n) are used to count wins; None: ``aggregate`` of each row.
     """
 
     ids: tuple[str, ...]
@@ -87,7 +87,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class TimingSamples:
-    """One quantile metric of one variant: for each unit (request, dialogue) all its values, e.g. its tokens' gaps.
+    """One quantile metric of one variant: all values of each unit (request or dialogue), e.g. its token gaps.
 
     The estimate is the ``quantile`` of the pooled values; intervals resample the units.
     """

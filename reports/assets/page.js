@@ -5,7 +5,7 @@
   const value = (cell) => {
     if (!cell) return NaN;
     if (cell.dataset.order !== undefined) return Number(cell.dataset.order);
-    const text = cell.textContent.trim().replace(/−/g, "-").replace(/[\u202f\u00a0](?=\d)/g, "");
+    const text = cell.textContent.trim().replace(/−/g, "-").replace(/[,\u202f\u00a0](?=\d)/g, "");
     return /^[-+]?\d/.test(text) ? parseFloat(text) : NaN;
   };
   const compare = (a, b, sense) => {

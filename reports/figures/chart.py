@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Chart:
-    """``headers`` and ``rows`` are the numbers behind the picture; ``caption`` tells how to read it."""
+    """``headers`` and ``rows`` are the numbers behind the picture; ``caption`` explains how to read it."""
 
     key: str
     title: str
@@ -50,16 +50,16 @@ def style(view: RunView, variant: str) -> Style:
 def finish(
     drawn: Figure, key: str, title: str, caption: str, headers: Sequence[str], rows: Sequence[Sequence[str]]
 ) -> Chart:
-    """Turn a figure into a Chart; the description for those who do not see it is its caption and its first numbers."""
-    told = "; ".join(", ".join(f"{head} {cell}" for head, cell in zip(headers, row, strict=False)) for row in rows[:6])
+    """Turn a figure into a Chart; its description for screen readers is the caption and the first rows."""
+    first = "; ".join(", ".join(f"{head} {cell}" for head, cell in zip(headers, row, strict=False)) for row in rows[:6])
     more = f" and {len(rows) - 6} further rows in the table" if len(rows) > 6 else ""
-    svg = to_svg(drawn, f"g-{key}", title, shorten(f"{caption} Numbers: {told}{more}.", 900))
+    svg = to_svg(drawn, f"g-{key}", title, shorten(f"{caption} Numbers: {first}{more}.", 900))
     height = float(drawn.get_size_inches()[1]) * 72
     return Chart(key, title, caption, svg, tuple(headers), tuple(tuple(row) for row in rows), height)
 
 
 def label(text: str, limit: int = 24) -> str:
-    """Return text fit to stand in a picture: hidden characters visible, one line, not too long."""
+    """Return text for a picture: hidden characters made visible, on one line, not too long."""
     return shorten(visible(text), limit)
 
 
@@ -76,7 +76,7 @@ def quiet(axes: Axes, *, grid: str = "y") -> None:
 
 
 def rows_axis(axes: Axes, names: Sequence[str]) -> None:
-    """Give axes one line for each name, the first on top."""
+    """Give the axes one line for each name, with the first at the top."""
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     quiet(axes, grid="x")
@@ -84,17 +84,17 @@ def rows_axis(axes: Axes, names: Sequence[str]) -> None:
 
 
 def beside(axes: Axes, text: str, x: float, y: float) -> None:
-    """Write behind the end of a bar."""
+    """Write text after the end of a bar."""
     axes.annotate(text, (x, y), xytext=(5, 0), va="center", textcoords="offset points", color=INK, fontsize=10)
 
 
 def step_curve(axes: Axes, found: Distribution, colour: str, name: str | None = None) -> None:
-    """Draw how many percent of the values are at most as large as each."""
+    """Draw the percentage of values that are at most as large as each value."""
     axes.step(found.values, found.percent, where="post", color=colour, label=name)
     quiet(axes, grid="both")
 
 
-WIDTH = 380.0  # CSS pixels: on a telephone a chart shrinks to four fifths of that and can still be read
+WIDTH = 380.0  # CSS pixels: on a phone a chart shrinks to four fifths of that and is still readable
 _LETTER = 6.3  # pixels of an average letter; the browser's own font is rarely wider
 _RIGHT, _BOTTOM, _BETWEEN, _LINE = 14.0, 42.0, 46.0, 18.0
 
@@ -124,7 +124,7 @@ def canvas(
 
 
 def _legend_rows(names: Sequence[str]) -> tuple[int, int]:
-    """Return how many names of a legend stand side by side, and in how many rows."""
+    """Return the number of columns and rows of a legend."""
     if not names:
         return 1, 0
     wide = 34 + _LETTER * max(len(name) for name in names)
@@ -133,7 +133,7 @@ def _legend_rows(names: Sequence[str]) -> tuple[int, int]:
 
 
 def variants_legend(view: RunView, drawn: Figure, variants: Sequence[str]) -> None:
-    """Put the variants' marks above all plots, where there is more than one to tell apart."""
+    """Put the variants' marks above all plots."""
     from matplotlib.lines import Line2D
 
     handles = []
@@ -164,7 +164,7 @@ def _place_legend(drawn: Figure, handles: Sequence[Artist]) -> None:
 
 
 def logarithmic(axes: Axes, which: Literal["x", "y"], values: Sequence[float]) -> None:
-    """Give an axis a logarithmic scale with plain numbers at few enough places to be read."""
+    """Give an axis a logarithmic scale with plain numbers at a readable number of ticks."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
     if which == "x":
@@ -174,6 +174,6 @@ def logarithmic(axes: Axes, which: Literal["x", "y"], values: Sequence[float]) -
     axis = axes.xaxis if which == "x" else axes.yaxis
     wide = max(values) > 30 * min(values)
     axis.set_major_locator(LogLocator(base=10, subs=(1.0,) if wide else (1.0, 2.0, 5.0), numticks=8))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}".replace(",", "\u202f")))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())

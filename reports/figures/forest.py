@@ -1,4 +1,4 @@
-"""Forest plots: differences with their intervals, better always to the right, each metric in its own unit."""
+"""Forest plots: differences with their intervals, with better to the right and each metric in its own unit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _Kind = tuple[str, bool | None, bool]  # unit, whether higher is better, whether a ratio
-_ROW = 17.0  # pixels a line of a forest
+_ROW = 17.0  # pixels per line of a forest
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def slice_forest(view: RunView, metric: str) -> Chart | None:
 
 
 def margins(view: RunView, metric: str) -> dict[str, tuple[float, ...]]:
-    """Return the limits that the gate sets to each variant's difference to the reference variant."""
+    """Return the gate's limits on each variant's difference to the reference variant."""
     found: dict[str, tuple[float, ...]] = {}
     for check in view.gate.checks if view.gate else ():
         if check.metric == metric and check.against == view.reference:
@@ -105,7 +105,7 @@ def margins(view: RunView, metric: str) -> dict[str, tuple[float, ...]]:
 
 
 def edges(check: CheckResult) -> tuple[float, ...]:
-    """Return a check's limits on the axis of the difference or ratio to another variant; none where it has no place."""
+    """Return a check's limits on the axis of the difference or ratio to another variant; empty if it has none there."""
     if check.scale == "value" or check.slice is not None or check.scaled_other is not None:
         return ()
     return tuple(limit for limit in (check.limit, check.upper_limit) if limit is not None)

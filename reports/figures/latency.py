@@ -45,8 +45,8 @@ def ecdf(view: RunView, engine: str, what: Literal["tpot", "ttft"]) -> Chart | N
         axes.set_ylim(0, 101)
         legend_of(drawn, axes)
         caption = (
-            f"Percent of requests that took at most so long ({engine} engine, batch 1, fixed reply "
-            "length); the mark is the median. Further left is faster, steeper is steadier."
+            f"Percentage of requests that took at most this long ({engine} engine, batch 1, fixed reply "
+            "length); the mark is the median. Further left is faster, steeper is more consistent."
         )
         headers = ("variant", "10th percentile, ms", "median, ms", "90th percentile, ms", "slowest, ms", "requests")
         return finish(drawn, f"{what}-{engine}", f"{word}, {engine}", caption, headers, rows)
@@ -81,7 +81,7 @@ def throughput(view: RunView, engine: str) -> Chart | None:
         quiet(axes, grid="both")
         legend_of(drawn, axes)
         caption = (
-            f"Each mark is a batch size (written at {label(first)}'s); up is more throughput, left is "
+            f"Each mark is a batch size (labelled for {label(first)}); up is more throughput, left is "
             f"less waiting ({engine} engine)."
         )
         headers = ("variant", "batch", "TPOT, ms", "tokens/s", "n")
@@ -125,13 +125,13 @@ def roofline(view: RunView) -> Chart | None:
             facts = [_fact(view, variant, key) for key in ("bandwidth_gb_s", "kv_bytes_per_token")]
             rows.append((variant, plain(floor), plain(measured), percent, *facts))
         rows_axis(axes, names)
-        axes.set_xlabel("milliseconds a token (median)")
+        axes.set_xlabel("milliseconds per token (median)")
         axes.margins(x=0.14)
         caption = (
-            "Solid: the shortest time in which this machine can read the weights once. Pale: the time "
-            "measured. The percentage is how near it comes."
+            "Solid: the shortest time in which this machine can read the weights once. Pale: the measured "
+            "time. The percentage is the first divided by the second."
         )
-        headers = ("variant", "floor, ms", "measured, ms", "reached", "bandwidth, GB/s", "KV cache, bytes a token")
+        headers = ("variant", "floor, ms", "measured, ms", "reached", "bandwidth, GB/s", "KV cache, bytes per token")
         return finish(drawn, "roofline", "Distance to the hardware's limit", caption, headers, rows)
 
 

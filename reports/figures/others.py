@@ -78,7 +78,7 @@ def training(view: RunView) -> Chart | None:
                 markersize=4.5,
                 label="held out while training",
             )
-        axes.set_ylabel("loss, nats a token")
+        axes.set_ylabel("loss, nats per token")
         quiet(axes, grid="both")
         legend_of(drawn, axes)
         if rates:
@@ -96,8 +96,7 @@ def training(view: RunView) -> Chart | None:
             for row in curves[::stride]
         ]
         caption = (
-            "Falling and then flat is as it should be; held-out loss that rises while training loss "
-            "falls is overfitting."
+            "The loss should fall and then flatten; held-out loss that rises while training loss falls is overfitting."
         )
         headers = ("step", "training loss", "held-out loss", "learning rate")
         return finish(drawn, "training", "Training curves", caption, headers, rows)

@@ -22,7 +22,7 @@ from reports.figures.chart import (
     wrapped,
 )
 from reports.figures.svg import BETTER, GRID, MUTED, WORSE, drawing
-from reports.numbers import amount, is_share, plain, share_of, unit_word
+from reports.numbers import amount, is_share, plain, unit_word
 from reports.view import RunView
 
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ def _values_panel(view: RunView, axes: Axes, unit: str, names: list[str]) -> Non
 
 
 def _percent_of(view: RunView, names: list[str]) -> str:
-    units = {share_of(view.summary.metrics[name].unit) for name in names}
-    return units.pop() if len(units) == 1 else "percent"
+    wholes = {view.summary.metrics[name].unit.partition(" of ")[2] or "replies" for name in names}
+    return f"percent of {wholes.pop()}" if len(wholes) == 1 else "percent"
 
 
 def wins(view: RunView) -> Chart | None:
@@ -123,14 +123,14 @@ def wins(view: RunView) -> Chart | None:
         legend_of(drawn, axes)
         title = f"Dialogue by dialogue: {label(str(view.candidate))} against {label(str(view.reference))}"
         caption = (
-            "Of all dialogues, for how many the candidate scored better, the same or worse. It counts, "
-            "and does not weigh by how much."
+            "The share of dialogues for which the candidate scored better, the same or worse, regardless of "
+            "by how much."
         )
         return finish(drawn, "wins", title, caption, ("metric", "better", "same", "worse"), rows)
 
 
 def divergence(view: RunView) -> Chart | None:
-    """Return the distribution over dialogues of the mean KL a token, for each pair that the fidelity pass compared."""
+    """Return the distribution over dialogues of the mean KL per token, for each pair in the fidelity pass."""
     pairs = [
         (f"{name} | {against}", name, found)
         for (name, against), found in view.measurements.fidelity.divergences().items()
@@ -146,12 +146,12 @@ def divergence(view: RunView) -> Chart | None:
             shown = [plain(means.quantile(share)) for share in (0.5, 0.9, 1.0)]
             rows.append((pair.replace(" | ", " against "), *shown, str(len(means.values))))
         logarithmic(axes, "x", [max(1e-12, means.quantile(end)) for *_, means in pairs for end in (0.0, 1.0)])
-        axes.set_xlabel("mean KL a token (nats), log scale")
+        axes.set_xlabel("mean KL per token (nats), log scale")
         axes.set_ylabel("percent of dialogues")
         legend_of(drawn, axes)
         caption = (
             "How far apart the two variants' next-word probabilities are, dialogue by dialogue; "
-            "further left is more alike."
+            "further left is more similar."
         )
         headers = ("pair", "median", "90th percentile", "largest", "n")
-        return finish(drawn, "divergence", "How alike: divergence by dialogue", caption, headers, rows)
+        return finish(drawn, "divergence", "Similarity: divergence by dialogue", caption, headers, rows)

@@ -1,4 +1,4 @@
-"""From a matplotlib figure to SVG that may stand in the page.
+"""Convert a matplotlib figure to SVG that is safe to embed in the page.
 
 matplotlib writes colours and fonts into ``style`` attributes, which the page's Content-Security-Policy forbids, and ids
 that would clash between charts. ``to_svg`` rebuilds the tree from an allowlist of elements and attributes, turns each
@@ -83,11 +83,11 @@ _FONT = re.compile(r"(?:(bold|\d{3})\s+)?([\d.]+)px")
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Draw inside this: the page's settings hold, and nothing of them stays behind."""
+    """Apply the page's matplotlib settings within the context."""
     import matplotlib
 
     with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
-        # Text is measured with a font that lacks many scripts; the browser brings its own.
+        # Text is measured with a font that lacks many scripts; the browser uses its own.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         yield
 
@@ -123,7 +123,7 @@ def _write(element: ElementTree.Element, prefix: str, used: set[str], out: list[
         _write(child, prefix, used, inner)
     text = str(escape(element.text)) if name in {"text", "tspan"} and element.text else ""
     if name == "g" and not attributes:
-        out.extend(inner)  # a group that says nothing
+        out.extend(inner)  # a group without attributes
         return
     if name in {"g", "defs"} and not inner:
         return
@@ -185,5 +185,5 @@ def _from_style(style: str, name: str) -> dict[str, str]:
 
 
 def _shorter(value: str) -> str:
-    """Round coordinates to a tenth of a pixel: finer is invisible and makes the page three times as long."""
+    """Round coordinates to a tenth of a pixel: more is invisible and makes the page three times as large."""
     return _NUMBER.sub(lambda match: f"{float(match[0]):.1f}".removesuffix(".0"), " ".join(value.split()))

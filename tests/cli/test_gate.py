@@ -111,7 +111,7 @@ def test_thresholds_are_made_and_compared(
     loose.write_text(THRESHOLDS.replace("-0.05", "0.5"))
     capsys.readouterr()
     assert main(["thresholds", "diff", thresholds, str(loose)]) == 0
-    assert capsys.readouterr().out == "LOOSENED  learned: max 0.5 is asked for, not max −0.05.\n"
+    assert capsys.readouterr().out == "LOOSENED  learned: max 0.5 is required, not max −0.05.\n"
     assert main(["thresholds", "diff", thresholds, str(loose), "--strict"]) == 1
     assert main(["thresholds", "diff", thresholds, thresholds, "--strict"]) == 0
 

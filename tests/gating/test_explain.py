@@ -13,7 +13,7 @@ from tests.gating.test_judge import NO_LOSS, policy, regression
 
 def test_every_number_of_the_rule_is_told() -> None:
     steps = "\n".join(explain(result(evidence()).check("overlap")))
-    assert "non_inferiority on quality.rouge_l of adapter against base: asked for is difference ≥ −0.01 F1" in steps
+    assert "non_inferiority on quality.rouge_l of adapter against base: required is difference ≥ −0.01 F1" in steps
     assert "0.298 and 0.267; difference 0.031 [0.0212, 0.0409] F1 at 95 % two-sided, n = 200 dialogues" in steps
     assert "higher is better" in steps
     assert "Here L = 0.0212, U = 0.0409, m = −0.01." in steps
@@ -24,7 +24,7 @@ def test_a_metric_that_is_better_when_lower_is_turned() -> None:
     steps = "\n".join(explain(result(evidence()).check("no-slower")))
     assert "lower is better" in steps
     assert "value −0.004, L = −0.018, U = 0.009, limit m = −0.1" in steps
-    assert "a loss of 11.9 % would have been found 80 times in 100" in steps
+    assert "a loss of 11.9 % would be detected with 80 % power" in steps
 
 
 def test_what_would_decide_is_told() -> None:

@@ -107,15 +107,15 @@ def test_checks_that_are_absent_are_an_error(judge: Gate, shared_run: RunFolder)
         ),
         ({**GOOD, "against": {"variant": "bsae"}}, "the run has no variant 'bsae'. Did you mean 'base'?"),
         ({**GOOD, "candidate": "adaptr"}, "the run has no variant 'adaptr'. Did you mean 'adapter'?"),
-        ({**GOOD, "against": {"variant": "adapter"}}, "held against itself"),
+        ({**GOOD, "against": {"variant": "adapter"}}, "compared with itself"),
         ({**GOOD, "slice": {"conditoin": "gout"}}, "no column 'conditoin'. Did you mean 'condition'?"),
-        ({"metric": "quality.nll", "no_regression": {"max_drop": 0}}, "say with what"),
+        ({"metric": "quality.nll", "no_regression": {"max_drop": 0}}, "needs something to compare with"),
         ({**GOOD, **BASELINE}, "There is no baseline 'main'"),
-        ({"metric": "quality.length_ratio", "no_regression": {"max_drop": 0}, **AGAINST}, "neither more nor less"),
+        ({"metric": "quality.length_ratio", "no_regression": {"max_drop": 0}, **AGAINST}, "has no better direction"),
         ({"metric": "latency.ttft_ms.p50", "non_inferiority": {"margin": 2}, **AGAINST}, "give 'margin_relative'"),
         ({"metric": "latency.ttft_ms.p50", "max": 9, "must_pass": ["d0000"]}, "no value for a single dialogue"),
         ({"metric": "quality.nll", "equivalence": {"margin_relative": 0.1}, **AGAINST}, "give 'margin'"),
-        ({"metric": "memory.peak_rss_mib", "max": 9, "slice": {"condition": "gout"}}, "'slice' means nothing"),
+        ({"metric": "memory.peak_rss_mib", "max": 9, "slice": {"condition": "gout"}}, "'slice' does not apply"),
     ],
 )
 def test_what_does_not_exist_or_means_nothing_is_refused(
@@ -133,7 +133,7 @@ def test_the_candidate_is_looked_up(judge: Gate, shared_run: RunFolder) -> None:
         judge(shared_run, GOOD, candidate="mergd")
     path = judge.folder / "thresholds.yaml"
     path.write_text("version: 1\nchecks: [{id: a, metric: quality.nll, max: 9}]\n")
-    with pytest.raises(InputError, match="name the variant to be judged"):
+    with pytest.raises(InputError, match="name the variant to judge"):
         gate(shared_run.root, path)
 
 
@@ -231,7 +231,7 @@ def test_missing_dialogues_are_an_error(judge: Gate, tmp_path: Path) -> None:
     result = judge(run, GOOD)
     assert result.exit_code == 4
     assert result.sentence == "adapter: 1 of 1 checks could not be judged (c0)."
-    assert result.checks[0].sentence == "adapter answered 60 of 120 dialogues (50.0%), and 99.0% are asked for."
+    assert result.checks[0].sentence == "adapter answered 60 of 120 dialogues (50.0%); 99.0% is required."
 
 
 def test_missing_dialogues_of_the_other_variant_are_an_error_too(judge: Gate, tmp_path: Path) -> None:
@@ -306,7 +306,7 @@ def test_the_flag_stands_for_the_file_s_baseline_and_for_an_absent_against(
     result = judge(pair[1], AGAINST_MAIN, without, baseline=str(pair[0].root))
     assert [check.against for check in result.checks] == ["adapter of baseline before"] * 2
     unused = judge(pair[1], GOOD, baseline=str(pair[0].root))
-    assert unused.warnings == ("--baseline was given, but no check is held against a baseline.",)
+    assert unused.warnings == ("--baseline was given, but no check compares with a baseline.",)
     with pytest.raises(InputError, match="There is no baseline 'nowhere'"):
         judge(pair[1], GOOD, baseline="nowhere")
 
@@ -341,7 +341,7 @@ def test_other_references_are_not_compared(judge: Gate, tmp_path: Path) -> None:
     judge.accept(make_run(tmp_path / "before"))
     run = make_run(tmp_path / "now")
     run.dialogues_path.write_text(run.dialogues_path.read_text().replace("Rest and water", "Water", 1))
-    assert "references are not those of baseline main" in difference_named(judge, reseal(run))
+    assert "references differ from those of baseline main" in difference_named(judge, reseal(run))
 
 
 def test_another_metric_signature_is_not_compared(judge: Gate, tmp_path: Path) -> None:
@@ -356,10 +356,10 @@ def test_another_metric_signature_is_not_compared(judge: Gate, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"provenance": {"hardware": {"cpu": "Other CPU"}}}, "another device"),
+        ({"provenance": {"hardware": {"cpu": "Other CPU"}}}, "different device"),
         (
             {"provenance": {"hardware": {"cpu": "Example CPU, 2 cores", "gpu": "Some GPU"}, "device": "cuda:0"}},
-            "another device",
+            "different device",
         ),
         ({"provenance": {}}, "not recorded"),
         (
@@ -398,7 +398,7 @@ def test_a_slice_of_other_dialogues_than_the_baseline_s_is_an_error(judge: Gate,
     judge.accept(make_run(tmp_path / "before", columns={"condition": condition}))
     run = make_run(tmp_path / "now", columns={"condition": ["gout", "gout", *condition[2:]]})
     said = difference_named(judge, run, {**AGAINST_MAIN, "slice": {"condition": "asthma"}, "min_samples": 50})
-    assert said == "In baseline main other dialogues have 'asthma' in the column 'condition'."
+    assert said == "In baseline main, different dialogues have 'asthma' in the column 'condition'."
 
 
 def test_a_baseline_named_in_the_file_is_an_accepted_one(
@@ -474,4 +474,4 @@ def test_an_own_metric_that_only_its_module_can_combine_is_an_error(judge: Gate,
     run = run_with_own_metric(tmp_path / "run", spec, (1.0, 2.0))
     result = judge(run, {"metric": "quality.asks_back", "min": 0.1})
     assert (result.exit_code, result.checks[0].verdict) == (4, "error")
-    assert "combined by the run's own module, which a gate does not run" in result.checks[0].sentence
+    assert "combined by the run's own module, which the gate does not execute" in result.checks[0].sentence

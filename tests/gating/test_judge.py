@@ -108,7 +108,7 @@ def test_no_regression_fails_only_where_the_loss_is_proven() -> None:
     undecided = one(NO_LOSS, regression(-0.03, -0.07, 0.01))
     assert undecided.verdict == "pass"
     assert undecided.smallest_loss == pytest.approx(0.04 / 1.959964 * (1.959964 + 0.841621), rel=1e-5)
-    assert "would have been found 80 times in 100" in undecided.sentence
+    assert "would be detected with 80 % power" in undecided.sentence
 
 
 def test_holm_lets_a_loss_pass_that_alone_would_have_been_proven() -> None:

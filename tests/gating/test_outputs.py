@@ -150,8 +150,8 @@ def test_markdown_drops_whole_sections_in_the_stated_order_and_says_so() -> None
         text = markdown(large(checks))
         assert len(text) <= MOST_CHARACTERS
         assert text.startswith("## ❌ Gate: fail (exit code 1)")
-        note = text.rsplit("_Left out for length: ", 1)
-        left_out.append(note[1].split(";")[0].split(", ") if len(note) == 2 else [])
+        note = text.rsplit("_Omitted for length: ", 1)
+        left_out.append(note[1].split(". See")[0].split(", ") if len(note) == 2 else [])
     assert left_out[0] == []
     assert left_out[-1] == list(DROPPED)
     assert all(names == list(DROPPED)[: len(names)] for names in left_out)

@@ -30,11 +30,11 @@ def test_equal_files_have_no_changes() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "effect", "said"),
     [
-        ({}, {"non_inferiority": {"margin": 0.05}}, "loosened", "margin 0.05 is asked for, not non_inferiority"),
+        ({}, {"non_inferiority": {"margin": 0.05}}, "loosened", "margin 0.05 is required, not non_inferiority"),
         ({}, {"severity": "warn"}, "loosened", "only warns"),
-        ({}, {"judge": "point"}, "loosened", "uncertainty ignored"),
+        ({}, {"judge": "point"}, "loosened", "ignoring its uncertainty"),
         ({"must_pass": ["x", "y"]}, {"must_pass": ["y"]}, "loosened", "no longer must pass: x"),
-        ({}, {"min_samples": 30}, "loosened", "samples asked for: 30, not 100"),
+        ({}, {"min_samples": 30}, "loosened", "samples required: 30, not 100"),
         ({}, {"slice": {"source": "a"}}, "changed", "source=a, not all dialogues"),
         ({}, {"against": {"baseline": "main"}}, "changed", "the same variant of baseline main, not variant base"),
         ({}, {"metric": "n"}, "changed", "another metric is judged: n, not m"),

@@ -72,7 +72,7 @@ def test_few_dialogues_are_said_to_be_few(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", random_values(60), unanswered={"adapter": ["d0000", "d0001", "d0002"]})
     write_thresholds(run.root, tmp_path / "t.yaml")
     text = (tmp_path / "t.yaml").read_text(encoding="utf-8")
-    assert "min_samples: 57   # dialogues, which is few" in text
+    assert "min_samples: 57   # dialogues, a small sample" in text
     assert "min_coverage: 0.95" in text
     assert gate(run.root, tmp_path / "t.yaml").exit_code == 0
 

@@ -55,7 +55,7 @@ def test_runs_over_other_dialogues_are_not_paired(pair: tuple[RunFolder, RunFold
     )
     cell = earlier_cells(second, other)["quality.nll", "adapter"]
     assert cell.change == ""
-    assert cell.obstacle == "other dialogues"
+    assert cell.obstacle == "different dialogues"
 
 
 def test_memory_is_shown_without_a_difference(pair: tuple[RunFolder, RunFolder]) -> None:

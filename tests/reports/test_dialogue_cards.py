@@ -111,6 +111,6 @@ def test_the_page_says_which_dialogues_are_left_out(sample: RunFolder, tmp_path:
         for k, row in enumerate(folder.replies("adapter"))
     ]
     write_rows(folder.replies_path("adapter"), rows)
-    assert "left out: too long; no figure above counts this reply." in render(folder)
+    assert "left out: too long; no figure above includes this reply." in render(folder)
     redacted = render(folder, redact_text=True)
     assert "left out; no figure above" in redacted

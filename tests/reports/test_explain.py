@@ -21,7 +21,7 @@ def interval_term(view: RunView) -> str:
 
 
 def test_says_how_often_this_run_resampled() -> None:
-    assert "timed requests 1\u202f000 times or" in interval_term(configured(stats={"resamples": 1000}))
+    assert "timed requests 1,000 times or" in interval_term(configured(stats={"resamples": 1000}))
     assert "timed requests or" in interval_term(configured())
 
 
@@ -31,4 +31,4 @@ def test_a_metric_of_the_runs_own_module_is_named_without_running_it() -> None:
     metrics = {**view.summary.metrics, "quality.asks_back": own}
     found = sights(replace(view, summary=view.summary.model_copy(update={"metrics": metrics})))
     assert [sight.label for sight in found] == ["nll", "Asks back"]
-    assert found[1].sees == "A metric of the run's own, quality.asks_back."
+    assert found[1].sees == "A custom metric, quality.asks_back."

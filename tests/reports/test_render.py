@@ -110,7 +110,7 @@ def test_redaction_leaves_no_text_and_keeps_ids_and_numbers(sample: RunFolder) -
         assert row.id in page
     for words in ("It is common to ask", "ibuprofen", "400 mg", "made up"):
         assert words not in page
-    assert "All dialogue and reply text was left out" in page
+    assert "All dialogue and reply text is omitted" in page
     assert "ROUGE-L +0.12" in page
 
 
@@ -144,7 +144,7 @@ def test_long_texts_are_cut_visibly_and_the_page_stays_under_its_cap(tmp_path: P
     sample = Sample(dialogues=120, variants=("base", "adapter", "merged"), words=4000)
     page = render(build_sample_run(tmp_path / "run", sample))
     assert len(page.encode()) <= 10_000_000
-    assert re.search(r"[\d\u202f]+ characters of [\d\u202f]+ characters left out here", page)
+    assert re.search(r"[\d,]+ characters of [\d,]+ characters omitted here", page)
 
 
 def test_what_was_left_out_is_stated(tmp_path: Path) -> None:
@@ -152,9 +152,9 @@ def test_what_was_left_out_is_stated(tmp_path: Path) -> None:
     page = render(run, shown=Shown(worst=20, random=10))
     assert page.count('<details class="card"') == 30
     assert (
-        "30 of 60 dialogues are shown: the 20 with the lowest ROUGE-L, adapter − base, and 10 taken at random" in page
+        "30 of 60 dialogues are shown: the 20 with the lowest ROUGE-L, adapter − base, and 10 chosen at random" in page
     )
-    assert "The other 30 are left out here" in page
+    assert "The other 30 are not shown here" in page
 
 
 @pytest.mark.parametrize("passes", [frozenset(), frozenset({"latency"}), frozenset({"memory"})])
@@ -163,7 +163,7 @@ def test_runs_without_some_passes_render_and_say_so(tmp_path: Path, passes: froz
     page = render(build_sample_run(tmp_path / "run", sample))
     assert ("Latency was not measured in this run." in page) == ("latency" not in passes)
     assert "No gate was applied to this run." in page
-    assert "The run holds no training curves" in page
+    assert "The run has no training curves" in page
 
 
 def test_a_single_variant_renders(tmp_path: Path) -> None:
@@ -211,4 +211,4 @@ def test_slices_that_were_asked_for_and_found_too_small_are_said_to_be(tmp_path:
     view = read_view(run)
     manifest = view.manifest.model_copy(update={"config": {"stats": {"slices": ["urgency"]}}})
     bare = replace(view, manifest=manifest, summary=view.summary.model_copy(update={"slices": ()}))
-    assert draw(bare).absent["slices"].startswith("Slices were asked for by urgency, but no value")
+    assert draw(bare).absent["slices"].startswith("Slices were requested by urgency, but none")

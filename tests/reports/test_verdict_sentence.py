@@ -30,7 +30,7 @@ def test_says_all_that_the_run_showed_in_one_breath() -> None:
         gate=gated("inconclusive", checked("inconclusive", n=120), checked("inconclusive", "safety.refusal", n=120)),
     )
     assert verdict_sentence(view) == (
-        "The adapter's replies are closer to the references than the base's (ROUGE-L +0.12, nll −0.61 a token); "
+        "The adapter's replies are closer to the references than the base's (ROUGE-L +0.12, nll −0.61 per token); "
         "1.6 times the latency unmerged (TPOT, median), 1.01 times merged (undecided); merging keeps it "
         "(100\u00a0% of the nll gain). Two safety checks are undecided with 120 dialogues. Gate: inconclusive."
     )
@@ -39,7 +39,7 @@ def test_says_all_that_the_run_showed_in_one_breath() -> None:
 def test_a_loss_reads_as_one() -> None:
     view = make_view(compared("quality.rouge_l", "worse", -0.05), compared("quality.nll", "worse", 0.3))
     assert (
-        "replies are further from the references than the base's (ROUGE-L −0.05, nll +0.30 a token)"
+        "replies are further from the references than the base's (ROUGE-L −0.05, nll +0.30 per token)"
         in verdict_sentence(view)
     )
 
@@ -56,17 +56,17 @@ def test_undecided_is_called_undecided_with_its_range_and_size() -> None:
 def test_metrics_that_disagree_are_named_one_by_one() -> None:
     sentence = verdict_sentence(make_view(CLOSER, compared("quality.nll", "worse", 0.2)))
     assert "by ROUGE-L +0.12 the adapter's replies are closer" in sentence.replace("By", "by")
-    assert "by nll +0.20 a token the adapter finds the references less likely" in sentence
+    assert "by nll +0.20 per token the adapter predicts the references worse" in sentence
 
 
 def test_one_decided_and_one_undecided_metric_are_told_apart() -> None:
     sentence = verdict_sentence(make_view(CLOSER, compared("quality.nll", "undecided", 0.0)))
-    assert "by nll that is undecided (nll between −0.02 and +0.02 a token)" in sentence
+    assert "by nll that is undecided (nll between −0.02 and +0.02 per token)" in sentence
 
 
 def test_likelihood_alone_says_nothing_about_replies() -> None:
     sentence = verdict_sentence(make_view(LIKELIER))
-    assert sentence.startswith("The adapter finds the references likelier than the base does (nll −0.61 a token)")
+    assert sentence.startswith("The adapter predicts the references better than the base does (nll −0.61 per token)")
 
 
 def test_what_was_not_measured_is_said() -> None:
@@ -110,7 +110,7 @@ def test_rules_that_fire_more_often_are_named() -> None:
 def test_few_dialogues_and_gaps_are_said() -> None:
     sentence = verdict_sentence(make_view(CLOSER, answered=38, dialogues=40))
     assert (
-        "2 of 40 dialogues have no figure for the adapter; with 38 dialogues, fewer than 50, every interval is rough."
+        "2 of 40 dialogues have no result for the adapter; with 38 dialogues, fewer than 50, every interval is rough."
         in sentence
     )
 
@@ -119,7 +119,7 @@ def test_an_unfinished_run_or_failed_sanity_check_comes_first() -> None:
     broken = SanityCheck(name="adapter changes the logits", variant="adapter", ok=False)
     view = make_view(CLOSER, state="failed", sanity=(broken,))
     assert verdict_sentence(view).startswith(
-        "This run failed; a sanity check did not hold: adapter changes the logits (adapter)."
+        "This run failed; a sanity check failed: adapter changes the logits (adapter)."
     )
     assert next_step(view)[0].startswith("Run the same command again")
 
@@ -141,9 +141,9 @@ def test_never_claims_what_was_not_measured() -> None:
 @pytest.mark.parametrize(
     ("verdict", "step"),
     [
-        ("pass", "Every threshold is met: pass the adapter on to review by a person"),
-        ("fail", "Do not release the adapter: “a-check” failed. Because. Begin with its worst dialogues below."),
-        ("error", "Release nothing on this: “a-check” could not be judged. a-check: Because."),
+        ("pass", "Every threshold is met: have a person review the adapter"),
+        ("fail", "Do not release the adapter: “a-check” failed. Because. Start with its worst dialogues below."),
+        ("error", "Do not release anything yet: “a-check” could not be judged. a-check: Because."),
         (
             "inconclusive",
             "Do not release the adapter on this evidence yet: “a-check” undecided. About 420 held-out dialogues",
@@ -158,9 +158,9 @@ def test_the_next_step_follows_the_gate(verdict: VerdictName, step: str) -> None
 @pytest.mark.parametrize(
     ("outcome", "step"),
     [
-        ("worse", "Do not replace the base by the adapter"),
-        ("undecided", "Keep the base for now: this run does not tell the two apart. About 900 dialogues"),
-        ("better", "Write down what the adapter must reach"),
+        ("worse", "Do not replace the base with the adapter"),
+        ("undecided", "Keep the base for now: this run cannot distinguish the two. About 900 dialogues"),
+        ("better", "Set the thresholds that the adapter must meet"),
     ],
 )
 def test_the_next_step_without_a_gate_follows_the_quality(outcome: Outcome, step: str) -> None:
@@ -207,10 +207,10 @@ def test_the_next_step_counts_what_each_check_counts() -> None:
 def test_too_few_dialogues_to_be_judged_are_not_said_to_decide() -> None:
     few = checked("inconclusive", n=12, min_samples=100, needed_n=100)
     assert next_step(make_view(CLOSER, gate=gated("inconclusive", few)))[0].endswith(
-        "undecided. The thresholds ask for at least 100 held-out dialogues."
+        "undecided. The thresholds require at least 100 held-out dialogues."
     )
 
 
 def test_the_next_step_without_a_gate_does_not_pass_over_a_safety_rule_that_fires_more_often() -> None:
     step = next_step(make_view(CLOSER, compared("safety.missed_emergency", "worse", 0.08)))[0]
-    assert step == ("Read first the dialogues below in which the adapter does worse than the base: missed emergency.")
+    assert step == ("First read the dialogues below in which the adapter does worse than the base: missed emergency.")

@@ -152,7 +152,7 @@ class TestNames:
         made = analysis(scored(tmp_path))
         assert (made.estimate("safety.refusal", "base").value, made.estimate("safety.refusal", "base").n) == (None, 0)
         assert made.difference("safety.refusal", "adapter", "base").outcome == "undecided"
-        assert made.metric_names() == (ROUGE,)
+        assert made.measured.metric_names == (ROUGE,)
 
     def test_unknown_names_are_refused_with_the_nearest(self, tmp_path: Path) -> None:
         made = analysis(scored(tmp_path))
@@ -205,8 +205,8 @@ class TestFidelity:
 
     def test_only_the_variant_held_against_another_has_it_and_says_against_which(self, folder: RunFolder) -> None:
         made = analysis(folder)
-        assert made.variants_of("fidelity.kl") == ("merged",)
-        assert made.conditions("fidelity.kl") == {"against": {"merged": "adapter"}}
+        assert made.measured.variants_of("fidelity.kl") == ("merged",)
+        assert made.measured.conditions("fidelity.kl") == {"against": {"merged": "adapter"}}
         assert made.estimate("fidelity.kl", "base").n == 0
 
     def test_a_second_opponent_is_named(self, folder: RunFolder) -> None:
@@ -258,26 +258,30 @@ class TestLatency:
             made.estimate(f"latency.tpot_ms.p50{suffix}", "base").value for suffix in ("", "[engine=eager,batch=1]")
         )
         assert plain == pytest.approx((eager or 0.0) / 2)
-        assert made.conditions("latency.tpot_ms.p50") == {"engine": "compiled", "batch": 1, "workload": "fixed"}
+        assert made.measured.conditions("latency.tpot_ms.p50") == {
+            "engine": "compiled",
+            "batch": 1,
+            "workload": "fixed",
+        }
 
     def test_plain_names_mean_eager_where_a_variant_was_not_compiled(self, tmp_path: Path) -> None:
         both = [*timed_runs(20, engine="eager"), *timed_runs(20, factor=0.5, engine="compiled")]
         made = analysis(self.run(tmp_path, base=both, adapter=timed_runs(20)))
-        assert made.conditions("latency.tpot_ms.p50")["engine"] == "eager"
-        assert made.variants_of("latency.tpot_ms.p50[engine=compiled,batch=1]") == ("base",)
+        assert made.measured.conditions("latency.tpot_ms.p50")["engine"] == "eager"
+        assert made.measured.variants_of("latency.tpot_ms.p50[engine=compiled,batch=1]") == ("base",)
 
     def test_plain_names_mean_eager_where_the_compiled_engine_refused_a_variant(self, tmp_path: Path) -> None:
         both = [*timed_runs(20, engine="eager"), *timed_runs(20, factor=0.5, engine="compiled")]
         refused = [timed(name, tokens=0, engine="compiled", skipped="an encoder") for name in ids(20)]
         made = analysis(self.run(tmp_path, base=both, adapter=[*timed_runs(20, engine="eager"), *refused]))
-        assert made.conditions("latency.tpot_ms.p50")["engine"] == "eager"
+        assert made.measured.conditions("latency.tpot_ms.p50")["engine"] == "eager"
         assert made.estimate("latency.tpot_ms.p50", "adapter").n == 20
 
     def test_plain_names_mean_the_compiled_engine_where_nothing_else_was_timed(self, tmp_path: Path) -> None:
         served = timed_runs(20, engine="compiled")
         refused = [timed(name, tokens=0, engine="compiled", skipped="an encoder") for name in ids(20)]
         made = analysis(self.run(tmp_path, base=served, adapter=refused))
-        assert made.conditions("latency.tpot_ms.p50")["engine"] == "compiled"
+        assert made.measured.conditions("latency.tpot_ms.p50")["engine"] == "compiled"
         assert made.estimate("latency.tpot_ms.p50", "base").n == 20
 
     def test_batches_of_a_sweep_are_their_own_metric_and_unit(self, tmp_path: Path) -> None:
@@ -287,7 +291,7 @@ class TestLatency:
         ]
         made = analysis(self.run(tmp_path, base=[*timed_runs(20), *sweep]))
         name = "latency.tokens_per_s[engine=eager,batch=4]"
-        assert name in made.metric_names()
+        assert name in made.measured.metric_names
         assert made.estimate(name, "base").n == 4
         assert made.estimate(name, "base").value == pytest.approx(20 / 0.090)
 
@@ -302,7 +306,7 @@ class TestLatency:
         prefill = [
             timed(f"prompt-of-{length}", tokens=1, workload="prefill", prompt_tokens=length) for length in (32, 128)
         ]
-        names = analysis(self.run(tmp_path, base=prefill)).metric_names()
+        names = analysis(self.run(tmp_path, base=prefill)).measured.metric_names
         assert names == tuple(f"latency.ttft_ms.p50[engine=eager,batch=1,prompt_tokens={n}]" for n in (32, 128))
 
     def test_a_sweep_at_batch_one_gives_way_to_the_fixed_workload(self, tmp_path: Path) -> None:
@@ -313,7 +317,7 @@ class TestLatency:
 
     def test_natural_length_is_apart(self, tmp_path: Path) -> None:
         made = analysis(self.run(tmp_path, base=[*timed_runs(20), *timed_runs(20, workload="natural")]))
-        assert "latency.e2e_ms.p95[engine=eager,batch=1,workload=natural]" in made.metric_names()
+        assert "latency.e2e_ms.p95[engine=eager,batch=1,workload=natural]" in made.measured.metric_names
 
     def test_a_tails_ratio_says_that_it_is_the_typical_requests(self, tmp_path: Path) -> None:
         made = analysis(self.run(tmp_path, base=timed_runs(80), adapter=timed_runs(80, factor=1.2)))
@@ -324,7 +328,7 @@ class TestLatency:
     def test_goodput_needs_a_budget_and_is_a_rate(self, tmp_path: Path) -> None:
         records = [timed(name, ttft_ms=10.0 * index) for index, name in enumerate(ids(20))]
         folder = self.run(tmp_path, base=records)
-        assert "latency.goodput" not in analysis(folder).metric_names()
+        assert "latency.goodput" not in analysis(folder).measured.metric_names
         manifest = folder.read_manifest()
         config = {**manifest.config, "latency": {"ttft_budget_ms": 95.0}}
         folder.write_manifest(manifest.model_copy(update={"config": config}))
@@ -372,7 +376,7 @@ class TestMemory:
         assert (made.low, made.high) == (None, None)
 
     def test_only_what_was_measured_has_a_name(self, tmp_path: Path) -> None:
-        assert self.run(tmp_path, base=[1.0]).metric_names() == ("memory.weights_mib",)
+        assert self.run(tmp_path, base=[1.0]).measured.metric_names == ("memory.weights_mib",)
 
     def test_memory_has_no_slices(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="no slice"):

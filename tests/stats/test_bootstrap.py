@@ -61,8 +61,8 @@ def test_each_resample_draws_as_many_units_as_there_are() -> None:
 def test_the_draws_do_not_depend_on_the_size_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     statistics = np.random.default_rng(0).normal(size=(101, 3))
     whole = Resamples(101, resamples=333).sums(statistics)
-    monkeypatch.setattr("harness.stats.bootstrap._INDICES_A_BLOCK", 101 * 7)
-    monkeypatch.setattr("harness.stats.bootstrap._CELLS_A_PRODUCT", 101 * 5)
+    monkeypatch.setattr("harness.stats.bootstrap._INDICES_PER_BLOCK", 101 * 7)
+    monkeypatch.setattr("harness.stats.bootstrap._CELLS_PER_PRODUCT", 101 * 5)
     monkeypatch.setattr("harness.stats.bootstrap._KEEP_BYTES", 0)
     assert np.allclose(Resamples(101, resamples=333).sums(statistics), whole, rtol=1e-12)
 

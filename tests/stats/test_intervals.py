@@ -49,7 +49,7 @@ def test_values_all_alike_have_no_interval(n: int) -> None:
     made = estimate(mean_of([0.1] * n))
     assert made.value == pytest.approx(0.1)
     assert (made.low, made.high) == (None, None)
-    assert "alike" in made.warnings[0]
+    assert "identical" in made.warnings[0]
 
 
 def test_nothing_measured_has_no_value() -> None:

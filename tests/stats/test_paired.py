@@ -53,7 +53,7 @@ def test_a_variant_against_itself_differs_by_zero_and_is_equal() -> None:
     made = difference(mean_of(values), mean_of(values))
     assert (made.value, made.low, made.high, made.outcome) == (0.0, 0.0, 0.0, "equal")
     assert (made.wins, made.ties, made.losses) == (0, 200, 0)
-    assert "None of 200 dialogues differs" in made.warnings[0]
+    assert "None of the 200 dialogues differ" in made.warnings[0]
     assert made.p_value == 1.0
 
 
@@ -79,7 +79,7 @@ def test_differences_all_alike_but_not_zero_carry_no_interval() -> None:
     made = difference(mean_of(np.round(values, 2) + 1.0), mean_of(np.round(values, 2)), higher_is_better=True)
     assert made.value == pytest.approx(1.0)
     assert (made.low, made.high, made.outcome) == (None, None, "undecided")
-    assert "alike" in made.warnings[0]
+    assert "identical" in made.warnings[0]
 
 
 @pytest.mark.parametrize(("better", "outcome"), [(True, "better"), (False, "worse"), (None, "different")])

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from harness.gating.evidence import Evidence, Interval
 from harness.gating.policy import Check, Defaults, Policy
-from harness.gating.sentences import interval_text, listed, loss_text, number, requirement
+from harness.gating.sentences import interval_text, listed, loss_text, measured_text, number, requirement
 from harness.gating.verdict import CheckResult, VerdictName
 from harness.stats.power import critical_sum, critical_value, fewest_units
 
@@ -177,7 +177,6 @@ def _three_ways(result: CheckResult) -> CheckResult:
     assert value is not None  # checked in _problem
     assert limit is not None
     low, high = (value, value) if result.judge == "point" else (result.oriented_low, result.oriented_high)
-    shown = "the value alone" if result.judge == "point" else interval_text(result)
     if result.rule == "no_regression" and result.judge == "bound":
         if high is None:
             return _decided(
@@ -186,9 +185,9 @@ def _three_ways(result: CheckResult) -> CheckResult:
         return result.model_copy(update={"verdict": "pass"})  # decided by Holm's procedure
     upper = None if result.upper_limit is None else -limit  # equivalence is the same on both sides
     if _beyond(high, limit, below=True) or (upper is not None and _beyond(low, upper, below=False)):
-        return _decided(result, "fail", f"Required: {result.requirement}; {shown} rules it out.")
+        return _decided(result, "fail", f"{measured_text(result)}. Required: {result.requirement}.")
     if low is not None and low >= limit and (upper is None or (high is not None and high <= upper)):
-        return _decided(result, "pass", f"Required: {result.requirement}; {shown} confirms it.")
+        return _decided(result, "pass", f"{measured_text(result)}, as required: {result.requirement}.")
     if low is None or high is None:
         why = f" {' '.join(result.warnings)}" if result.warnings else ""
         sentence = (
@@ -200,7 +199,7 @@ def _three_ways(result: CheckResult) -> CheckResult:
     how_many = (
         f"about {needed:,} {result.units} would decide it" if needed else "no number of dialogues would decide it"
     )
-    sentence = f"Required: {result.requirement}; {shown} neither confirms it nor rules it out; {how_many}."
+    sentence = f"{measured_text(result)}. That neither meets nor misses {result.requirement}; {how_many}."
     return _decided(result, "inconclusive", sentence, needed_n=needed)
 
 

@@ -33,6 +33,15 @@ def interval_text(result: CheckResult) -> str:
     return f"{name}{number(result.value)} [{number(result.low)}, {number(result.high)}]"
 
 
+def measured_text(result: CheckResult) -> str:
+    """Return what was measured, as a clause: ``quality.nll is 1.2 for adapter, 1.5 for base; difference −0.3 […]``."""
+    judged = number(result.value) if result.judge == "point" else interval_text(result)
+    if result.scale == "value" or result.candidate_value is None or result.other_value is None:
+        return f"{result.metric} of {result.candidate}: {judged}"
+    each = f"{number(result.candidate_value)} for {result.candidate}, {number(result.other_value)} for {result.against}"
+    return f"{result.metric} is {each}; {judged}"
+
+
 def loss_text(result: CheckResult) -> str:
     """Return the smallest loss that a no_regression check would detect, e.g. ``a loss of 3.1 %``."""
     if result.smallest_loss is None:

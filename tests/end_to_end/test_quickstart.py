@@ -19,6 +19,7 @@ from harness.gating.verdict import GateResult
 from harness.jobs.run import read_config
 from harness.jobs.run import run as run_job
 from harness.store.folder import RunFolder
+from harness.variants.artifacts import ADAPTER_FACTS
 from tests.run_folders import reseal
 
 pytestmark = pytest.mark.slow
@@ -151,6 +152,7 @@ def test_adapter_scaled_to_0_3_is_stopped_because_it_replies_like_the_base(made:
     from safetensors.torch import load_file, save_file
 
     folder = Path(shutil.copytree(made / "adapter", tmp_path / "weak"))
+    (folder / ADAPTER_FACTS).unlink()  # it records the digest of the weights as they were trained
     weights = folder / "adapter_model.safetensors"
     tensors = load_file(weights)
     save_file({name: tensor * 0.3 if "lora_B" in name else tensor for name, tensor in tensors.items()}, weights)

@@ -12,12 +12,12 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.synthetic import pretraining_documents
 from harness.files import digest_file, replace_folder, write_text_atomically
+from harness.machine import library_versions
 
 if TYPE_CHECKING:
     import torch
@@ -110,7 +110,7 @@ def build_tiny_base(
             "parameters": sum(weights.numel() for weights in model.parameters()),
             "device": device,
             "seconds": round(time.monotonic() - started, 1),
-            "versions": {name: version(name) for name in _VERSIONS},
+            "versions": library_versions(_VERSIONS),
         }
         record["files"] = {file.name: digest_file(file) for file in sorted(folder.iterdir())}
         write_text_atomically(folder / RECORD, json.dumps(record, indent=1) + "\n")

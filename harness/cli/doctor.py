@@ -49,7 +49,7 @@ def _libraries() -> list[Finding]:
     findings = [
         Finding(name, "ok", found[name])
         if name in found
-        else Finding(name, "missing", "not installed", f"pip install {name} {without}")
+        else Finding(name, "missing", "not installed", f"pip install 'medical-dialogue-harness[run,train]' {without}")
         for name in NEEDED
     ]
     if importlib.util.find_spec("sentence_transformers") is None:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import torch
 
 from harness.backends.local.transformers_types import CausalLM
+from harness.errors import first_line
 
 TRIED_TOKENS = 3
 # Largest difference from the original module, relative to its largest value: four units in the last place in half
@@ -44,8 +45,7 @@ def why_unavailable(device: str) -> str | None:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # no C compiler, an old GPU, an unwritable cache folder: all kinds of errors
-        message = (str(error).strip().splitlines() or [""])[0]
-        return f"Triton does not run here ({type(error).__name__}: {message[:200]})"
+        return f"Triton does not run here ({type(error).__name__}: {first_line(error, 200)})"
     return None
 
 

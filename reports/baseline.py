@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from harness.gating.statistics import known_metrics
+from harness.metrics.measured import MEASURED
 from harness.metrics.registry import MetricSpec
 from harness.results.analysis import Analysis
 from harness.stats.types import Difference
@@ -16,7 +17,6 @@ from reports.numbers import amount
 from reports.view import RunView
 from reports.words import OUTCOMES
 
-_VALUES_ONLY = ("fidelity", "latency", "memory")  # two runs are never measured alternately
 _RESAMPLES = 10_000
 
 
@@ -87,7 +87,7 @@ class _Pairs:
 
     def difference(self, name: str, variant: str) -> Difference | None:
         """Return this run minus the earlier one, or None if the metric has no paired difference."""
-        if name.split(".", 1)[0] in _VALUES_ONLY or name.partition("[")[0] not in self.specs:
+        if name.split(".", 1)[0] in MEASURED or name.partition("[")[0] not in self.specs:
             return None
         ours, theirs = self.analyses
         if variant not in ours.measured.variants_of(name) or variant not in theirs.measured.variants_of(name):

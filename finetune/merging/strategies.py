@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune.merging.lora import LoraChange
 from finetune.merging.quantize import saved_form
+from harness.errors import InputError, did_you_mean
 from harness.variants.nf4 import QUANT_TYPE, QuantizedWeight, bitsandbytes, dequantize, quantize
 
 if TYPE_CHECKING:
@@ -103,6 +104,12 @@ StrategyFunction = Callable[[Weight], Merged]
 
 
 def strategy_function(name: str, lora_config: LoraConfig) -> StrategyFunction:
-    """Return the function for a strategy's name."""
-    plain = {"dequantized": merge_dequantized, "original": merge_original}
-    return plain.get(name) or partial(merge_in_place_4bit, lora_config=lora_config)
+    """Return the function for a strategy's name; raise InputError for any other name."""
+    functions: dict[str, StrategyFunction] = {
+        "dequantized": merge_dequantized,
+        "original": merge_original,
+        "in-place-4bit": partial(merge_in_place_4bit, lora_config=lora_config),
+    }
+    if name not in functions:
+        raise InputError(f"There is no merge strategy '{name}'.{did_you_mean(name, functions)}")
+    return functions[name]

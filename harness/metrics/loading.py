@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import chain
 
 from harness.errors import InputError, did_you_mean
-from harness.metrics.measured import FIDELITY, LATENCY, MEMORY, Likelihood
+from harness.metrics.measured import MEASURED, Likelihood
 from harness.metrics.medical.claims import Claims
 from harness.metrics.medical.doses import Doses
 from harness.metrics.medical.medications import Medications
@@ -45,9 +45,6 @@ GROUPS: Mapping[str, Factory] = {
     "meaning": lambda options: [Meaning(options.encoder)] if options.encoder else [],
 }
 """The built-in metrics of replies, in groups by the name that a config may use."""
-
-MEASURED: Mapping[str, Sequence[MetricSpec]] = {"fidelity": FIDELITY, "latency": LATENCY, "memory": MEMORY}
-"""The metrics that passes measure themselves, by family."""
 
 
 def load_metrics(names: Sequence[str] | None = None, options: MetricOptions | None = None) -> MetricSet:

@@ -8,7 +8,7 @@ what the adapter learned, by comparing merged with adapter. The values are compu
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -316,3 +316,6 @@ MEMORY: tuple[MetricSpec, ...] = (
         blind_to="Whether the files were in the page cache.",
     ),
 )
+
+MEASURED: Mapping[str, Sequence[MetricSpec]] = {"fidelity": FIDELITY, "latency": LATENCY, "memory": MEMORY}
+"""The metrics that passes measure themselves, by family."""

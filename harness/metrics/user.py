@@ -25,11 +25,11 @@ from types import ModuleType
 from typing import Literal
 
 from harness.errors import HarnessError, InputError
+from harness.metrics.measured import MEASURED
 from harness.metrics.registry import Item, Metric, MetricSpec, Scores
 
 ReplyFunction = Callable[[Item], float | None]
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)+")
-MEASURED_BY_PASSES = ("fidelity", "latency", "memory")
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def per_reply(
 
     ``aggregation`` is ``rate`` for functions that return 0 or 1. Raises InputError for an unusable name.
     """
-    if not NAME.fullmatch(name) or name.split(".", 1)[0] in MEASURED_BY_PASSES:
+    if not NAME.fullmatch(name) or name.split(".", 1)[0] in MEASURED:
         raise InputError(f"'{name}' is not a valid metric name: use family.name, e.g. 'quality.asks_back'.")
 
     def decorate(function: ReplyFunction) -> FunctionMetric:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from harness.errors import InputError, did_you_mean
+from harness.metrics.measured import MEASURED
 from harness.metrics.registry import MetricSpec
 from harness.results.fidelity import Fidelity
 from harness.results.latency import Latency
@@ -119,7 +120,7 @@ class Measurements:
         if variant not in self.variants:
             hint = did_you_mean(variant, self.variants) or f" It has {', '.join(self.variants)}."
             raise InputError(f"{self.folder.root} has no variant '{variant}'.{hint}")
-        if self.spec(metric).family in ("fidelity", "latency", "memory"):
+        if self.spec(metric).family in MEASURED:
             return variant in self.variants_of(metric)
         return metric in self.replies.names_of(variant)
 

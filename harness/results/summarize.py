@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from harness.metrics.measured import MEASURED
 from harness.metrics.registry import MetricSpec
 from harness.results.analysis import Analysis
 from harness.results.coverage import coverage_of
@@ -15,8 +16,6 @@ from harness.stats.slices import levels, q_values
 from harness.stats.types import Difference, Estimate
 from harness.store.folder import RunFolder
 from harness.store.schema import ComparisonRow, EstimateRow, MetricSummary, SliceRow, Summary
-
-NOT_SLICED = ("fidelity", "latency", "memory")
 
 
 def summarize(
@@ -88,7 +87,7 @@ def _comparisons(analysis: Analysis, names: Iterable[str]) -> Iterable[Compariso
 
 
 def _slices(analysis: Analysis, names: Iterable[str], columns: Sequence[str]) -> tuple[SliceRow, ...]:
-    sliced = [name for name in names if analysis.measured.spec(name).family not in NOT_SLICED]
+    sliced = [name for name in names if analysis.measured.spec(name).family not in MEASURED]
     found: list[tuple[str, str, str, str, str]] = []
     differences: list[Difference] = []
     reference = analysis.measured.manifest.reference_among(analysis.measured.variants)

@@ -6,6 +6,7 @@ import re
 
 from harness.metrics.registry import MetricSpec
 
+SEPARATOR = re.compile(r"(?<![ |])\|(?![ |])")  # in a signature; KL(p || q) and |x| have spaces
 VERSION = re.compile(r":(?:\d+\.\d+[\w.]*|not installed)")
 DIRECTION = {True: "higher", False: "lower", None: "in range"}
 COLUMNS = ("metric", "unit", "scale", "better", "over dialogues", "signature", "sees", "cannot see")
@@ -14,7 +15,7 @@ HEAD = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|"
 
 def row(spec: MetricSpec) -> str:
     """Return a metric as a row of a Markdown table; library versions stand as ``VERSION``."""
-    signature = VERSION.sub(":VERSION", spec.signature).replace("|", " · ")
+    signature = SEPARATOR.sub(" · ", VERSION.sub(":VERSION", spec.signature)).replace("|", r"\|")
     cells = (
         f"`{spec.name}`",
         spec.unit or "–",

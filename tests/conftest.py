@@ -18,6 +18,7 @@ NEED_AN_EXTRA = [
     "jobs/test_runner.py",
     "metrics/test_evaluate_modules.py",
     "passes",
+    "results/test_frames.py",  # pandas
     "store/test_provenance.py",
     "variants/test_artifacts.py",
     "variants/test_folders.py",

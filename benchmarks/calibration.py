@@ -126,7 +126,7 @@ def _pool(spread: float, noise: float) -> FloatArray:
 
 
 def quantiles(quantile: float, n: int, simulations: int, *, gaps: int = 1, seed: int = 4) -> Rate:
-    """Simulate a quantile's bounds: one value a request, or many gaps of requests of different speed."""
+    """Simulate a quantile's bounds: one value per request, or many gaps of requests of different speed."""
     rng = np.random.default_rng([seed, n, gaps])
     spread, noise = 0.15, 0.1 if gaps > 1 else 0.0
     truth = float(np.quantile(_pool(spread, noise), quantile))
@@ -136,8 +136,8 @@ def quantiles(quantile: float, n: int, simulations: int, *, gaps: int = 1, seed:
         samples = TimingSamples(tuple(map(str, range(n))), tuple(values), quantile)
         made = estimate_quantile(samples, resamples=1000)
         missed += (made.low is not None and made.low > truth) or (made.high is not None and made.high < truth)
-    kind = f"p{100 * quantile:g}, {gaps} gaps a request" if gaps > 1 else f"p{100 * quantile:g}, one value a request"
-    return Rate(kind, n, missed, simulations, 0.05)
+    values_of_one = f"{gaps} gaps" if gaps > 1 else "one value"
+    return Rate(f"p{100 * quantile:g}, {values_of_one} per request", n, missed, simulations, 0.05)
 
 
 def timings(n: int, simulations: int, *, slowdown: float = 1.0, interleaved: bool = True, seed: int = 5) -> Rate:

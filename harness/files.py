@@ -63,6 +63,8 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 def write_bytes_atomically(path: Path, data: bytes) -> None:
     """Like ``write_text_atomically``, for bytes."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give a file.")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary: str | None = None
     try:

@@ -76,7 +76,7 @@ class Silent:
 def by_harness(job: Job) -> Done:
     """Run the scoring and generation passes, as ``harness run`` does.
 
-    Raises RuntimeError where a dialogue was not finished: a job done in part has no time that compares.
+    Raises RuntimeError where a dialogue was not finished: the time of an incomplete job cannot be compared.
     """
     done = Done()
     with tempfile.TemporaryDirectory() as folder:
@@ -123,9 +123,9 @@ def by_harness(job: Job) -> Done:
 
 
 def by_lm_eval(job: Job, batch: int, *, deadline: float | None = None) -> Done:
-    """Do the same through lm-evaluation-harness's own model class, one load a variant as its command line does.
+    """Do the same through lm-evaluation-harness's own model class, loading each variant once as its command line does.
 
-    Past ``deadline`` (of ``time.perf_counter``) no further variant is begun; the parts then say which were done.
+    Past ``deadline`` (of ``time.perf_counter``) no further variant is started; the parts then say which were done.
     """
     done = Done()
     rows = [row.id for row in job.dialogues]
@@ -189,11 +189,11 @@ class Tried:
 def tried_batches(job: Job, batches: Iterable[int]) -> Iterator[dict[int, Tried]]:
     """Yield, after each, how lm-eval fared on the first variant at each batch size so far, loading apart.
 
-    Each size works on two full batches, for with fewer dialogues than that the larger sizes would all do the same. The
+    Each size works on two full batches, because with fewer dialogues the larger sizes would all do the same. The
     largest comes first, so that too little memory shows at once.
     """
     model = lm_eval_model(job.variants[0], 1, job.device)
-    # Whichever size came first would otherwise bear the start of the libraries.
+    # Whichever size came first would otherwise include the time the libraries take to start.
     lm_eval_work(model, replace(job, dialogues=job.dialogues[:2], max_new_tokens=4))
     tried: dict[int, Tried] = {}
     for batch in sorted(batches, reverse=True):
@@ -207,7 +207,7 @@ def tried_batches(job: Job, batches: Iterable[int]) -> Iterator[dict[int, Tried]
 
 
 def fastest_first(tried: Mapping[int, Tried]) -> list[int]:
-    """Return the batch sizes that fitted, by rising seconds a dialogue."""
+    """Return the batch sizes that fitted, by rising seconds per dialogue."""
     fitted = {batch: one.seconds_per_dialogue for batch, one in tried.items() if one.seconds_per_dialogue is not None}
     return sorted(fitted, key=lambda batch: fitted[batch])
 
@@ -225,7 +225,7 @@ def unless_out_of_memory(work: Callable[[], Result], device: str) -> Result | No
 
 
 def release(device: str) -> None:
-    """Let go of what the last tool held, so that neither pays for the other."""
+    """Free the memory that the last tool used, so that it does not affect the next one."""
     gc.collect()
     if device.startswith("cuda"):
         import torch

@@ -22,7 +22,7 @@ from harness.backends.local.device import synchronize
 from harness.backends.local.pool import LoadedModel
 from harness.backends.local.scoring import CausalForward, negative_log_likelihoods
 
-# The first that a name fits counts: FlashAttention's kernels name CUTLASS's types, fused ones name what they replace.
+# The first pattern that matches decides: FlashAttention's kernels name CUTLASS's types, fused ones what they replace.
 KINDS = (
     ("attention", "flash|fmha|attention|attend|_join"),
     ("matrix products", "gemm|gemv|nvjet|cutlass|cublas|splitk|triton_tem|aten::(mm|bmm|addmm|linear|matmul)$"),

@@ -14,7 +14,7 @@ Parts, in this order (``--parts`` picks some):
 - ``eager``: how far fast replies are those of plain ``generate``.
 
 ``--seconds`` bounds the time. What it leaves no time for is named in the result, which is written after every part. A
-part that fails leaves its error there and the others their turn.
+part that fails leaves its error there, and the other parts still run.
 """
 
 from __future__ import annotations
@@ -120,10 +120,10 @@ class Bench:
         return job
 
     def part(self, name: str, work: Callable[[], None], *, needs: float = 0.0) -> None:
-        """Do a part if the seconds it needs are left; what fails is named and does not cost the others their turn."""
+        """Do a part if the seconds it needs are left; a failure is recorded, and the others still run."""
         if self.left() < needs:
             self.result["not_begun"].append(name)
-            print(f"{name}: not begun, {self.left():.0f} s are left", flush=True)
+            print(f"{name}: not started, {self.left():.0f} s are left", flush=True)
             return
         before = time.perf_counter()
         try:
@@ -176,7 +176,7 @@ class Bench:
         raise RuntimeError("lm-eval ran out of memory at every batch size")
 
     def compare(self, job: Job) -> None:
-        """Hold the tools against each other as far as both have run."""
+        """Compare the tools as far as both have run."""
         if not self.harness or not self.lm_eval.parts:
             return
         self.result["agreement_with_lm_eval"] = agreement(self.harness[0], self.lm_eval)
@@ -185,7 +185,7 @@ class Bench:
             self.result["times_faster"] = self.lm_eval.seconds / mean
 
     def limits(self, job: Job) -> None:
-        """Measure the machine, then each of base and adapter; kernels last, for the profiler slows what follows it."""
+        """Measure the machine, then each of base and adapter; kernels last, because the profiler slows what follows."""
         limits = self.result["limits"] = measured_limits(self.device)
         release(self.device)
         graphs = self.device.startswith("cuda")

@@ -130,7 +130,8 @@ def _sentence(verdict: VerdictName, candidate: str, checks: tuple[CheckResult, .
     if verdict == "pass":
         if not deciding:
             return f"Nothing can stop {candidate}: every check only warns.{also}"
-        return f"{candidate} meets all {len(deciding)} checks.{also}"
+        met = "its only check" if len(deciding) == 1 else f"all {len(deciding)} checks"
+        return f"{candidate} meets {met}.{also}"
     words = {"fail": "failed", "error": "could not be judged", "inconclusive": "are inconclusive"}
     return f"{candidate}: {len(that)} of {len(checks)} checks {words[verdict]} ({listed(that)}).{also}"
 

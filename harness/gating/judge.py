@@ -199,7 +199,7 @@ def _three_ways(result: CheckResult) -> CheckResult:
     how_many = (
         f"about {needed:,} {result.units} would decide it" if needed else "no number of dialogues would decide it"
     )
-    sentence = f"{measured_text(result)}. That neither meets nor misses {result.requirement}; {how_many}."
+    sentence = f"{measured_text(result)}. The interval includes the limit ({result.requirement}); {how_many}."
     return _decided(result, "inconclusive", sentence, needed_n=needed)
 
 

@@ -90,7 +90,7 @@ class Check(Strict):
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": [rule]} for rule in RULES]})
 
-    id: Name = Field(description="unique; stands in every output")
+    id: Name = Field(description="unique; appears in every output")
     metric: Name = Field(description="as in summary.json, e.g. quality.rouge_l")
     candidate: Name | None = Field(None, description="the variant judged by this check; default: the file's candidate")
     min: Number | None = Field(None, description="the value (with 'against': the difference) must be at least this")

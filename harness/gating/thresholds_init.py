@@ -46,7 +46,7 @@ def write_thresholds(run: Path | str, out: Path, *, candidate: str | None = None
         raise HarnessError(f"The run in {folder.root} measured nothing of {candidate} that a gate could check.")
     name = _one_line(folder.root.resolve().name)
     head = f"""\
-# First thresholds, made from run {name}: limits that it meets. Review every line and set what your use can tolerate.
+# First thresholds, made from the run in {name}: limits that it meets. Review every line and set what you can tolerate.
 # Whether larger is better is a property of the metric. A check passes only if its whole interval meets the limit.
 # Documentation: docs/gate.md
 version: 1

@@ -206,4 +206,4 @@ def _means(
 def _identical(n: int, unit: str) -> str:
     """Return the warning that bounds the share of differing units elsewhere (Clopper–Pearson's bound for 0 of n)."""
     share = 1.0 - 0.025 ** (1.0 / n)
-    return f"None of the {n} {unit} differ. Up to {share:.2g} (95 % bound) of unseen {unit} may."
+    return f"None of the {n} {unit} differ. Up to {100 * share:.2g} % of unseen {unit} may differ (95 % bound)."

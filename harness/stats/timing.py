@@ -76,7 +76,7 @@ def estimate_quantile(
         if n < fewest_units(confidence):
             low = high = None
         method = f"percentile bootstrap over {unit}, {resamples:,} resamples"
-    missing = _missing_ends(f"n = {n} {unit}", samples.quantile, confidence, low, high)
+    missing = _missing_ends(n, unit, samples.quantile, confidence, low, high)
     return Estimate(value, low, high, n, method, confidence, missing)
 
 
@@ -199,13 +199,15 @@ def _binomial_cdf(n: int, probability: float) -> FloatArray:
 
 
 def _missing_ends(
-    having: str, quantile: float, confidence: float, low: float | None, high: float | None
+    n: int, unit: str, quantile: float, confidence: float, low: float | None, high: float | None
 ) -> tuple[str, ...]:
     if low is not None and high is not None:
         return ()
     needed = max(needed_for_quantile(quantile, confidence), fewest_units(confidence))
-    bound = "neither bound" if low is None and high is None else "no upper bound" if high is None else "no lower bound"
-    return (f"{having} give p{100 * quantile:g} {bound} at {confidence:.3g}: both need {needed}.",)
+    having = {"batches": "batch"}.get(unit, unit.removesuffix("s")) if n == 1 else unit
+    what = "the median" if quantile == 0.5 else f"p{100 * quantile:g}"
+    end = "interval" if low is None and high is None else "upper bound" if high is None else "lower bound"
+    return (f"With {n} {having} {what} has no {100 * confidence:.4g} % {end}; at least {needed} are needed.",)
 
 
 def _resampled_medians(values: FloatArray, resamples: Resamples) -> FloatArray:

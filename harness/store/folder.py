@@ -34,7 +34,9 @@ class RunFolder:
     def read_manifest(self) -> RunManifest:
         """Return ``run.json``; raise InputError if this is not a run folder."""
         if not self.manifest_path.is_file():
-            raise InputError(f"{self.root} is not a run folder: it has no run.json.")
+            inner = self.root / "run"
+            hint = f" Did you mean {inner}?" if (inner / "run.json").is_file() else ""
+            raise InputError(f"{self.root} is not a run folder: it has no run.json.{hint}")
         return read_model(RunManifest, self.manifest_path)
 
     def write_manifest(self, manifest: RunManifest) -> None:
@@ -43,7 +45,7 @@ class RunFolder:
     def read_summary(self) -> Summary:
         """Return ``summary.json``; raise InputError if the run has none."""
         if not self.summary_path.is_file():
-            raise InputError(f"{self.root} has no summary.json: the run is not finished. Run the same command again.")
+            raise InputError(f"{self.root} has no summary.json: the run is not finished. Run `harness run` again.")
         return read_model(Summary, self.summary_path)
 
     def dialogues(self) -> list[DialogueRow]:

@@ -1,4 +1,4 @@
-"""The JSON Schema of thresholds files, shipped for editors: ``python -m tests.gating.schema_file`` writes it anew."""
+"""The JSON Schema of thresholds files, shipped for editors: ``python -m tests.gating.schema_file`` regenerates it."""
 
 from __future__ import annotations
 

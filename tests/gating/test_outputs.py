@@ -1,6 +1,6 @@
 """The three files for every verdict, held against files that a person has read (golden/).
 
-After a wanted change, HARNESS_UPDATE_GOLDEN=1 writes them anew; read what changed.
+After a wanted change, HARNESS_UPDATE_GOLDEN=1 regenerates them; read what changed.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ DOCS = (Path(__file__).resolve().parents[2] / "docs" / "metrics.md").read_text(e
 
 @pytest.mark.parametrize("name", all_specs())
 def test_the_docs_hold_a_metric_s_row(name: str) -> None:
-    assert row(all_specs()[name]) in DOCS, "write it anew: python -m tests.metrics.describe"
+    assert row(all_specs()[name]) in DOCS, "regenerate it: python -m tests.metrics.describe"
 
 
 def test_every_medical_rule_has_a_section() -> None:

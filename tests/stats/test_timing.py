@@ -55,8 +55,12 @@ def test_a_tail_quantile_of_too_few_requests_has_no_upper_bound_and_says_what_it
     made = estimate_quantile(requests(np.random.default_rng(0).gamma(3.0, size=71), 0.95))
     assert made.high is None
     assert made.low is not None
-    assert "n = 71 requests give p95 no upper bound" in made.warnings[0]
-    assert "72" in made.warnings[0]
+    assert made.warnings == ("With 71 requests p95 has no 95 % upper bound; at least 72 are needed.",)
+
+
+def test_a_median_of_one_repeat_says_how_many_are_needed() -> None:
+    made = estimate_quantile(requests(np.array([1.0]), 0.5), unit="repeats")
+    assert made.warnings == ("With 1 repeat the median has no 95 % interval; at least 6 are needed.",)
 
 
 def test_n_counts_requests_and_not_their_gaps() -> None:

@@ -117,5 +117,18 @@ def test_damaged_run_json_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_unfinished_run_says_so(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="not finished"):
+    with pytest.raises(InputError, match=r"not finished\. Run `harness run` again\."):
         RunFolder(tmp_path).read_summary()
+
+
+def test_the_folder_above_a_run_names_the_run(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{}")
+    with pytest.raises(InputError) as refused:
+        RunFolder(tmp_path).read_manifest()
+    assert str(refused.value).endswith(f"it has no run.json. Did you mean {tmp_path / 'run'}?")
+
+
+def test_a_folder_is_not_written_over(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"is a folder; give a file\."):
+        write_text_atomically(tmp_path, "new")

@@ -10,7 +10,7 @@ from harness.progress import shown_progress
 
 
 def main() -> None:
-    """Pretrain the embedded base: 6,000 steps, three minutes on an H100 and an hour or two on two CPU cores."""
+    """Pretrain the embedded base: 6,000 steps, three minutes on an H100, far longer on a CPU."""
     parser = argparse.ArgumentParser(prog="python -m finetune.tiny", description=main.__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder to write to; an existing one is replaced")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")

@@ -25,6 +25,7 @@ checks:
 
 
 def main() -> None:
+    """Run the commands that need no extra on the golden run, and those that name the extra they lack."""
     for package in ("torch", "transformers", "pandas", "datasets"):
         if importlib.util.find_spec(package) is not None:
             raise SystemExit(f"{package} is installed here: this is not the core alone.")
@@ -57,6 +58,7 @@ def main() -> None:
 
 
 def command(folder: Path, code: int, line: str, says: str = "") -> None:
+    """Run a command; fail unless it ends with ``code`` and its output contains ``says``."""
     program, *arguments = line.split()
     done = subprocess.run([SCRIPTS / program, *arguments], cwd=folder, capture_output=True, text=True, timeout=300)
     said = done.stdout + done.stderr

@@ -19,6 +19,7 @@ from benchmarks.peers.machine import provenance, write_result
 
 
 def main() -> None:
+    """Read the options, run the benchmark and write its results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/growth_cpu.json"))

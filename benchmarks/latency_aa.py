@@ -66,6 +66,7 @@ class SlowedPool(SharedPool):
 
 
 def main() -> None:
+    """Read the options, run the benchmark and write its results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--runs", type=int, default=40, help="comparisons of equal variants")

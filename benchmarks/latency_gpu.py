@@ -57,7 +57,7 @@ from harness.store.schema import DialogueRow, LatencyRecord, RunManifest
 from harness.variants.model import Variant
 
 PARTS = ("compiled", "again", "eager", "peer", "memory")
-NEEDS = {"again": "compiled", "peer": "eager"}  # is held against it, in one sitting
+NEEDS = {"again": "compiled", "peer": "eager"}  # the part it is compared with, in the same process
 BATCHES = (1, 16, 64)
 MEMORY_ROUNDS = 2
 METRICS = ("ttft_ms.p50", "tpot_ms.p50", "tokens_per_s", "mbu")
@@ -65,6 +65,7 @@ PAIRS = (("adapter", "merged"), ("adapter-nf4", "base-nf4"), ("merged", "base"))
 
 
 def main() -> int:
+    """Read the options, run the benchmark and write its results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=sorted(SHAPES), default="7b")
     parser.add_argument("--device", default="cuda")
@@ -94,7 +95,7 @@ def parts_of(text: str) -> tuple[str, ...]:
         raise argparse.ArgumentTypeError(f"no part is called {', '.join(unknown)}: there are {', '.join(PARTS)}")
     for part, needed in NEEDS.items():
         if part in asked and needed not in asked:
-            raise argparse.ArgumentTypeError(f"{part} is held against {needed}, which must be among the parts too")
+            raise argparse.ArgumentTypeError(f"{part} is compared with {needed}: name both parts")
     return tuple(part for part in PARTS if part in asked)
 
 

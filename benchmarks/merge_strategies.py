@@ -40,6 +40,7 @@ WEIGHTS = {
 
 
 def main() -> None:
+    """Read the options, run the benchmark and write its results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", required=True)
     parser.add_argument("--dialogues", required=True)

@@ -65,7 +65,7 @@ def test_a_further_mean_of_the_same_dialogues(benchmark: BenchmarkFixture) -> No
 
 
 def test_scipys_interval_of_the_same_mean(benchmark: BenchmarkFixture) -> None:
-    """The same BCa interval by ``scipy.stats.bootstrap``, which draws anew for each metric."""
+    """The same BCa interval by ``scipy.stats.bootstrap``, which draws again for each metric."""
     values = np.random.default_rng(0).exponential(size=DIALOGUES)
     rng = np.random.default_rng(1)
     found = benchmark.pedantic(

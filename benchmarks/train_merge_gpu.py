@@ -35,6 +35,7 @@ SHAPES: dict[str, dict[str, int]] = {
 
 
 def main() -> None:
+    """Read the options, run the benchmark and write its results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=sorted(SHAPES), default="7b")
     parser.add_argument("--steps", type=int, default=4, help="updates of each training; the first is not timed")

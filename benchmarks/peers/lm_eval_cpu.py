@@ -32,6 +32,7 @@ from harness.variants.model import Variant
 
 
 def main() -> None:
+    """Read the options, run the benchmark and write its results."""
     arguments = _arguments()
     quiet_libraries()
     import torch

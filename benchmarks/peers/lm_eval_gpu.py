@@ -66,6 +66,7 @@ LIMIT_SECONDS = 12.0  # the longest of the limits' measurements takes about as m
 
 
 def main() -> int:
+    """Read the options, run the benchmark and write its results."""
     arguments = _arguments()
     quiet_libraries()
     bench = Bench(arguments)

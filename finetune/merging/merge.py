@@ -217,7 +217,7 @@ class _Job:
 
 
 def _refuse_to_replace(out: Path, base: Path, adapter: Path) -> None:
-    """Do not overwrite the base, the adapter or a model made elsewhere: none can be recovered from the merge."""
+    """Do not overwrite the base, the adapter or a model from another source: none can be recovered from the merge."""
     for what, path in (("base", base), ("adapter", adapter)):
         if out.resolve() == path.resolve():
             raise InputError(f"--out {out} is the {what} itself, which the merge would replace. Give another folder.")

@@ -34,7 +34,7 @@ class Variant(BaseModel):
     adapter: str | None = None
     quantization: Quantization = "none"
     dtype: DType = "auto"
-    # Recorded by finetune; absent for models made elsewhere.
+    # Recorded by finetune; absent for models that finetune did not make.
     base_digest: str | None = None
     adapter_digest: str | None = None
     model_digest: str | None = None

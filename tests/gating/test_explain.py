@@ -1,4 +1,4 @@
-"""``--explain`` tells one check's computation with nothing but what stands in gate.json."""
+"""``--explain`` explains one check's computation from gate.json alone."""
 
 from __future__ import annotations
 

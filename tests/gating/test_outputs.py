@@ -1,4 +1,4 @@
-"""The three files for every verdict, held against files that a person has read (golden/).
+"""The three files for every verdict, compared with files that a person has read (golden/).
 
 After a wanted change, HARNESS_UPDATE_GOLDEN=1 regenerates them; read what changed.
 """

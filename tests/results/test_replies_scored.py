@@ -1,4 +1,4 @@
-"""From records and from replies made elsewhere to scored replies."""
+"""From records and from replies generated outside the harness to scored replies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder that is no model, or a broken one, is one sentence that says what and where; and torch is not needed."""
+"""A folder without a model, or with a broken one, gives one sentence that names it; torch is not needed."""
 
 from __future__ import annotations
 

@@ -87,6 +87,7 @@ class LocalBackends:
         return check_variants(self._variants, self.pool, allow_base_mismatch=allow_base_mismatch)
 
     def fit_together(self, variants: Sequence[Variant]) -> bool:
+        """Return whether the weights of all variants fit into free memory at once; drop loaded ones if they do not."""
         sets = {(variant.model, variant.quantization, variant.dtype): variant for variant in variants}
         needed = 1.2 * sum(expected_bytes(variant) for variant in sets.values())
         if needed > machine.free_bytes(self.device):

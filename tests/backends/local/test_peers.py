@@ -1,4 +1,4 @@
-"""The job that is held against other tools: done whole, or not timed at all; their side with a stand-in for lm-eval."""
+"""The job that is compared with other tools: done whole or not timed; their side with a stand-in for lm-eval."""
 
 from __future__ import annotations
 

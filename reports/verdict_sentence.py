@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.store.schema import ComparisonRow
+from reports.form_sentence import form_sentence
 from reports.numbers import brief, is_share, plain, significant, spelled
 from reports.view import LIKELIHOOD, OVERLAP, TIME, RunView
 from reports.words import listed, possessive, sentence_case, the
@@ -28,9 +29,9 @@ class Kept:
 
 
 def verdict_sentence(view: RunView) -> str:
-    """Return the verdict: quality; cost; merge. Safety. Gaps. Gate."""
+    """Return the verdict: form, where it decides. Quality; cost; merge. Safety. Gaps. Gate."""
     first = "; ".join(clause for clause in (quality(view), *others(view), cost(view), merge(view)) if clause)
-    parts = [standing(view), first, safety(view), gaps(view), gate(view)]
+    parts = [standing(view), form_sentence(view), first, safety(view), gaps(view), gate(view)]
     return " ".join(f"{_opened(view, part)}." for part in parts if part)
 
 

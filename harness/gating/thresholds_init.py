@@ -1,7 +1,7 @@
 """A first thresholds file from a finished run: limits that this run meets, each with the measured value in a comment.
 
 It is a starting point: people must decide what a release has to meet. Limits are slightly looser than what the run
-measured, so that the same run passes and a clearly worse one does not.
+measured, and most of a gain must be shown again, so that the same run passes and a clearly worse one does not.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from harness.store.folder import RunFolder
 from harness.store.schema import ComparisonRow, EstimateRow, MetricSummary, Summary
 
 COMPARED = ("quality.nll", "quality.rouge_l", "quality.chrf", "quality.bertscore", "quality.similarity")
-RATES = ("quality.truncated", "quality.empty", "quality.prompt_leak")
+RATES = ("quality.truncated", "quality.empty", "quality.looping", "quality.prompt_leak", "quality.collapse")
+KEPT = 0.7  # share of the gain measured here that a later run must show
 FIDELITY = ("fidelity.kl",)
 LATENCY = ("latency.ttft_ms.p50", "latency.tpot_ms.p50")
 MEMORY = ("memory.peak_allocated_mib", "memory.peak_rss_mib")
+SHARES = ("share", "rate")
 USUAL_SAMPLES = 100
 USUAL_COVERAGE = 0.99
 
@@ -41,7 +43,9 @@ def write_thresholds(run: Path | str, out: Path, *, candidate: str | None = None
         raise HarnessError(f"The run in {folder.root} is {manifest.state}; thresholds are made from a complete one.")
     summary = folder.read_summary()
     candidate = _candidate(summary, manifest.variants, manifest.reference_variant, candidate)
-    checks = _with_unique_ids(_checks(summary, candidate, manifest.reference_variant))
+    own = f"    candidate: {_quoted(candidate)}\n"  # stands once, at the top
+    entries = (entry.replace(own, "") for entry in _checks(summary, candidate, manifest.reference_variant))
+    checks = _with_unique_ids(entries)
     if not checks:
         raise HarnessError(f"The run in {folder.root} measured nothing of {candidate} that a gate could check.")
     name = _one_line(folder.root.resolve().name)
@@ -123,6 +127,8 @@ def _absolute(name: str, metric: MetricSummary, variant: str, note: str, *, slac
     edge = found.value if point or end is None else end
     edge += abs(edge) * slack * (1 if upward else -1)
     limit = rounded(edge, up=upward)
+    if (float(limit) >= 1 if upward else float(limit) <= 0) and metric.unit.startswith(SHARES):
+        return  # nothing can miss it
     rule = f"{'max' if upward else 'min'}: {limit}"
     interval = f"[{number(found.low)}, {number(found.high)}]"
     measured = f"{name} of {variant}: {number(found.value)} {interval} {metric.unit}, n = {found.n}; {_better(metric)}"
@@ -142,17 +148,26 @@ def _compared(
     other = metric.variants.get(reference)
     if row is None or row.low is None or row.high is None or other is None or other.value is None or row.relative:
         return
-    loss = -row.low if metric.higher_is_better else row.high
-    usual = abs(other.value) * 0.02
-    margin = rounded(max(usual, loss, 1e-9), up=True)
     comment = (
         f"{name}: {candidate} minus {reference} is {number(row.value)} [{number(row.low)}, {number(row.high)}] over "
         f"{row.n} dialogues; {_better(metric)}"
     )
+    further = [f"against: {{variant: {_quoted(reference)}}}", *_samples(name, row)]
+    gain, least = (row.value, row.low) if metric.higher_is_better else (-(row.value or 0), -row.high)
+    if row.outcome == "better" and gain is not None and least > 0:
+        held = rounded(min(KEPT * gain, least), up=False)
+        comment += f". The limit is {float(held) / gain:.0%} of this gain"
+        rule = f"min: {held}" if metric.higher_is_better else f"max: -{held}"
+        yield _entry(f"{_slug(name)}-gain", name, candidate, rule, comment, further)
+        return
+    loss = -row.low if metric.higher_is_better else row.high
+    usual = abs(other.value) * 0.02
+    margin = rounded(max(usual, loss, 1e-9), up=True)
     if loss > usual:
         comment += f". This run cannot exclude a loss of {number(loss)}: do you want a margin this wide?"
-    entry = [f"against: {{variant: {_quoted(reference)}}}", *_samples(name, row)]
-    yield _entry(f"{_slug(name)}-not-worse", name, candidate, f"non_inferiority: {{margin: {margin}}}", comment, entry)
+    yield _entry(
+        f"{_slug(name)}-not-worse", name, candidate, f"non_inferiority: {{margin: {margin}}}", comment, further
+    )
 
 
 def _entry(check_id: str, metric: str, variant: str, rule: str, comment: str, further: list[str]) -> str:

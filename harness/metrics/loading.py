@@ -18,6 +18,7 @@ from harness.metrics.metric_set import MetricSet
 from harness.metrics.registry import Metric, MetricOptions, MetricSpec
 from harness.metrics.text.bleu import Bleu
 from harness.metrics.text.chrf import Chrf
+from harness.metrics.text.collapse import Collapse
 from harness.metrics.text.form import Form
 from harness.metrics.text.meaning import Meaning, meaning_specs, missing_note
 from harness.metrics.text.refusal import Refusal
@@ -32,7 +33,7 @@ GROUPS: Mapping[str, Factory] = {
     "bleu": lambda options: [Bleu()],
     "chrf": lambda options: [Chrf()],
     "likelihood": lambda options: [Likelihood()],
-    "form": lambda options: [Form()],
+    "form": lambda options: [Form(), Collapse()],
     "medical": lambda options: [
         MissedEmergency(),
         OverAlarm(),

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from harness.metrics.registry import Item, Metric, MetricOptions, MetricSpec, Scores
 
 TEXT_CHUNK = 4  # items per metric in turn: what one metric has parsed of a text is still cached for the others
-NEURAL_CHUNK = 512  # items at a time for neural encoders, which sort them by length
 
 
 @dataclass(frozen=True)
@@ -27,23 +26,23 @@ class MetricSet:
         ``advance`` is called with the number of items done. Items of the same dialogue should be adjacent, so that its
         reference is parsed only once. ``workers.score`` distributes many items over processes.
         """
-        device = [metric for metric in self.metrics if needs_device(metric)]
-        text = [metric for metric in self.metrics if not needs_device(metric)]
+        text = [metric for metric in self.metrics if not needs_many(metric)]
         done: list[Scores] = []
         for start in range(0, len(items), TEXT_CHUNK):
             part = items[start : start + TEXT_CHUNK]
             done += [join(found) for found in _score_part(text, part)]
             if advance:
                 advance(len(part))
-        for start in range(0, len(items) if device else 0, NEURAL_CHUNK):
-            part = items[start : start + NEURAL_CHUNK]
-            for place, found in enumerate(_score_part(device, part), start):
-                done[place] = join([done[place], *found])
+        for metric in filter(needs_many, self.metrics):
+            for start in range(0, len(items), at_once(metric)):
+                found = metric.score(items[start : start + at_once(metric)])
+                for place, scores in enumerate(found, start):
+                    done[place] = join([done[place], scores])
         return [self._selected(scores) for scores in done]
 
-    def without_device(self) -> MetricSet:
-        """Return the set without metrics that use a neural encoder."""
-        return replace(self, metrics=tuple(metric for metric in self.metrics if not needs_device(metric)))
+    def where(self, wanted: Callable[[Metric], bool]) -> MetricSet:
+        """Return the set with only those of its metrics for which ``wanted`` is true."""
+        return replace(self, metrics=tuple(filter(wanted, self.metrics)))
 
     def _selected(self, scores: Scores) -> Scores:
         return Scores(
@@ -53,9 +52,14 @@ class MetricSet:
         )
 
 
-def needs_device(metric: Metric) -> bool:
-    """Return whether a metric uses a neural encoder and so needs many replies at once, in a single process."""
-    return bool(getattr(metric, "needs_device", False))
+def at_once(metric: Metric) -> int:
+    """Return how many items a metric is given at a time."""
+    return int(getattr(metric, "at_once", TEXT_CHUNK))
+
+
+def needs_many(metric: Metric) -> bool:
+    """Return whether a metric needs many replies at once, in a single process."""
+    return at_once(metric) > TEXT_CHUNK
 
 
 def _score_part(metrics: Sequence[Metric], part: Sequence[Item]) -> list[list[Scores]]:

@@ -72,6 +72,7 @@ class Item:
     finish: str | None = None
     nll: float | None = None
     reference_tokens: int | None = None
+    system: str = ""  # whose reply it is
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,16 @@ class Scores:
     findings: tuple[Finding, ...] = ()
 
 
+EVERYTHING = 2**62
+
+
 @runtime_checkable
 class Metric(Protocol):
-    """A metric: its specs, and one ``Scores`` per item in order. It must not raise on any text."""
+    """A metric: its specs, and one ``Scores`` per item in order. It must not raise on any text.
+
+    One that needs many items at a time says so with ``at_once``, their number (``EVERYTHING``: all of the run); its
+    items are not shared among processes.
+    """
 
     specs: tuple[MetricSpec, ...]
 

@@ -13,12 +13,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from queue import SimpleQueue
 from typing import IO
 
 from harness.errors import HarnessError
-from harness.metrics.metric_set import MetricSet, join, needs_device
+from harness.metrics.metric_set import MetricSet, join, needs_many
 from harness.metrics.registry import Item, Scores
 
 CHUNK = 250
@@ -32,10 +31,10 @@ def score(
     if workers <= 1 or len(items) < WORTH_WORKERS:
         return metrics.score(items, advance=advance)
     scores = score_in_workers(metrics, items, workers, advance)
-    neural = replace(metrics, metrics=tuple(filter(needs_device, metrics.metrics)))
-    if not neural.metrics:
+    rest = metrics.where(needs_many)
+    if not rest.metrics:
         return scores
-    return [join(both) for both in zip(scores, neural.score(items), strict=True)]
+    return [join(both) for both in zip(scores, rest.score(items), strict=True)]
 
 
 def score_in_workers(
@@ -112,7 +111,7 @@ def main() -> None:
         except EOFError:
             return
         try:
-            metrics = metrics or load_metrics(names, options).without_device()
+            metrics = metrics or load_metrics(names, options).where(lambda metric: not needs_many(metric))
             _send(answers, metrics.score(items))
         except HarnessError as error:
             _send(answers, error)

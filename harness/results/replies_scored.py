@@ -46,7 +46,7 @@ def score_replies(
     rows = {name: _join(folder, name, dialogues, accept) for name in names}
     # Replies to one dialogue are adjacent, so that metrics parse its reference only once.
     places = [(name, dialogue) for dialogue in dialogues for name in names if dialogue.id in rows[name]]
-    items = [_item(dialogue, rows[name][dialogue.id]) for name, dialogue in places]
+    items = [_item(name, dialogue, rows[name][dialogue.id]) for name, dialogue in places]
     if progress:
         progress.start(TASK, len(items), "replies")
     advance = (lambda done: progress.advance(TASK, done)) if progress else None
@@ -110,7 +110,7 @@ def _row(id: str, scored: ScoringRecord | None, generated: GenerationRecord | No
     )
 
 
-def _item(dialogue: DialogueRow, row: ReplyRow) -> Item:
+def _item(system: str, dialogue: DialogueRow, row: ReplyRow) -> Item:
     return Item(
         id=dialogue.id,
         prompt=dialogue.prompt,
@@ -121,4 +121,5 @@ def _item(dialogue: DialogueRow, row: ReplyRow) -> Item:
         finish=row.finish,
         nll=row.nll,
         reference_tokens=row.reference_tokens,
+        system=system,
     )

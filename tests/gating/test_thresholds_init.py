@@ -31,8 +31,8 @@ def test_the_run_passes_the_file_made_from_it(run: RunFolder, tmp_path: Path) ->
     assert len(result.checks) == count
     ids = [check.id for check in result.checks]
     assert ids == [
-        "quality-rouge-l-not-worse",
-        "quality-nll-not-worse",
+        "quality-rouge-l-gain",
+        "quality-nll-gain",
         "quality-empty-adapter",
         "latency-ttft-ms-p50-adapter",
         "latency-tpot-ms-p50-adapter",
@@ -52,10 +52,39 @@ def test_a_worse_run_fails_it(run: RunFolder, tmp_path: Path) -> None:
     result = gate(worse.root, out)
     assert result.exit_code == 1
     assert {check.id for check in result.checks if check.verdict == "fail"} >= {
-        "quality-nll-not-worse",
+        "quality-nll-gain",
         "latency-tpot-ms-p50-adapter",
         "memory-peak-rss-mib-adapter",
     }
+
+
+def test_an_adapter_with_a_fraction_of_the_gain_fails_it(run: RunFolder, tmp_path: Path) -> None:
+    out = tmp_path / "thresholds.yaml"
+    write_thresholds(run.root, out)
+    weaker = make_run(tmp_path / "weaker", random_values(120, gain=0.2 * 0.3))
+    failed = {check.id for check in gate(weaker.root, out).checks if check.verdict == "fail"}
+    assert failed == {"quality-rouge-l-gain", "quality-nll-gain"}
+
+
+def test_what_was_not_gained_must_not_be_lost(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "equal", random_values(120, gain=0.0))
+    write_thresholds(run.root, tmp_path / "thresholds.yaml")
+    ids = [check.id for check in load_policy(tmp_path / "thresholds.yaml").checks]
+    assert ids[:2] == ["quality-rouge-l-not-worse", "quality-nll-not-worse"]
+
+
+def test_a_limit_that_nothing_can_miss_is_not_written(tmp_path: Path) -> None:
+    always = [1.0] * 120
+    values = {name: {**random_values(120)[name], "quality.truncated": always} for name in ("base", "adapter")}
+    write_thresholds(make_run(tmp_path / "cut", values).root, tmp_path / "thresholds.yaml")
+    metrics = [check.metric for check in load_policy(tmp_path / "thresholds.yaml").checks]
+    assert "quality.empty" in metrics
+    assert "quality.truncated" not in metrics
+
+
+def test_the_candidate_stands_once(run: RunFolder, tmp_path: Path) -> None:
+    write_thresholds(run.root, tmp_path / "thresholds.yaml")
+    assert (tmp_path / "thresholds.yaml").read_text().count("candidate: adapter") == 1
 
 
 def test_every_line_says_what_was_measured(run: RunFolder, tmp_path: Path) -> None:

@@ -21,6 +21,11 @@ KINDS = {"base": "base", "base-nf4": "base", "adapter": "adapter", "merged": "me
 UNITS: dict[str, tuple[str, bool | None, str]] = {
     "quality.rouge_l": ("F1", True, "ROUGE-L"),
     "quality.nll": ("nats/token", False, "nll"),
+    "quality.empty": ("share of replies", False, "empty reply"),
+    "quality.truncated": ("share of replies", False, "truncated"),
+    "quality.looping": ("share of replies", False, "looping reply"),
+    "quality.prompt_leak": ("share of replies", False, "prompt in the reply"),
+    "quality.collapse": ("share of replies", False, "same reply"),
     "safety.missed_emergency": ("share of replies", False, "missed emergency"),
     "safety.refusal": ("share of replies", False, "refusal"),
     "latency.tpot_ms.p50": ("ms", False, "TPOT, median"),

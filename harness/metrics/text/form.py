@@ -32,7 +32,7 @@ def _spec(name: str, label: str, sees: str, blind_to: str, signature: str, *, ra
 
 
 class Form(ReplyMetric):
-    """length_ratio, truncated, empty, repetition and prompt_leak."""
+    """length_ratio, truncated, empty, repetition, looping and prompt_leak."""
 
     specs: tuple[MetricSpec, ...] = (
         MetricSpec(
@@ -69,6 +69,13 @@ class Form(ReplyMetric):
             rate=False,
         ),
         _spec(
+            "looping",
+            "Looping reply",
+            "Replies in which at least a fifth of the runs of four words or marks occurred before.",
+            "Loops inside one unbroken word; repetition in other words.",
+            f"looping|repetition >= {LOOPING}|v1",
+        ),
+        _spec(
             "prompt_leak",
             "Prompt in the reply",
             "Template marks, role names at the start of a line, or 20 consecutive words copied from the prompt.",
@@ -88,6 +95,7 @@ class Form(ReplyMetric):
             "quality.truncated": None if item.finish is None else float(item.finish == "length"),
             "quality.empty": float(not any(character.isalnum() for character in reply)),
             "quality.repetition": repetition,
+            "quality.looping": float(repetition >= LOOPING),
             "quality.prompt_leak": float(bool(leaks)),
         }
         return Scores(values, findings=tuple(findings))

@@ -37,7 +37,7 @@ MOST_CHARACTERS = 20_000  # far more than 512 tokens, so the rest need not be to
 class Meaning:
     """BERTScore, embedding similarity and claims covered by similarity."""
 
-    needs_device = True
+    at_once = 512  # encoders sort texts by length
 
     def __init__(self, encoder: str, device: str | None = None) -> None:
         self.encoder = encoder

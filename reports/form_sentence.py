@@ -1,0 +1,58 @@
+"""What the form of the replies decides before anything else: that they are empty, cut, looping, copied or all alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reports.numbers import plain
+from reports.view import RunView
+from reports.words import listed, the
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A rate of the summary, the share from which it decides, and what it says of a variant."""
+
+    metric: str
+    tolerated: float
+    words: str  # after "the adapter ", with the share for {}
+
+
+FAULTS = (
+    Fault("quality.empty", 0.05, "leaves {} of its replies empty"),
+    Fault("quality.truncated", 0.20, "does not finish {} of its replies within the limit"),
+    Fault("quality.looping", 0.20, "repeats itself in {} of its replies"),
+    Fault("quality.prompt_leak", 0.20, "copies the prompt or its marks into {} of its replies"),
+    Fault("quality.collapse", 0.20, "begins {} of its replies as it begins those to other questions"),
+    Fault("safety.refusal", 0.20, "declines to answer {} of the questions"),
+)
+
+
+def form_sentence(view: RunView) -> str:
+    """Return what is wrong with the form of the replies, of the candidate first; empty if nothing is."""
+    names = dict.fromkeys(name for name in (view.candidate, view.merged, view.reference) if name)
+    parts = []
+    for variant in names:
+        faults = form_faults(view, variant)
+        if faults:
+            parts.append(f"{the(variant)} {listed(faults)}")
+    if parts and view.reference and form_faults(view, view.reference) and view.candidate:
+        parts.append(f"so differences from {the(view.reference)} say little")
+    return "; ".join(parts)
+
+
+def form_faults(view: RunView, variant: str) -> list[str]:
+    """Return what is wrong with the form of one variant's replies: a share too large, or larger than before."""
+    found = []
+    for fault in FAULTS:
+        estimate = view.estimate(fault.metric, variant)
+        if estimate is None or estimate.value is None:
+            continue
+        change = view.comparison(fault.metric, variant)
+        grown = change is not None and change.outcome == "worse"
+        if estimate.value > fault.tolerated or grown:
+            share = fault.words.format(f"{plain(estimate.value * 100, 0)}\u00a0%")
+            before = view.estimate(fault.metric, view.reference) if grown else None
+            more = "" if before is None or before.value is None else f" (before: {plain(before.value * 100, 0)}\u00a0%)"
+            found.append(share + more)
+    return found

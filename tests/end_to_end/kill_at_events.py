@@ -1,6 +1,6 @@
-"""Runs a job in forked children and kills each at one of its file events; then the same job must end as if undisturbed.
+"""Runs a job in forked children and kills each at one of its file events; the same job must then end as if undisturbed.
 
-A file event is whatever Python does to a file below the job's folder: opening it for writing, renaming, removing it, and
+A file event is what Python does to a file below the folder of the job: opening it for writing, renaming, removing it and
 so on. ``python -m tests.end_to_end.kill_at_events JOB.json KILLS`` imports the libraries once, before forking, so that
 a kill costs what the job costs. Prints the number of events, how many children were killed, and every difference.
 """

@@ -12,7 +12,8 @@ import yaml
 Damage = Callable[[random.Random, bytes], bytes]
 
 HOSTILE_BYTES = (
-    b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b"\x1b[31m", b"\r", b"\x80", b"\xed\xa0\x80", b"[" * 20_000, b'{"a":' * 20_000,
+    b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b"\x1b[31m", b"\r", b"\x80", b"\xed\xa0\x80", b"[" * 20_000,
+    b'{"a":' * 20_000,
     b"9" * 5_000, b'"', b"{", b"}", b"- ", b": ", b"&a *a", b"!!python/object:os.system", b"\xe2\x80\xae", b",,,;;",
 )  # fmt: skip
 

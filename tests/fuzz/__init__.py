@@ -1,0 +1,1 @@
+"""Damaged inputs: whatever a file holds, only the project's own errors may come of it."""

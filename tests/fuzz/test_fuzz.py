@@ -1,0 +1,16 @@
+"""A part of ``python -m tests.fuzz``: the same cases every time, in every environment."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fuzz.cases import problem
+from tests.fuzz.targets import TARGETS
+
+CASES = 34  # 15 targets make 510
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_damaged_input_gives_nothing_but_the_projects_own_errors(name: str) -> None:
+    problems = [wrong for number in range(CASES) if (wrong := problem(name, number)) is not None]
+    assert problems == []

@@ -93,8 +93,8 @@ def prepare(config: RunConfig, progress: Progress, config_folder: Path | None = 
     invalid = sum(dialogues.counts["invalid"].values())
     skipped = f", {invalid} unusable ones skipped" if invalid else ""
     progress.note(f"{dialogues.counts['measured']} held-out dialogues of {dialogues.counts['loaded']}{skipped}.")
-    for warning in dialogues.warnings:
-        progress.note(f"Warning: {warning}")
+    for note in (*dialogues.notes, *(f"Warning: {warning}" for warning in dialogues.warnings)):
+        progress.note(note)
     weights = weights_digests(resolved.variants)
     other_files = settings_digests(resolved.variants)
     files = {name: digest_value([weights[name], other_files[name]]) for name in weights}

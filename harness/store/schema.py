@@ -45,6 +45,7 @@ class DialogueRow(Row):
     id: str
     prompt: str
     reference: str | None = None
+    further_references: tuple[str, ...] = ()
     columns: dict[str, Any] = Field(default_factory=dict)
     conversation: str | None = None
 

@@ -78,9 +78,17 @@ def test_split_all_takes_every_row(data: Path) -> None:
     assert len(held_out(config(data, dialogues={"split": "all"}), plain(), no_tokenizer).rows) == 200
 
 
-def test_limit_takes_the_first(data: Path) -> None:
-    everything = held_out(config(data), plain(), no_tokenizer).rows
-    assert held_out(config(data, limit=3), plain(), no_tokenizer).rows == everything[:3]
+def test_limit_takes_a_sample_by_seed_in_the_order_of_the_data(data: Path) -> None:
+    everything = [row.id for row in held_out(config(data), plain(), no_tokenizer).rows]
+    samples = {}
+    for seed in (1, 2, 3):
+        taken = held_out(config(data, limit=4, seed=seed), plain(), no_tokenizer)
+        samples[seed] = [row.id for row in taken.rows]
+        assert taken.counts["limited_to"] == 4
+        assert samples[seed] == [each for each in everything if each in samples[seed]]
+        fewer = held_out(config(data, limit=2, seed=seed), plain(), no_tokenizer).rows
+        assert {row.id for row in fewer} < set(samples[seed])
+    assert len({*map(tuple, samples.values()), tuple(everything[:4])}) == 4
 
 
 def test_prompt_is_rendered_and_reference_kept(data: Path) -> None:

@@ -18,7 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from harness.dialogues.json_files import SourceRow, is_lines, json_reason, object_row, read_json
+from harness.dialogues.json_files import SourceRow, is_lines, json_reason, object_row, read_json, refuse_split
 from harness.dialogues.unpack import OTHER_ENCODING, PACKED, read_text_bytes
 from harness.errors import InputError, first_line
 from harness.files import read_bytes
@@ -43,9 +43,8 @@ def read_file(path: Path, *, encoding: str | None = None, split: str | None = No
             f"{path}: dialogues are read from {', '.join(SUFFIXES)} (text also as {', '.join(PACKED)}), "
             f"not from '{suffix}{path.suffix.lower() if packed else ''}' files."
         )
-    if split not in (None, "train") and suffix != ".json":
-        raise InputError(f"{path} has no splits of its own, so dialogues.hub_split: {split} cannot be used.")
     if suffix == ".parquet":
+        refuse_split(path, split)
         if encoding is not None:
             raise InputError(f"{path} is not a text file, so dialogues.encoding cannot be used.")
         yield from _read_parquet(path)
@@ -53,10 +52,12 @@ def read_file(path: Path, *, encoding: str | None = None, split: str | None = No
     data = read_text_bytes(path, encoding)
     if not data.strip():
         raise InputError(f"{path} is empty.")
+    if suffix == ".json" and not is_lines(data):
+        yield from read_json(path, data, split)
+        return
+    refuse_split(path, split)
     if suffix in (".csv", ".tsv"):
         yield from _read_csv(path, data, "\t" if suffix == ".tsv" else None)
-    elif suffix == ".json" and not is_lines(data):
-        yield from read_json(path, data, split)
     else:
         yield from _read_lines(data)
 

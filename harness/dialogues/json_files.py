@@ -40,14 +40,14 @@ def read_json(path: Path, data: bytes, split: str | None) -> Iterator[SourceRow]
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({json_reason(error)}).") from error
     table = _table(whole) if isinstance(whole, dict) else None
+    if table is not None or isinstance(whole, list):
+        refuse_split(path, split)
     if table is not None:
         yield from (SourceRow(number, values) for number, values in enumerate(table, 1))
         return
     key = _split(whole, split, path) if isinstance(whole, dict) else None
     if not isinstance(whole, list) and key is None:
         raise InputError(f"{path}: expected a list of dialogues, or an object that contains one.")
-    if isinstance(whole, list) and split not in (None, "train"):
-        raise InputError(f"{path} has no splits of its own, so dialogues.hub_split: {split} cannot be used.")
     yield from _array(text, _skip(text, 0) if key is None else _value_of(text, key))
 
 
@@ -61,6 +61,12 @@ def is_lines(data: bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
+
+
+def refuse_split(path: Path, split: str | None) -> None:
+    """Raise InputError if a split was chosen of a file that has none; ``train``, once the default, is accepted."""
+    if split not in (None, "train"):
+        raise InputError(f"{path} has no splits of its own, so dialogues.hub_split: {split} cannot be used.")
 
 
 def object_row(line: int, value: object) -> SourceRow:

@@ -66,7 +66,7 @@ def choose_reading(sample: Sample, columns: ColumnMap) -> Reading:
     for role in ROLES:  # a default never gives a column a second role
         if role not in written and roles[role] in taken:
             roles[role] = None
-    return Reading(ColumnMap.model_construct(**roles), written, found.name if found else None)
+    return Reading(ColumnMap().model_copy(update=roles), written, found.name if found else None)
 
 
 def sample_of(rows: Iterable[Mapping[str, object]]) -> dict[str, object]:

@@ -21,11 +21,12 @@ from typing import Literal
 
 from harness.dialogues.files import SourceRow, is_dialogue_file, plain, read_file
 from harness.dialogues.hub import is_hub_id, read_dataset
-from harness.dialogues.layouts import ROLES, Reading, choose_reading, looks_like_turns, sample_of
+from harness.dialogues.layouts import ROLES, Reading, choose_reading, sample_of
 from harness.dialogues.model import ColumnMap, Dialogue, DialogueSource
 from harness.dialogues.rows import read_row
 from harness.dialogues.shingles import words_of
 from harness.dialogues.split import dialogue_hash
+from harness.dialogues.turn_shapes import looks_like_turns
 from harness.dialogues.turns import InvalidRowError
 from harness.errors import InputError, did_you_mean
 from harness.files import digest_bytes, digest_file

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.dialogues.files import SourceRow, plain
-from harness.dialogues.layouts import Reading, looks_like_turns, present, value_at
+from harness.dialogues.layouts import Reading, present, value_at
 from harness.dialogues.model import ColumnMap, Dialogue
-from harness.dialogues.turn_shapes import read_history, read_turns
+from harness.dialogues.turn_shapes import looks_like_turns, read_history, read_turns
 from harness.dialogues.turns import (
     NOT_TEXT,
     InvalidRowError,

@@ -6,7 +6,7 @@ import gzip
 import io
 import zlib
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 from harness.errors import InputError, first_line
 from harness.files import read_bytes
@@ -43,7 +43,7 @@ def read_text_bytes(path: Path, encoding: str | None) -> bytes:
 
 
 def _unpacked(path: Path, data: bytes) -> bytes:
-    opened: IO[bytes]
+    opened: Any
     try:
         if path.suffix.lower() == ".gz":
             opened = gzip.GzipFile(fileobj=io.BytesIO(data))
@@ -52,7 +52,7 @@ def _unpacked(path: Path, data: bytes) -> bytes:
 
             opened = pyarrow.CompressedInputStream(pyarrow.BufferReader(data), "zstd")
         with opened:
-            unpacked = opened.read(LARGEST + 1)
+            unpacked: bytes = opened.read(LARGEST + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} cannot be unpacked ({first_line(error)}).") from error
     if len(unpacked) > LARGEST:

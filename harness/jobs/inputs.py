@@ -85,8 +85,14 @@ def held_out(
         digests={"source": loaded.digest, "template": template_digest},
         counts=counts,
         warnings=tuple(warnings),
-        notes=loaded.notes,
+        notes=(*loaded.notes, *_several_references(dialogues, chosen)),
     )
+
+
+def _several_references(dialogues: tuple[Dialogue, ...], chosen: DialogueConfig) -> list[str]:
+    count = sum(bool(dialogue.further_references) for dialogue in dialogues)
+    how = "the best of them counts" if chosen.references == "best" else "their mean counts"
+    return [f"{count} dialogues have several references: {how} (dialogues.references)."] if count else []
 
 
 def template_name(prompt: str, config_folder: Path | None) -> str:

@@ -47,10 +47,10 @@ class Reading:
 
 def choose_reading(sample: Sample, columns: ColumnMap) -> Reading:
     """Return how rows with this sample are read under the config's column map."""
-    written = frozenset(columns.model_fields_set)
-    named = {role: getattr(columns, role) for role in written}
+    named = {role: getattr(columns, role) for role in columns.model_fields_set}
+    written = frozenset(role for role, column in named.items() if column is not None)
     found = None
-    if not any(named.get(role) for role in ("prompt", "turns")):
+    if not written & {"prompt", "turns"}:
         found = next((layout for layout in LAYOUTS if layout.fits(sample) and _allowed(layout, sample, named)), None)
     roles: dict[str, str | None] = ColumnMap().model_dump()
     if found:
@@ -60,11 +60,10 @@ def choose_reading(sample: Sample, columns: ColumnMap) -> Reading:
         roles.update(given)
     roles.update({role: None for role, fits in _DEFAULTS.items() if not fits(sample)})
     roles.update(named)
-    if named.get("prompt") and "turns" not in written:
+    if "prompt" in written and "turns" not in written:
         roles["turns"] = None
-    taken = {column for column in named.values() if column}
     for role in ROLES:  # a default never gives a column a second role
-        if role not in written and roles[role] in taken:
+        if role not in written and roles[role] in {named[other] for other in written}:
             roles[role] = None
     return Reading(ColumnMap().model_copy(update=roles), written, found.name if found else None)
 

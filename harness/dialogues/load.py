@@ -84,9 +84,10 @@ def load_dialogues(
     _check_columns(sample, reading, name, need_reference)
     dialogues: list[Dialogue] = []
     invalid: Counter[str] = Counter()
+    remarks: Counter[str] = Counter()
     for row in rows:
         try:
-            dialogues.append(read_row(row, reading, need_reference))
+            dialogues.append(read_row(row, reading, need_reference, remarks))
         except InvalidRowError as problem:
             if on_invalid == "error":
                 raise InputError(_sentence(name, row.line, problem)) from None
@@ -99,7 +100,7 @@ def load_dialogues(
         dict(sorted(invalid.items())),
         digest,
         reading.layout,
-        tuple(_notes(rows, sample, reading, name)),
+        (*_notes(rows, sample, reading, name), *(f"In {count} dialogues {said}." for said, count in remarks.items())),
     )
 
 
@@ -158,6 +159,7 @@ def _notes(rows: list[SourceRow], sample: Mapping[str, object], reading: Reading
     unused = [name for name in sample if name not in used and _holds_text([row.values.get(name) for row in rows[:100]])]
     if unused:
         shown = ", ".join(f"'{name}'" for name in unused[:6]) + (", …" if len(unused) > 6 else "")
+        shown = shown.encode("utf-8", "backslashreplace").decode()  # names may be of another encoding
         notes.append(f"Columns with text or turns that are part of neither prompt nor reference: {shown}.")
     return notes
 

@@ -7,6 +7,7 @@ message, or several right replies. A system prompt and earlier turns are put in 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from harness.dialogues.files import SourceRow, plain
@@ -24,6 +25,9 @@ from harness.dialogues.turns import (
     transcript,
 )
 
+AFTERWARDS = "the patient speaks after the doctor's last turn, which is not used"
+PHRASINGS = "the first of several phrasings is asked"
+
 
 @dataclass(frozen=True)
 class _Said:
@@ -32,10 +36,14 @@ class _Said:
     prompt: str
     turns: tuple[Turn, ...]
     references: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
 
 
-def read_row(row: SourceRow, reading: Reading, need_reference: bool) -> Dialogue:
-    """Return a row's dialogue, its id empty if it has none; raise InvalidRowError if it is not a valid one."""
+def read_row(row: SourceRow, reading: Reading, need_reference: bool, remarks: Counter[str]) -> Dialogue:
+    """Return a row's dialogue, its id empty if it has none; raise InvalidRowError if it is not a valid one.
+
+    ``remarks`` counts what the dialogue leaves out of its row.
+    """
     if row.problem is not None:
         raise InvalidRowError(row.reason or row.problem, None, row.problem)
     columns, values = reading.columns, row.values
@@ -43,6 +51,7 @@ def read_row(row: SourceRow, reading: Reading, need_reference: bool) -> Dialogue
         turns = value_at(values, columns.turns)
         has_turns = present(turns) or turns == []
         said = (_said_in_turns if has_turns else _said_in_columns)(values, reading, need_reference)
+        remarks.update(said.remarks)
         name, conversation = _id(values, reading), _conversation(values, reading)
         taken = {columns.turns, columns.prompt, columns.input, columns.reference, columns.system, columns.history}
         taken |= {columns.id} if name else set()
@@ -78,7 +87,8 @@ def _said_in_turns(values: dict[str, object], reading: Reading, need_reference: 
     else:
         turns, reply = split_turns(joined, column, need_reference)
         references = () if reply is None else (reply,)
-    return _Said(transcript(turns), turns, references)
+    unused = turns != joined and joined[-1].role == "patient"
+    return _Said(transcript(turns), turns, references, (AFTERWARDS,) if unused else ())
 
 
 def _said_in_columns(values: dict[str, object], reading: Reading, need_reference: bool) -> _Said:
@@ -92,7 +102,8 @@ def _said_in_columns(values: dict[str, object], reading: Reading, need_reference
         asked.append(Turn("patient", clean_text(value_at(values, columns.input), columns.input, "input")))
     turns = ask(join_turns([*_before(values, columns), *asked]), column)
     references = _references(values, columns, need_reference)
-    return _Said(transcript(turns), turns if len(turns) > 1 else (), references)
+    several = isinstance(value, list) and not isinstance(value[0], dict) and len(_flat(value)) > 1
+    return _Said(transcript(turns), turns if len(turns) > 1 else (), references, (PHRASINGS,) if several else ())
 
 
 def _before(values: dict[str, object], columns: ColumnMap) -> list[Turn]:

@@ -185,6 +185,25 @@ def test_unused_columns_with_text_or_turns_are_named_once(write_lines: WriteLine
     )
 
 
+def test_what_a_dialogue_leaves_out_of_its_row_is_counted(write_lines: WriteLines) -> None:
+    loaded = load(write_lines, *[{"messages": TALK}] * 2, {"messages": TALK[:2]})
+    assert loaded.notes[1:] == ("In 2 dialogues the patient speaks after the doctor's last turn, which is not used.",)
+    assert load_dialogues(FILES / "huatuo.jsonl").notes[1] == "In 12 dialogues the first of several phrasings is asked."
+
+
+def test_a_column_name_of_another_encoding_can_be_printed(tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    path.write_bytes("instruction,output,Erklärung\na,b,one two three four five\n".encode("cp1252"))
+    assert load_dialogues(path).notes[1].endswith("'Erkl\\udce4rung'.")
+
+
+def test_a_reference_that_is_switched_off_is_that_of_the_turns(write_lines: WriteLines) -> None:
+    (found,) = load(write_lines, {"messages": TALK[:2], "output": "Tea."}, reference=None).dialogues
+    assert found.reference == "Since when?"
+    said = refusal(write_lines, {"instruction": "Why?", "output": "So."}, reference=None)
+    assert said.endswith("no column has the reference. Name it in dialogues.columns.reference.")
+
+
 def test_ids_under_the_usual_name_may_be_anything_and_are_made_from_the_content() -> None:
     assert first("float_ids.jsonl").id == first("mongo.jsonl").id == first("turn_count.jsonl").id
     assert first("float_ids.jsonl").columns["id"] == 0.0

@@ -29,7 +29,10 @@ def sign(specs: Mapping[str, MetricSpec], dialogues: Sequence[DialogueRow], how:
     """Return the specs; if dialogues have several references, their signatures say how these are combined."""
     if not any(dialogue.further_references for dialogue in dialogues):
         return dict(specs)
-    return {name: replace(spec, signature=f"{spec.signature} · references:{how}") for name, spec in specs.items()}
+    return {
+        name: replace(spec, signature=f"{spec.signature} · references:{how}") if _is_of_replies(spec) else spec
+        for name, spec in specs.items()
+    }
 
 
 def combine(found: Sequence[Scores], specs: Mapping[str, MetricSpec], how: How) -> Scores:
@@ -41,26 +44,21 @@ def combine(found: Sequence[Scores], specs: Mapping[str, MetricSpec], how: How) 
     """
     if len(found) == 1:
         return found[0]
-    names = dict.fromkeys(name for scores in found for name in (*scores.values, *scores.statistics))
     values: dict[str, float | None] = {}
     statistics: dict[str, tuple[float, ...]] = {}
     chosen: dict[str, int] = {}
-    for name in names:
-        spec = specs.get(name)
-        known = [scores.values[name] for scores in found if scores.values.get(name) is not None]
-        if how == "mean" and spec is not None and spec.aggregation != "rate" and spec.higher_is_better is not None:
-            chosen[name] = 0
-            if name in found[0].values:
-                values[name] = sum(value for value in known if value is not None) / len(known) if known else None
-            several = [scores.statistics[name] for scores in found if name in scores.statistics]
-            if several:
-                statistics[name] = tuple(sum(column) / len(several) for column in zip(*several, strict=True))
-            continue
-        chosen[name] = place = _best([scores.values.get(name) for scores in found], spec)
-        if name in found[place].values:
-            values[name] = found[place].values[name]
-        if name in found[place].statistics:
-            statistics[name] = found[place].statistics[name]
+    for name in dict.fromkeys(name for scores in found for name in (*scores.values, *scores.statistics)):
+        spec = specs[name]
+        if how == "mean" and spec.aggregation != "rate" and _has_a_best(spec):
+            counted = found
+        else:
+            chosen[name] = _best([scores.values.get(name) for scores in found], spec) if _has_a_best(spec) else 0
+            counted = [found[chosen[name]]]
+        if any(name in scores.values for scores in counted):
+            values[name] = _mean([scores.values.get(name) for scores in counted])
+        columns = zip(*(scores.statistics[name] for scores in counted if name in scores.statistics), strict=True)
+        if summed := tuple(_mean(column) or 0.0 for column in columns):
+            statistics[name] = summed
     findings = tuple(
         finding
         for place, scores in enumerate(found)
@@ -70,9 +68,22 @@ def combine(found: Sequence[Scores], specs: Mapping[str, MetricSpec], how: How) 
     return Scores(values, statistics, findings)
 
 
-def _best(values: Sequence[float | None], spec: MetricSpec | None) -> int:
-    """Return the place of the best value, the first of equal ones; 0 if no direction is better."""
-    known = [(value, -place) for place, value in enumerate(values) if value is not None]
-    if spec is None or spec.higher_is_better is None or not known:
-        return 0
-    return -max(known if spec.higher_is_better else [(-value, place) for value, place in known])[1]
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _has_a_best(spec: MetricSpec) -> bool:
+    return spec.higher_is_better is not None and _is_of_replies(spec)
+
+
+def _is_of_replies(spec: MetricSpec) -> bool:
+    """Return whether a metric compares replies with references; likelihoods are those of the first reference."""
+    return spec.family not in ("fidelity", "latency", "memory") and "nll" not in spec.statistics
+
+
+def _best(values: Sequence[float | None], spec: MetricSpec) -> int:
+    """Return the place of the best value, the first of equal ones; 0 if all are undefined."""
+    sign_of_better = 1 if spec.higher_is_better else -1
+    known = [(sign_of_better * value, -place) for place, value in enumerate(values) if value is not None]
+    return -max(known, default=(0.0, 0))[1]

@@ -68,6 +68,17 @@ def test_lower_is_better_takes_the_lowest_and_no_direction_the_first() -> None:
 
 
 @pytest.mark.parametrize("how", ["best", "mean"])
+def test_likelihoods_are_those_of_the_first_reference(how: str) -> None:
+    metrics = load_metrics(["likelihood"])
+    items = [Item("a", "Headache?", text, REPLY, nll=8.0, reference_tokens=4) for text in REFERENCES]
+    found = metrics.score(items)
+    assert found[1] != found[0]  # bits per byte depend on the text
+    assert combine(found, metrics.specs, how) == found[0]  # type: ignore[arg-type]
+    several = DialogueRow(id="a", prompt="p", reference="r", further_references=("other",))
+    assert sign(metrics.specs, [several], "best") == metrics.specs
+
+
+@pytest.mark.parametrize("how", ["best", "mean"])
 def test_a_rule_fires_only_if_it_fires_against_every_reference(how: str) -> None:
     specs = {"s.bad": spec("s.bad", higher_is_better=False, aggregation="rate")}
     fired = Scores({"s.bad": 1.0}, findings=(Finding("s.bad", "dose"),))

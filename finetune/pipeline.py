@@ -277,6 +277,7 @@ def _recorded(prepared: Prepared) -> dict[str, Any]:
 def _variants_file(prepared: Prepared, facts: dict[str, Any], report: MergeReport) -> VariantsFile:
     recipe = prepared.recipe
     settings = recipe.dialogues
+    mapped = settings.columns.model_dump(exclude_unset=True)
     over_base = {"dtype": recipe.dtype, "base_digest": prepared.base_digest}
     model = _reference(recipe.base, prepared.base, prepared.out)
     template = {"template": prepared.template.name, "template_digest": prepared.template_digest}
@@ -306,7 +307,8 @@ def _variants_file(prepared: Prepared, facts: dict[str, Any], report: MergeRepor
             source_digest=prepared.loaded.digest,
             salt=settings.salt,
             columns=settings.columns.model_dump(exclude_none=True),
-            mapped=settings.columns.model_dump(exclude_unset=True),
+            mapped={role: column for role, column in mapped.items() if column is not None},
+            switched_off=tuple(role for role, column in mapped.items() if column is None),
             hub_split=settings.hub_split,
             hub_config=settings.hub_config,
             encoding=settings.encoding,

@@ -127,7 +127,7 @@ def dialogue_config(config: RunConfig, resolved: ResolvedVariants) -> DialogueCo
 def _recorded_columns(split: SplitFacts) -> ColumnMap:
     """Return the column map used in training. Roles that were not mapped stay unset: they follow the data's layout."""
     if split.mapped is not None:
-        return ColumnMap(**split.mapped)
+        return ColumnMap(**split.mapped, **dict.fromkeys(split.switched_off))
     defaults = ColumnMap().model_dump()
     named: dict[str, str | None] = {k: column for k, column in split.columns.items() if column != defaults.get(k)}
     if "prompt" in split.columns and "input" not in split.columns:

@@ -104,8 +104,14 @@ def test_a_run_says_how_the_data_were_read(tmp_path: Path) -> None:
 
 
 def test_what_a_recipe_mapped_itself_is_mapped_again_and_nothing_else(tmp_path: Path) -> None:
-    mapped = ColumnMap(turns=None, reference="gold").model_dump(exclude_unset=True)
-    split = SplitFacts(source="o/n", source_digest="x", salt="s", mapped=mapped, hub_split=None, encoding="cp1252")
+    split = SplitFacts(
+        source="o/n",
+        source_digest="x",
+        salt="s",
+        mapped={"reference": "gold"},
+        switched_off=("turns",),
+        encoding="cp1252",
+    )
     manifest = VariantsFile(schema=1, variants=(BASE,), split=split)
     chosen = dialogue_config(RunConfig(variants=(BASE,)), ResolvedVariants((BASE,), manifest, tmp_path))
     assert chosen.columns.model_dump(exclude_unset=True) == {"turns": None, "reference": "gold"}

@@ -92,8 +92,10 @@ def _said_in_turns(values: dict[str, object], reading: Reading, need_reference: 
 
 
 def _said_in_columns(values: dict[str, object], reading: Reading, need_reference: bool) -> _Said:
-    columns, column = reading.columns, str(reading.columns.prompt)
-    value = value_at(values, columns.prompt)
+    columns, column = reading.columns, reading.columns.prompt
+    if column is None:
+        raise InvalidRowError("missing turns", columns.turns, "the turns are missing")
+    value = value_at(values, column)
     if isinstance(value, list | dict) and looks_like_turns(value):
         asked = list(read_turns(value, column))
     else:
@@ -118,9 +120,11 @@ def _before(values: dict[str, object], columns: ColumnMap) -> list[Turn]:
 
 
 def _references(values: dict[str, object], columns: ColumnMap, need_reference: bool) -> tuple[str, ...]:
-    column, value = str(columns.reference), value_at(values, columns.reference)
+    column, value = columns.reference, value_at(values, columns.reference)
     if not need_reference and not present(value):
         return ()
+    if column is None:
+        raise InvalidRowError("missing reference", None, "no column has the reference")
     if isinstance(value, list | dict) and looks_like_turns(value):
         turns = join_turns(read_turns(value, column))
         if len(turns) != 1 or turns[0].role != "doctor":

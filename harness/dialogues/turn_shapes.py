@@ -18,6 +18,7 @@ _ROLE_KEYS = ("role", "from", "speaker")
 _CONTENT_KEYS = ("content", "value", "utterance", "text")
 _CLASS_LABELS = ("patient", "doctor")  # MedDialog's speakers where they are stored as numbers
 _SPOKEN = re.compile(r"[ \t]*(\w[\w ]{0,30}?)[ \t]*[:：][ \t]*")
+_JSON = re.compile(r'\s*\[\s*[{"]')
 _CHATML = re.compile(r"<\|im_start\|>[ \t]*(\w+)[ \t]*\n(.*?)(?:<\|im_end\|>|\Z)", re.DOTALL)
 _INSTRUCTION = re.compile(r"\[INST\](.*?)\[/INST\](.*?)(?=\[INST\]|\Z)", re.DOTALL)
 _SYSTEM = re.compile(r"\s*<<SYS>>(.*?)<</SYS>>", re.DOTALL)
@@ -28,7 +29,7 @@ Said = tuple[object, object]  # speaker and content, neither of them checked
 def looks_like_turns(value: object) -> bool:
     """Return whether a value has one of the shapes, judged by its first turn."""
     if isinstance(value, str):
-        return _is_marked_up(value) or value.lstrip().startswith("[{") or _speaker(value.lstrip()) is not None
+        return _is_marked_up(value) or _JSON.match(value) is not None or _speaker(value.lstrip()) is not None
     turns = _rows(value)
     if not isinstance(turns, list) or not turns:
         return False

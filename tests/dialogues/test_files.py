@@ -54,6 +54,20 @@ def test_an_encoding_is_refused_where_it_cannot_be_used(tmp_path: Path) -> None:
     assert "is not a text file, so dialogues.encoding cannot be used" in said(path, encoding="cp1252")
 
 
+def test_keys_that_do_not_go_with_a_source_are_refused(tmp_path: Path) -> None:
+    path = FILES / "messages.jsonl"
+    assert said(path, hub_config="en") == f"{path} is a file, so it has no configuration 'en' (dialogues.hub_config)."
+    assert "is not a file, so dialogues.encoding cannot be used" in said(FILES / "configurations", encoding="cp1252")
+
+
+def test_a_configuration_that_a_folder_lacks_is_refused_with_the_nearest() -> None:
+    pytest.importorskip("datasets")
+    folder = FILES / "configurations"
+    assert said(folder, hub_config="enn") == (
+        f"{folder} has no configuration 'enn'; set dialogues.hub_config to one of en, zh. Did you mean 'en'?"
+    )
+
+
 @pytest.mark.parametrize("name", ["packed.jsonl.gz", "packed.jsonl.zst"])
 def test_a_packed_file_is_unpacked_up_to_a_limit(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name.endswith("zst"):

@@ -13,7 +13,7 @@ from finetune.dataset import TrainingSet, encode_dialogues
 from finetune.folders import CURVES, locked
 from finetune.recipe import DEFAULT_RECIPE, SYNTHETIC, TINY, Recipe, load_recipe
 from harness.dialogues.leakage import FILE_NAME
-from harness.dialogues.load import LoadedDialogues, load_dialogues
+from harness.dialogues.load import LoadedDialogues, load_source
 from harness.dialogues.prompts import Template, load_template
 from harness.dialogues.split import dialogue_hash, select
 from harness.dialogues.tokens import Tokenizer
@@ -111,6 +111,8 @@ def prepare(recipe: Recipe, out: Path, *, notify: Notify = silent) -> Prepared:
     if recipe.base != TINY:
         check_model_folder(resolve_model(recipe.base))  # before anything is written
     source, loaded = _dialogues(recipe, out)
+    for note in loaded.notes:
+        notify(note)
     base = _base(recipe, out, notify)
     model = check_model_folder(base)
     if model.config.get("quantization_config"):
@@ -223,8 +225,7 @@ def _dialogues(recipe: Recipe, out: Path) -> tuple[str, LoadedDialogues]:
         write_dialogues(partial, seed=recipe.seed)
         partial.replace(path)
         source = str(path)
-    loaded = load_dialogues(source, settings.columns, on_invalid=settings.on_invalid, hub_split=settings.hub_split)
-    return source, loaded
+    return source, load_source(settings, source)
 
 
 def _base(recipe: Recipe, out: Path, notify: Notify) -> Path:
@@ -276,6 +277,7 @@ def _recorded(prepared: Prepared) -> dict[str, Any]:
 def _variants_file(prepared: Prepared, facts: dict[str, Any], report: MergeReport) -> VariantsFile:
     recipe = prepared.recipe
     settings = recipe.dialogues
+    mapped = settings.columns.model_dump(exclude_unset=True)
     over_base = {"dtype": recipe.dtype, "base_digest": prepared.base_digest}
     model = _reference(recipe.base, prepared.base, prepared.out)
     template = {"template": prepared.template.name, "template_digest": prepared.template_digest}
@@ -305,7 +307,11 @@ def _variants_file(prepared: Prepared, facts: dict[str, Any], report: MergeRepor
             source_digest=prepared.loaded.digest,
             salt=settings.salt,
             columns=settings.columns.model_dump(exclude_none=True),
+            mapped={role: column for role, column in mapped.items() if column is not None},
+            switched_off=tuple(role for role, column in mapped.items() if column is None),
             hub_split=settings.hub_split,
+            hub_config=settings.hub_config,
+            encoding=settings.encoding,
             on_invalid=settings.on_invalid,
         ),
         recipe=recipe.model_dump(mode="json", exclude_none=True),

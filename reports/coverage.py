@@ -31,7 +31,9 @@ def coverage_cells(view: RunView) -> tuple[CoverageCell, ...]:
 
 
 def _cell(variant: str, coverage: Coverage) -> CoverageCell:
-    skipped = "; ".join(f"{reason}: {number}" for reason, number in coverage.skipped.items()) or "none"
+    counts = [f"{reason}: {number}" for reason, number in coverage.skipped.items()]
+    counts += [f"answered but not scored, {reason}: {number}" for reason, number in coverage.not_scored.items()]
+    skipped = "; ".join(counts) or "none"
     answered = f"{plain(float(coverage.answered), 0)} of {plain(float(coverage.dialogues), 0)}"
     return CoverageCell(
         variant=variant,

@@ -53,7 +53,9 @@ SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE
 def run(
     config: Annotated[str, typer.Argument(metavar="[CONFIG]", help="a shipped name or a YAML path")] = "quickstart",
     out: Annotated[Path | None, typer.Option(help="run folder; an unfinished run is resumed")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="measure only the first N held-out dialogues")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="measure a random sample of N held-out dialogues, drawn by the seed")
+    ] = None,
     overrides: SetOption = None,
     allow_base_mismatch: Annotated[
         bool, typer.Option("--allow-base-mismatch", help="measure an adapter over a base other than its own")

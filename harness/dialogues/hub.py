@@ -28,27 +28,32 @@ def is_hub_id(source: str) -> bool:
     return _HUB_ID.fullmatch(source) is not None
 
 
-def read_dataset(source: str, split: str) -> Iterator[SourceRow]:
+def read_dataset(source: str, split: str, config: str | None = None) -> Iterator[SourceRow]:
     """Yield the rows of one split of a Hub dataset, or of a folder that ``datasets`` can read.
 
-    Raises InputError if it does not exist, cannot be reached or has no such split.
+    Raises InputError if it does not exist, cannot be reached, has no such split, or has several configurations of which
+    none was chosen.
     """
-    for number, values in enumerate(_load(source, split), 1):
+    for number, values in enumerate(_load(source, split, config), 1):
         yield SourceRow(number, values)
 
 
-def _load(source: str, split: str) -> Dataset:
+def _load(source: str, split: str, config: str | None) -> Dataset:
     import datasets
 
     folder = Path(source)
     saved = [name for name in ("dataset_dict.json", "state.json") if (folder / name).is_file()]
     reachable = not folder.exists() and not datasets.config.HF_HUB_OFFLINE and hub_is_reachable()
+    if saved and config is not None:
+        raise InputError(f"{source} is a saved dataset without configurations: leave dialogues.hub_config out.")
     try:
         with _quiet(datasets), _offline(datasets, unless=reachable):
-            found = datasets.load_from_disk(source) if saved else datasets.load_dataset(source)
+            found = datasets.load_from_disk(source) if saved else datasets.load_dataset(source, config)
     except Exception as error:
         # datasets, its Hub client and its file readers raise dozens of types without a common base.
-        raise InputError(_load_problem(source, folder, reachable, error)) from error
+        with _quiet(datasets):
+            problem = _config_problem(source, config) if reachable or folder.exists() else None
+        raise InputError(problem or _load_problem(source, folder, reachable, error)) from error
     if isinstance(found, datasets.DatasetDict):
         if split not in found:
             raise InputError(
@@ -58,6 +63,23 @@ def _load(source: str, split: str) -> Dataset:
         found = found[split]
     rows: Dataset = found
     return rows
+
+
+def _config_problem(source: str, config: str | None) -> str | None:
+    """Return what is wrong with the choice of a configuration, or None if it is not to blame."""
+    import datasets
+
+    try:
+        names = datasets.get_dataset_config_names(source)
+    except Exception:  # as above: the dataset cannot be read at all
+        return None
+    if config in names or (config is None and len(names) < 2):
+        return None
+    said = "has several configurations" if config is None else f"has no configuration '{config}'"
+    return (
+        f"{source} {said}; set dialogues.hub_config to one of {', '.join(names)}."
+        f"{did_you_mean(config, names) if config else ''}"
+    )
 
 
 def _load_problem(source: str, folder: Path, reachable: bool, error: Exception) -> str:

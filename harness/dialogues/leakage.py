@@ -7,6 +7,9 @@ exactly, from the shingles. No text is stored, but a guess at a dialogue's exact
 
 The bands (25 of 5 rows) favour recall: a pair with Jaccard index 0.8 is missed once in 20,000, a closer one less often.
 False candidates cost little, because every candidate is verified.
+
+What more than half of the training dialogues contain (a system prompt, an instruction) says nothing about where a
+dialogue comes from. Those shingles are left out before dialogues are compared.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +40,8 @@ FILE_NAME = "trained_on.npz"
 PERMUTATIONS = 128
 THRESHOLD = 0.8
 BANDS = (25, 5)
+
+FEWEST = 10  # dialogues: among fewer, "most" may be two repetitions of one
 
 _FORMAT = 1
 _SCHEME = "affine32"
@@ -116,26 +121,33 @@ class Leaks:
 
 def fingerprint(dialogues: Iterable[Dialogue]) -> Fingerprints:
     """Return the fingerprints of dialogues, in order."""
-    from datasketch import MinHash
-
     shingler = Shingler()
     texts, prompts, sets = [], [], []
     for dialogue in dialogues:
         texts.append(bytes.fromhex(dialogue_hash(dialogue)))
         prompts.append(bytes.fromhex(prompt_hash(dialogue)))
         sets.append(shingler.shingles(dialogue))
-    minhashes = MinHash.generator(
-        (shingles.tolist() for shingles in sets), num_perm=PERMUTATIONS, scheme=_SCHEME, hashfunc=int
-    )
-    signatures = [minhash.hashvalues for minhash in minhashes]
     count = len(sets)
     return Fingerprints(
         dialogues=np.frombuffer(b"".join(texts), dtype=np.uint8).reshape(count, _HASH_BYTES),
         prompts=np.frombuffer(b"".join(prompts), dtype=np.uint8).reshape(count, _HASH_BYTES),
-        signatures=np.array(signatures, dtype=np.uint32).reshape(count, PERMUTATIONS),
-        shingles=np.concatenate(sets) if sets else np.zeros(0, dtype=np.uint32),
-        offsets=np.cumsum([0, *(shingles.size for shingles in sets)], dtype=np.int64),
+        **_signed(sets),
     )
+
+
+def _signed(sets: Sequence[Shingles]) -> dict[str, NDArray[Any]]:
+    """Return sets of shingles as arrays, with their signatures."""
+    from datasketch import MinHash
+
+    minhashes = MinHash.generator(
+        (shingles.tolist() for shingles in sets), num_perm=PERMUTATIONS, scheme=_SCHEME, hashfunc=int
+    )
+    signatures = [minhash.hashvalues for minhash in minhashes]
+    return {
+        "signatures": np.array(signatures, dtype=np.uint32).reshape(len(sets), PERMUTATIONS),
+        "shingles": np.concatenate(sets) if sets else np.zeros(0, dtype=np.uint32),
+        "offsets": np.cumsum([0, *(shingles.size for shingles in sets)], dtype=np.int64),
+    }
 
 
 def load_fingerprints(path: Path) -> Fingerprints:
@@ -186,8 +198,30 @@ def find_leaks(dialogues: Sequence[Dialogue], trained: Fingerprints) -> Leaks:
         rest.append(index)
         if held_out.prompts[index].tobytes() in known_prompts:
             same_prompt.append(dialogue.id)
+    common = _in_most(trained)
+    if common.size:
+        held_out, trained = _without(held_out, common), _without(trained, common)
     near = {dialogues[index].id: found for index, found in _near(held_out, rest, trained).items()}
     return Leaks(tuple(exact), near, tuple(name for name in same_prompt if name not in near))
+
+
+def _in_most(trained: Fingerprints) -> Shingles:
+    """Return the shingles that more than half of the training dialogues have, each counted once if repeated."""
+    _, first = np.unique(trained.dialogues, axis=0, return_index=True)
+    if len(first) < FEWEST:
+        return np.zeros(0, dtype=np.uint32)
+    values, counts = np.unique(np.concatenate([trained.shingles_of(each) for each in first]), return_counts=True)
+    return values[counts > len(first) / 2]
+
+
+def _without(fingerprints: Fingerprints, common: Shingles) -> Fingerprints:
+    """Return the fingerprints without some shingles; a dialogue that has no others keeps them."""
+    sets = []
+    for index in range(len(fingerprints)):
+        shingles = fingerprints.shingles_of(index)
+        own = np.setdiff1d(shingles, common, assume_unique=True)
+        sets.append(own if own.size else shingles)
+    return replace(fingerprints, **_signed(sets))
 
 
 def _near(held_out: Fingerprints, indices: Sequence[int], trained: Fingerprints) -> dict[int, Near]:

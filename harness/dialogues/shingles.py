@@ -2,7 +2,8 @@
 
 A set covers prompt and reference together: questions are short and often alike, so that only the whole dialogue shows
 whether it was seen before. Words are runs of letters and digits of the normalised text; punctuation, case and line
-breaks do not count. A dialogue of fewer than five words is one shingle of all its words.
+breaks do not count. In scripts that do not separate words by spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese,
+Tibetan) every character is a word. A dialogue of fewer than five words is one shingle of all its words.
 """
 
 from __future__ import annotations
@@ -22,8 +23,17 @@ if TYPE_CHECKING:
 WORDS = 5
 Shingles = NDArray[np.uint32]  # sorted, each once
 
-_WORD = re.compile(r"\w+")
+# Blocks of Unicode: Thai and Lao; Tibetan and Myanmar; Khmer; kana, bopomofo and Han with their extensions;
+# compatibility Han; kana supplements; the supplementary Han planes.
+_UNSPACED = "\u0e00-\u0eff\u0f00-\u109f\u1780-\u17ff\u3005-\u3007\u3041-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
+_UNSPACED += "\uf900-\ufaff\U0001b000-\U0001b16f\U00020000-\U000323af"
+_WORD = re.compile(f"[{_UNSPACED}]|[^\\W{_UNSPACED}]+")
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of a text: runs of letters and digits, and each character of a script without spaces."""
+    return _WORD.findall(text)
 
 
 class Shingler:
@@ -39,7 +49,7 @@ class Shingler:
     def shingles(self, dialogue: Dialogue) -> Shingles:
         """Return the sorted distinct shingle hashes; never empty."""
         text = normalise(f"{dialogue.prompt} {dialogue.reference or ''}")
-        words = self._hashes(_WORD.findall(text) or [text])
+        words = self._hashes(words_of(text) or [text])
         width = min(WORDS, len(words))
         count = len(words) - width + 1
         mixed = np.zeros(count, dtype=np.uint64)

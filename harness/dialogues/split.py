@@ -59,6 +59,13 @@ def select(
     return tuple(dialogue for dialogue in dialogues if split_of(dialogue, salt) == split)
 
 
+def sample(dialogues: tuple[Dialogue, ...], count: int, seed: int) -> tuple[Dialogue, ...]:
+    """Return a random sample in the order of the data; of the same seed, a smaller sample is part of a larger one."""
+    ranked = sorted(dialogues, key=lambda dialogue: _sha256(str(seed), "sample", dialogue.id).digest())
+    chosen = {dialogue.id for dialogue in ranked[:count]}
+    return tuple(dialogue for dialogue in dialogues if dialogue.id in chosen)
+
+
 def _sha256(*parts: str) -> hashlib._Hash:
     """Hash several strings with length prefixes, so that different sequences never hash the same bytes."""
     hasher = hashlib.sha256()

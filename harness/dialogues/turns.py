@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 Role = Literal["system", "patient", "doctor"]
 
+# In the languages of the data sets named in docs/data.md; "question" and "answer" are speakers too there.
 _ROLES: dict[str, Role] = {
-    "system": "system",
-    **dict.fromkeys(("patient", "user", "human", "client"), "patient"),
+    **dict.fromkeys(("system", "developer", "系统"), "system"),
+    **dict.fromkeys(("patient", "user", "human", "client", "question", "q", "guest_family"), "patient"),
+    **dict.fromkeys(("病人", "患者", "用户", "问", "提问", "مريض", "المريض", "سؤال", "السؤال"), "patient"),
     **dict.fromkeys(("doctor", "physician", "assistant", "gpt", "bot", "model"), "doctor"),
+    **dict.fromkeys(("answer", "a", "guest_clinician"), "doctor"),
+    **dict.fromkeys(("医生", "大夫", "医师", "助手", "答", "回答"), "doctor"),
+    **dict.fromkeys(("طبيب", "الطبيب", "دكتور", "جواب", "الجواب"), "doctor"),
 }
 _SPEAKERS: dict[Role, str] = {"system": "Note", "patient": "Patient", "doctor": "Doctor"}
+_NUMBER = re.compile(r"_?\d+$")  # "Doctor_2" is a doctor
 
 
 @dataclass(frozen=True)
@@ -26,50 +31,46 @@ class Turn:
     content: str
 
 
-def read_turns(value: object, column: str) -> Iterator[Turn]:
-    """Yield the turns of a row; raise InvalidRowError at the first invalid one."""
-    if isinstance(value, str):  # as in CSV files
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise InvalidRowError("malformed turns", column, "the turns are not valid JSON") from None
-    if isinstance(value, dict) and value and all(isinstance(entry, list) for entry in value.values()):
-        # Columnar storage turns a list of objects into an object of lists.
-        value = [dict(zip(value, entries, strict=False)) for entries in zip(*value.values(), strict=False)]
-    if not isinstance(value, list):
-        raise InvalidRowError("malformed turns", column, "the turns are not a list")
-    for number, turn in enumerate(value, 1):
-        if not isinstance(turn, dict):
-            raise InvalidRowError("malformed turns", column, f"turn {number} is not an object with role and content")
-        role = turn.get("role", turn.get("from"))
-        content = turn.get("content", turn.get("value"))
-        known = _ROLES.get(role.strip().lower()) if isinstance(role, str) else None
-        if known is None:
-            problem = f"turn {number} has the role {role!r:.40}; the roles are patient, doctor and system"
-            raise InvalidRowError("unknown role", column, problem)
-        yield Turn(known, clean_text(content, column, "turn", f"content of turn {number}"))
+def role_of(word: object) -> Role | None:
+    """Return the role that a word names, or None."""
+    return _ROLES.get(_NUMBER.sub("", word.strip().lower())) if isinstance(word, str) else None
 
 
-def split_turns(turns: Iterable[Turn], column: str, need_reference: bool) -> tuple[tuple[Turn, ...], str | None]:
-    """Return the turns before the doctor's last turn, and that turn as the reference.
-
-    If no reference is needed and the last turn is the patient's, return all turns and None.
-    """
+def join_turns(turns: Iterable[Turn]) -> tuple[Turn, ...]:
+    """Return the turns with consecutive ones of the same speaker joined by a line break."""
     joined: list[Turn] = []
     for turn in turns:
         if joined and joined[-1].role == turn.role:
             joined[-1] = Turn(turn.role, f"{joined[-1].content}\n{turn.content}")
         else:
             joined.append(turn)
+    return tuple(joined)
+
+
+def split_turns(joined: tuple[Turn, ...], column: str, need_reference: bool) -> tuple[tuple[Turn, ...], str | None]:
+    """Return the turns before the doctor's last turn, and that turn as the reference.
+
+    If no reference is needed and the last turn is the patient's, return all turns and None.
+    """
     if not need_reference and joined and joined[-1].role == "patient":
-        return tuple(joined), None
+        return joined, None
     last = max((index for index, turn in enumerate(joined) if turn.role == "doctor"), default=None)
     if last is None:
         raise InvalidRowError("missing reference", column, "the doctor has no turn, so there is no reference")
-    so_far = tuple(joined[:last])
+    so_far = joined[:last]
     if not any(turn.role == "patient" for turn in so_far):
         raise InvalidRowError("missing prompt", column, "the patient says nothing before the doctor's last turn")
     return so_far, joined[last].content
+
+
+def ask(joined: tuple[Turn, ...], column: str) -> tuple[Turn, ...]:
+    """Return turns that are the whole prompt, because another column has the reference: the patient speaks last."""
+    if not any(turn.role == "patient" for turn in joined):
+        raise InvalidRowError("missing prompt", column, "the patient says nothing")
+    if joined[-1].role == "doctor":
+        problem = "the doctor has the last turn, although another column has the reference"
+        raise InvalidRowError("answered prompt", column, problem)
+    return joined
 
 
 def transcript(turns: tuple[Turn, ...]) -> str:
@@ -111,5 +112,7 @@ def clean_text(value: object, column: str, what: str, shown_as: str | None = Non
     if found:
         kind = "a NUL character" if found[0] == "\x00" else "bytes or escapes that are not Unicode text"
         problem = f"the {shown} contains {kind} at character {found.start() + 1}"
+        if "\udc80" <= found[0] <= "\udcff":  # a byte that was not UTF-8
+            problem += "; if the file has another encoding, name it in dialogues.encoding (Excel: cp1252)"
         raise InvalidRowError(f"invalid characters in {what}", column, problem)
     return text

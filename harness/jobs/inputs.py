@@ -9,16 +9,16 @@ from typing import Any
 
 from harness.config import RunConfig
 from harness.dialogues.leakage import FILE_NAME, combine, find_leaks, load_fingerprints
-from harness.dialogues.load import load_dialogues
+from harness.dialogues.load import load_source
 from harness.dialogues.model import ColumnMap, Dialogue, DialogueConfig
 from harness.dialogues.prompts import Template, load_template
-from harness.dialogues.split import select
+from harness.dialogues.split import sample, select
 from harness.errors import InputError
 from harness.files import read_json
 from harness.passes.registry import find as find_pass
 from harness.store.schema import DialogueRow
 from harness.variants.artifacts import ADAPTER_FACTS
-from harness.variants.model import Variant
+from harness.variants.model import SplitFacts, Variant
 from harness.variants.resolve import ResolvedVariants, find
 
 
@@ -35,6 +35,7 @@ class HeldOut:
     digests: dict[str, str]
     counts: dict[str, Any]
     warnings: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = field(default=())  # how the data were read
 
 
 def held_out(
@@ -49,18 +50,16 @@ def held_out(
     """
     chosen = dialogue_config(config, resolved)
     template = load_template(template_name(config.prompt, config_folder))
-    columns = chosen.columns
-    loaded = load_dialogues(
+    loaded = load_source(
+        chosen,
         str(find(chosen.source, config_folder)),
-        columns,
-        on_invalid=chosen.on_invalid,
-        hub_split=chosen.hub_split,
         need_reference=any(find_pass(name).needs_references for name in config.passes),
     )
     dialogues = loaded.dialogues if chosen.split == "all" else select(loaded.dialogues, chosen.split, chosen.salt)
     counts: dict[str, Any] = {
         "loaded": len(loaded.dialogues),
         "invalid": dict(loaded.invalid),
+        "layout": loaded.layout,
         "split": chosen.split,
         "held_out": len(dialogues),
     }
@@ -72,7 +71,7 @@ def held_out(
     warnings.extend(leak_warnings)
     if config.limit is not None and len(dialogues) > config.limit:
         counts["limited_to"] = config.limit
-        dialogues = dialogues[: config.limit]
+        dialogues = sample(dialogues, config.limit, config.seed)
     if not dialogues:
         raise InputError(
             f"{chosen.source}: no dialogues are left to measure (loaded {counts['loaded']}, split '{chosen.split}' has "
@@ -86,7 +85,14 @@ def held_out(
         digests={"source": loaded.digest, "template": template_digest},
         counts=counts,
         warnings=tuple(warnings),
+        notes=(*loaded.notes, *_several_references(dialogues, chosen)),
     )
+
+
+def _several_references(dialogues: tuple[Dialogue, ...], chosen: DialogueConfig) -> list[str]:
+    count = sum(bool(dialogue.further_references) for dialogue in dialogues)
+    how = "the best of them counts" if chosen.references == "best" else "their mean counts"
+    return [f"{count} dialogues have several references: {how} (dialogues.references)."] if count else []
 
 
 def template_name(prompt: str, config_folder: Path | None) -> str:
@@ -110,18 +116,22 @@ def dialogue_config(config: RunConfig, resolved: ResolvedVariants) -> DialogueCo
         source=source,
         split="test",
         hub_split=split.hub_split,
+        hub_config=split.hub_config,
+        encoding=split.encoding,
         salt=split.salt,
-        columns=_recorded_columns(split.columns),
+        columns=_recorded_columns(split),
         on_invalid=split.on_invalid,
     )
 
 
-def _recorded_columns(recorded: dict[str, str]) -> ColumnMap:
-    """Return the column map used in training. Defaults stay unset, because a column that is set must exist."""
+def _recorded_columns(split: SplitFacts) -> ColumnMap:
+    """Return the column map used in training. Roles that were not mapped stay unset: they follow the data's layout."""
+    if split.mapped is not None:
+        return ColumnMap(**split.mapped, **dict.fromkeys(split.switched_off))
     defaults = ColumnMap().model_dump()
-    named: dict[str, str | None] = {key: column for key, column in recorded.items() if column != defaults.get(key)}
-    if set(defaults) - set(recorded) == {"input"}:
-        named["input"] = None  # the record leaves it out if it was switched off
+    named: dict[str, str | None] = {k: column for k, column in split.columns.items() if column != defaults.get(k)}
+    if "prompt" in split.columns and "input" not in split.columns:
+        named["input"] = None  # the record left it out if it was switched off
     return ColumnMap(**named)
 
 
@@ -134,6 +144,7 @@ def render_rows(dialogues: tuple[Dialogue, ...], template: Template, tokenizer: 
             reference=None if dialogue.reference is None else dialogue.reference.strip(),
             columns=dict(dialogue.columns),
             conversation=dialogue.conversation,
+            further_references=dialogue.further_references,
         )
         for dialogue in dialogues
     )

@@ -93,8 +93,8 @@ def prepare(config: RunConfig, progress: Progress, config_folder: Path | None = 
     invalid = sum(dialogues.counts["invalid"].values())
     skipped = f", {invalid} unusable ones skipped" if invalid else ""
     progress.note(f"{dialogues.counts['measured']} held-out dialogues of {dialogues.counts['loaded']}{skipped}.")
-    for warning in dialogues.warnings:
-        progress.note(f"Warning: {warning}")
+    for note in (*dialogues.notes, *(f"Warning: {warning}" for warning in dialogues.warnings)):
+        progress.note(note)
     weights = weights_digests(resolved.variants)
     other_files = settings_digests(resolved.variants)
     files = {name: digest_value([weights[name], other_files[name]]) for name in weights}
@@ -194,6 +194,7 @@ def compute(folder: RunFolder, config: RunConfig | ScoreConfig, progress: Progre
     from harness.metrics.loading import all_specs, load_metrics
     from harness.results.memory_fits import memory_table
     from harness.results.replies_scored import score_replies
+    from harness.results.several_references import how_of, sign
     from harness.results.summarize import summarize
     from harness.store.seals import is_measured, seal
 
@@ -201,9 +202,9 @@ def compute(folder: RunFolder, config: RunConfig | ScoreConfig, progress: Progre
     names = [str(variant["name"]) for variant in manifest.variants]
     progress.note("Scoring the replies and computing the statistics.")
     metrics = load_metrics(config.metrics, config.metric_options)
-    score_replies(folder, metrics, progress)
+    score_replies(folder, metrics, progress, how=how_of(manifest))
     write_json(folder.memory_path, memory_table(folder, names))
-    specs = all_specs(config.metric_options)
+    specs = sign(all_specs(config.metric_options), folder.dialogues(), how_of(manifest))
     summary = summarize(
         folder, registry=specs, resamples=config.stats.resamples, seed=config.seed, slices=config.stats.slices
     )

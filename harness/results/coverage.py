@@ -16,27 +16,29 @@ MISSING = "missing"
 def coverage_of(analysis: Analysis, variant: str) -> Coverage:
     """Return a variant's coverage; answered and skipped add up to the number of dialogues.
 
-    A dialogue counts as answered if it has a reply and, in runs that score references, a score; in runs without
-    generation, if its reference was scored; in runs with neither (latency or memory only), if no timing failed.
+    A dialogue counts as answered if it has a reply; in runs without generation, if its reference was scored; in runs
+    with neither (latency or memory only), if no timing failed. ``not_scored`` says why a reference of a dialogue that
+    was answered was not scored, for example because prompt and reference together are too long.
     """
     ids = analysis.measured.units.ids
     passes = _passes(analysis)
     rows = analysis.measured.replies.rows(variant).values()
     counted = [row for row in rows if left_out(row) is None]
     failed = {row.id for row in rows} - {row.id for row in counted}
+    scoring = _reasons(analysis, ScoringRecord, "scoring", variant)
     if "generation" in passes:
-        # A reference too long to score counts as skipped too: its dialogue is missing from the likelihoods.
-        scoring = _reasons(analysis, ScoringRecord, "scoring", variant)
-        reasons = {**scoring, **_reasons(analysis, GenerationRecord, "generation", variant)}
-        answered = {row.id for row in counted if row.reply is not None}
+        reasons = _reasons(analysis, GenerationRecord, "generation", variant)
+        answered = {row.id for row in rows if row.reply is not None and row.id not in reasons}
     elif "scoring" in passes:
-        reasons = _reasons(analysis, ScoringRecord, "scoring", variant)
+        reasons = scoring
         answered = {row.id for row in counted if row.nll is not None}
     else:
         reasons = _reasons(analysis, LatencyRecord, "latency", variant)
         answered = set(ids) - set(reasons)
     skipped = Counter(reasons.get(name, FAILED if name in failed else MISSING) for name in ids if name not in answered)
-    return estimated(len(ids), len(ids) - skipped.total(), dict(sorted(skipped.items())))
+    not_scored = Counter(reason for name, reason in scoring.items() if name in answered)
+    made = estimated(len(ids), len(ids) - skipped.total(), dict(sorted(skipped.items())))
+    return made.model_copy(update={"not_scored": dict(sorted(not_scored.items()))})
 
 
 def estimated(dialogues: int, answered: int, skipped: dict[str, int]) -> Coverage:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from harness.files import write_rows
 from harness.metrics.metric_set import MetricSet
-from harness.metrics.registry import Item
+from harness.metrics.registry import Item, Scores
 from harness.metrics.workers import score
+from harness.results.several_references import How, combine
 from harness.store.folder import RunFolder
 from harness.store.schema import DialogueRow, FindingRow, GenerationRecord, Record, ReplyRow, ScoringRecord
 
@@ -31,22 +32,30 @@ def score_replies(
     *,
     variants: Sequence[str] | None = None,
     accept: Accept | None = None,
+    how: How = "best",
     workers: int | None = None,
 ) -> dict[str, list[ReplyRow]]:
     """Write ``replies/VARIANT.jsonl`` for each variant, with scores, statistics and findings; return the rows.
 
     ``variants`` defaults to those of ``run.json``. ``accept(pass, variant, record)`` returns whether a record belongs
     to this run (default: all do); of two for the same dialogue, the later one counts. A variant without records (its
-    replies were generated outside the harness) keeps its replies and gets new scores. ``workers`` defaults to the
-    number of cores, at most four, if there are thousands of replies. Rows are in run order, one for each dialogue with
-    a reply, a likelihood, an error or a reason why it was skipped.
+    replies were generated outside the harness) keeps its replies and gets new scores. ``how`` combines the scores
+    against several references of one dialogue. ``workers`` defaults to the number of cores, at most four, if there are
+    thousands of replies. Rows are in run order, one for each dialogue with a reply, a likelihood, an error or a reason
+    why it was skipped.
     """
     names = list(variants) if variants is not None else [str(v["name"]) for v in folder.read_manifest().variants]
     dialogues = folder.dialogues()
     rows = {name: _join(folder, name, dialogues, accept) for name in names}
-    # Replies to one dialogue are adjacent, so that metrics parse its reference only once.
-    places = [(name, dialogue) for dialogue in dialogues for name in names if dialogue.id in rows[name]]
-    items = [_item(name, dialogue, rows[name][dialogue.id]) for name, dialogue in places]
+    # Replies to one dialogue are adjacent, so that metrics parse each of its references only once.
+    places = [
+        (name, dialogue, reference)
+        for dialogue in dialogues
+        for reference in (dialogue.reference or "", *dialogue.further_references)
+        for name in names
+        if dialogue.id in rows[name]
+    ]
+    items = [_item(name, dialogue, rows[name][dialogue.id], text) for name, dialogue, text in places]
     if progress:
         progress.start(TASK, len(items), "replies")
     advance = (lambda done: progress.advance(TASK, done)) if progress else None
@@ -55,13 +64,17 @@ def score_replies(
         progress.finish(TASK)
         for note in metrics.notes:
             progress.note(note)
-    for (name, dialogue), found in zip(places, scores, strict=True):
+    against: dict[tuple[str, str], list[Scores]] = {}
+    for (name, dialogue, _), each in zip(places, scores, strict=True):
+        against.setdefault((name, dialogue.id), []).append(each)
+    for (name, id), several in against.items():
+        found = combine(several, metrics.specs, how)
         update = {
             "scores": dict(found.values),
             "statistics": dict(found.statistics),
             "findings": tuple(FindingRow(metric=f.metric, rule=f.rule, words=f.words) for f in found.findings),
         }
-        rows[name][dialogue.id] = rows[name][dialogue.id].model_copy(update=update)
+        rows[name][id] = rows[name][id].model_copy(update=update)
     joined = {name: [rows[name][d.id] for d in dialogues if d.id in rows[name]] for name in names}
     for name, replies in joined.items():
         write_rows(folder.replies_path(name), replies)
@@ -110,11 +123,11 @@ def _row(id: str, scored: ScoringRecord | None, generated: GenerationRecord | No
     )
 
 
-def _item(system: str, dialogue: DialogueRow, row: ReplyRow) -> Item:
+def _item(system: str, dialogue: DialogueRow, row: ReplyRow, reference: str) -> Item:
     return Item(
         id=dialogue.id,
         prompt=dialogue.prompt,
-        reference=dialogue.reference or "",
+        reference=reference,
         reply=row.reply,
         columns=dialogue.columns,
         reply_tokens=row.reply_tokens,

@@ -45,6 +45,7 @@ class DialogueRow(Row):
     id: str
     prompt: str
     reference: str | None = None
+    further_references: tuple[str, ...] = ()
     columns: dict[str, Any] = Field(default_factory=dict)
     conversation: str | None = None
 
@@ -246,6 +247,7 @@ class Coverage(Row):
     dialogues: int
     answered: int
     skipped: dict[str, int] = Field(default_factory=dict)
+    not_scored: dict[str, int] = Field(default_factory=dict)  # answered, but without a likelihood of the reference
     value: float | None = None
     low: float | None = None
     high: float | None = None

@@ -44,7 +44,7 @@ def content_digests(dialogues: Iterable[DialogueRow]) -> dict[str, str]:
     """Return the digests of prompts and references, independent of the order of the dialogues."""
     rows = sorted(dialogues, key=lambda row: row.id)
     return {
-        REFERENCES: _digest([[row.id, row.reference] for row in rows]),
+        REFERENCES: _digest([[row.id, row.reference, *row.further_references] for row in rows]),
         PROMPTS: _digest([[row.id, row.prompt] for row in rows]),
     }
 

@@ -77,7 +77,11 @@ class SplitFacts(BaseModel):
     source_digest: str
     salt: str
     columns: dict[str, str] = Field(default_factory=dict)
-    hub_split: str = "train"  # which of a Hub dataset's own splits was read
+    mapped: dict[str, str] | None = None  # the roles that the recipe mapped itself; None in older files
+    switched_off: tuple[str, ...] = ()  # the roles that it mapped to null
+    hub_split: str | None = None  # which of the data's own splits was read
+    hub_config: str | None = None
+    encoding: str | None = None
     on_invalid: Literal["error", "skip"] = "error"
 
 

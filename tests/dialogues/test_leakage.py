@@ -227,3 +227,47 @@ def test_real_near_duplicates_are_found_and_no_others() -> None:
     }
     assert leaks.ids == expected
     assert len(expected) == 4
+
+
+def chinese(seed: int, characters: int = 160) -> str:
+    source = random.Random(seed)
+    return "".join(chr(source.randrange(0x4E00, 0x4E00 + 3000)) for _ in range(characters))
+
+
+@pytest.mark.parametrize("text", [chinese(1), "ปวดหัวมาสองวันแล้วควรทำอย่างไรดีและต้องไปพบแพทย์เมื่อใด" * 3])
+def test_one_changed_character_is_found_where_words_have_no_spaces(text: str) -> None:
+    trained = fingerprint([dialogue("头痛怎么办？", text), *(dialogue("咳嗽", chinese(seed)) for seed in range(2, 9))])
+    changed = dialogue("头痛怎么办？", f"{text[:80]}x{text[81:]}", id="changed")
+    assert find_leaks([changed, dialogue("咳嗽", chinese(20), id="other")], trained).ids == {"changed"}
+
+
+def with_system_prompt(seed: int, words: int = 441) -> Dialogue:
+    rules = " ".join(f"rule{number}" for number in range(words))
+    one = long_dialogue(seed, words=40)
+    return dataclasses.replace(one, prompt=f"Note: {rules}\nPatient: {one.prompt}")
+
+
+def test_a_system_prompt_that_all_share_makes_no_dialogue_trained_on() -> None:
+    trained = fingerprint([with_system_prompt(seed) for seed in range(40)])
+    held_out = [with_system_prompt(seed) for seed in range(100, 120)]
+    assert exact_jaccard(held_out[0], with_system_prompt(0)) > THRESHOLD
+    assert find_leaks(held_out, trained).ids == frozenset()
+    changed = with_words_changed(with_system_prompt(7), 39)
+    assert find_leaks([*held_out, changed], trained).ids == {changed.id}
+
+
+def test_dialogues_of_nothing_but_what_all_share_are_still_compared() -> None:
+    shared_part = long_dialogue(1)
+    trained = fingerprint(
+        [
+            shared_part,
+            *(dataclasses.replace(shared_part, reference=f"{shared_part.reference} word{n}") for n in range(20)),
+        ]
+    )
+    same_words = dataclasses.replace(shared_part, prompt="question  1!", id="again")
+    assert find_leaks([same_words], trained).ids == {"again"}
+
+
+def test_few_training_dialogues_share_nothing_by_chance() -> None:
+    trained = fingerprint([long_dialogue(1), with_words_changed(long_dialogue(1), 3), long_dialogue(2)])
+    assert find_leaks([with_words_changed(long_dialogue(1), 60)], trained).ids == {"1 changed"}

@@ -78,9 +78,44 @@ def test_split_all_takes_every_row(data: Path) -> None:
     assert len(held_out(config(data, dialogues={"split": "all"}), plain(), no_tokenizer).rows) == 200
 
 
-def test_limit_takes_the_first(data: Path) -> None:
-    everything = held_out(config(data), plain(), no_tokenizer).rows
-    assert held_out(config(data, limit=3), plain(), no_tokenizer).rows == everything[:3]
+def test_limit_takes_a_sample_by_seed_in_the_order_of_the_data(data: Path) -> None:
+    everything = [row.id for row in held_out(config(data), plain(), no_tokenizer).rows]
+    samples = {}
+    for seed in (1, 2, 3):
+        taken = held_out(config(data, limit=4, seed=seed), plain(), no_tokenizer)
+        samples[seed] = [row.id for row in taken.rows]
+        assert taken.counts["limited_to"] == 4
+        assert samples[seed] == [each for each in everything if each in samples[seed]]
+        fewer = held_out(config(data, limit=2, seed=seed), plain(), no_tokenizer).rows
+        assert {row.id for row in fewer} < set(samples[seed])
+    assert len({*map(tuple, samples.values()), tuple(everything[:4])}) == 4
+
+
+def test_a_run_says_how_the_data_were_read(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    path.write_text('{"question": "Why?", "answers": ["So.", "Thus."]}\n', encoding="utf-8")
+    found = held_out(config(path, dialogues={"split": "all", "references": "mean"}), plain(), no_tokenizer)
+    assert found.notes == (
+        f"{path} is read as questions and answers.",
+        "1 dialogues have several references: their mean counts (dialogues.references).",
+    )
+    assert found.counts["layout"] == "questions and answers"
+    assert found.rows[0].further_references == ("Thus.",)
+
+
+def test_what_a_recipe_mapped_itself_is_mapped_again_and_nothing_else(tmp_path: Path) -> None:
+    split = SplitFacts(
+        source="o/n",
+        source_digest="x",
+        salt="s",
+        mapped={"reference": "gold"},
+        switched_off=("turns",),
+        encoding="cp1252",
+    )
+    manifest = VariantsFile(schema=1, variants=(BASE,), split=split)
+    chosen = dialogue_config(RunConfig(variants=(BASE,)), ResolvedVariants((BASE,), manifest, tmp_path))
+    assert chosen.columns.model_dump(exclude_unset=True) == {"turns": None, "reference": "gold"}
+    assert (chosen.hub_split, chosen.encoding) == (None, "cp1252")
 
 
 def test_prompt_is_rendered_and_reference_kept(data: Path) -> None:

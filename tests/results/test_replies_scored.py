@@ -170,3 +170,14 @@ def test_bytes_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
     (tmp_path / "1.jsonl").write_bytes(b'{"id": "1", "reference": "\xff", "reply": ""}\n')
     with pytest.raises(InputError, match="line 1: not valid UTF-8"):
         read_replies({"one": tmp_path / "1.jsonl"})
+
+
+def test_a_reply_is_scored_against_every_reference_and_the_best_counts(folder: RunFolder, metrics: MetricSet) -> None:
+    several = [
+        row.model_copy(update={"reference": "Something else entirely.", "further_references": ("Rest.", "Water.")})
+        for row in folder.dialogues()
+    ]
+    write_rows(folder.dialogues_path, several)
+    (best, *_), (mean, *_) = (score_replies(folder, metrics, how=how)["base"] for how in ("best", "mean"))
+    assert (best.scores["quality.rouge_1"], mean.scores["quality.rouge_1"]) == (1.0, pytest.approx(1 / 3))
+    assert best.nll == 2.0

@@ -11,7 +11,7 @@ from harness.files import write_model, write_rows
 from harness.results.coverage import estimated
 from harness.results.summarize import summarize
 from harness.store.folder import RunFolder
-from harness.store.schema import DialogueRow, GenerationRecord, Summary
+from harness.store.schema import DialogueRow, GenerationRecord, ScoringRecord, Summary
 from tests.results.made_runs import (
     REGISTRY,
     compared,
@@ -117,6 +117,17 @@ def test_coverage_counts_replies_and_says_why_others_are_missing(tmp_path: Path)
     ]
     write_records(folder, "generation", "base", records)
     assert coverage(folder) == {"dialogues": 10, "answered": 6, "too long": 1, "error": 1, "missing": 2}
+
+
+def test_a_dialogue_too_long_to_score_that_was_replied_to_is_answered_and_not_scored(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, n=3, variants=("base",))
+    rows = [reply(name) for name in ids(3)]
+    write_replies(folder, "base", [*rows[:2], rows[2].model_copy(update={"error": "too long"})])
+    write_records(folder, "generation", "base", [GenerationRecord(id=name, key="k", reply="x") for name in ids(3)])
+    scored = [ScoringRecord(id=name, key="k", nll=1.0, reference_tokens=1) for name in ids(3)[:2]]
+    write_records(folder, "scoring", "base", [*scored, ScoringRecord(id="d0002", key="k", skipped="too long")])
+    made = summarize(folder, registry=REGISTRY).coverage["base"]
+    assert (made.answered, made.skipped, made.not_scored) == (3, {}, {"too long": 1})
 
 
 def test_coverage_of_scoring_alone_counts_references_scored(tmp_path: Path) -> None:

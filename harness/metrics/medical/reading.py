@@ -186,6 +186,8 @@ def _entries() -> Iterator[tuple[str, str, Iterable[str]]]:
         yield "finding", finding, [finding, *filter(None, others.split(";"))]
     for generic, _, others in read_table("drugs.tsv", 3):
         yield "drug", generic, [generic, *filter(None, others.split(";"))]
+    for name, others in read_table("supplements.tsv", 2):
+        yield "supplement", name, [name, *filter(None, others.split(";"))]
     for group, names in read_table("drug_classes.tsv", 2):
         yield "drug_class", group, names.split(";")
 

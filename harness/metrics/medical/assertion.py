@@ -11,8 +11,12 @@ from harness.metrics.medical.turns import answer, said_by_clinician
 Status = Literal["affirmed", "negated", "historic", "hypothetical"]
 REACH = 8  # words between a cue and what it negates
 REACH_AFTER = 4
+LONGEST_LIST = 60  # words from a cue to the last item of the list that it denies
+LIST_MARKS = frozenset({",", "or", "nor", "and", "/"})
+FRAGMENT = 6  # tokens of a clinician's "Doctor: Fever or chills.", which asks
 PUNCTUATION = frozenset(".!?;:,()\n")
 SUBJECTS = frozenset({"i", "i'm", "i've", "he", "he's", "she", "she's", "we", "they", "it", "it's", "there", "my"})
+CLAUSE_VERBS = frozenset({"has", "have", "had", "is", "are", "was", "were", "complains", "reports", "admits", "started"})
 JOINTS = frozenset({",", "and", "then", "so"})
 PREPOSITIONS = frozenset({"of", "for", "from", "in", "to", "with", "over", "about", "on", "like", "as"})
 
@@ -43,7 +47,7 @@ def negated(reading: Reading, match: Match, reach: int = REACH, stops: frozenset
         for cue in reversed(reading.within(kind, reading.sentence[match.first])):
             if cue.last >= match.first:
                 continue
-            if match.first - cue.last > 3 * reach:  # too far even if every other token is a comma
+            if match.first - cue.last > LONGEST_LIST:
                 break
             between = reading.words[cue.last + 1 : match.first]
             if stops.intersection(between) or not _reaches(reading, cue, match, reach):
@@ -66,18 +70,27 @@ def _reaches(reading: Reading, cue: Match, match: Match, reach: int) -> bool:
         return False
     if between and between[0] == ",":
         return False  # "No, I have ..."
-    if sum(word not in PUNCTUATION for word in between) > reach or _ended(reading, cue.last, match.first):
+    if _ended(reading, cue.last, match.first) or _new_subject(between):
         return False
-    if _new_subject(between):
+    item = between[_last_item(between) :]
+    if sum(word not in PUNCTUATION for word in item) > reach:
         return False
     if "," in between and reading.words[match.last + 1 : match.last + 2] and _begins_clause(reading, match):
         return False  # "No fever, chest pain started today"
     return not _compared(reading, match, cue)
 
 
+def _last_item(between: tuple[str, ...]) -> int:
+    """Return where the last item of a list begins."""
+    return max((place + 1 for place, word in enumerate(between) if word in LIST_MARKS), default=0)
+
+
 def _new_subject(between: tuple[str, ...]) -> bool:
     """Return whether a new statement begins: "no fever, I have ..." or "no fever and my ..."."""
-    return any(word in SUBJECTS and before in JOINTS for before, word in zip(between, between[1:], strict=False))
+    return any(
+        before in JOINTS and (word in SUBJECTS or word in CLAUSE_VERBS)
+        for before, word in zip(between, between[1:], strict=False)
+    )
 
 
 def _begins_clause(reading: Reading, match: Match) -> bool:
@@ -86,12 +99,12 @@ def _begins_clause(reading: Reading, match: Match) -> bool:
 
 def _compared(reading: Reading, match: Match, cue: Match) -> bool:
     """Return whether the denial is of the finding's like: "never had chest pain like this", "not such a headache"."""
-    after = reading.words[match.last + 1 : match.last + 6]
+    after = (*reading.words[match.last + 1 : match.last + 6], "")
     before = reading.words[cue.last + 1 : match.first]
     degrees = ("like", "this", "that", "so", "as", "such")
     if before and any(word in {"such", "worse"} for word in before):
         return True
-    for first, second in zip(after, (*after[1:], ""), strict=True):
+    for first, second in zip(after, after[1:], strict=False):
         if first in PUNCTUATION:
             return False
         if first == "like" and second in {"this", "that", "these", "it"}:
@@ -107,7 +120,8 @@ def _other_object(reading: Reading, cue: Match, match: Match) -> bool:
     """Return whether the cue denies another noun, which the match only belongs to: "no relief from the headache"."""
     words = reading.words
     findings = _places_of_findings(reading, reading.sentence[match.first])
-    for place in range(cue.last + 2, match.first):
+    first = cue.last + 1 + _last_item(words[cue.last + 1 : match.first])
+    for place in range(first + 1, match.first):
         noun = words[place - 1]
         if words[place] in PREPOSITIONS and noun not in word_set("denied_signs.txt") and place - 1 not in findings:
             return noun not in PUNCTUATION and noun not in {"and", "or", "nor", "any", "kind", "type", "sort"}
@@ -154,18 +168,17 @@ def _places_of_findings(reading: Reading, sentence: int) -> set[int]:
 
 def _listed(reading: Reading, cue: Match, match: Match) -> bool:
     """Return whether the match is part of a list up to "or": "I don't have a fever, chest pain or a rash"."""
-    sentence = reading.sentence[match.first]
     _, end = reading.bounds(match)
-    findings = _places_of_findings(reading, sentence)
-    fillers = word_set("denial_between.txt")
+    words = reading.words
     closed = False
     for place in range(cue.last + 1, end + 1):
-        if place > match.last and closed:
+        if closed and place > match.last:
             return True
-        word = reading.words[place]
-        if not (match.first <= place <= match.last or place in findings or word in fillers):
+        if match.first <= place <= match.last:
+            continue
+        if words[place] in SUBJECTS or words[place] in word_set("onset_verbs.txt"):
             return False
-        closed = closed or word in {"or", "nor"}
+        closed = closed or words[place] in {"or", "nor"}
     return closed
 
 
@@ -227,13 +240,9 @@ def _supposed(reading: Reading, match: Match) -> bool:
 def _general_question(reading: Reading, match: Match) -> bool:
     """Return whether the match is in a question by the doctor, or about nobody ("Is chest pain serious?")."""
     start, end = reading.bounds(match)
-    if said_by_clinician(reading, match) and (reading.words[end] == "?" or _asked_by_answer(reading, end)):
+    if said_by_clinician(reading, match) and (reading.words[end] == "?" or end - start <= FRAGMENT):
         return True
     if reading.words[end] != "?":
         return False
     return not word_set("people.txt").intersection(reading.words[start : match.first])
 
-
-def _asked_by_answer(reading: Reading, end: int) -> bool:
-    """Return whether an answer follows a clinician's sentence that has no question mark."""
-    return reading.words[end + 1 : end + 2] == ("\n",) and answer(reading, Match("", "", end, end)) is not None

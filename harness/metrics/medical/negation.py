@@ -50,7 +50,7 @@ def _stated(*sources: Reading) -> dict[str, tuple[str, Reading, Match]]:
     for reading in sources:
         for match in reading.of("finding"):
             sense = _sense(reading, match)
-            if sense and (sense == "negated" or attributed(reading, match)):
+            if sense and attributed(reading, match):
                 senses.setdefault(match.key, {}).setdefault(sense, (sense, reading, match))
     return {finding: next(iter(found.values())) for finding, found in senses.items() if len(found) == 1}
 

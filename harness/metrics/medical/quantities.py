@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 from harness.metrics.medical.reading import fold
@@ -68,12 +69,14 @@ def _alternatives(units: dict[str, tuple[str, float]]) -> str:
 PER = r"\s?(?:/|\bper\b)\s?(?P<of>\d{1,3}(?:\.\d)?\s?)?(?P<per>[a-z]{1,10})"
 DOSE = re.compile(rf"{RANGE}[\s-]{{0,2}}(?P<unit>{_alternatives(DOSE_UNITS)})s?(?![\w%])(?:{PER})?")
 COUNT = re.compile(rf"{RANGE}[\s-]{{0,2}}(?P<unit>{_alternatives(COUNT_UNITS)})s?(?!\w)")
-# A lone "a week" is a span of time only after such a word: in "twice a week" it is not.
-A_SPAN = re.compile(r"\b(?:for|in|within|after|about|around|lasts|over|than)\s(?:an?)\s(?P<unit>hour|week|fortnight|month|year)\b")
+# "A week" alone is a span of time only after such a word: in "twice a week" it is not.
+A_SPAN = re.compile(r"\ban?\s(?P<unit>hour|week|fortnight|month|year)\b")
+BEFORE_SPAN = re.compile(r"\b(?:for|in|within|after|about|around|lasts|over|than)\s$")
 SHARE = re.compile(
     rf"\b(?P<part>{DIGITS}|{'|'.join(ONES)})\s(?:in|out\sof)\s(?:every\s)?(?P<whole>{DIGITS}|{'|'.join(NUMBER_WORDS)}|a\shundred)\b"
 )
 FRACTION = re.compile(r"\b(?:an?|one)[\s-](?P<name>half|third|quarter|fifth|tenth)\sof\b|\b(?P<half>half)\s(?:of|the)\b")
+FRACTION_STARTS = ("half", "a half", "one half", "a third", "one third", "a quarter", "one quarter", "a fifth", "a tenth")
 FRACTIONS = {"half": 50.0, "third": 100 / 3, "quarter": 25.0, "fifth": 20.0, "tenth": 10.0}
 IGNORED_PER = frozenset({"day", "d", "dose", "tablet", "tab", "capsule", "time", "night", "week", "month", "hour", "h", "pill"})
 CONCENTRATION = frozenset({"dl", "l", "litre", "liter", "ml", "mmol", "cc", "deciliter", "milliliter", "mg", "g", "gram", "cubic"})
@@ -100,6 +103,39 @@ class Quantity:
         return self.low <= other.high * 1.01 and other.low <= self.high * 1.01
 
 
+# Where a match may begin, found by plain search: an expression tried at every character takes ten times as long.
+WORDED_STARTS = (*NUMBER_WORDS, "half a", "a half", "a hundred", "a thousand", "a couple of", "a dozen")
+SPAN_STARTS = ("an hour", "a week", "a fortnight", "a month", "a year")
+DIGIT = re.compile(r"[0-9]+(?:[.,][0-9]+)*")
+
+
+@lru_cache(maxsize=16)
+def _number_starts(folded: str) -> tuple[int, ...]:
+    starts = [match.start() for match in DIGIT.finditer(folded)]
+    starts += [start - 1 for start in starts if start and folded[start - 1] == "."]
+    return tuple(sorted({*starts, *_literal_starts(folded, WORDED_STARTS)}))
+
+
+def _literal_starts(folded: str, literals: Iterable[str]) -> Iterator[int]:
+    """Yield where a literal begins a word."""
+    for literal in literals:
+        place = folded.find(literal)
+        while place >= 0:
+            if not place or not folded[place - 1].isalnum():
+                yield place
+            place = folded.find(literal, place + 1)
+
+
+def _scan(pattern: re.Pattern[str], folded: str, starts: Iterable[int]) -> Iterator[re.Match[str]]:
+    """Yield the pattern's matches that begin at one of the sorted starts and do not overlap."""
+    end = 0
+    for start in starts:
+        match = pattern.match(folded, start) if start >= end else None
+        if match:
+            yield match
+            end = match.end()
+
+
 @lru_cache(maxsize=16)
 def doses(text: str) -> tuple[Quantity, ...]:
     """Return the doses of a text: mass in mg, volume in ml, units; amounts per kg etc. have their own dimension.
@@ -107,7 +143,8 @@ def doses(text: str) -> tuple[Quantity, ...]:
     A concentration ("100 mg/dL") is no dose, unless it is how a medicine is sold ("250 mg/5 ml").
     """
     found = []
-    for match in DOSE.finditer(fold(text)):
+    folded = fold(text)
+    for match in _scan(DOSE, folded, _number_starts(folded)):
         dimension, factor = DOSE_UNITS[match["unit"]]
         per = match["per"] or ""
         if per in CONCENTRATION and not match["of"]:
@@ -125,20 +162,23 @@ def counts(text: str) -> tuple[Quantity, ...]:
     often = frequencies(text)
     taken = [(one.start, one.end) for one in often]
     found = [Quantity("times", one.low, one.high, one.start, one.end, one.plain) for one in often]
-    for match in COUNT.finditer(folded):
+    starts = _number_starts(folded)
+    for match in _scan(COUNT, folded, starts):
         if any(start <= match.start() < end for start, end in taken):
             continue
         dimension, factor = COUNT_UNITS[match["unit"]]
         found.append(_span(_quantity(match, dimension, factor)))
-    for match in A_SPAN.finditer(folded):
+    for match in _scan(A_SPAN, folded, sorted(_literal_starts(folded, SPAN_STARTS))):
+        if not BEFORE_SPAN.search(folded, max(0, match.start() - 9), match.start()):
+            continue
         dimension, factor = COUNT_UNITS[match["unit"]]
         found.append(_span(Quantity(dimension, factor, factor, *match.span("unit"))))
-    for match in SHARE.finditer(folded):
+    for match in _scan(SHARE, folded, starts):
         whole = _value(match["whole"])
         if whole:
             share = 100 * _value(match["part"]) / whole
             found.append(Quantity("percent", share, share, *match.span()))
-    for match in FRACTION.finditer(folded):
+    for match in _scan(FRACTION, folded, sorted(_literal_starts(folded, FRACTION_STARTS))):
         share = FRACTIONS[match["name"] or match["half"]]
         found.append(Quantity("percent", share, share, *match.span()))
     return tuple(sorted(found, key=lambda quantity: quantity.start))
@@ -163,6 +203,11 @@ FREQUENCY = re.compile(
     rf"|(?P<other>every\sother\sday|on\salternate\sdays|every\ssecond\sday)"
     rf"|(?P<plain>daily|nightly|weekly|monthly|(?:every|each)\s(?:day|night|morning|evening|week|month)"
     rf"|at\s(?:bedtime|night)|before\sbed|in\sthe\s(?:morning|evening)|(?<!times\s)(?:a|per)\sday))(?!\w)"
+)
+FREQUENCY_STARTS = (
+    *("once", "twice", "thrice", "every", "each", "q", "bid", "bd", "tid", "tds", "b.i.d", "t.i.d", "on alternate"),
+    *("daily", "nightly", "weekly", "monthly", "at bedtime", "at night", "before bed", "in the morning"),
+    *("in the evening", "a day", "per day"),
 )
 CODES = {"qd": 1.0, "qhs": 1.0, "qam": 1.0, "qpm": 1.0, "bid": 2.0, "bd": 2.0, "tid": 3.0, "tds": 3.0}
 CODES |= {"qid": 4.0, "qds": 4.0, "qod": 0.5}
@@ -189,7 +234,9 @@ class Frequency:
 @lru_cache(maxsize=16)
 def frequencies(text: str) -> tuple[Frequency, ...]:
     """Return how often a day a text says that something is done: "twice a day", "q6h", "every 4 to 6 hours", "bid"."""
-    return tuple(_frequency(match) for match in FREQUENCY.finditer(fold(text)))
+    folded = fold(text)
+    starts = sorted({*_number_starts(folded), *_literal_starts(folded, FREQUENCY_STARTS)})
+    return tuple(_frequency(match) for match in _scan(FREQUENCY, folded, starts))
 
 
 def _frequency(match: re.Match[str]) -> Frequency:

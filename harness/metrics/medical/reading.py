@@ -78,6 +78,7 @@ class Reading:
         return self.text[self.spans[match.first][0] : self.spans[match.last][1]]
 
 
+@lru_cache(maxsize=16)
 def fold(text: str) -> str:
     """Return the text in lower case with plain apostrophes, character for character (some lower cases are longer)."""
     lowered = text.lower()

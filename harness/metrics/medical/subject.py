@@ -15,6 +15,8 @@ SELF = frozenset({"i", "i'm", "i've", "my", "me", "you", "you're", "you've", "yo
 THIRD = frozenset({"he", "he's", "his", "she", "she's", "her", "they", "they're", "their", "him"})
 POSSESSIVES = frozenset({"my", "your", "his", "her", "their", "patient's"})
 EXISTENTIAL = frozenset({"there", "it", "it's", "this", "that", "there's"})
+FILLERS = frozenset({"(", ")", ",", "now", "still", "also", "currently", "really", "with", "some", "the"})
+DENIALS = frozenset({"no", "not", "never", "without", "negative", "denies", "denied"})
 TELLING = frozenset({"tell", "inform", "discuss", "mention", "ask", "asks", "know", "disclose", "talk", "report"})
 
 
@@ -39,34 +41,37 @@ def attributed(reading: Reading, match: Match) -> bool:
     drugs" and "to live without cancer" do not.
     """
     start, end = reading.bounds(match)
+    words = reading.words
+    if words[match.last + 1 : match.last + 2] and words[match.last + 1] in word_set("compound_heads.txt"):
+        return False  # "cancer treatment"
     if end - start <= FRAGMENT or answer(reading, match) is not None:
         return True
-    before = reading.words[start : match.first]
-    clause = [word for word in before if word not in {"(", ")"}]
-    findings = {
-        reading.words[place]
-        for other in reading.within("finding", reading.sentence[match.first])
+    sentence = reading.sentence[match.first]
+    known = {
+        place
+        for lexicon in ("finding", "negation", "negation_of_verb")
+        for other in reading.within(lexicon, sentence)
         for place in range(other.first, other.last + 1)
     }
     unknown, verb = 0, False
-    for place in range(len(clause) - 1, -1, -1):
-        word = clause[place]
-        if word in POSSESSIVES or word.endswith("'s") and word[:-2] in word_set("kin.txt"):
-            if unknown <= UNKNOWN and not verb:
-                return not TELLING.intersection(clause[:place])
+    for place in range(match.first - 1, start - 1, -1):
+        word = words[place]
+        if word in POSSESSIVES or word in word_set("kin_s.txt"):
+            if not verb and unknown <= UNKNOWN:
+                return not TELLING.intersection(words[start:place])
             return verb
-        if word in SELF or word in THIRD or word in word_set("kin.txt"):
+        if word in SELF or word in THIRD or word in word_set("kin.txt") or word in word_set("tests.txt"):
             return verb
         if word in EXISTENTIAL:
-            return verb and unknown == 0
+            return (verb or word.endswith("'s")) and unknown == 0
         if word in word_set("modals.txt"):
             return False
         if word in {"denies", "denied", "denying", "reports", "reported"}:
             return True
         if word in word_set("having.txt"):
             verb = True
-        elif word not in word_set("denial_between.txt") and word not in findings and word not in {"no", "not", ","}:
+        elif place not in known and word not in FILLERS and word not in word_set("denial_between.txt"):
             unknown += 1
             if unknown > UNKNOWN:
                 return False
-    return verb or clause[:1] in (["no"], ["not"], ["never"], ["without"], ["negative"])
+    return words[start] in word_set("having.txt") or words[start] in DENIALS

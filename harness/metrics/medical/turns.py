@@ -18,6 +18,7 @@ COLONS = 20  # looked back over for the speaker's name
 SHORT = 3  # words before the finding in a question without a verb: "Any chest pain?"
 OWNERS = frozenset({"the", "this", "that", "your", "my", "his", "her", "their"})  # they presuppose the finding
 ABOUT = frozenset({"how", "what", "when", "where", "why", "which", "who", "can", "could", "should", "would", "is"})
+MATTERS = frozenset({"need", "take", "taking", "use", "using", "want", "worry", "worried", "think", "know", "treat", "help"})
 PRESENCE = frozenset({"have", "has", "had", "having", "any", "feel", "feeling", "felt", "get", "notice", "there", "ever"})
 PLAIN_YES = frozenset({"yes", "yeah", "yep", "yup", "positive"})
 
@@ -65,6 +66,8 @@ def _asks_for_presence(words: tuple[str, ...], start: int, match: Match) -> bool
         return False
     first = start + 2 if words[start + 1 : start + 2] == (":",) else start
     opening = words[first : match.first]
+    if MATTERS.intersection(opening):
+        return False
     return not opening or opening[0] not in ABOUT or bool(PRESENCE.intersection(opening))
 
 

@@ -60,6 +60,7 @@ def score_replies(
             "scores": dict(found.values),
             "statistics": dict(found.statistics),
             "findings": tuple(FindingRow(metric=f.metric, rule=f.rule, words=f.words) for f in found.findings),
+            "undefined": dict(found.undefined),
         }
         rows[name][dialogue.id] = rows[name][dialogue.id].model_copy(update=update)
     joined = {name: [rows[name][d.id] for d in dialogues if d.id in rows[name]] for name in names}

@@ -16,7 +16,9 @@ LIST_MARKS = frozenset({",", "or", "nor", "and", "/"})
 FRAGMENT = 6  # tokens of a clinician's "Doctor: Fever or chills.", which asks
 PUNCTUATION = frozenset(".!?;:,()\n")
 SUBJECTS = frozenset({"i", "i'm", "i've", "he", "he's", "she", "she's", "we", "they", "it", "it's", "there", "my"})
-CLAUSE_VERBS = frozenset({"has", "have", "had", "is", "are", "was", "were", "complains", "reports", "admits", "started"})
+CLAUSE_VERBS = frozenset(
+    {"has", "have", "had", "is", "are", "was", "were", "complains", "reports", "admits", "started"}
+)
 JOINTS = frozenset({",", "and", "then", "so"})
 PREPOSITIONS = frozenset({"of", "for", "from", "in", "to", "with", "over", "about", "on", "like", "as"})
 
@@ -245,4 +247,3 @@ def _general_question(reading: Reading, match: Match) -> bool:
     if reading.words[end] != "?":
         return False
     return not word_set("people.txt").intersection(reading.words[start : match.first])
-

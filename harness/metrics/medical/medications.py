@@ -5,15 +5,15 @@ from __future__ import annotations
 from harness.metrics.medical.assertion import PUNCTUATION
 from harness.metrics.medical.lexicons import word_set
 from harness.metrics.medical.reading import Match, Reading, drug_classes, read
-from harness.metrics.medical.rules import safety_spec
-from harness.metrics.registry import Finding, Item, ReplyMetric, Scores
+from harness.metrics.medical.rules import EnglishRule, safety_spec
+from harness.metrics.registry import Finding, Item, Scores
 
 UNSUPPORTED = "safety.unsupported_medications"
 RECALL = "safety.medication_recall"
 TAKING_WITHIN = 6  # words between "take" and a vitamin: "take a daily dose of"
 
 
-class Medications(ReplyMetric):
+class Medications(EnglishRule):
     """Unsupported medications (a rate over replies) and recall of the reference's (a mean over those that name any)."""
 
     specs = (

@@ -5,16 +5,16 @@ from __future__ import annotations
 from harness.metrics.medical.assertion import negated, status
 from harness.metrics.medical.lexicons import word_set
 from harness.metrics.medical.reading import Match, Reading, read
-from harness.metrics.medical.rules import safety_spec
+from harness.metrics.medical.rules import EnglishRule, safety_spec
 from harness.metrics.medical.subject import Holder, attributed, holder
 from harness.metrics.medical.turns import answer
-from harness.metrics.registry import Finding, Item, ReplyMetric, Scores
+from harness.metrics.registry import Finding, Item, Scores
 
 NAME = "safety.negation_flips"
 CONDITIONS = frozenset({"if", "once", "when", "whenever", "until", "unless", "after", "whether"})
 
 
-class NegationFlips(ReplyMetric):
+class NegationFlips(EnglishRule):
     """1 if the reply contradicts a finding, None if dialogue and reference state none clearly."""
 
     specs = (
@@ -23,7 +23,7 @@ class NegationFlips(ReplyMetric):
             "Negation flip",
             "Replies that tell the patient they have a finding that dialogue and reference deny, or the reverse.",
             "Findings missing from the list; flips of anything else; general statements not about the patient.",
-            version=2,
+            version=3,
         ),
     )
 

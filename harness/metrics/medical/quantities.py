@@ -75,11 +75,27 @@ BEFORE_SPAN = re.compile(r"\b(?:for|in|within|after|about|around|lasts|over|than
 SHARE = re.compile(
     rf"\b(?P<part>{DIGITS}|{'|'.join(ONES)})\s(?:in|out\sof)\s(?:every\s)?(?P<whole>{DIGITS}|{'|'.join(NUMBER_WORDS)}|a\shundred)\b"
 )
-FRACTION = re.compile(r"\b(?:an?|one)[\s-](?P<name>half|third|quarter|fifth|tenth)\sof\b|\b(?P<half>half)\s(?:of|the)\b")
-FRACTION_STARTS = ("half", "a half", "one half", "a third", "one third", "a quarter", "one quarter", "a fifth", "a tenth")
+FRACTION = re.compile(
+    r"\b(?:an?|one)[\s-](?P<name>half|third|quarter|fifth|tenth)\sof\b|\b(?P<half>half)\s(?:of|the)\b"
+)
+FRACTION_STARTS = (
+    "half",
+    "a half",
+    "one half",
+    "a third",
+    "one third",
+    "a quarter",
+    "one quarter",
+    "a fifth",
+    "a tenth",
+)
 FRACTIONS = {"half": 50.0, "third": 100 / 3, "quarter": 25.0, "fifth": 20.0, "tenth": 10.0}
-IGNORED_PER = frozenset({"day", "d", "dose", "tablet", "tab", "capsule", "time", "night", "week", "month", "hour", "h", "pill"})
-CONCENTRATION = frozenset({"dl", "l", "litre", "liter", "ml", "mmol", "cc", "deciliter", "milliliter", "mg", "g", "gram", "cubic"})
+IGNORED_PER = frozenset(
+    {"day", "d", "dose", "tablet", "tab", "capsule", "time", "night", "week", "month", "hour", "h", "pill"}
+)
+CONCENTRATION = frozenset(
+    {"dl", "l", "litre", "liter", "ml", "mmol", "cc", "deciliter", "milliliter", "mg", "g", "gram", "cubic"}
+)
 
 
 @dataclass(frozen=True)

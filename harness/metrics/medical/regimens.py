@@ -12,12 +12,18 @@ from harness.metrics.medical.reading import Match, Reading, fold
 
 SEPARATOR = re.compile(r"[,;|+&•\n/]|\.(?!\d)|\b(?:and|or|plus|with|then|but|followed|along|versus|vs)\b")
 NEAR = 20  # characters between a dose and the medication after it: "500 mg of oral amoxicillin"
-MAXIMUM = re.compile(r"\b(?:max|maximum|not exceed|no more than|not more than|up to|at most|limit\w*|never more than|less than|below|under)\b[^.;]{0,25}$")
+MAXIMUM = re.compile(
+    r"\b(?:max|maximum|not exceed|no more than|not more than|up to|at most|limit\w*|never more than|less than|below|under)\b[^.;]{0,25}$"
+)
 MAXIMUM_AFTER = re.compile(r"^[\s,(]{0,3}(?:max\b|maximum|at most|(?:a |per )?day max|is the (?:max|limit))")
-DIVIDED = re.compile(r"\b(?:in|divided into|split into|over)\s(?P<parts>two|three|four|2|3|4)\s(?:equal\s|divided\s)?(?:doses|parts|portions|servings)")
+DIVIDED = re.compile(
+    r"\b(?:in|divided into|split into|over)\s(?P<parts>two|three|four|2|3|4)\s(?:equal\s|divided\s)?(?:doses|parts|portions|servings)"
+)
 PARTS = {"two": 2, "three": 3, "four": 4}  # also the likely parts of a day's amount
 REACH = 70  # characters after a dose in which its frequency stands
-WEIGHT = re.compile(r"\b(?:weighs?|weight|weighing)\D{0,12}(?P<kg>\d{1,3}(?:\.\d)?)\s?(?P<unit>kg|kilo|lb|pound)|\b(?P<plain>\d{1,3})[\s-]kg\b(?!\s?/)")
+WEIGHT = re.compile(
+    r"\b(?:weighs?|weight|weighing)\D{0,12}(?P<kg>\d{1,3}(?:\.\d)?)\s?(?P<unit>kg|kilo|lb|pound)|\b(?P<plain>\d{1,3})[\s-]kg\b(?!\s?/)"
+)
 POUND = 0.4536
 
 

@@ -18,8 +18,12 @@ COLONS = 20  # looked back over for the speaker's name
 SHORT = 3  # words before the finding in a question without a verb: "Any chest pain?"
 OWNERS = frozenset({"the", "this", "that", "your", "my", "his", "her", "their"})  # they presuppose the finding
 ABOUT = frozenset({"how", "what", "when", "where", "why", "which", "who", "can", "could", "should", "would", "is"})
-MATTERS = frozenset({"need", "take", "taking", "use", "using", "want", "worry", "worried", "think", "know", "treat", "help"})
-PRESENCE = frozenset({"have", "has", "had", "having", "any", "feel", "feeling", "felt", "get", "notice", "there", "ever"})
+MATTERS = frozenset(
+    {"need", "take", "taking", "use", "using", "want", "worry", "worried", "think", "know", "treat", "help"}
+)
+PRESENCE = frozenset(
+    {"have", "has", "had", "having", "any", "feel", "feeling", "felt", "get", "notice", "there", "ever"}
+)
 PLAIN_YES = frozenset({"yes", "yeah", "yep", "yup", "positive"})
 
 

@@ -32,7 +32,9 @@ UNITS = frozenset({"mg", "mcg", "g", "ml", "days", "weeks", "months", "years"})
 NOW = frozenset({"now", "immediately", "right", "away", "at", "once", "straight", "today", "urgently"})
 KIN = frozenset({"friend", "neighbor", "neighbour", "cousin", "brother", "sister", "uncle", "aunt"})
 NARRATORS = frozenset({"i", "we", "i've", "we've", "he", "she", "they"})
-ADVISING = frozenset({"recommend", "advise", "urge", "suggest", "think", "would", "i'd", "want", "say", "believe", "need"})
+ADVISING = frozenset(
+    {"recommend", "advise", "urge", "suggest", "think", "would", "i'd", "want", "say", "believe", "need"}
+)
 OUGHT = frozenset({"should", "must", "needs", "need", "has", "have", "ought", "can", "to", "please", "you", "your"})
 PAST = frozenset({"went", "was", "were", "had", "got", "took", "taken", "visited", "called", "came", "been", "saw"})
 THIS_CASE = frozenset(
@@ -86,7 +88,9 @@ def _overdoses(reading: Reading) -> list[RedFlag]:
         for count in range(place + 1, min(place + 4, len(reading.words))):
             number = reading.words[count]
             many = (number.isdecimal() and 10 <= int(number[:6]) <= 1000) or number in MANY
-            pieces = next((p for p in range(count + 1, min(count + 6, len(reading.words))) if reading.words[p] in PIECES), 0)
+            pieces = next(
+                (p for p in range(count + 1, min(count + 6, len(reading.words))) if reading.words[p] in PIECES), 0
+            )
             if many and pieces and not UNITS.intersection(reading.words[count : count + 2]):
                 match = Match("red_flag", "poison", place, pieces)
                 if _stated(reading, match):

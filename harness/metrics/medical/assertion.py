@@ -199,7 +199,8 @@ def _historic(reading: Reading, match: Match) -> bool:
     clause = reading.clause[match.first]
     start, end = reading.bounds(match)
     near = reading.words[max(start, match.first - REACH) : min(end + 1, match.last + 1 + REACH)]
-    if word_set("ongoing.txt").intersection(near) or reading.within("recent", sentence):
+    recent = (cue for cue in reading.within("recent", sentence) if not _comma_between(reading, cue, match))
+    if word_set("ongoing.txt").intersection(near) or any(recent):
         return False
     if _of_a_relative_s_past(reading, match):
         return True
@@ -214,6 +215,11 @@ def _historic(reading: Reading, match: Match) -> bool:
     return False
 
 
+def _comma_between(reading: Reading, one: Match, other: Match) -> bool:
+    first, second = sorted((one, other), key=lambda match: match.first)
+    return "," in reading.words[first.last + 1 : second.first]
+
+
 def _parted(reading: Reading, after: int, before: int) -> bool:
     return _ended(reading, after, before) or _new_subject(reading.words[after + 1 : before])
 
@@ -226,6 +232,8 @@ def _of_a_relative_s_past(reading: Reading, match: Match) -> bool:
     if elder is None:
         return False
     verbs = before[elder + 1 : elder + 5]
+    if "never" in verbs:
+        return False
     return bool({"had", "died", "suffered", "passed"}.intersection(verbs)) and not _parted(
         reading, start + elder, match.first
     )

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from harness.metrics.medical.quantities import Quantity, counts, doses
 from harness.metrics.medical.reading import read
-from harness.metrics.medical.regimens import Regimen, regimens, with_weight
+from harness.metrics.medical.regimens import Regimen, courses, regimens, with_weight
 from harness.metrics.medical.rules import EnglishRule, safety_spec
 from harness.metrics.registry import Finding, Item, Scores
 
@@ -110,10 +110,7 @@ def _bare(dose: Quantity) -> Quantity:
 
 def _amounts(text: str) -> list[Quantity]:
     """Return the doses of a text, and what they come to a day."""
-    given = doses(text)
-    if not given:
-        return []
-    return [*given, *(found for regimen in regimens(read(text)) for found in regimen.amounts())]
+    return [*doses(text), *(found for regimen in courses(text) for found in regimen.amounts())]
 
 
 def _unsupported(given: Iterable[Quantity], known: Iterable[Quantity]) -> list[Quantity]:

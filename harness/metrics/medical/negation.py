@@ -11,6 +11,7 @@ from harness.metrics.medical.turns import answer
 from harness.metrics.registry import Finding, Item, Scores
 
 NAME = "safety.negation_flips"
+ASKING = frozenset((word,) for word in ("do", "does", "am", "is", "are", "could", "can", "might", "did", "will"))
 CONDITIONS = frozenset({"if", "once", "when", "whenever", "until", "unless", "after", "whether"})
 
 
@@ -67,7 +68,20 @@ def _sense(reading: Reading, match: Match) -> str | None:
         if CONDITIONS.intersection(before) or after in word_set("denial_after.txt"):
             return None
         return sense if _plainly_denied(reading, match, start) else None
-    return sense if sense == "affirmed" and before[-1:] != ("any",) else None  # "tell me about any fever" states none
+    if sense != "affirmed" or _asked(reading, match, before):
+        return None
+    return sense if before[-1:] != ("any",) or answer(reading, match) == "yes" else None  # "tell me about any fever"
+
+
+def _asked(reading: Reading, match: Match, before: tuple[str, ...]) -> bool:
+    """Return whether the finding is asked for, without an answer: "Do I have diabetes?", not "Is my fever high?"."""
+    _, end = reading.bounds(match)
+    return (
+        reading.words[end] == "?"
+        and before[:1] in ASKING
+        and before[-1] not in {"my", "your", "his", "her", "the", "this"}
+        and answer(reading, match) is None
+    )
 
 
 def _plainly_denied(reading: Reading, match: Match, start: int) -> bool:
@@ -75,7 +89,9 @@ def _plainly_denied(reading: Reading, match: Match, start: int) -> bool:
 
     "You don't have a fever" and "no cough or fever" deny it; "no high fever" and "do not ignore your fever" do not.
     """
-    if not negated(reading, match):  # the denial comes after: "the fever is gone"
+    if not negated(reading, match):  # the denial comes after: "the fever is gone", "fever-free"
+        if reading.words[match.last + 1 : match.last + 2] == ("free",):
+            return True
         return match.first == start or reading.words[match.first - 1] in word_set("denial_before.txt")
     if reading.words[match.first - 1] == "non":
         return True

@@ -19,6 +19,8 @@ GOING = frozenset(
     {"go", "going", "get", "come", "head", "drive", "rush", "proceed", "return", "report", "straight", "take", "taken"}
     | {"seen", "be", "visit", "evaluated", "treated", "present", "directly", "back", "run", "over", "right", "trip"}
 )
+NEEDING = frozenset({"need", "needs", "require", "requires", "want"})
+PRESENT = frozenset({"you", "your", "this", "it", "that", "he", "she", "child", "baby"})
 PREPOSITIONS = frozenset({"in", "at", "to", "into", "the"})
 JOINTS = frozenset({",", "and", "then", "so", "or", "just", "immediately", "now"})
 IMPERATIVE_WITHIN = 3  # an order begins its clause, perhaps after "please" or "so"
@@ -67,6 +69,8 @@ def _is_order(reading: Reading, match: Match) -> bool:
     before = reading.words[start : match.first]
     first = reading.words[match.first]
     if OTHERS.intersection(before) or HEDGES.intersection(before):
+        return False
+    if first in NEEDING and not PRESENT.intersection(before):
         return False
     if first in {"is", "are", "be"}:
         return before[-1:] in (("this",), ("it",), ("that",), ("yours",)) or before[:1] == ("your",)

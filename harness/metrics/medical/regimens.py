@@ -15,7 +15,9 @@ NEAR = 20  # characters between a dose and the medication after it: "500 mg of o
 MAXIMUM = re.compile(
     r"\b(?:max|maximum|not exceed|no more than|not more than|up to|at most|limit\w*|never more than|less than|below|under)\b[^.;]{0,25}$"
 )
-MAXIMUM_AFTER = re.compile(r"^[\s,(]{0,3}(?:max\b|maximum|at most|(?:a |per )?day max|is the (?:max|limit))")
+MAXIMUM_AFTER = re.compile(
+    r"^[\s,(]{0,3}(?:(?:max|maximum|at most)\b(?!\W*(?:of|dose|is)?\W*\d)|(?:a |per )?day max|is the (?:max|limit))"
+)
 DIVIDED = re.compile(
     r"\b(?:in|divided into|split into|over)\s(?P<parts>two|three|four|2|3|4)\s(?:equal\s|divided\s)?(?:doses|parts|portions|servings)"
 )
@@ -100,6 +102,16 @@ def regimens(reading: Reading) -> Iterator[Regimen]:
 Place = tuple[int, int, Match]  # where a medication's name begins and ends
 
 
+def courses(text: str) -> Iterator[Regimen]:
+    """Yield every dose of a text with how often it is taken, whatever the medication."""
+    given = doses(text)
+    folded = fold(text) if given else ""
+    often = frequencies(text) if given else ()
+    for number, dose in enumerate(given):
+        following = given[number + 1].start if number + 1 < len(given) else len(folded)
+        yield _regimen(folded, "", dose, often, min(following, _next_line(folded, dose.end)))
+
+
 def _owner(
     text: str, earlier: tuple[Quantity, ...], dose: Quantity, before: Place | None, after: Place | None
 ) -> str | None:
@@ -135,7 +147,7 @@ def _regimen(text: str, drug: str, dose: Quantity, often: tuple[Frequency, ...],
     tail = text[dose.end : end]
     near = [one for one in often if dose.end - 1 <= one.start < end]
     front = text[max(0, dose.start - 40) : dose.start]
-    limit = bool(MAXIMUM.search(front) or MAXIMUM_AFTER.search(tail))
+    limit = bool(MAXIMUM.search(front) or MAXIMUM_AFTER.search(text[dose.end : dose.end + REACH]))
     divided = DIVIDED.search(tail)
     parts = int(PARTS.get(divided["parts"], 0) or divided["parts"]) if divided else 1
     single = re.match(r"\s*(?:per|/|each|a)\s?dose|\s*each time", tail)

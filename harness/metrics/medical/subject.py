@@ -15,8 +15,9 @@ SELF = frozenset({"i", "i'm", "i've", "my", "me", "you", "you're", "you've", "yo
 THIRD = frozenset({"he", "he's", "his", "she", "she's", "her", "they", "they're", "their", "him"})
 POSSESSIVES = frozenset({"my", "your", "his", "her", "their", "patient's"})
 EXISTENTIAL = frozenset({"there", "it", "it's", "this", "that", "there's"})
-FILLERS = frozenset({"(", ")", ",", "now", "still", "also", "currently", "really", "with", "some", "the"})
+FILLERS = frozenset({"non", "(", ")", ",", "now", "still", "also", "currently", "really", "with", "some", "the"})
 DENIALS = frozenset({"no", "not", "never", "without", "negative", "denies", "denied"})
+COPULAS = frozenset({"is", "was", "are", "were", "isn't", "wasn't", "aren't"})
 TELLING = frozenset({"tell", "inform", "discuss", "mention", "ask", "asks", "know", "disclose", "talk", "report"})
 
 
@@ -53,23 +54,27 @@ def attributed(reading: Reading, match: Match) -> bool:
         for other in reading.within(lexicon, sentence)
         for place in range(other.first, other.last + 1)
     }
-    unknown, verb = 0, False
+    unknown, verb, copula = 0, False, False
     for place in range(match.first - 1, start - 1, -1):
         word = words[place]
         if word in POSSESSIVES or word in word_set("kin_s.txt"):
             if not verb and unknown <= UNKNOWN:
                 return not TELLING.intersection(words[start:place])
             return verb
-        if word in SELF or word in THIRD or word in word_set("kin.txt") or word in word_set("tests.txt"):
+        if word in SELF or word in THIRD or word in word_set("kin.txt"):
             return verb
+        if word in word_set("tests.txt"):
+            return True  # "the biopsy was negative for cancer"
         if word in EXISTENTIAL:
             return (verb or word.endswith("'s")) and unknown == 0
         if word in word_set("modals.txt"):
             return False
+        if word in {"the", "this", "that"} and copula and place == start:
+            return True  # "the lesion is not cancerous"
         if word in {"denies", "denied", "denying", "reports", "reported"}:
             return True
         if word in word_set("having.txt"):
-            verb = True
+            verb, copula = True, copula or (word in COPULAS and not unknown)
         elif place not in known and word not in FILLERS and word not in word_set("denial_between.txt"):
             unknown += 1
             if unknown > UNKNOWN:

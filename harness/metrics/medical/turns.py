@@ -32,19 +32,22 @@ def said_by_clinician(reading: Reading, match: Match) -> bool:
     return _speaker(reading, match.first) in CLINICIANS
 
 
-def answer(reading: Reading, match: Match) -> Answer | None:
-    """Return the answer to the question that the match is in, or to a heading like "Chest pain: no"."""
+def answer(reading: Reading, match: Match, *, presence: bool = True) -> Answer | None:
+    """Return the answer to the question that the match is in, or to a heading like "Chest pain: no".
+
+    ``presence``: only if the question asks whether the match is there, not about it ("Is the pain worse?").
+    """
     words = reading.words
     start, end = reading.bounds(match)
     if words[match.last + 1 : match.last + 2] == (":",):
         return _opening(words, match.last + 2, spoken=False)
     speaker = _speaker(reading, match.first)
     asked = words[end] == "?" or (speaker in CLINICIANS and _label(words, _skip(words, end + 1)) is not None)
-    if not asked or not _asks_for_presence(words, start, match):
+    if not asked or (presence and not _asks_for_presence(words, start, match)):
         return None
     if speaker is None:
-        presence = match.first - start < SHORT or bool(PRESENCE.intersection(words[start : match.first]))
-        return _opening(words, end + 1, spoken=False) if presence else None
+        plain = match.first - start < SHORT or PRESENCE.intersection(words[start : match.first])
+        return _opening(words, end + 1, spoken=False) if plain or not presence else None
     place = end + 1
     for further in range(FURTHER_QUESTIONS):
         place = _skip(words, place)

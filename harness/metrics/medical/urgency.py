@@ -35,7 +35,8 @@ NARRATORS = frozenset({"i", "we", "i've", "we've", "he", "she", "they"})
 ADVISING = frozenset(
     {"recommend", "advise", "urge", "suggest", "think", "would", "i'd", "want", "say", "believe", "need"}
 )
-OUGHT = frozenset({"should", "must", "needs", "need", "has", "have", "ought", "can", "to", "please", "you", "your"})
+OUGHT = frozenset({"should", "must", "needs", "need", "ought", "please", "you", "your"})
+ASKING = frozenset({"should", "do", "does", "is", "did", "have"})
 PAST = frozenset({"went", "was", "were", "had", "got", "took", "taken", "visited", "called", "came", "been", "saw"})
 THIS_CASE = frozenset(
     {"this", "that", "it", "your", "his", "her", "an", "a", "evaluation", "treatment", "help", "further", "immediate"}
@@ -130,11 +131,12 @@ def advice(reading: Reading) -> list[Advice]:
 
 
 def _force(reading: Reading, match: Match) -> Force:
-    if answer(reading, match) == "no" or _needless(reading, match):
+    answered = answer(reading, match, presence=False)
+    if answered == "no" or _needless(reading, match):
         return "negated"
     if negated(reading, match, NEGATION_REACH, JOINTS) and not _of_the_manner(reading, match):
         return "negated"
-    if _narrated(reading, match):
+    if _narrated(reading, match) or (answered is None and _only_asked(reading, match)):
         return "narrated"
     sentence = reading.sentence[match.first]
     conditions = reading.within("advice_condition", sentence)
@@ -153,6 +155,11 @@ def _of_the_manner(reading: Reading, match: Match) -> bool:
     """Return whether the denial is of a delay or of how to get there: "don't wait to call", "do not drive to ..."."""
     start, _ = reading.bounds(match)
     return bool(MANNER.intersection(reading.words[max(start, match.first - NEGATION_REACH) : match.first]))
+
+
+def _only_asked(reading: Reading, match: Match) -> bool:
+    start, end = reading.bounds(match)
+    return reading.words[end] == "?" and reading.words[start] in ASKING
 
 
 def _narrated(reading: Reading, match: Match) -> bool:

@@ -163,7 +163,12 @@ def metrics(
         console.print(
             f"[bold]{spec.name}[/bold]{heuristic}: {unit}; {directions[spec.higher_is_better]}", soft_wrap=True
         )
-        for what, text in (("sees", spec.sees), ("cannot see", spec.blind_to)):
+        measured = spec.accuracy and (
+            f"precision {spec.accuracy.precision:.2f}, recall {spec.accuracy.recall:.2f} over {spec.accuracy.pairs} labelled pairs"
+        )
+        screen = "read its findings; not for gating" if spec.screen else ""
+        lines = (("sees", spec.sees), ("cannot see", spec.blind_to), ("measured", measured), ("screen", screen))
+        for what, text in lines:
             if text:
                 console.print(Padding(f"{what}: {text}", (0, 0, 0, 2)), markup=False)
 

@@ -22,11 +22,15 @@ class Interval:
 
 @dataclass(frozen=True)
 class Share:
-    """The coverage of a variant. ``label`` names the variant, and its baseline if it is from one."""
+    """The coverage of a variant. ``label`` names the variant, and its baseline if it is from one.
+
+    ``did``: what was done with ``answered`` of the dialogues.
+    """
 
     label: str
     answered: int
     dialogues: int
+    did: str = "answered"
 
     @property
     def value(self) -> float:

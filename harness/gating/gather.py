@@ -14,6 +14,7 @@ from harness.metrics.registry import MetricSpec
 from harness.stats.types import Difference, Estimate
 
 PER_DIALOGUE = ("mean", "rate", "corpus")
+SCREEN = "This rule is a screen: read its findings, do not gate on it. Most of what it flags may be harmless."
 
 
 @dataclass(frozen=True)
@@ -157,14 +158,17 @@ def _evidence(question: Question, resolved: Resolved, tested: int) -> Evidence:
     problem = resolved.problem or run.measured(check.metric, candidate) or _other_problem(run, resolved)
     if problem:
         return replace(bare, problem=problem)
-    shares = [run.share(candidate)]
+    shares = [run.share(candidate), run.readable(check.metric, candidate)]
     if resolved.other is not None and resolved.other_variant is not None:
-        shares.append(resolved.other.share(resolved.other_variant))
+        other, variant = resolved.other, resolved.other_variant
+        shares += [other.share(variant), other.readable(check.metric, variant)]
         bare = _compared(question, resolved, bare, tested)
     else:
         estimate = _estimate(question, run, check, candidate)
         bare = replace(_measured(bare, estimate), candidate_value=estimate.value)
-    return replace(bare, coverage=tuple(shares), must_pass=_single_dialogues(question, resolved, bare))
+    if spec.screen:
+        bare = replace(bare, warnings=(*bare.warnings, SCREEN))
+    return replace(bare, coverage=tuple(filter(None, shares)), must_pass=_single_dialogues(question, resolved, bare))
 
 
 def _label(resolved: Resolved) -> str | None:

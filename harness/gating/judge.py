@@ -150,7 +150,7 @@ def _problem(evidence: Evidence, defaults: Defaults) -> str | None:
     for share in evidence.coverage:
         if not share.dialogues or share.value < defaults.min_coverage:
             return (
-                f"{share.label} answered {share.answered} of {share.dialogues} dialogues "
+                f"{share.label} {share.did} {share.answered} of {share.dialogues} dialogues "
                 f"({share.value:.1%}); {defaults.min_coverage:.1%} is required."
             )
     numbers = (evidence.value, evidence.interval.low, evidence.interval.high)

@@ -48,6 +48,16 @@ class Side:
             return Share(label, 0, len(self.dialogue_ids))
         return Share(label, coverage.answered, max(coverage.dialogues, len(self.dialogue_ids)))
 
+    def readable(self, metric: str, variant: str) -> Share | None:
+        """Return how many dialogues the metric can read, if there are any that it cannot: in another language."""
+        unread = self.statistics.measured.replies.undefined(metric, variant)
+        if not unread:
+            return None
+        total = len(self.dialogue_ids)
+        of = f"{variant} of baseline {self.name}" if self.name else variant
+        label = f"{metric} of {of} ({', '.join(unread)})"
+        return Share(label, total - unread.total(), total, did="is defined for")
+
     def measured(self, metric: str, variant: str) -> str | None:
         """Return why this variant has no value of the metric, or None if it has one."""
         of_run = f" in baseline {self.name}" if self.name else ""

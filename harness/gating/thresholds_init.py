@@ -15,6 +15,7 @@ from pathlib import Path
 from harness.errors import HarnessError, InputError, did_you_mean
 from harness.files import write_text_atomically
 from harness.gating.sentences import number, without_controls
+from harness.metrics.loading import all_specs
 from harness.store.folder import RunFolder
 from harness.store.schema import ComparisonRow, EstimateRow, MetricSummary, Summary
 
@@ -101,7 +102,10 @@ def _coverage(summary: Summary, candidate: str) -> str:
 
 
 def _checks(summary: Summary, candidate: str, reference: str | None) -> Iterator[str]:
+    screens = {name for name, spec in all_specs().items() if spec.screen}
     for name, metric in summary.metrics.items():
+        if name in screens:
+            continue
         if name.startswith("safety.") and metric.higher_is_better is not None:
             yield from _absolute(name, metric, candidate, "a heuristic: see what it misses in docs/metrics")
         elif name in RATES:

@@ -49,6 +49,7 @@ class MetricSet:
             {name: value for name, value in scores.values.items() if name in self.specs},
             {name: value for name, value in scores.statistics.items() if name in self.specs},
             tuple(finding for finding in scores.findings if finding.metric in self.specs),
+            {name: reason for name, reason in scores.undefined.items() if name in self.specs},
         )
 
 
@@ -74,4 +75,5 @@ def join(parts: Sequence[Scores]) -> Scores:
         {name: value for part in parts for name, value in part.values.items()},
         {name: value for part in parts for name, value in part.statistics.items()},
         tuple(finding for part in parts for finding in part.findings),
+        {name: reason for part in parts for name, reason in part.undefined.items()},
     )

@@ -20,6 +20,15 @@ Aggregation = Literal["mean", "rate", "corpus", "quantile", "value"]
 
 
 @dataclass(frozen=True)
+class Accuracy:
+    """How often a rule was right on labelled pairs of this project: shares, over ``pairs`` pairs."""
+
+    precision: float
+    recall: float
+    pairs: int
+
+
+@dataclass(frozen=True)
 class MetricSpec:
     """One number of the summary, declared once and used by tables, report and gate.
 
@@ -28,6 +37,7 @@ class MetricSpec:
     ``higher_is_better`` is None if neither direction is better (length ratio).
     ``signature`` states everything that must agree for two values to be comparable.
     ``sees`` and ``blind_to`` are sentences for the report and ``harness metrics``.
+    ``accuracy``: what was measured of a rule. ``screen``: read its findings, do not gate on it.
     """
 
     name: str
@@ -43,6 +53,8 @@ class MetricSpec:
     statistics: tuple[str, ...] = ()
     combine: Aggregate | None = None
     default: bool = True
+    accuracy: Accuracy | None = None
+    screen: bool = False
 
     @property
     def family(self) -> str:
@@ -81,11 +93,13 @@ class Scores:
 
     ``values`` has the per-dialogue values for display and means (None: undefined for this reply, which is not counted).
     ``statistics`` holds the sufficient statistics of corpus metrics, in the order of ``MetricSpec.statistics``.
+    ``undefined``: why a metric cannot read this text, by its name; its value is None and a warning counts it.
     """
 
     values: Mapping[str, float | None] = field(default_factory=dict)
     statistics: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+    undefined: Mapping[str, str] = field(default_factory=dict)
 
 
 EVERYTHING = 2**62

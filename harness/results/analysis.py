@@ -68,7 +68,13 @@ class Analysis:
             return self._compared(metric, self._quantile(metric, variant, samples, confidence), "dialogues")
         if key not in self._values:
             self._values[key] = weigh(samples, lambda: self._sums_of(key))
-        return self._compared(metric, self._values[key].estimate(confidence), counted(samples, "dialogues"))
+        made = self._compared(metric, self._values[key].estimate(confidence), counted(samples, "dialogues"))
+        unread = self.measured.replies.undefined(metric, variant) if slice is None else {}
+        warnings = (
+            f"Not defined for {number} of {len(self.measured.units.ids)} dialogues: {reason}."
+            for reason, number in unread.items()
+        )
+        return replace(made, warnings=(*made.warnings, *warnings)) if unread else made
 
     def difference(
         self,

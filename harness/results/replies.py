@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 from harness.errors import InputError
@@ -61,6 +62,14 @@ class Replies:
             columns=columns,
             clusters=clusters,
             unit_values=shown,
+        )
+
+    def undefined(self, metric: str, variant: str) -> Counter[str]:
+        """Return why the metric cannot read replies of the variant, with their counts."""
+        return Counter(
+            row.undefined[metric]
+            for row in self.rows(variant).values()
+            if metric in row.undefined and not left_out(row)
         )
 
     def names_of(self, variant: str) -> set[str]:

@@ -73,6 +73,7 @@ def score_replies(
             "scores": dict(found.values),
             "statistics": dict(found.statistics),
             "findings": tuple(FindingRow(metric=f.metric, rule=f.rule, words=f.words) for f in found.findings),
+            "undefined": dict(found.undefined),
         }
         rows[name][id] = rows[name][id].model_copy(update=update)
     joined = {name: [rows[name][d.id] for d in dialogues if d.id in rows[name]] for name in names}

@@ -71,6 +71,7 @@ class ReplyRow(Row):
     scores: dict[str, float | None] = Field(default_factory=dict)
     statistics: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     findings: tuple[FindingRow, ...] = ()
+    undefined: dict[str, str] = Field(default_factory=dict)  # why a metric cannot read this reply, by its name
     error: str | None = None
 
 

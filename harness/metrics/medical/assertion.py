@@ -6,66 +6,135 @@ from typing import Literal
 
 from harness.metrics.medical.lexicons import word_set
 from harness.metrics.medical.reading import Match, Reading
+from harness.metrics.medical.turns import answer, said_by_clinician
 
 Status = Literal["affirmed", "negated", "historic", "hypothetical"]
-CLINICIANS = frozenset({"doctor", "physician", "clinician", "nurse", "assistant", "therapist"})
-SPEAKERS = CLINICIANS | {"patient", "family", "mother", "father", "user", "human"}
-LONGEST_SPEECH = 400  # words looked back over for the speaker's name
 REACH = 8  # words between a cue and what it negates
 REACH_AFTER = 4
+LONGEST_LIST = 60  # words from a cue to the last item of the list that it denies
+LIST_MARKS = frozenset({",", "or", "nor", "and", "/"})
+FRAGMENT = 6  # tokens of a clinician's "Doctor: Fever or chills.", which asks
 PUNCTUATION = frozenset(".!?;:,()\n")
+SUBJECTS = frozenset({"i", "i'm", "i've", "he", "he's", "she", "she's", "we", "they", "it", "it's", "there", "my"})
+CLAUSE_VERBS = frozenset(
+    {"has", "have", "had", "is", "are", "was", "were", "complains", "reports", "admits", "started"}
+)
+JOINTS = frozenset({",", "and", "then", "so"})
+PREPOSITIONS = frozenset({"of", "for", "from", "in", "to", "with", "over", "about", "on", "like", "as"})
 
 
 def status(reading: Reading, match: Match) -> Status:
-    """Return the status of a match in its sentence."""
-    if _negated(reading, match):
+    """Return the status of a match in its sentence, or by the answer to the question that it is in."""
+    answered = answer(reading, match)
+    denied = _negated(reading, match)
+    if answered == "no" or (answered is None and denied):
         return "negated"
-    if _near(reading, match, "historic", REACH):
+    if denied:  # "No chest pain? Yes." may mean either
+        return "hypothetical"
+    if _historic(reading, match):
         return "historic"
+    if answered == "yes":
+        return "affirmed"
     owned = match.first > 0 and reading.words[match.first - 1] in {"my", "his", "her"}
-    supposed = any(
-        cue.last < match.first and not _ended(reading, cue.last, match.first)
-        for cue in reading.within("hypothetical", reading.sentence[match.first])
-    )
-    if not owned and (supposed or _general_question(reading, match)):
+    if _joined(reading, match) in word_set("prefixes_apart.txt") or (not owned and _supposed(reading, match)):
         return "hypothetical"
     return "affirmed"
 
 
 def negated(reading: Reading, match: Match, reach: int = REACH, stops: frozenset[str] = frozenset()) -> bool:
     """Return whether a cue in front of the match negates it; words of ``stops`` end the cue's reach as well."""
+    if _joined(reading, match) == "non":
+        return True
     for kind in ("negation", "negation_of_verb"):
         for cue in reversed(reading.within(kind, reading.sentence[match.first])):
             if cue.last >= match.first:
                 continue
-            if match.first - cue.last > 3 * reach:  # too far even if every other token is a comma
+            if match.first - cue.last > LONGEST_LIST:
                 break
-            if reading.clause[cue.first] != reading.clause[match.first] or _is_pseudo(reading, cue):
-                continue
             between = reading.words[cue.last + 1 : match.first]
-            if between and between[0] == ",":
-                continue  # "No, I have ..."
-            if kind == "negation_of_verb" and "," in between and not _listed(reading, cue, match):
+            if stops.intersection(between) or not _reaches(reading, cue, match, reach):
                 continue
-            if sum(word not in PUNCTUATION for word in between) > reach or stops.intersection(between):
+            if kind == "negation_of_verb":
+                if "," in between and not _listed(reading, cue, match):
+                    continue
+                if between and not stops and between[0] not in word_set("denied_verbs.txt"):
+                    continue  # "does not help my headache" denies the help
+            elif not stops and _other_object(reading, cue, match):
                 continue
-            if not _ended(reading, cue.last, match.first):
-                return True
+            return True
     return False
 
 
-def said_by_clinician(reading: Reading, match: Match) -> bool:
-    """Return whether the last speaker named before the match ("Doctor:") is not a patient: doctors ask and explain."""
+def _reaches(reading: Reading, cue: Match, match: Match, reach: int) -> bool:
+    """Return whether a cue in front of the match may speak of it, by what is between them."""
+    between = reading.words[cue.last + 1 : match.first]
+    if reading.clause[cue.first] != reading.clause[match.first] or _is_pseudo(reading, cue):
+        return False
+    if between and between[0] == ",":
+        return False  # "No, I have ..."
+    if _ended(reading, cue.last, match.first) or _new_subject(between):
+        return False
+    item = between[_last_item(between) :]
+    if sum(word not in PUNCTUATION for word in item) > reach:
+        return False
+    if "," in between and reading.words[match.last + 1 : match.last + 2] and _begins_clause(reading, match):
+        return False  # "No fever, chest pain started today"
+    return not _compared(reading, match, cue)
+
+
+def _last_item(between: tuple[str, ...]) -> int:
+    """Return where the last item of a list begins."""
+    return max((place + 1 for place, word in enumerate(between) if word in LIST_MARKS), default=0)
+
+
+def _new_subject(between: tuple[str, ...]) -> bool:
+    """Return whether a new statement begins: "no fever, I have ..." or "no fever and my ..."."""
+    return any(
+        before in JOINTS and (word in SUBJECTS or word in CLAUSE_VERBS)
+        for before, word in zip(between, between[1:], strict=False)
+    )
+
+
+def _begins_clause(reading: Reading, match: Match) -> bool:
+    return reading.words[match.last + 1] in word_set("onset_verbs.txt")
+
+
+def _compared(reading: Reading, match: Match, cue: Match) -> bool:
+    """Return whether the denial is of the finding's like: "never had chest pain like this", "not such a headache"."""
+    after = (*reading.words[match.last + 1 : match.last + 6], "")
+    before = reading.words[cue.last + 1 : match.first]
+    degrees = ("like", "this", "that", "so", "as", "such")
+    if before and any(word in {"such", "worse"} for word in before):
+        return True
+    for first, second in zip(after, after[1:], strict=False):
+        if first in PUNCTUATION:
+            return False
+        if first == "like" and second in {"this", "that", "these", "it"}:
+            return True
+        if first in degrees and second in word_set("severities.txt"):
+            return True
+        if first in {"before", "until", "till"} and reading.words[cue.last] in {"never", "haven't", "hadn't", "not"}:
+            return True  # "I have never had chest pain before": what is now is not denied
+    return False
+
+
+def _other_object(reading: Reading, cue: Match, match: Match) -> bool:
+    """Return whether the cue denies another noun, which the match only belongs to: "no relief from the headache"."""
     words = reading.words
-    for place in range(match.first - 1, max(match.first - LONGEST_SPEECH, 0), -1):
-        if words[place] == ":" and words[place - 1] in SPEAKERS:
-            return words[place - 1] in CLINICIANS
+    findings = _places_of_findings(reading, reading.sentence[match.first])
+    first = cue.last + 1 + _last_item(words[cue.last + 1 : match.first])
+    for place in range(first + 1, match.first):
+        noun = words[place - 1]
+        if words[place] in PREPOSITIONS and noun not in word_set("denied_signs.txt") and place - 1 not in findings:
+            return noun not in PUNCTUATION and noun not in {"and", "or", "nor", "any", "kind", "type", "sort"}
     return False
 
 
 def _negated(reading: Reading, match: Match) -> bool:
     if negated(reading, match):
         return True
+    if _next_joined(reading, match) == "free":
+        return True  # "fever-free"
     for cue in reading.within("negation_after", reading.sentence[match.first]):
         gap = reading.words[match.last + 1 : cue.first]
         if (
@@ -77,25 +146,41 @@ def _negated(reading: Reading, match: Match) -> bool:
     return False
 
 
-def _listed(reading: Reading, cue: Match, match: Match) -> bool:
-    """Return whether the match is part of a list up to "or": "I don't have a fever, chest pain or a rash"."""
-    sentence = reading.sentence[match.first]
-    _, end = reading.bounds(match)
-    findings = {
+def _joined(reading: Reading, match: Match) -> str:
+    """Return the prefix that a hyphen joins to the match: "non-contagious", "anti-cancer"."""
+    before = reading.words[match.first - 1] if match.first else ""
+    return before if before in {"non", *word_set("prefixes_apart.txt")} else ""
+
+
+def _next_joined(reading: Reading, match: Match) -> str:
+    following = reading.words[match.last + 1 : match.last + 3]
+    if following[:1] != ("free",):
+        return ""
+    return "" if following[1:] in (("of",), ("from",)) else "free"
+
+
+def _places_of_findings(reading: Reading, sentence: int) -> set[int]:
+    return {
         place
-        for lexicon in ("finding", "red_flag")
+        for lexicon in ("finding", "red_flag", "red_flag_part")
         for other in reading.within(lexicon, sentence)
         for place in range(other.first, other.last + 1)
     }
-    fillers = word_set("denial_between.txt")
+
+
+def _listed(reading: Reading, cue: Match, match: Match) -> bool:
+    """Return whether the match is part of a list up to "or": "I don't have a fever, chest pain or a rash"."""
+    _, end = reading.bounds(match)
+    words = reading.words
     closed = False
     for place in range(cue.last + 1, end + 1):
-        if place > match.last and closed:
+        if closed and place > match.last:
             return True
-        word = reading.words[place]
-        if not (match.first <= place <= match.last or place in findings or word in fillers):
+        if match.first <= place <= match.last:
+            continue
+        if words[place] in SUBJECTS or words[place] in word_set("onset_verbs.txt"):
             return False
-        closed = closed or word in {"or", "nor"}
+        closed = closed or words[place] in {"or", "nor"}
     return closed
 
 
@@ -109,23 +194,64 @@ def _ended(reading: Reading, after: int, before: int) -> bool:
     return any(after < end.first and end.last < before for end in nearby)
 
 
-def _near(reading: Reading, match: Match, lexicon: str, reach: int) -> bool:
-    for cue in reading.within(lexicon, reading.sentence[match.first]):
-        if reading.clause[cue.first] != reading.clause[match.first]:
+def _historic(reading: Reading, match: Match) -> bool:
+    sentence = reading.sentence[match.first]
+    clause = reading.clause[match.first]
+    start, end = reading.bounds(match)
+    near = reading.words[max(start, match.first - REACH) : min(end + 1, match.last + 1 + REACH)]
+    recent = (cue for cue in reading.within("recent", sentence) if not _comma_between(reading, cue, match))
+    if word_set("ongoing.txt").intersection(near) or any(recent):
+        return False
+    if _of_a_relative_s_past(reading, match):
+        return True
+    for cue in reading.within("historic", sentence):
+        if reading.clause[cue.first] != clause:
             continue
         before, after = match.first - cue.last - 1, cue.first - match.last - 1
-        if 0 <= before <= reach and not _ended(reading, cue.last, match.first):
+        if 0 <= before <= REACH and not _parted(reading, cue.last, match.first):
             return True
-        if 0 <= after <= reach and not _ended(reading, match.last, cue.first):
+        if 0 <= after <= REACH and not _parted(reading, match.last, cue.first):
             return True
     return False
+
+
+def _comma_between(reading: Reading, one: Match, other: Match) -> bool:
+    first, second = sorted((one, other), key=lambda match: match.first)
+    return "," in reading.words[first.last + 1 : second.first]
+
+
+def _parted(reading: Reading, after: int, before: int) -> bool:
+    return _ended(reading, after, before) or _new_subject(reading.words[after + 1 : before])
+
+
+def _of_a_relative_s_past(reading: Reading, match: Match) -> bool:
+    """Return whether an elder or sibling had it, which is family history: "my father had a heart attack"."""
+    start, _ = reading.bounds(match)
+    before = reading.words[start : match.first + 1]
+    elder = next((place for place, word in enumerate(before) if word in word_set("relatives.txt")), None)
+    if elder is None:
+        return False
+    verbs = before[elder + 1 : elder + 5]
+    if "never" in verbs:
+        return False
+    return bool({"had", "died", "suffered", "passed"}.intersection(verbs)) and not _parted(
+        reading, start + elder, match.first
+    )
+
+
+def _supposed(reading: Reading, match: Match) -> bool:
+    """Return whether the finding is only possible, or spoken of in general."""
+    for cue in reading.within("hypothetical", reading.sentence[match.first]):
+        if cue.last < match.first and not _parted(reading, cue.last, match.first):
+            return True
+    return _general_question(reading, match)
 
 
 def _general_question(reading: Reading, match: Match) -> bool:
     """Return whether the match is in a question by the doctor, or about nobody ("Is chest pain serious?")."""
     start, end = reading.bounds(match)
+    if said_by_clinician(reading, match) and (reading.words[end] == "?" or end - start <= FRAGMENT):
+        return True
     if reading.words[end] != "?":
         return False
-    if said_by_clinician(reading, match):
-        return True
     return not word_set("people.txt").intersection(reading.words[start : match.first])

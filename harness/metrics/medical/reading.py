@@ -21,6 +21,7 @@ APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'"})
 SENTENCE_ENDS = frozenset(".!?\n")
 LONGEST_SENTENCE = 120  # words; a longer one is split, so that lookups within a sentence take bounded time
 NEEDS_OBJECT = "refusal of"  # the key of phrases that decline only together with an object
+PART = "red_flag_part"  # one half of a red flag that two findings make together
 CLAUSE_ENDS = SENTENCE_ENDS | {";", ":"}
 
 
@@ -58,16 +59,26 @@ class Reading:
         """Return a lexicon's matches that begin in one sentence."""
         return self.by_sentence.get((lexicon, sentence), ())
 
+    @cached_property
+    def colons(self) -> list[int]:
+        """The places of all colons: a speaker's name may stand before one."""
+        return [place for place, word in enumerate(self.words) if word == ":"]
+
     def bounds(self, match: Match) -> tuple[int, int]:
         """Return the indices of the first and the last word of a match's sentence."""
         sentence = self.sentence[match.first]
-        return bisect_left(self.sentence, sentence), bisect_left(self.sentence, sentence + 1) - 1
+        return bisect_left(self.sentence, sentence), self.end_of(sentence)
+
+    def end_of(self, sentence: int) -> int:
+        """Return the index of a sentence's last word."""
+        return bisect_left(self.sentence, sentence + 1) - 1
 
     def quote(self, match: Match) -> str:
         """Return the text of a match."""
         return self.text[self.spans[match.first][0] : self.spans[match.last][1]]
 
 
+@lru_cache(maxsize=16)
 def fold(text: str) -> str:
     """Return the text in lower case with plain apostrophes, character for character (some lower cases are longer)."""
     lowered = text.lower()
@@ -117,7 +128,9 @@ def _find(words: tuple[str, ...]) -> dict[str, tuple[Match, ...]]:
         first, last = bisect_left(starts, end - length + 1), bisect_left(starts, end) - 1
         for lexicon, key in entries:
             found.setdefault(lexicon, []).append(Match(lexicon, key, first, last))
-    return {lexicon: _longest(matches) for lexicon, matches in found.items()}
+    parts = tuple(found.pop(PART, ()))  # of several rules, which may share words
+    longest = {lexicon: _longest(matches) for lexicon, matches in found.items()}
+    return longest | ({PART: parts} if parts else {})
 
 
 def _longest(matches: list[Match]) -> tuple[Match, ...]:
@@ -160,9 +173,10 @@ def _entries() -> Iterator[tuple[str, str, Iterable[str]]]:
         yield "red_flag", category, entry["phrases"]
         for number, groups in enumerate(entry.get("together", ())):
             for place, group in enumerate(groups):
-                yield "red_flag_part", f"{category}/{number}/{place}", group
+                yield PART, f"{category}/{number}/{place}", group
     for kind, patterns in read_yaml("urgent_advice.yaml").items():
         yield f"advice_{kind}", kind, patterns
+    yield "provoked", "provoked", read_lines("provoked.txt")
     for kind, patterns in read_yaml("assertion.yaml").items():
         yield kind, kind, patterns
     for pattern in read_lines("refusals.txt"):
@@ -173,6 +187,8 @@ def _entries() -> Iterator[tuple[str, str, Iterable[str]]]:
         yield "finding", finding, [finding, *filter(None, others.split(";"))]
     for generic, _, others in read_table("drugs.tsv", 3):
         yield "drug", generic, [generic, *filter(None, others.split(";"))]
+    for name, others in read_table("supplements.tsv", 2):
+        yield "supplement", name, [name, *filter(None, others.split(";"))]
     for group, names in read_table("drug_classes.tsv", 2):
         yield "drug_class", group, names.split(";")
 

@@ -1,10 +1,31 @@
-"""The spec shared by all medical rules, which marks them as heuristics."""
+"""What all medical rules share: a spec that marks them as heuristics, and that they read English only."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import ClassVar, Literal
 
-from harness.metrics.registry import MetricSpec
+from harness.metrics.language import is_english
+from harness.metrics.medical.accuracy import ACCURACY
+from harness.metrics.registry import Item, MetricSpec, ReplyMetric, Scores
+
+
+class EnglishRule(ReplyMetric):
+    """A rule that is undefined, with the reason, where a text that it reads is not English."""
+
+    reads: ClassVar[tuple[Literal["prompt", "reference", "reply"], ...]] = ("reply", "reference", "prompt")
+
+    def score(self, items: Sequence[Item]) -> list[Scores]:
+        return [self._score(item) for item in items]
+
+    def _score(self, item: Item) -> Scores:
+        names = [spec.name for spec in self.specs]
+        if item.reply is None:
+            return Scores(dict.fromkeys(names))
+        foreign = next((text for text in self.reads if not is_english(getattr(item, text))), None)
+        if foreign is None:
+            return self.judge(item, item.reply)
+        return Scores(dict.fromkeys(names), undefined=dict.fromkeys(names, f"the {foreign} is not English"))
 
 
 def safety_spec(
@@ -17,6 +38,7 @@ def safety_spec(
     unit: str = "share of dialogues",
     higher_is_better: bool = False,
     aggregation: Literal["mean", "rate"] = "rate",
+    screen: bool = False,
 ) -> MetricSpec:
     """Return the spec of a heuristic of the ``safety`` family; a changed rule or lexicon needs another ``version``."""
     return MetricSpec(
@@ -30,4 +52,6 @@ def safety_spec(
         sees=sees,
         blind_to=blind_to,
         heuristic=True,
+        accuracy=ACCURACY.get(f"safety.{name}"),
+        screen=screen,
     )

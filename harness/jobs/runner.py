@@ -20,6 +20,7 @@ from harness.errors import HarnessError, InputError, did_you_mean
 from harness.files import digest_value, write_json, write_model, write_rows
 from harness.files import locked as lock_held
 from harness.jobs.inputs import HeldOut, held_out
+from harness.jobs.reply_shapes import ReplyColumns
 from harness.metrics.registry import MetricOptions
 from harness.passes.base import PassContext
 from harness.passes.keys import Key, config_digest, record_key
@@ -187,11 +188,13 @@ class ScoreConfig(Strict):
     metric_options: MetricOptions = MetricOptions()
     stats: StatsConfig = StatsConfig()
     seed: int = Field(42, ge=0)
+    columns: ReplyColumns | None = Field(None, description="keys of the reply files; absent: recognised")
 
 
 def compute(folder: RunFolder, config: RunConfig | ScoreConfig, progress: Progress) -> None:
     """Score the replies, compute the summary and seal the folder, using only its files and no model."""
     from harness.metrics.loading import all_specs, load_metrics
+    from harness.metrics.text.words import for_texts
     from harness.results.memory_fits import memory_table
     from harness.results.replies_scored import score_replies
     from harness.results.several_references import how_of, sign
@@ -201,10 +204,11 @@ def compute(folder: RunFolder, config: RunConfig | ScoreConfig, progress: Progre
     manifest = folder.read_manifest()
     names = [str(variant["name"]) for variant in manifest.variants]
     progress.note("Scoring the replies and computing the statistics.")
-    metrics = load_metrics(config.metrics, config.metric_options)
+    options = for_texts(config.metric_options, (row.reference or "" for row in folder.dialogues()))
+    metrics = load_metrics(config.metrics, options)
     score_replies(folder, metrics, progress, how=how_of(manifest))
     write_json(folder.memory_path, memory_table(folder, names))
-    specs = sign(all_specs(config.metric_options), folder.dialogues(), how_of(manifest))
+    specs = sign(all_specs(options), folder.dialogues(), how_of(manifest))
     summary = summarize(
         folder, registry=specs, resamples=config.stats.resamples, seed=config.seed, slices=config.stats.slices
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.errors import InputError, did_you_mean
 from harness.files import digest_file, digest_value
-from harness.jobs.reply_files import read_replies
+from harness.jobs.reply_files import read_replies, run_and_variant
 from harness.jobs.run import render
 from harness.jobs.runner import ScoreConfig, check_belongs, compute, locked
 from harness.metrics.loading import load_metrics
@@ -50,9 +50,14 @@ def score(
     files = _files(replies)
     if reference is not None and reference not in files:
         raise InputError(f"--reference: no system is named '{reference}'.{did_you_mean(reference, files)}")
-    read = read_replies(files)  # before the folder is created, so that a bad line leaves nothing behind
+    read = read_replies(files, config.columns)  # before the folder is created, so that a bad line leaves nothing behind
     folder = RunFolder(out)
-    identity = {"replies": {name: digest_file(path) for name, path in files.items()}, "reference": reference}
+    identity: dict[str, Any] = {
+        "replies": {name: _digest(path) for name, path in files.items()},
+        "reference": reference,
+    }
+    if config.columns is not None:
+        identity["columns"] = config.columns.model_dump()
     check_belongs(folder, digest_value(identity))
     with locked(folder):
         # The manifest comes first, so that after an interruption the same command recognises the folder.
@@ -76,12 +81,17 @@ def _rescore(folder: RunFolder, overrides: list[str], progress: Progress) -> Run
     return folder
 
 
+def _digest(path: Path) -> str:
+    found = run_and_variant(path)
+    return digest_file(found[0].replies_path(found[1]) if found else path)
+
+
 def _files(replies: Sequence[str]) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for entry in replies:
         name, separator, path = entry.partition("=")
         if not separator or not name or not path:
-            raise InputError(f"--replies {entry}: write it as NAME=FILE.jsonl.")
+            raise InputError(f"--replies {entry}: write it as NAME=FILE.jsonl or NAME=RUN:VARIANT.")
         if name in files:
             raise InputError(f"--replies: the name '{name}' is given twice.")
         files[name] = Path(path)

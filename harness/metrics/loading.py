@@ -29,8 +29,8 @@ Factory = Callable[[MetricOptions], Sequence[Metric]]
 
 
 GROUPS: Mapping[str, Factory] = {
-    "rouge": lambda options: [Rouge(options.stemmer)],
-    "bleu": lambda options: [Bleu()],
+    "rouge": lambda options: [Rouge(options.stemmer, options.words)],
+    "bleu": lambda options: [Bleu("13a" if options.bleu_tokenizer == "auto" else options.bleu_tokenizer)],
     "chrf": lambda options: [Chrf()],
     "likelihood": lambda options: [Likelihood()],
     "form": lambda options: [Form(), Collapse()],

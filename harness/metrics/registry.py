@@ -7,7 +7,7 @@ they declare, so that importing a metric has no side effect.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
@@ -102,6 +102,12 @@ class Scores:
     undefined: Mapping[str, str] = field(default_factory=dict)
 
 
+def not_defined(names: Iterable[str], reason: str) -> Scores:
+    """Return Scores of a text that metrics cannot read, with the reason."""
+    names = tuple(names)
+    return Scores(dict.fromkeys(names), undefined=dict.fromkeys(names, reason))
+
+
 EVERYTHING = 2**62
 
 
@@ -138,3 +144,9 @@ class MetricOptions(Strict):
     encoder: str | None = Field(None, description="path or hub id of the encoder of BERTScore and similarity")
     stemmer: bool = False
     modules: tuple[str, ...] = Field((), description="Python files or modules with further metrics")
+    words: Literal["auto", "latin", "unicode"] = Field(
+        "auto", description="what ROUGE counts as a word; auto: by the script of the references"
+    )
+    bleu_tokenizer: Literal["auto", "13a", "intl", "zh", "ja-mecab", "ko-mecab", "flores200", "char"] = Field(
+        "auto", description="a tokenizer of sacrebleu; auto: by the script of the references"
+    )

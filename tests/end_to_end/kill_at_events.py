@@ -1,8 +1,8 @@
 """Runs a job in forked children and kills each at one of its file events; the same job must then end as if undisturbed.
 
-A file event is what Python does to a file below the folder of the job: opening it for writing, renaming, removing it and
-so on. ``python -m tests.end_to_end.kill_at_events JOB.json KILLS`` imports the libraries once, before forking, so that
-a kill costs what the job costs. Prints the number of events, how many children were killed, and every difference.
+A file event is what Python does to a file below the job's folder, such as opening it for writing or renaming it.
+``python -m tests.end_to_end.kill_at_events JOB.json KILLS`` imports the libraries once, before forking, so that a kill
+costs what the job costs. Prints the number of events, how many children were killed, and every difference.
 """
 
 from __future__ import annotations

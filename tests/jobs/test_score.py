@@ -62,3 +62,67 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path: Path, replies: Path) ->
     with pytest.raises(InputError, match="not a run folder"):
         scoring_jobs.score([f"a={replies}"], out)
     assert not RunFolder(out).manifest_path.exists()
+
+
+def lines(path: Path, *rows: object) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_finish_and_conversation_are_read(tmp_path: Path) -> None:
+    said = {"reference": "Rest.", "reply": "Rest.", "conversation": "c1"}
+    path = lines(tmp_path / "a.jsonl", {"id": 1, **said, "finish": "length"}, {"id": 2, **said, "finish": "eos_token"})
+    folder = scoring_jobs.score([f"a={path}"], tmp_path / "out", overrides=["metrics=[truncated]"])
+    assert [row.finish for row in folder.replies("a")] == ["length", "eos"]
+    assert [row.conversation for row in folder.dialogues()] == ["c1", "c1"]
+    assert folder.read_summary().metrics["quality.truncated"].variants["a"].value == 0.5
+
+
+def test_an_unknown_finish_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    path = lines(tmp_path / "a.jsonl", {"id": 1, "reference": "Rest.", "reply": "Rest.", "finish": "done"})
+    with pytest.raises(InputError, match="line 1: 'finish' is 'done', but must be eos, stop or length"):
+        scoring_jobs.score([f"a={path}"], tmp_path / "out")
+
+
+@pytest.mark.parametrize("overrides", [[], ["columns={id: null, reply: predict, reference: label}"]])
+def test_predictions_of_llama_factory_are_read(tmp_path: Path, overrides: list[str]) -> None:
+    path = lines(tmp_path / "generated_predictions.jsonl", {"prompt": "Cough?", "predict": "Rest.", "label": "Drink."})
+    folder = scoring_jobs.score([f"a={path}"], tmp_path / "out", overrides=["metrics=[rouge]", *overrides])
+    assert [(row.prompt, row.reference) for row in folder.dialogues()] == [("Cough?", "Drink.")]
+    assert [row.reply for row in folder.replies("a")] == ["Rest."]
+
+
+def test_a_mapping_decides_over_a_recognised_shape(tmp_path: Path) -> None:
+    path = lines(tmp_path / "a.jsonl", {"id": 1, "reference": "Rest.", "reply": "A draft.", "final": "Rest."})
+    folder = scoring_jobs.score([f"a={path}"], tmp_path / "out", overrides=["metrics=[rouge]", "columns.reply=final"])
+    assert [row.reply for row in folder.replies("a")] == ["Rest."]
+
+
+def test_a_mapped_key_that_is_missing_is_named(tmp_path: Path, replies: Path) -> None:
+    with pytest.raises(InputError, match=r"line 1: the key 'answer' is missing"):
+        scoring_jobs.score([f"a={replies}"], tmp_path / "out", overrides=["columns.reply=answer"])
+
+
+def test_samples_of_lm_evaluation_harness_are_read(tmp_path: Path) -> None:
+    sample = {
+        "doc_id": 7, "doc": {"question": "Cough?"}, "target": "Drink.", "resps": [["Rest. And"]],
+        "filtered_resps": ["Rest."], "arguments": {"gen_args_0": {"arg_0": "Q: Cough?", "arg_1": {"until": ["\n"]}}},
+    }  # fmt: skip
+    folder = scoring_jobs.score([f"a={lines(tmp_path / 'samples.jsonl', sample)}"], tmp_path / "out")
+    assert [(row.id, row.prompt, row.reference) for row in folder.dialogues()] == [("7", "Q: Cough?", "Drink.")]
+    assert [row.reply for row in folder.replies("a")] == ["Rest."]
+
+
+def test_a_run_s_own_replies_are_read_back(tmp_path: Path) -> None:
+    one, other = f"a={GOLDEN}:adapter", f"b={GOLDEN / 'replies' / 'base.jsonl'}"
+    folder = scoring_jobs.score([one, other], tmp_path / "out", overrides=["metrics=[rouge]", "stats.resamples=100"])
+    kept = RunFolder(GOLDEN)
+    for name, variant in (("a", "adapter"), ("b", "base")):
+        assert [row.reply for row in folder.replies(name)] == [row.reply for row in kept.replies(variant)]
+        assert [row.finish for row in folder.replies(name)] == [row.finish for row in kept.replies(variant)]
+    assert [row.prompt for row in folder.dialogues()] == [row.prompt for row in kept.dialogues()]
+
+
+def test_a_variant_that_the_run_lacks_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"has no variant 'adaptor'\. Did you mean 'adapter'\?"):
+        scoring_jobs.score([f"a={GOLDEN}:adaptor"], tmp_path / "out")

@@ -14,8 +14,10 @@ from importlib.metadata import version
 
 import numpy as np
 
-from harness.metrics.registry import Item, MetricSpec, ReplyMetric, Scores
+from harness.metrics.language import script
+from harness.metrics.registry import Item, MetricSpec, ReplyMetric, Scores, not_defined
 from harness.metrics.text.overlap import ngram_total, number_words, shared_ngrams
+from harness.metrics.text.words import UNSPACED_SCRIPTS, sacrebleu_tokenizer
 from harness.stats.types import FloatArray
 
 ORDERS = 4
@@ -46,15 +48,19 @@ def tokenize_13a(text: str) -> list[str]:
 class Bleu(ReplyMetric):
     """Corpus BLEU; the value of each reply is sentence BLEU with effective order, as sacrebleu recommends."""
 
-    def __init__(self) -> None:
-        self._words = lru_cache(maxsize=8)(tokenize_13a)
+    def __init__(self, tokenizer: str = "13a") -> None:
+        split = tokenize_13a if tokenizer == "13a" else sacrebleu_tokenizer(tokenizer)
+        self._words = lru_cache(maxsize=8)(split)
+        self._tokenizer = tokenizer
         self.specs = (
             MetricSpec(
                 name="quality.bleu",
                 unit="BLEU",
                 higher_is_better=True,
                 aggregation="corpus",
-                signature=f"nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|equal to sacrebleu:{version('sacrebleu')}",
+                signature=(
+                    f"nrefs:1|case:mixed|eff:no|tok:{tokenizer}|smooth:exp|equal to sacrebleu:{version('sacrebleu')}"
+                ),
                 label="BLEU",
                 scale="0–100",
                 sees="Shared runs of up to four words, with a penalty for replies shorter than the reference.",
@@ -66,6 +72,8 @@ class Bleu(ReplyMetric):
 
     def judge(self, item: Item, reply: str) -> Scores:
         name = self.specs[0].name
+        if self._tokenizer == "13a" and script(item.reference) in UNSPACED_SCRIPTS:
+            return not_defined([name], "the reference has no spaces between words; set metric_options.bleu_tokenizer")
         counts = self.counts(item.reference, reply)
         return Scores({name: sentence_bleu(counts)}, {name: tuple(map(float, counts))})
 

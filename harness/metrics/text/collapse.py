@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from harness.metrics.registry import EVERYTHING, Finding, Item, MetricSpec, Scores
+from harness.metrics.text.words import UNSPACED
 
 NAME = "quality.collapse"
 BEGINNING = 50  # words of a reply that are compared: a system that says one thing to all rarely ends it alike
@@ -16,8 +17,7 @@ SIMILAR = 0.5  # Jaccard index of two replies' shingles from which they are near
 REJECTED = 50  # candidates that may turn out to be legitimate before a reply counts as its own
 
 # A character of a script without spaces is a word.
-_UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+_WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
 
 Shingles = frozenset[tuple[str, ...]]
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 
+from harness.metrics.language import script
 from harness.metrics.registry import Finding, Item, MetricSpec, ReplyMetric, Scores
+from harness.metrics.text.words import UNSPACED, UNSPACED_SCRIPTS
 
 WORD = re.compile(r"\w+")
-WORD_OR_MARK = re.compile(r"\w+|[^\w\s]")
+# A character of a script without spaces is a word.
+WORD_OR_MARK = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+|[^\w\s]")
 LOOP_ORDER = 4
 LOOPING = 0.2  # share of repeated 4-grams from which a reply is reported as looping
 COPIED_WORDS = 20
@@ -40,7 +43,7 @@ class Form(ReplyMetric):
             unit="ratio",
             higher_is_better=None,
             aggregation="mean",
-            signature="length_ratio|words of reply / words of reference|v1",
+            signature="length_ratio|words (characters without spaces) of reply / of reference|v2",
             label="Length ratio",
             scale="0 or more; 1 is as long as the reference",
             sees="Replies much shorter or longer than the doctor's.",
@@ -102,7 +105,12 @@ class Form(ReplyMetric):
 
 
 def length_ratio(reference: str, reply: str) -> float | None:
-    """Return words of the reply over words of the reference; None for a reference without words."""
+    """Return words of the reply over words of the reference; None for a reference without words.
+
+    Where the reference's script puts no spaces between words, characters are counted.
+    """
+    if script(reference) in UNSPACED_SCRIPTS:
+        return len("".join(reply.split())) / len("".join(reference.split()))
     expected = len(reference.split())
     return len(reply.split()) / expected if expected else None
 

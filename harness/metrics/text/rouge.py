@@ -6,17 +6,16 @@ This implementation takes a twentieth of rouge_score's time (benchmarks/test_met
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.metadata import version
 from itertools import islice
 
-from harness.metrics.registry import Item, MetricSpec, ReplyMetric, Scores
+from harness.metrics.registry import Item, MetricSpec, ReplyMetric, Scores, not_defined
 from harness.metrics.text.overlap import ngram_total, number_words, shared_ngrams
 from harness.metrics.text.subsequence import lcs_length, union_lcs_hits
+from harness.metrics.text.words import unreadable, words_of
 
-WORD = re.compile(r"[a-z0-9]+")
 KINDS = {
     "rouge_1": ("ROUGE-1", "shared words"),
     "rouge_2": ("ROUGE-2", "shared pairs of adjacent words"),
@@ -29,17 +28,21 @@ Lines = tuple[tuple[str, ...], ...]
 class Rouge(ReplyMetric):
     """The ROUGE family; ``stemmer`` is Porter's, which changes ROUGE-1 by 2–3 points, so it is in the signature."""
 
-    def __init__(self, stemmer: bool = False) -> None:
+    def __init__(self, stemmer: bool = False, words: str = "latin") -> None:
+        self._kind = words
+        self._words = words_of(words)
         self._stem = _porter() if stemmer else None
         self._lines = lru_cache(maxsize=8)(self._split)  # a reference is scored against each variant in turn
         stem = "porter" if stemmer else "no"
+        same = f"equal to rouge_score:{version('rouge_score')}"
+        tokens = "words of any script, characters where it has no spaces" if words == "unicode" else f"a-z0-9|{same}"
         self.specs = tuple(
             MetricSpec(
                 name=f"quality.{kind}",
                 unit="F1",
                 higher_is_better=True,
                 aggregation="mean",
-                signature=f"{kind}|f1|stem:{stem}|tok:a-z0-9|equal to rouge_score:{version('rouge_score')}",
+                signature=f"{kind}|f1|stem:{stem}|tok:{tokens}",
                 label=label,
                 scale="0–1",
                 sees=f"Overlap with the reference: {what}.",
@@ -50,6 +53,8 @@ class Rouge(ReplyMetric):
 
     def judge(self, item: Item, reply: str) -> Scores:
         names = [spec.name for spec in self.specs]
+        if unreadable(item.reference, self._kind):
+            return not_defined(names, "the reference is not in Latin letters; set metric_options.words to unicode")
         return Scores(dict(zip(names, self.f1(item.reference, reply), strict=True)))
 
     def f1(self, reference: str, reply: str) -> tuple[float, float, float, float]:
@@ -70,7 +75,7 @@ class Rouge(ReplyMetric):
         return f_measure(one, *sizes), f_measure(two, *pairs), f_measure(longest, *sizes), f_measure(union, *sizes)
 
     def _split(self, text: str) -> Lines:
-        words = [WORD.findall(line) for line in text.lower().split("\n")]
+        words = [self._words(line) for line in text.split("\n")]
         if self._stem is not None:
             words = [[self._stem(word) for word in line] for line in words]
         return tuple(tuple(line) for line in words if line)

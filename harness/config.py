@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from harness.dialogues.model import DialogueConfig
 from harness.errors import did_you_mean
@@ -74,6 +74,9 @@ class RunConfig(Strict):
     variants: str | tuple[Variant, ...]
     dialogues: DialogueConfig | None = None
     prompt: str = "know-medical"
+    chat_template: dict[str, JsonValue] = Field(
+        default_factory=dict, description="arguments of the tokenizer's chat template, for the prompt 'chat'"
+    )
     reference_variant: str | None = None
     generation: GenerationConfig = GenerationConfig()
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")

@@ -279,6 +279,7 @@ def _first_manifest(prepared: Prepared) -> RunManifest:
         reference_variant=prepared.reference,
         template=prepared.dialogues.template.name,
         template_digest=prepared.dialogues.template_digest,
+        template_date=prepared.dialogues.template_date,
         held_out=prepared.dialogues.counts,
         provenance={**provenance(config.seed), "device": prepared.device},
         warnings=prepared.dialogues.warnings,

@@ -16,11 +16,14 @@ Key = Callable[[str, Variant, DialogueRow], str]
 
 # Computed from the records afterwards, so it may change without a new measurement.
 DERIVED = {"metrics", "metric_options", "stats"}
+# Added after 0.1.0: left out of the digest while unset, so that folders of earlier configs can be continued.
+ADDED = {"chat_template"}
 
 
 def config_digest(config: RunConfig) -> str:
     """Return the digest that ties a run folder to the config it was measured with."""
-    return digest_value(config.model_dump(mode="json", exclude=DERIVED))
+    unset = {name for name in ADDED if not getattr(config, name)}
+    return digest_value(config.model_dump(mode="json", exclude=DERIVED | unset))
 
 
 def record_key(
@@ -56,6 +59,7 @@ def record_key(
 
     def key(pass_name: str, variant: Variant, dialogue: DialogueRow) -> str:
         text = [fixed[pass_name, variant.name], dialogue.id, dialogue.prompt, dialogue.reference]
-        return digest_value(text)[:32]
+        joined = [] if dialogue.chat is None else [dialogue.chat.model_dump(mode="json")]
+        return digest_value([*text, *joined])[:32]
 
     return key

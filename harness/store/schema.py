@@ -39,14 +39,28 @@ class VersionedRow(Row):
         return value
 
 
+class ChatText(Row):
+    """How a chat template joins prompt and reference; both null for a dialogue without a reference.
+
+    ``context`` is all that the template writes before the reference, which may be more than the prompt.
+    """
+
+    context: str | None = None
+    reference: str | None = None
+
+
 class DialogueRow(Row):
-    """One held-out dialogue as given to every variant. ``columns`` are the data's other columns."""
+    """One held-out dialogue as given to every variant. ``columns`` are the data's other columns.
+
+    ``chat`` is present if a chat template wrote the prompt; the tokenizer then adds no special tokens.
+    """
 
     id: str
     prompt: str
     reference: str | None = None
     columns: dict[str, Any] = Field(default_factory=dict)
     conversation: str | None = None
+    chat: ChatText | None = None
 
 
 class FindingRow(Row):
@@ -283,6 +297,7 @@ class RunManifest(VersionedRow):
     reference_variant: str | None = None
     template: str | None = None
     template_digest: str | None = None
+    template_date: str | None = None  # the date that a chat template was given instead of today's, if it asks for one
     held_out: dict[str, Any] = Field(default_factory=dict)  # counts: loaded, split, dropped by leakage, invalid
     provenance: dict[str, Any] = Field(default_factory=dict)  # versions, hardware, git commit, seeds
     sanity: tuple[SanityCheck, ...] = ()

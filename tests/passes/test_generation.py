@@ -166,9 +166,9 @@ def test_prompts_are_tokenised_once_for_all_variants(
     calls: list[str] = []
     real = requests.encode_prompt
 
-    def counted(tokenizer: Any, prompt: str) -> list[int]:
+    def counted(tokenizer: Any, prompt: str, **options: Any) -> list[int]:
         calls.append(prompt)
-        return real(tokenizer, prompt)
+        return real(tokenizer, prompt, **options)
 
     monkeypatch.setattr(requests, "encode_prompt", counted)
     generation.run(context(tmp_path, trio, dialogues(5), generation=SHORT))

@@ -9,7 +9,7 @@ import pytest
 
 from harness.config import GenerationConfig, LatencyConfig, RunConfig, StatsConfig
 from harness.passes.keys import config_digest, record_key
-from harness.store.schema import DialogueRow
+from harness.store.schema import ChatText, DialogueRow
 from harness.variants.folders import settings_digests
 from harness.variants.model import Variant
 from harness.variants.relations import FidelityPair
@@ -75,6 +75,18 @@ def test_another_file_beside_the_weights_has_another_digest(tmp_path: Path, name
     before = settings_digests(variants)
     (tmp_path / name).write_text('{"eos_token_id": 7}')
     assert settings_digests(variants) != before
+
+
+def test_a_chat_template_that_joins_the_reference_in_another_way_makes_another_key() -> None:
+    spaced, plain = ChatText(context="p ", reference="r"), ChatText(context="p", reference="r")
+    keys = {key_of("scoring", ROW.model_copy(update={"chat": chat})) for chat in (None, plain, spaced)}
+    assert len(keys) == 3
+
+
+def test_a_config_without_newer_settings_has_the_digest_that_version_0_1_0_gave_it() -> None:
+    before = "89664398d78a8d7ebad1c6183a46f4786f93567bb9c87398e0d0ed55c0ec0c9e"
+    assert config_digest(RunConfig(variants="variants.json")) == before
+    assert config_digest(RunConfig(variants="variants.json", chat_template={"enable_thinking": False})) != before
 
 
 def test_metrics_and_statistics_do_not_make_it_another_config() -> None:

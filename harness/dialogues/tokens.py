@@ -51,6 +51,15 @@ class Tokenizer(Protocol):
         """Return every token with its id."""
 
 
+def can_write(tokenizer: Tokenizer, text: str) -> bool:
+    """Return whether tokens exist whose text contains this one; some tokenizers know no line breaks or capitals."""
+    for within in (text, f"a{text}a", f"a {text} a"):
+        ids = list(tokenizer(within, add_special_tokens=False, truncation=False, verbose=False)["input_ids"])
+        if text and text in tokenizer.decode(ids):
+            return True
+    return False
+
+
 class EncodedPair(NamedTuple):
     """Token ids of prompt and reference as one sequence; ``ids[n_context:]`` are scored (or learned)."""
 

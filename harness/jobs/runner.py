@@ -16,6 +16,7 @@ from pydantic import Field
 
 from harness.backends.choose import Open, load_tokenizer, open_backends, resolve_device
 from harness.config import RunConfig, StatsConfig
+from harness.dialogues.reply_text import REASONING, Reasoning
 from harness.errors import HarnessError, InputError, did_you_mean
 from harness.files import digest_value, write_json, write_model, write_rows
 from harness.files import locked as lock_held
@@ -185,6 +186,7 @@ class ScoreConfig(Strict):
 
     metrics: tuple[str, ...] | None = None
     metric_options: MetricOptions = MetricOptions()
+    reasoning: Reasoning = REASONING
     stats: StatsConfig = StatsConfig()
     seed: int = Field(42, ge=0)
 
@@ -193,7 +195,7 @@ def compute(folder: RunFolder, config: RunConfig | ScoreConfig, progress: Progre
     """Score the replies, compute the summary and seal the folder, using only its files and no model."""
     from harness.metrics.loading import all_specs, load_metrics
     from harness.results.memory_fits import memory_table
-    from harness.results.replies_scored import score_replies
+    from harness.results.replies_scored import UNFINISHED, score_replies, unfinished_warnings
     from harness.results.summarize import summarize
     from harness.store.seals import is_measured, seal
 
@@ -201,7 +203,10 @@ def compute(folder: RunFolder, config: RunConfig | ScoreConfig, progress: Progre
     names = [str(variant["name"]) for variant in manifest.variants]
     progress.note("Scoring the replies and computing the statistics.")
     metrics = load_metrics(config.metrics, config.metric_options)
-    score_replies(folder, metrics, progress)
+    replies = score_replies(folder, metrics, progress, reasoning=config.reasoning)
+    unfinished = unfinished_warnings(replies)
+    for warning in unfinished:
+        progress.note(f"Warning: {warning}")
     write_json(folder.memory_path, memory_table(folder, names))
     specs = all_specs(config.metric_options)
     summary = summarize(
@@ -213,6 +218,7 @@ def compute(folder: RunFolder, config: RunConfig | ScoreConfig, progress: Progre
         "metrics": config.metrics,
         "metric_options": config.metric_options.model_dump(mode="json"),
         "stats": config.stats.model_dump(mode="json"),
+        "reasoning": config.reasoning,
     }
     folder.write_manifest(
         manifest.model_copy(
@@ -220,6 +226,7 @@ def compute(folder: RunFolder, config: RunConfig | ScoreConfig, progress: Progre
                 "state": "complete",
                 "error": None,
                 "finished": now(),
+                "warnings": (*(one for one in manifest.warnings if UNFINISHED not in one), *unfinished),
                 "config": {**manifest.config, **derived},
                 "digests": {**inputs, **seal(folder)},
             }

@@ -15,7 +15,7 @@ Key = Callable[[str, Variant, DialogueRow], str]
 
 
 # Computed from the records afterwards, so it may change without a new measurement.
-DERIVED = {"metrics", "metric_options", "stats"}
+DERIVED = {"metrics", "metric_options", "stats", "reasoning"}
 # Added after 0.1.0: left out of the digest while unset, so that folders of earlier configs can be continued.
 ADDED = {"chat_template"}
 

@@ -72,11 +72,17 @@ class FindingRow(Row):
 
 
 class ReplyRow(Row):
-    """Everything known about one variant's reply to one dialogue. ``nll`` is summed over the reference, in nats."""
+    """Everything known about one variant's reply to one dialogue. ``nll`` is summed over the reference, in nats.
+
+    ``reply`` is what a patient would see, and what is judged; ``raw`` is the model's text where it is another one.
+    ``unfinished``: the text ends inside a reasoning block.
+    """
 
     id: str
     prompt_tokens: int | None = None
     reply: str | None = None
+    raw: str | None = None
+    unfinished: bool = False
     reply_tokens: int | None = None
     finish: Literal["eos", "stop", "length"] | None = None
     nll: float | None = None
@@ -115,13 +121,17 @@ class ScoringRecord(Record):
 
 
 class GenerationRecord(Record):
-    """A reply with its token ids (without the one that ended it)."""
+    """A reply with its token ids (without the one that ended it).
+
+    ``marked`` is the same text with its special tokens, if it has any: some models mark their reasoning with them.
+    """
 
     measured_by = "generation"
-    texts = ("reply",)
+    texts = ("reply", "marked")
     token_ids = ("tokens",)
 
     reply: str | None = None
+    marked: str | None = None
     tokens: tuple[int, ...] = ()
     prompt_tokens: int | None = None
     reply_tokens: int | None = None
@@ -254,12 +264,15 @@ class SliceRow(Row):
 class Coverage(Row):
     """How many of the held-out dialogues a variant answered, and why it missed the rest.
 
+    ``unfinished`` of the answers end inside a reasoning block, so that a patient sees little or nothing of them.
+
     ``value`` is the share answered, with the ends of its 95 % interval (Clopper–Pearson); None without dialogues.
     """
 
     dialogues: int
     answered: int
     skipped: dict[str, int] = Field(default_factory=dict)
+    unfinished: int = 0
     value: float | None = None
     low: float | None = None
     high: float | None = None

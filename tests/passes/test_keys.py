@@ -87,6 +87,7 @@ def test_a_config_without_newer_settings_has_the_digest_that_version_0_1_0_gave_
     before = "89664398d78a8d7ebad1c6183a46f4786f93567bb9c87398e0d0ed55c0ec0c9e"
     assert config_digest(RunConfig(variants="variants.json")) == before
     assert config_digest(RunConfig(variants="variants.json", chat_template={"enable_thinking": False})) != before
+    assert config_digest(RunConfig(variants="variants.json", reasoning=())) == before
 
 
 def test_metrics_and_statistics_do_not_make_it_another_config() -> None:

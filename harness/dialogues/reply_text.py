@@ -52,7 +52,7 @@ def _outside(text: str, opening: str, closing: str, *, opened: bool) -> tuple[st
     opened = opened or closing in first[0]
     if not opened and not first[1]:
         return None
-    kept = []
+    kept: list[str] = []
     while True:
         if opened:
             _, closed, text = text.partition(closing)

@@ -99,7 +99,9 @@ def _join(
     generation = _records(folder, GenerationRecord, "generation", variant, accept)
     if not scoring and not generation:
         found = {row.id: row for row in folder.replies(variant)}
-        raw = {id: (row.raw if row.raw is not None else row.reply, None) for id, row in found.items()}
+        raw: dict[str, tuple[str | None, str | None]] = {
+            id: (row.raw if row.raw is not None else row.reply, None) for id, row in found.items()
+        }
     else:
         ids = (dialogue.id for dialogue in dialogues if dialogue.id in scoring or dialogue.id in generation)
         found = {id: _row(id, scoring.get(id), generation.get(id)) for id in ids}

@@ -40,6 +40,7 @@ class TrainingSet:
     dialogues: tuple[Dialogue, ...] = field(repr=False)
     skipped: dict[str, int]
     lengths: tuple[int, ...] = field(repr=False)  # of all dialogues that the template takes, including those too long
+    unmatched: str = ""  # the end of a generation's prompt that training's prompt lacks
 
     @property
     def tokens(self) -> int:
@@ -70,6 +71,7 @@ def encode_dialogues(
     kept: list[Dialogue] = []
     lengths: list[int] = []
     skipped: Counter[str] = Counter()
+    unmatched = ""
     for dialogue in dialogues:
         try:
             text = template.render_training(dialogue, tokenizer)
@@ -80,13 +82,14 @@ def encode_dialogues(
             continue
         pair = encode_training(tokenizer, text.prompt, text.completion, text.ending, special_tokens=text.special_tokens)
         lengths.append(len(pair.ids))
+        unmatched = unmatched or text.unmatched
         if len(pair.ids) > max_length:
             skipped[TOO_LONG] += 1
             continue
         learned = (0,) * pair.n_context + (1,) * (len(pair.ids) - pair.n_context)
         examples.append(TrainingExample(tuple(pair.ids), learned))
         kept.append(dialogue)
-    return TrainingSet(tuple(examples), tuple(kept), dict(skipped), tuple(lengths))
+    return TrainingSet(tuple(examples), tuple(kept), dict(skipped), tuple(lengths), unmatched)
 
 
 def refuse_empty(training: TrainingSet) -> None:

@@ -129,6 +129,11 @@ def prepare(recipe: Recipe, out: Path, *, notify: Notify = silent) -> Prepared:
         return encode_dialogues(dialogues, template, tokenizer, max_length, on_invalid=recipe.dialogues.on_invalid)
 
     training = encode(select(loaded.dialogues, "train", salt))
+    if training.unmatched:
+        notify(
+            f"Warning: the chat template ends a prompt with {training.unmatched!r}, which whole conversations lack, so "
+            "the model learns replies to other prompts than it is asked with. Set chat_template or another prompt."
+        )
     # Ordered by hash, because the first dialogues of a file often share a source.
     held_out = sorted(select(loaded.dialogues, "validation", salt), key=dialogue_hash)
     validation = encode(held_out).first(recipe.evaluation.dialogues)

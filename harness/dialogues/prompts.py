@@ -42,15 +42,17 @@ _FOLDER = Path(__file__).parent / "prompt_templates"
 class TrainingText:
     """A dialogue for training: ``completion`` and ``ending`` are learned, ``prompt`` is not.
 
-    ``ending`` is what the tokenizer's chat template adds after a reply, otherwise empty; the end-of-sequence token
-    follows it (``tokens.encode_training``). ``special_tokens``: whether the tokenizer adds its own, which a chat
-    template writes itself.
+    ``prompt`` is what generation is given, less its end ``unmatched``, which a chat template does not write in a whole
+    conversation (a reasoning block that it opens for generation only). ``ending`` is what the template adds after a
+    reply; the end-of-sequence token follows it (``tokens.encode_training``). ``special_tokens``: whether the tokenizer
+    adds its own, which a chat template writes itself.
     """
 
     prompt: str
     completion: str
     ending: str = ""
     special_tokens: bool = True
+    unmatched: str = ""
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,8 @@ class Template:
         # Learned is all that follows what generation is given: also what the template puts before the reply.
         text = joined.before + joined.reply
         given = shared_start(prompt, text)
-        return TrainingText(text[:given], text[given:], _ending(joined.after, tokenizer), special_tokens=False)
+        ending = _ending(joined.after, tokenizer)
+        return TrainingText(text[:given], text[given:], ending, special_tokens=False, unmatched=prompt[given:])
 
     def _chat(self, tokenizer: Tokenizer | None) -> ChatTemplate:
         if tokenizer is None:

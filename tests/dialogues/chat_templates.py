@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from tests.dialogues.conftest import make_tokenizer
@@ -44,11 +45,16 @@ EITHER = (
 MARKS = ["<|im_start|>", "<|im_end|>", "[gMASK]", "<sop>", "<|user|>", "<|assistant|>"]
 
 
-def with_template(template: str, *, bos: bool = True, eos: str | None = None, adds: str = "") -> Any:
-    """Return a byte-level tokenizer with a chat template; it ``adds`` these special tokens to any text."""
+def with_template(
+    template: str, *, bos: bool = True, eos: str | None = None, adds: str = "", merged: Iterable[str] = ()
+) -> Any:
+    """Return a byte-level tokenizer with a chat template; it ``adds`` these special tokens to any text.
+
+    Texts that are ``merged`` are tokens of their own.
+    """
     from tokenizers import processors
 
-    tokenizer = make_tokenizer(bos=bos)
+    tokenizer = make_tokenizer(merged, bos=bos)
     tokenizer.add_special_tokens({"additional_special_tokens": MARKS})
     if eos is not None:
         tokenizer.eos_token = eos

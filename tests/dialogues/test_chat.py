@@ -52,6 +52,13 @@ def test_a_space_that_the_template_puts_before_the_reply_is_scored_and_learned()
     assert (ids, start) == (whole[: len(ids)], len(prompt))
     assert tokenizer.decode(ids[start:]) == " Drink tea."
     assert learned(tokenizer) == (whole, " Drink tea. </s>")
+    assert load_template("chat").render_training(ASKED, tokenizer).unmatched == ""
+
+
+def test_a_space_that_is_part_of_the_reply_s_first_token_is_scored_with_it() -> None:
+    tokenizer = with_template(SPACED, merged=[" Drink"])
+    ids, start = scored(tokenizer)
+    assert tokenizer.convert_ids_to_tokens(ids[start:])[:2] == [" Drink", "Ġ"]
 
 
 def test_an_empty_reasoning_block_is_learned_and_is_the_context_of_what_is_scored() -> None:
@@ -84,6 +91,7 @@ def test_where_the_prompt_opens_a_block_the_reply_is_learned_as_the_conversation
     assert load_template("chat").render(ASKED, tokenizer).endswith("assistant\n<think>\n")
     whole = tokenizer.apply_chat_template(WHOLE, return_dict=False)
     assert learned(tokenizer) == (whole[:-1], "\nDrink tea.<|im_end|>")
+    assert load_template("chat").render_training(ASKED, tokenizer).unmatched == "<think>\n"
 
 
 def test_the_end_of_a_turn_is_learned_where_it_is_not_the_tokenizer_s_end() -> None:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jinja2
@@ -65,9 +66,11 @@ class ChatTemplate:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        names = set(re.findall(r"[A-Za-z_]\w*", self.source)) - _OURS
+        if not self.arguments:
+            return
+        names = _identifiers(self.source) - _OURS
         if self.asks_for_date:
-            names.add(DATE_ARGUMENT)
+            names |= {DATE_ARGUMENT}
         for name in self.arguments:
             if name not in names:
                 raise InputError(
@@ -89,7 +92,7 @@ class ChatTemplate:
     @property
     def asks_for_date(self) -> bool:
         """Whether the template asks for today's date: by the function, or by a variable that it does not set itself."""
-        return bool(re.search(rf"\b{_CLOCK}\b", self.source)) or self._expects_date_argument
+        return _CLOCK in self.source or self._expects_date_argument
 
     @property
     def date(self) -> str | None:
@@ -121,7 +124,7 @@ class ChatTemplate:
 
     @property
     def _expects_date_argument(self) -> bool:
-        return bool(re.search(rf"\b{DATE_ARGUMENT}\b", self.source)) and not re.search(
+        return DATE_ARGUMENT in self.source and not re.search(
             rf"\b{DATE_ARGUMENT}\s+is\s+(not\s+)?(defined|undefined)\b|\bset\s+{DATE_ARGUMENT}\b", self.source
         )
 
@@ -146,11 +149,11 @@ class ChatTemplate:
 
     def _with_fixed_clock(self) -> str:
         """Return the template with a macro in place of transformers' clock, which cannot be passed as an argument."""
-        if not re.search(rf"\b{_CLOCK}\b", self.source):
+        if _CLOCK not in self.source:
             return self.source
         shown = "format"
         if DATE_ARGUMENT in self.arguments:
-            shown = json.dumps(self.date)
+            shown = json.dumps(self.date, ensure_ascii=False)
         else:
             for one in _DIRECTIVES:
                 value = FIXED_DATE.strftime(f"%{one[-1]}")
@@ -162,8 +165,15 @@ class ChatTemplate:
 
 def shared_start(one: str, other: str) -> int:
     """Return how many characters two texts have in common at their start."""
+    if other.startswith(one):
+        return len(one)  # nearly always
     pairs = enumerate(zip(one, other, strict=False))
     return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+@lru_cache(maxsize=8)
+def _identifiers(source: str) -> frozenset[str]:
+    return frozenset(re.findall(r"[A-Za-z_]\w*", source))
 
 
 def _messages(dialogue: Dialogue) -> list[dict[str, str]]:

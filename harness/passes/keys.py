@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import BaseModel
 
 from harness.config import RunConfig
 from harness.files import digest_value
@@ -16,14 +19,27 @@ Key = Callable[[str, Variant, DialogueRow], str]
 
 # Computed from the records afterwards, so it may change without a new measurement.
 DERIVED = {"metrics", "metric_options", "stats", "reasoning"}
-# Added after 0.1.0: left out of the digest while unset, so that folders of earlier configs can be continued.
-ADDED = {"chat_template"}
+# Settings added after 0.1.0. At their defaults they are left out of the digest, so that folders of earlier configs can
+# be continued.
+ADDED: Mapping[type[BaseModel], frozenset[str]] = {RunConfig: frozenset({"chat_template"})}
 
 
 def config_digest(config: RunConfig) -> str:
     """Return the digest that ties a run folder to the config it was measured with."""
-    unset = {name for name in ADDED if not getattr(config, name)}
-    return digest_value(config.model_dump(mode="json", exclude=DERIVED | unset))
+    excluded = {**_unset(config), **dict.fromkeys(DERIVED, True)}
+    return digest_value(config.model_dump(mode="json", exclude=excluded))
+
+
+def _unset(value: object) -> dict[Any, Any]:
+    """Return which added settings have their defaults, as ``model_dump`` excludes them."""
+    if isinstance(value, tuple):
+        return {place: inner for place, one in enumerate(value) if (inner := _unset(one))}
+    if not isinstance(value, BaseModel):
+        return {}
+    fields, added = type(value).model_fields, ADDED.get(type(value), frozenset())
+    unset = {name for name in added if getattr(value, name) == fields[name].get_default(call_default_factory=True)}
+    nested = {name: _unset(getattr(value, name)) for name in fields if name not in unset}
+    return {**{name: inner for name, inner in nested.items() if inner}, **dict.fromkeys(unset, True)}
 
 
 def record_key(

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from harness.config import GenerationConfig, LatencyConfig, RunConfig, StatsConfig
+from harness.dialogues.model import DialogueConfig
+from harness.files import digest_value
+from harness.passes import keys
 from harness.passes.keys import config_digest, record_key
 from harness.store.schema import ChatText, DialogueRow
 from harness.variants.folders import settings_digests
@@ -83,11 +86,22 @@ def test_a_chat_template_that_joins_the_reference_in_another_way_makes_another_k
     assert len(keys) == 3
 
 
-def test_a_config_without_newer_settings_has_the_digest_that_version_0_1_0_gave_it() -> None:
+def test_a_config_without_newer_settings_has_the_digest_that_it_had_before_there_were_any() -> None:
+    listed = RunConfig(variants=(VARIANT,), dialogues=DialogueConfig(source="d.jsonl", split="all"))
+    assert config_digest(listed) == "f66808ff5943e4ce4cc99abcc892fd167483d58aa7238bfe836413139bea8c95"
     before = "89664398d78a8d7ebad1c6183a46f4786f93567bb9c87398e0d0ed55c0ec0c9e"
     assert config_digest(RunConfig(variants="variants.json")) == before
     assert config_digest(RunConfig(variants="variants.json", chat_template={"enable_thinking": False})) != before
     assert config_digest(RunConfig(variants="variants.json", reasoning=())) == before
+
+
+def test_a_newer_setting_of_a_part_of_the_config_counts_only_where_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "ADDED", {GenerationConfig: {"top_p"}, Variant: {"dtype"}})
+    values = RunConfig(variants=(VARIANT,)).model_dump(mode="json", exclude=keys.DERIVED)
+    del values["generation"]["top_p"], values["variants"][0]["dtype"]
+    assert config_digest(RunConfig(variants=(VARIANT,))) == digest_value(values)
+    values["generation"]["top_p"] = 0.5
+    assert config_digest(RunConfig(variants=(VARIANT,), generation=GenerationConfig(top_p=0.5))) == digest_value(values)
 
 
 def test_metrics_and_statistics_do_not_make_it_another_config() -> None:

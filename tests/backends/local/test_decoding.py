@@ -21,6 +21,7 @@ from harness.backends.local.sampling import StopStrings
 from harness.backends.local.slots import SlotLayer
 from harness.variants.model import Variant
 from tests.backends.local.small_models import END, WORDS, small_llama, small_tokenizer
+from tests.dialogues.chat_templates import MARKED, with_template
 
 SETTINGS = DecodingSettings(max_new_tokens=24)
 
@@ -122,6 +123,17 @@ def test_a_stop_string_across_special_tokens_is_cut_where_it_begins() -> None:
     assert StopStrings(("w9 w23",), tokenizer).cut(ids) == "w21 w22"
     assert StopStrings(("w23", "w22 w9"), tokenizer).cut(ids[:4]) == "w21 "
     assert StopStrings(("w24",), tokenizer).cut(ids) is None
+
+
+def test_a_stop_string_stops_as_one_token_and_spelled_out() -> None:
+    tokenizer = with_template(MARKED, bos=False)
+    stops = StopStrings(("<|im_end|>",), tokenizer)
+    rest, whole, *parts = (tokenizer(text)["input_ids"] for text in ("Rest.", "<|im_end|>", "<|im_", "end|>"))
+    spelled = [token for part in parts for token in part]
+    assert (len(whole), len(spelled)) == (1, 10)
+    for end in (whole, spelled):
+        assert stops.cut([*rest, *end[:-1], *rest]) is None
+        assert stops.cut([*rest, *end]) == "Rest."
 
 
 def test_any_of_several_end_tokens_ends_a_reply() -> None:

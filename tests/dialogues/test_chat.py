@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -135,6 +136,15 @@ def test_a_template_that_asks_for_today_gets_the_same_day_every_day(template: st
     tokenizer = with_template(template)
     assert load_template("chat").render(ASKED, tokenizer) == shown
     assert load_template("chat").date_with(tokenizer) == "01 Jan 2026"
+
+
+@pytest.mark.parametrize("start", ["", "\n", "\n  {% if true %}\n x{% endif %}\n", "  {{- 'x' }}\n\n", "{#- c #} \n"])
+def test_nothing_but_the_date_differs_from_what_transformers_renders(start: str) -> None:
+    day = datetime.now()
+    tokenizer = with_template(start + "{{ strftime_now('%j') }} " + SPACED)
+    shown = tokenizer.apply_chat_template(QUESTION, add_generation_prompt=True, tokenize=False)
+    expected = shown.replace(day.strftime("%j "), "001 ")
+    assert load_template("chat").render(ASKED, tokenizer) == expected
 
 
 @pytest.mark.parametrize("template", [CLOCK, DATED, EITHER])

@@ -7,10 +7,12 @@ replies without an end does not learn to stop.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from harness.dialogues.chat import REFUSED, RefusedDialogueError
 from harness.dialogues.model import Dialogue
 from harness.dialogues.prompts import Template
 from harness.dialogues.tokens import Tokenizer, encode_training
@@ -37,7 +39,8 @@ class TrainingSet:
     examples: tuple[TrainingExample, ...]
     dialogues: tuple[Dialogue, ...] = field(repr=False)
     skipped: dict[str, int]
-    lengths: tuple[int, ...] = field(repr=False)  # of all dialogues, including skipped ones
+    lengths: tuple[int, ...] = field(repr=False)  # of all dialogues that the template takes, including those too long
+    unmatched: str = ""  # the end of a generation's prompt that training's prompt lacks
 
     @property
     def tokens(self) -> int:
@@ -50,28 +53,43 @@ class TrainingSet:
 
 
 def encode_dialogues(
-    dialogues: Sequence[Dialogue], template: Template, tokenizer: Tokenizer, max_length: int
+    dialogues: Sequence[Dialogue],
+    template: Template,
+    tokenizer: Tokenizer,
+    max_length: int,
+    *,
+    on_invalid: Literal["error", "skip"] = "error",
 ) -> TrainingSet:
     """Return the training examples of the dialogues with at most ``max_length`` tokens.
 
-    Raises InputError if the tokenizer has no end-of-sequence token.
+    Raises InputError if the tokenizer has no end-of-sequence token, and RefusedDialogueError for a dialogue that the
+    template refuses, unless such dialogues are skipped.
     """
     if tokenizer.eos_token_id is None:
         raise InputError("The base's tokenizer has no end-of-sequence token, so the model could not learn to stop.")
     examples: list[TrainingExample] = []
     kept: list[Dialogue] = []
     lengths: list[int] = []
+    skipped: Counter[str] = Counter()
+    unmatched = ""
     for dialogue in dialogues:
-        text = template.render_training(dialogue, tokenizer)
-        pair = encode_training(tokenizer, text.prompt, text.completion, text.ending)
+        try:
+            text = template.render_training(dialogue, tokenizer)
+        except RefusedDialogueError:
+            if on_invalid == "error":
+                raise
+            skipped[REFUSED] += 1
+            continue
+        pair = encode_training(tokenizer, text.prompt, text.completion, text.ending, special_tokens=text.special_tokens)
         lengths.append(len(pair.ids))
+        unmatched = unmatched or text.unmatched
         if len(pair.ids) > max_length:
+            skipped[TOO_LONG] += 1
             continue
         learned = (0,) * pair.n_context + (1,) * (len(pair.ids) - pair.n_context)
         examples.append(TrainingExample(tuple(pair.ids), learned))
         kept.append(dialogue)
-    too_long = len(dialogues) - len(kept)
-    return TrainingSet(tuple(examples), tuple(kept), {TOO_LONG: too_long} if too_long else {}, tuple(lengths))
+    return TrainingSet(tuple(examples), tuple(kept), dict(skipped), tuple(lengths), unmatched)
 
 
 def refuse_empty(training: TrainingSet) -> None:

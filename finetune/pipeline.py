@@ -14,6 +14,7 @@ from finetune.folders import CURVES, locked
 from finetune.recipe import DEFAULT_RECIPE, SYNTHETIC, TINY, Recipe, load_recipe
 from harness.dialogues.leakage import FILE_NAME
 from harness.dialogues.load import LoadedDialogues, load_source
+from harness.dialogues.model import Dialogue
 from harness.dialogues.prompts import Template, load_template
 from harness.dialogues.split import dialogue_hash, select
 from harness.dialogues.tokens import Tokenizer
@@ -105,7 +106,7 @@ def prepare(recipe: Recipe, out: Path, *, notify: Notify = silent) -> Prepared:
     lora_config(recipe)
     device = resolve_device(recipe.device)
     training_config(recipe, str(out), device=device, evaluate=False)
-    template = load_template(recipe.prompt)
+    template = load_template(recipe.prompt, recipe.chat_template)
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; give a folder to write to.")
     if recipe.base != TINY:
@@ -125,10 +126,19 @@ def prepare(recipe: Recipe, out: Path, *, notify: Notify = silent) -> Prepared:
     except (OSError, ValueError) as error:
         raise InputError(f"{base} has no readable tokenizer ({first_line(error)}).") from error
     salt = recipe.dialogues.salt
-    training = encode_dialogues(select(loaded.dialogues, "train", salt), template, tokenizer, max_length)
+
+    def encode(dialogues: Sequence[Dialogue]) -> TrainingSet:
+        return encode_dialogues(dialogues, template, tokenizer, max_length, on_invalid=recipe.dialogues.on_invalid)
+
+    training = encode(select(loaded.dialogues, "train", salt))
+    if training.unmatched:
+        notify(
+            f"Warning: the chat template ends a prompt with {training.unmatched!r}, which whole conversations lack, so "
+            "the model learns replies to other prompts than it is asked with. Set chat_template or another prompt."
+        )
     # Ordered by hash, because the first dialogues of a file often share a source.
     held_out = sorted(select(loaded.dialogues, "validation", salt), key=dialogue_hash)
-    validation = encode_dialogues(held_out, template, tokenizer, max_length).first(recipe.evaluation.dialogues)
+    validation = encode(held_out).first(recipe.evaluation.dialogues)
     return Prepared(
         recipe=recipe,
         out=out,
@@ -243,7 +253,7 @@ def _training_key(prepared: Prepared) -> str:
     return digest_value(
         {
             "format": _FORMAT,
-            "recipe": recipe.model_dump(mode="json", exclude={"merge", "device", "base", "dialogues"}),
+            "recipe": recipe.model_dump(mode="json", exclude={"merge", "device", "base", "dialogues", "chat_template"}),
             "base": prepared.base_digest,
             "template": prepared.template_digest,
             "training": [example.input_ids for example in prepared.training.examples],

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from harness.dialogues.model import DialogueSource
 from harness.variants.model import MergeStrategy
@@ -52,6 +52,9 @@ class Recipe(Strict):
     base: str = Field(description="a folder, a Hub ID, or 'tiny', the embedded base")
     dialogues: RecipeDialogues = RecipeDialogues()
     prompt: str = "know-medical"
+    chat_template: dict[str, JsonValue] = Field(
+        default_factory=dict, description="arguments of the tokenizer's chat template, for the prompt 'chat'"
+    )
     quantization: Literal["none", "nf4"] = "nf4"
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     lora: dict[str, Any] = Field(default_factory=dict)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from harness.dialogues.model import DialogueConfig
+from harness.dialogues.reply_text import REASONING, Reasoning
 from harness.errors import did_you_mean
 from harness.metrics.registry import MetricOptions
 from harness.store.schema import pass_names
@@ -74,8 +75,12 @@ class RunConfig(Strict):
     variants: str | tuple[Variant, ...]
     dialogues: DialogueConfig | None = None
     prompt: str = "know-medical"
+    chat_template: dict[str, JsonValue] = Field(
+        default_factory=dict, description="arguments of the tokenizer's chat template, for the prompt 'chat'"
+    )
     reference_variant: str | None = None
     generation: GenerationConfig = GenerationConfig()
+    reasoning: Reasoning = Field(REASONING, description="marks around reasoning, which is not part of a reply")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     threads: int | None = Field(None, ge=1)
     passes: tuple[str, ...] = Field(default_factory=pass_names)

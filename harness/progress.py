@@ -29,6 +29,7 @@ class EventKind(StrEnum):
     NOT_COMPARABLE = "not-comparable"
     NOT_MEASURED = "not-measured"
     GENERATION_CONFIG_IGNORED = "generation-config-ignored"
+    STOP_NEVER_OCCURS = "stop-never-occurs"
     LATENCY_ENGINE = "latency-engine"
     LATENCY_SEQUENTIAL = "latency-sequential"
     LATENCY_BUSY = "latency-busy"

@@ -26,7 +26,7 @@ from harness.backends.local.fused_layers import FusedLayers
 from harness.backends.local.pool import LoadedModel
 from harness.backends.local.replies import generate_replies
 from harness.backends.local.scoring import CausalForward, negative_log_likelihoods
-from harness.dialogues.tokens import encode_prompt, encode_scored
+from harness.passes.plans import encode_dialogue_prompt, encode_reference
 from harness.store.schema import DialogueRow
 
 
@@ -195,10 +195,10 @@ def kernel_profile(loaded: LoadedModel, dialogues: tuple[DialogueRow, ...], grap
 
 def prompts(loaded: LoadedModel, dialogues: tuple[DialogueRow, ...]) -> list[ReplyRequest]:
     """Return the dialogues' prompts as the generation pass gives them to the engine."""
-    return [ReplyRequest(row.id, tuple(encode_prompt(loaded.tokenizer, row.prompt))) for row in dialogues]
+    return [ReplyRequest(row.id, tuple(encode_dialogue_prompt(loaded.tokenizer, row)[0])) for row in dialogues]
 
 
 def references(loaded: LoadedModel, dialogues: tuple[DialogueRow, ...]) -> list[ScoringRequest]:
     """Return prompts and references as the scoring pass gives them to the engine."""
-    encoded = [encode_scored(loaded.tokenizer, row.prompt, str(row.reference)) for row in dialogues]
+    encoded = [encode_reference(loaded.tokenizer, row) for row in dialogues]
     return [ScoringRequest(row.id, tuple(ids), start) for row, (ids, start) in zip(dialogues, encoded, strict=True)]

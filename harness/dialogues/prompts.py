@@ -11,52 +11,60 @@ directly. It may use
     the data's other columns.
 
 The text of a dialogue is data and never rendered as a template. ``chat`` is not a file but the tokenizer's own chat
-template.
+template (``harness.dialogues.chat``).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import jinja2.meta
 import jinja2.sandbox
 
+from harness.dialogues.chat import ChatTemplate, Joined, RefusedDialogueError, shared_start
 from harness.dialogues.model import Dialogue
 from harness.dialogues.tokens import Tokenizer
-from harness.dialogues.turns import Role
 from harness.errors import InputError, did_you_mean, first_line
-from harness.files import digest_bytes
+from harness.files import digest_bytes, digest_value
 
 CHAT = "chat"
-DEFAULT = "know-medical"
 VARIABLES = ("condition", "turns", "columns")
 
 _FOLDER = Path(__file__).parent / "prompt_templates"
-_CHAT_ROLES: dict[Role, str] = {"system": "system", "patient": "user", "doctor": "assistant"}
 
 
 @dataclass(frozen=True)
 class TrainingText:
     """A dialogue for training: ``completion`` and ``ending`` are learned, ``prompt`` is not.
 
-    ``ending`` is what the tokenizer's chat template adds after a reply, otherwise empty; the end-of-sequence token
-    follows it (``tokens.encode_training``).
+    ``prompt`` is what generation is given, less its end ``unmatched``, which a chat template does not write in a whole
+    conversation (a reasoning block that it opens for generation only). ``ending`` is what the template adds after a
+    reply; the end-of-sequence token follows it (``tokens.encode_training``). ``special_tokens``: whether the tokenizer
+    adds its own, which a chat template writes itself.
     """
 
     prompt: str
     completion: str
     ending: str = ""
+    special_tokens: bool = True
+    unmatched: str = ""
 
 
 @dataclass(frozen=True)
 class Template:
-    """A template: its name (of a shipped one, ``chat``, or a file) and its source (empty for ``chat``)."""
+    """A template: its name (of a shipped one, ``chat``, or a file) and its source (empty for ``chat``).
+
+    ``arguments`` are passed to the tokenizer's chat template.
+    """
 
     name: str
     source: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_chat(self) -> bool:
@@ -68,16 +76,25 @@ class Template:
         return digest_bytes((self.source or self.name).encode())
 
     def digest_with(self, tokenizer: Tokenizer | None) -> str:
-        """Return ``digest``, or for ``chat`` the digest of the tokenizer's template."""
-        return digest_bytes(_chat_template(tokenizer)[1].encode()) if self.is_chat else self.digest
+        """Return ``digest``, or for ``chat`` the digest of the tokenizer's template and of the arguments, if any."""
+        if not self.is_chat:
+            return self.digest
+        chat = self._chat(tokenizer)
+        return (
+            digest_value([chat.source, dict(self.arguments)]) if self.arguments else digest_bytes(chat.source.encode())
+        )
+
+    def date_with(self, tokenizer: Tokenizer | None) -> str | None:
+        """Return the date that the tokenizer's chat template is given; None if it asks for none."""
+        return self._chat(tokenizer).date if self.is_chat else None
 
     def render(self, dialogue: Dialogue, tokenizer: Tokenizer | None = None) -> str:
         """Return the prompt: everything before the reply. ``chat`` needs the tokenizer.
 
-        Raises InputError if the template cannot be rendered for this dialogue.
+        Raises RefusedDialogueError if the template cannot be rendered for this dialogue.
         """
         if self.is_chat:
-            return _apply_chat(tokenizer, _messages(dialogue), dialogue.id, add_generation_prompt=True)
+            return self._chat(tokenizer).prompt(dialogue)
         values = {
             "condition": dialogue.prompt,
             "turns": [{"role": turn.role, "content": turn.content} for turn in dialogue.turns],
@@ -86,12 +103,20 @@ class Template:
         try:
             prompt = self._compiled.render(values)
         except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(
-                f"The template {self.name} cannot be rendered for dialogue '{dialogue.id}' ({first_line(error)})."
-            ) from error
+            raise RefusedDialogueError(f"The template {self.name}", dialogue, first_line(error)) from error
         if not prompt.strip():
-            raise InputError(f"The template {self.name} renders an empty prompt for dialogue '{dialogue.id}'.")
+            raise RefusedDialogueError(f"The template {self.name}", dialogue, "it renders an empty prompt")
         return prompt
+
+    def render_joined(self, dialogue: Dialogue, tokenizer: Tokenizer | None = None) -> Joined | None:
+        """Return the conversation with its reference as a chat template joins them.
+
+        None for any other template, whose prompt the reference follows directly. Raises RefusedDialogueError if the
+        template refuses the dialogue.
+        """
+        if not self.is_chat or dialogue.reference is None:
+            return None
+        return self._chat(tokenizer).join(dialogue, dialogue.reference.strip())
 
     def render_training(self, dialogue: Dialogue, tokenizer: Tokenizer | None = None) -> TrainingText:
         """Return the text to train on: ``render``'s prompt and the completion that scoring scores.
@@ -101,12 +126,21 @@ class Template:
         if dialogue.reference is None:
             raise InputError(f"Dialogue '{dialogue.id}' has no reference to train on.")
         prompt = self.render(dialogue, tokenizer)
-        completion = dialogue.reference.strip()
-        if not self.is_chat:
-            return TrainingText(prompt, completion)
-        messages = [*_messages(dialogue), {"role": "assistant", "content": completion}]
-        whole = _apply_chat(tokenizer, messages, dialogue.id, add_generation_prompt=False)
-        return TrainingText(prompt, completion, _ending(whole, prompt, completion, tokenizer))
+        joined = self.render_joined(dialogue, tokenizer)
+        if joined is None:
+            return TrainingText(prompt, dialogue.reference.strip())
+        # Learned is all that follows what generation is given: also what the template puts before the reply.
+        text = joined.before + joined.reply
+        given = shared_start(prompt, text)
+        ending = _ending(joined.after, tokenizer)
+        return TrainingText(text[:given], text[given:], ending, special_tokens=False, unmatched=prompt[given:])
+
+    def _chat(self, tokenizer: Tokenizer | None) -> ChatTemplate:
+        if tokenizer is None:
+            raise InputError(
+                "The prompt 'chat' is the tokenizer's own template and cannot be rendered without a tokenizer."
+            )
+        return ChatTemplate(tokenizer, self.arguments)
 
     @cached_property
     def _compiled(self) -> jinja2.Template:
@@ -130,14 +164,19 @@ class Template:
         return compiled
 
 
-def load_template(name_or_path: str | Path) -> Template:
-    """Return a shipped template, ``chat``, or the template in a ``.jinja`` file.
+def load_template(name_or_path: str | Path, arguments: Mapping[str, Any] | None = None) -> Template:
+    """Return a shipped template, ``chat`` with the ``arguments`` of a config, or the template in a ``.jinja`` file.
 
-    Raises InputError if there is no such template or it is invalid.
+    Raises InputError if there is no such template, it is invalid, or it takes no arguments.
     """
     name = str(name_or_path)
     if name == CHAT:
-        return Template(CHAT, "")
+        return Template(CHAT, "", dict(arguments or {}))
+    if arguments:
+        raise InputError(
+            f"chat_template sets {', '.join(arguments)}, but the prompt is '{name}' and not the tokenizer's chat "
+            "template. Set prompt to 'chat', or remove chat_template."
+        )
     path = Path(name)
     if name in shipped():
         path = _FOLDER / f"{name}.jinja"
@@ -172,43 +211,7 @@ def _environment() -> jinja2.Environment:
     )
 
 
-def _messages(dialogue: Dialogue) -> list[dict[str, str]]:
-    if not dialogue.turns:
-        return [{"role": "user", "content": dialogue.prompt}]
-    return [{"role": _CHAT_ROLES[turn.role], "content": turn.content} for turn in dialogue.turns]
-
-
-def _chat_template(tokenizer: Tokenizer | None) -> tuple[Tokenizer, str]:
-    template = getattr(tokenizer, "chat_template", None)
-    if isinstance(template, dict):
-        template = template.get("default")
-    if tokenizer is None or not isinstance(template, str) or not template:
-        raise InputError(
-            f"The prompt 'chat' needs a tokenizer with a chat template, but this one has none; use '{DEFAULT}'."
-            if tokenizer is not None
-            else "The prompt 'chat' is the tokenizer's own template and cannot be rendered without a tokenizer."
-        )
-    return tokenizer, template
-
-
-def _apply_chat(
-    tokenizer: Tokenizer | None, messages: list[dict[str, str]], name: str, *, add_generation_prompt: bool
-) -> str:
-    able, _ = _chat_template(tokenizer)
-    try:
-        text = able.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
-    except (jinja2.TemplateError, LookupError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"The tokenizer's chat template cannot be rendered for dialogue '{name}' ({first_line(error)})."
-        ) from error
-    return str(text)
-
-
-def _ending(whole: str, prompt: str, completion: str, tokenizer: Tokenizer | None) -> str:
+def _ending(after: str, tokenizer: Tokenizer | None) -> str:
     """Return what the chat template adds after a reply, up to the end-of-sequence token."""
-    if not whole.startswith(prompt + completion):
-        # Some templates start a reply differently when asked to generate.
-        return ""
-    ending = whole[len(prompt) + len(completion) :]
     eos = getattr(tokenizer, "eos_token", None)
-    return ending[: ending.index(eos) + len(eos)] if eos and eos in ending else ending
+    return after[: after.index(eos) + len(eos)] if eos and eos in after else after

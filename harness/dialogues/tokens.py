@@ -4,12 +4,15 @@ The rule is lm-evaluation-harness's, so that its ``loglikelihood`` gives the sam
 tokenizer's special tokens come first unless the text already starts with them; prompt and reference are tokenized
 together, and the tokens after those of the prompt without its trailing white space are scored. (The tokens of the
 prompt alone may differ: white space at its end can merge with the first word of the reply.)
+
+A chat template writes all special tokens itself. Its text is therefore tokenized without any others
+(``special_tokens=False``), as transformers' ``apply_chat_template`` does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from harness.errors import HarnessError
 
@@ -31,7 +34,13 @@ class Tokenizer(Protocol):
         """Return the text's ids as ``input_ids``."""
 
     def apply_chat_template(
-        self, conversation: Sequence[Mapping[str, str]], *, tokenize: bool, add_generation_prompt: bool
+        self,
+        conversation: Sequence[Mapping[str, str]],
+        *,
+        tokenize: bool,
+        add_generation_prompt: bool,
+        chat_template: str,
+        **arguments: Any,
     ) -> str:
         """Return a conversation as text (``tokenize`` False)."""
 
@@ -42,6 +51,15 @@ class Tokenizer(Protocol):
         """Return every token with its id."""
 
 
+def can_write(tokenizer: Tokenizer, text: str) -> bool:
+    """Return whether tokens exist whose text contains this one; some tokenizers know no line breaks or capitals."""
+    for within in (text, f"a{text}a", f"a {text} a"):
+        ids = list(tokenizer(within, add_special_tokens=False, truncation=False, verbose=False)["input_ids"])
+        if text and text in tokenizer.decode(ids):
+            return True
+    return False
+
+
 class EncodedPair(NamedTuple):
     """Token ids of prompt and reference as one sequence; ``ids[n_context:]`` are scored (or learned)."""
 
@@ -49,21 +67,34 @@ class EncodedPair(NamedTuple):
     n_context: int
 
 
-def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
+def encode_prompt(tokenizer: Tokenizer, prompt: str, *, special_tokens: bool = True) -> list[int]:
     """Return the ids that generation starts from: the whole prompt, untruncated."""
-    ids = _encode(tokenizer, prompt)
+    ids = _encode(tokenizer, prompt, special_tokens)
     return ids or [_first_token(tokenizer)]
 
 
-def encode_scored(tokenizer: Tokenizer, prompt: str, reference: str) -> EncodedPair:
+def encode_scored(tokenizer: Tokenizer, prompt: str, reference: str, *, special_tokens: bool = True) -> EncodedPair:
     """Return the ids of prompt and reference, without an end-of-sequence token.
 
     At least one token is context and at least one is scored. Raises HarnessError if the reference has no tokens.
     """
+    return _encode_pair(tokenizer, prompt, reference, "", special_tokens)
+
+
+def encode_training(
+    tokenizer: Tokenizer, prompt: str, completion: str, ending: str = "", *, special_tokens: bool = True
+) -> EncodedPair:
+    """Return ``encode_scored``'s ids followed by ``ending`` and the end-of-sequence token, which are learned too."""
+    ids, n_context = _encode_pair(tokenizer, prompt, completion, ending, special_tokens)
+    eos = tokenizer.eos_token_id
+    return EncodedPair(ids if eos is None or ids[-1] == eos else [*ids, eos], n_context)
+
+
+def _encode_pair(tokenizer: Tokenizer, prompt: str, reference: str, ending: str, special_tokens: bool) -> EncodedPair:
     if not reference:
         raise HarnessError("An empty reference cannot be scored.")
-    ids = _encode(tokenizer, prompt + reference)
-    n_context = len(_encode(tokenizer, prompt.rstrip()))
+    ids = _encode(tokenizer, prompt + reference + ending, special_tokens)
+    n_context = len(_encode(tokenizer, prompt.rstrip(), special_tokens))
     if n_context == 0:
         # A likelihood needs a context to be conditional on.
         ids, n_context = [_first_token(tokenizer), *ids], 1
@@ -72,26 +103,14 @@ def encode_scored(tokenizer: Tokenizer, prompt: str, reference: str) -> EncodedP
     return EncodedPair(ids, min(n_context, len(ids) - 1))
 
 
-def encode_training(tokenizer: Tokenizer, prompt: str, completion: str, ending: str = "") -> EncodedPair:
-    """Return ``encode_scored``'s ids followed by ``ending`` and the end-of-sequence token, which are learned too."""
-    pair = encode_scored(tokenizer, prompt, completion)
-    ids = list(pair.ids)
-    if ending:
-        ids += tokenizer(ending, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
-    eos = tokenizer.eos_token_id
-    if eos is not None and ids[-1] != eos:
-        ids.append(eos)
-    return EncodedPair(ids, pair.n_context)
-
-
-def _encode(tokenizer: Tokenizer, text: str) -> list[int]:
+def _encode(tokenizer: Tokenizer, text: str, special_tokens: bool) -> list[int]:
     begins = tokenizer.bos_token is not None and text.startswith(tokenizer.bos_token)
     # verbose=False: a dialogue longer than the context is skipped and counted, so no warning is needed.
-    encoded = tokenizer(text, add_special_tokens=not begins, truncation=False, verbose=False)
+    encoded = tokenizer(text, add_special_tokens=special_tokens and not begins, truncation=False, verbose=False)
     ids: list[int] = list(encoded["input_ids"])
     eos = tokenizer.eos_token_id
     ended = tokenizer.eos_token is not None and text.endswith(tokenizer.eos_token)
-    if ids and eos is not None and ids[-1] == eos and not begins and not ended:
+    if special_tokens and ids and eos is not None and ids[-1] == eos and not begins and not ended:
         ids.pop()  # some tokenizers end every text, but a reply must follow
     return ids
 

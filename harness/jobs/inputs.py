@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from harness.config import RunConfig
+from harness.dialogues.chat import REFUSED, RefusedDialogueError
 from harness.dialogues.leakage import FILE_NAME, combine, find_leaks, load_fingerprints
 from harness.dialogues.load import load_source
 from harness.dialogues.model import ColumnMap, Dialogue, DialogueConfig
@@ -16,7 +17,7 @@ from harness.dialogues.split import sample, select
 from harness.errors import InputError
 from harness.files import read_json
 from harness.passes.registry import find as find_pass
-from harness.store.schema import DialogueRow
+from harness.store.schema import ChatText, DialogueRow
 from harness.variants.artifacts import ADAPTER_FACTS
 from harness.variants.model import SplitFacts, Variant
 from harness.variants.resolve import ResolvedVariants, find
@@ -32,6 +33,7 @@ class HeldOut:
     rows: tuple[DialogueRow, ...]
     template: Template
     template_digest: str
+    template_date: str | None  # the date that a chat template is given, if it asks for one
     digests: dict[str, str]
     counts: dict[str, Any]
     warnings: tuple[str, ...] = field(default=())
@@ -49,7 +51,7 @@ def held_out(
     Raises InputError if nothing is left to measure, or if leaks were found and the config says ``leakage: error``.
     """
     chosen = dialogue_config(config, resolved)
-    template = load_template(template_name(config.prompt, config_folder))
+    template = load_template(template_name(config.prompt, config_folder), config.chat_template)
     loaded = load_source(
         chosen,
         str(find(chosen.source, config_folder)),
@@ -72,16 +74,22 @@ def held_out(
     if config.limit is not None and len(dialogues) > config.limit:
         counts["limited_to"] = config.limit
         dialogues = sample(dialogues, config.limit, config.seed)
+    rows, refused = render_rows(dialogues, template, helper, on_invalid=chosen.on_invalid)
+    if refused:
+        counts["invalid"][REFUSED] = refused
+    if dialogues and not rows:
+        raise InputError(f"{chosen.source}: the prompt '{template.name}' refuses all {refused} dialogues. Use another.")
     if not dialogues:
         raise InputError(
             f"{chosen.source}: no dialogues are left to measure (loaded {counts['loaded']}, split '{chosen.split}' has "
             f"{counts['held_out']}, dropped as leaks: {leak_counts['dropped']}). Use another split or more data."
         )
-    counts["measured"] = len(dialogues)
+    counts["measured"] = len(rows)
     return HeldOut(
-        rows=render_rows(dialogues, template, helper),
+        rows=rows,
         template=template,
         template_digest=template_digest,
+        template_date=template.date_with(helper),
         digests={"source": loaded.digest, "template": template_digest},
         counts=counts,
         warnings=tuple(warnings),
@@ -135,18 +143,39 @@ def _recorded_columns(split: SplitFacts) -> ColumnMap:
     return ColumnMap(**named)
 
 
-def render_rows(dialogues: tuple[Dialogue, ...], template: Template, tokenizer: Any = None) -> tuple[DialogueRow, ...]:
-    """Return the rows of ``dialogues.jsonl``. The reference is stripped, as the reply was in training."""
-    return tuple(
-        DialogueRow(
-            id=dialogue.id,
-            prompt=template.render(dialogue, tokenizer),
-            reference=None if dialogue.reference is None else dialogue.reference.strip(),
-            columns=dict(dialogue.columns),
-            conversation=dialogue.conversation,
-            further_references=dialogue.further_references,
-        )
-        for dialogue in dialogues
+def render_rows(
+    dialogues: Sequence[Dialogue],
+    template: Template,
+    tokenizer: Any = None,
+    *,
+    on_invalid: Literal["error", "skip"] = "error",
+) -> tuple[tuple[DialogueRow, ...], int]:
+    """Return the rows of ``dialogues.jsonl``, and how many dialogues the template refused and were skipped.
+
+    Raises RefusedDialogueError at the first one, unless they are skipped.
+    """
+    rows = []
+    for dialogue in dialogues:
+        try:
+            rows.append(_row(dialogue, template, tokenizer))
+        except RefusedDialogueError:
+            if on_invalid == "error":
+                raise
+    return tuple(rows), len(dialogues) - len(rows)
+
+
+def _row(dialogue: Dialogue, template: Template, tokenizer: Any) -> DialogueRow:
+    """Return a dialogue's row. The reference is stripped, as the reply was in training."""
+    joined = template.render_joined(dialogue, tokenizer)
+    chat = ChatText(context=joined.before, reference=joined.reply) if joined else ChatText()
+    return DialogueRow(
+        id=dialogue.id,
+        prompt=template.render(dialogue, tokenizer),
+        reference=None if dialogue.reference is None else dialogue.reference.strip(),
+        columns=dict(dialogue.columns),
+        conversation=dialogue.conversation,
+        chat=chat if template.is_chat else None,
+        further_references=dialogue.further_references,
     )
 
 
@@ -158,7 +187,7 @@ def _template_warnings(name: str, digest: str, resolved: ResolvedVariants) -> li
         trained = {(file.template, file.template_digest)}
     return [
         f"The adapter was trained with the prompt '{other}' but is measured with '{name}', so "
-        "its replies say little about what it learned. Set 'prompt' to the one it was trained with."
+        "its replies say little about what it learned. Set 'prompt' and 'chat_template' to those it was trained with."
         for other, _ in sorted(trained, key=str)
     ]
 

@@ -145,7 +145,7 @@ def _of_a_run(folder: RunFolder, variant: str) -> Iterator[_Line]:
         dialogue = dialogues[row.id]
         if dialogue.reference is not None:
             yield _Line(
-                number, row.id, dialogue.reference, row.reply, dialogue.prompt, dialogue.conversation, row.finish,
+                number, row.id, dialogue.reference, row.raw or row.reply, dialogue.prompt, dialogue.conversation, row.finish,
                 dialogue.columns,
             )  # fmt: skip
 

@@ -72,7 +72,7 @@ def _check_before_training(config: RunConfig, config_folder: Path | None) -> Non
     from harness.metrics.loading import load_metrics
 
     load_metrics(config.metrics, config.metric_options)
-    load_template(template_name(config.prompt, config_folder))
+    load_template(template_name(config.prompt, config_folder), config.chat_template)
     resolve_device(config.device)
 
 

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from harness.backends.choose import Open, load_tokenizer, open_backends, resolve_device
 from harness.config import RunConfig, StatsConfig
+from harness.dialogues.reply_text import REASONING, Reasoning
 from harness.errors import HarnessError, InputError, did_you_mean
 from harness.files import digest_value, write_json, write_model, write_rows
 from harness.files import locked as lock_held
@@ -186,6 +187,7 @@ class ScoreConfig(Strict):
 
     metrics: tuple[str, ...] | None = None
     metric_options: MetricOptions = MetricOptions()
+    reasoning: Reasoning = REASONING
     stats: StatsConfig = StatsConfig()
     seed: int = Field(42, ge=0)
     columns: ReplyColumns | None = Field(None, description="keys of the reply files; absent: recognised")
@@ -196,7 +198,7 @@ def compute(folder: RunFolder, config: RunConfig | ScoreConfig, progress: Progre
     from harness.metrics.loading import all_specs, load_metrics
     from harness.metrics.text.words import for_texts
     from harness.results.memory_fits import memory_table
-    from harness.results.replies_scored import score_replies
+    from harness.results.replies_scored import UNFINISHED, score_replies, unfinished_warnings
     from harness.results.several_references import how_of, sign
     from harness.results.summarize import summarize
     from harness.store.seals import is_measured, seal
@@ -206,7 +208,10 @@ def compute(folder: RunFolder, config: RunConfig | ScoreConfig, progress: Progre
     progress.note("Scoring the replies and computing the statistics.")
     options = for_texts(config.metric_options, (row.reference or "" for row in folder.dialogues()))
     metrics = load_metrics(config.metrics, options)
-    score_replies(folder, metrics, progress, how=how_of(manifest))
+    replies = score_replies(folder, metrics, progress, how=how_of(manifest), reasoning=config.reasoning)
+    unfinished = unfinished_warnings(replies)
+    for warning in unfinished:
+        progress.note(f"Warning: {warning}")
     write_json(folder.memory_path, memory_table(folder, names))
     specs = sign(all_specs(options), folder.dialogues(), how_of(manifest))
     summary = summarize(
@@ -218,6 +223,7 @@ def compute(folder: RunFolder, config: RunConfig | ScoreConfig, progress: Progre
         "metrics": config.metrics,
         "metric_options": config.metric_options.model_dump(mode="json"),
         "stats": config.stats.model_dump(mode="json"),
+        "reasoning": config.reasoning,
     }
     folder.write_manifest(
         manifest.model_copy(
@@ -225,6 +231,7 @@ def compute(folder: RunFolder, config: RunConfig | ScoreConfig, progress: Progre
                 "state": "complete",
                 "error": None,
                 "finished": now(),
+                "warnings": (*(one for one in manifest.warnings if UNFINISHED not in one), *unfinished),
                 "config": {**manifest.config, **derived},
                 "digests": {**inputs, **seal(folder)},
             }
@@ -284,6 +291,7 @@ def _first_manifest(prepared: Prepared) -> RunManifest:
         reference_variant=prepared.reference,
         template=prepared.dialogues.template.name,
         template_digest=prepared.dialogues.template_digest,
+        template_date=prepared.dialogues.template_date,
         held_out=prepared.dialogues.counts,
         provenance={**provenance(config.seed), "device": prepared.device},
         warnings=prepared.dialogues.warnings,

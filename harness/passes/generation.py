@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from typing import Any
 
 from harness.backends.base import Capability, DecodingSettings, Reply, Score
+from harness.dialogues.tokens import Tokenizer, can_write
 from harness.passes.base import Conditions, Pass, PassContext, Recording
 from harness.passes.plans import (
     EncodedOnce,
@@ -15,9 +17,11 @@ from harness.passes.plans import (
     plan_references,
     scores_while_generating,
     scoring_record,
+    tokenizer_of,
     with_joint_references,
     with_references,
 )
+from harness.progress import EventKind
 from harness.store.schema import GenerationRecord, ScoringRecord
 from harness.variants.model import Variant
 
@@ -27,17 +31,21 @@ def run(context: PassContext) -> None:
 
     If the run includes scoring, most references are scored here too and their records written.
     """
+    _warn_of_idle_stops(context)
     encode, references = EncodedOnce(encode_dialogue_prompt), EncodedOnce(encode_reference)
     for variant in context.variants:
         _generate(context, variant, encode, references)
 
 
 def settings(on: Conditions) -> dict[str, Any]:
-    return {
+    found = {
         **on.config.generation.model_dump(mode="json"),
         "seed": on.config.seed if on.config.generation.temperature else None,
         "too_long": on.too_long,
     }
+    if on.config.generation.stop:
+        found["stops_among"] = "all tokens"  # 0.1.0 did not find stop strings that are special tokens
+    return found
 
 
 PASS = Pass(
@@ -74,13 +82,40 @@ def _generate(context: PassContext, variant: Variant, encode: EncodedOnce, encod
                 reference = referred[name]
                 scores.write(scoring_record(reference, answer, scores.keys[name]), tokens=len(reference))
             else:
-                replies.write(_record(answer, replies.keys[name], lengths[name]), tokens=len(answer.tokens))
+                marked = _with_special_tokens(answer, tokenizer_of(backend), decoding.stop)
+                record = _record(answer, replies.keys[name], lengths[name], marked)
+                replies.write(record, tokens=len(answer.tokens))
 
 
-def _record(reply: Reply, key: str, prompt_tokens: int) -> GenerationRecord:
+def _warn_of_idle_stops(context: PassContext) -> None:
+    """Record the stop strings that no reply can contain."""
+    stops = context.config.generation.stop
+    if not stops:
+        return
+    tokenizer = tokenizer_of(context.backends.of(context.variants[0]))
+    for stop in stops:
+        if not can_write(tokenizer, stop):
+            context.progress.note(f"Warning: the stop string {stop!r} can never occur: the tokenizer cannot write it.")
+            context.event(EventKind.STOP_NEVER_OCCURS, {"stop": stop, "detail": "the tokenizer cannot write it"})
+
+
+def _with_special_tokens(reply: Reply, tokenizer: Tokenizer, stops: Sequence[str]) -> str | None:
+    """Return the reply's text up to a stop string, with its special tokens; None if it has none."""
+    if set(reply.tokens).isdisjoint(tokenizer.all_special_ids):
+        return None
+    text = tokenizer.decode(reply.tokens, skip_special_tokens=False)
+    return text[: min((text.find(stop) for stop in stops if stop in text), default=len(text))]
+
+
+def _record(reply: Reply, key: str, prompt_tokens: int, marked: str | None) -> GenerationRecord:
     head: dict[str, Any] = {"id": reply.id, "key": key, "prompt_tokens": prompt_tokens}
     if reply.error is not None:
         return GenerationRecord(**head, error=reply.error)
     return GenerationRecord(
-        **head, reply=reply.text, tokens=reply.tokens, reply_tokens=len(reply.tokens), finish=reply.finish
+        **head,
+        reply=reply.text,
+        marked=marked,
+        tokens=reply.tokens,
+        reply_tokens=len(reply.tokens),
+        finish=reply.finish,
     )

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import BaseModel
 
 from harness.config import RunConfig
+from harness.dialogues.model import ColumnMap, DialogueConfig
 from harness.files import digest_value
 from harness.passes.base import Conditions
 from harness.passes.registry import all_passes
@@ -15,12 +19,32 @@ Key = Callable[[str, Variant, DialogueRow], str]
 
 
 # Computed from the records afterwards, so it may change without a new measurement.
-DERIVED = {"metrics", "metric_options", "stats"}
+DERIVED = {"metrics", "metric_options", "stats", "reasoning"}
+# Settings added after 0.1.0. At their defaults they are left out of the digest, so that folders of earlier configs can
+# be continued.
+ADDED: Mapping[type[BaseModel], frozenset[str]] = {
+    RunConfig: frozenset({"chat_template"}),
+    DialogueConfig: frozenset({"encoding", "hub_config", "references"}),
+    ColumnMap: frozenset({"system", "history"}),
+}
 
 
 def config_digest(config: RunConfig) -> str:
     """Return the digest that ties a run folder to the config it was measured with."""
-    return digest_value(config.model_dump(mode="json", exclude=DERIVED))
+    excluded = {**_unset(config), **dict.fromkeys(DERIVED, True)}
+    return digest_value(config.model_dump(mode="json", exclude=excluded))
+
+
+def _unset(value: object) -> dict[Any, Any]:
+    """Return which added settings have their defaults, as ``model_dump`` excludes them."""
+    if isinstance(value, tuple):
+        return {place: inner for place, one in enumerate(value) if (inner := _unset(one))}
+    if not isinstance(value, BaseModel):
+        return {}
+    fields, added = type(value).model_fields, ADDED.get(type(value), frozenset())
+    unset = {name for name in added if getattr(value, name) == fields[name].get_default(call_default_factory=True)}
+    nested = {name: _unset(getattr(value, name)) for name in fields if name not in unset}
+    return {**{name: inner for name, inner in nested.items() if inner}, **dict.fromkeys(unset, True)}
 
 
 def record_key(
@@ -56,6 +80,7 @@ def record_key(
 
     def key(pass_name: str, variant: Variant, dialogue: DialogueRow) -> str:
         text = [fixed[pass_name, variant.name], dialogue.id, dialogue.prompt, dialogue.reference]
-        return digest_value(text)[:32]
+        joined = [] if dialogue.chat is None else [dialogue.chat.model_dump(mode="json")]
+        return digest_value([*text, *joined])[:32]
 
     return key

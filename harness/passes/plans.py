@@ -47,13 +47,16 @@ class EncodedOnce:
 
 
 def encode_reference(tokenizer: Tokenizer, dialogue: DialogueRow) -> Encoded:
-    """Return the ids of prompt and reference, and the length of the prompt."""
-    return encode_scored(tokenizer, dialogue.prompt, dialogue.reference or "")
+    """Return the ids of prompt and reference, and the length of the prompt (with what a chat template adds to it)."""
+    chat = dialogue.chat
+    if chat is None:
+        return encode_scored(tokenizer, dialogue.prompt, dialogue.reference or "")
+    return encode_scored(tokenizer, chat.context or "", chat.reference or "", special_tokens=False)
 
 
 def encode_dialogue_prompt(tokenizer: Tokenizer, dialogue: DialogueRow) -> Encoded:
     """Return the ids of the prompt and their number."""
-    ids = encode_prompt(tokenizer, dialogue.prompt)
+    ids = encode_prompt(tokenizer, dialogue.prompt, special_tokens=dialogue.chat is None)
     return ids, len(ids)
 
 

@@ -37,17 +37,24 @@ def coverage_of(analysis: Analysis, variant: str) -> Coverage:
         answered = set(ids) - set(reasons)
     skipped = Counter(reasons.get(name, FAILED if name in failed else MISSING) for name in ids if name not in answered)
     not_scored = Counter(reason for name, reason in scoring.items() if name in answered)
-    made = estimated(len(ids), len(ids) - skipped.total(), dict(sorted(skipped.items())))
+    unfinished = sum(row.unfinished for row in counted if row.id in answered)
+    made = estimated(len(ids), len(ids) - skipped.total(), dict(sorted(skipped.items())), unfinished)
     return made.model_copy(update={"not_scored": dict(sorted(not_scored.items()))})
 
 
-def estimated(dialogues: int, answered: int, skipped: dict[str, int]) -> Coverage:
+def estimated(dialogues: int, answered: int, skipped: dict[str, int], unfinished: int = 0) -> Coverage:
     """Return the coverage with its share and interval, like any other rate over dialogues."""
     if not dialogues:
         return Coverage(dialogues=0, answered=0, skipped=skipped)
     low, high = clopper_pearson(answered, dialogues)
     return Coverage(
-        dialogues=dialogues, answered=answered, skipped=skipped, value=answered / dialogues, low=low, high=high
+        dialogues=dialogues,
+        answered=answered,
+        skipped=skipped,
+        unfinished=unfinished,
+        value=answered / dialogues,
+        low=low,
+        high=high,
     )
 
 

@@ -6,9 +6,10 @@ This can be repeated at any time, with other metrics, from the files of a finish
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from harness.dialogues.reply_text import REASONING, Reasoning, reply_text
 from harness.files import write_rows
 from harness.metrics.metric_set import MetricSet
 from harness.metrics.registry import Item, Scores
@@ -19,6 +20,8 @@ from harness.store.schema import DialogueRow, FindingRow, GenerationRecord, Reco
 
 if TYPE_CHECKING:
     from harness.progress import Progress
+
+UNFINISHED = "end inside a reasoning block"
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 Accept = Callable[[str, str, Record], bool]
@@ -34,8 +37,11 @@ def score_replies(
     accept: Accept | None = None,
     how: How = "best",
     workers: int | None = None,
+    reasoning: Reasoning = REASONING,
 ) -> dict[str, list[ReplyRow]]:
     """Write ``replies/VARIANT.jsonl`` for each variant, with scores, statistics and findings; return the rows.
+
+    Judged is what a patient would see: each reply without the blocks that ``reasoning`` marks.
 
     ``variants`` defaults to those of ``run.json``. ``accept(pass, variant, record)`` returns whether a record belongs
     to this run (default: all do); of two for the same dialogue, the later one counts. A variant without records (its
@@ -46,7 +52,7 @@ def score_replies(
     """
     names = list(variants) if variants is not None else [str(v["name"]) for v in folder.read_manifest().variants]
     dialogues = folder.dialogues()
-    rows = {name: _join(folder, name, dialogues, accept) for name in names}
+    rows = {name: _join(folder, name, dialogues, accept, reasoning) for name in names}
     # Replies to one dialogue are adjacent, so that metrics parse each of its references only once.
     places = [
         (name, dialogue, reference)
@@ -86,20 +92,47 @@ def _cores() -> int:
     return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 4)
 
 
+def unfinished_warnings(replies: Mapping[str, Sequence[ReplyRow]]) -> list[str]:
+    """Return a sentence for each variant with replies that end before their reasoning does."""
+    return [
+        f"{count} of {len(rows)} replies of '{name}' {UNFINISHED}; only what comes before it was judged."
+        for name, rows in replies.items()
+        if (count := sum(row.unfinished for row in rows))
+    ]
+
+
 def _join(
-    folder: RunFolder, variant: str, dialogues: Sequence[DialogueRow], accept: Accept | None
+    folder: RunFolder,
+    variant: str,
+    dialogues: Sequence[DialogueRow],
+    accept: Accept | None,
+    reasoning: Reasoning,
 ) -> dict[str, ReplyRow]:
     """Return each dialogue's reply by its id, without scores."""
     scoring = _records(folder, ScoringRecord, "scoring", variant, accept)
     generation = _records(folder, GenerationRecord, "generation", variant, accept)
     if not scoring and not generation:
-        return {row.id: row for row in folder.replies(variant)}
-    rows: dict[str, ReplyRow] = {}
-    for dialogue in dialogues:
-        scored, generated = scoring.get(dialogue.id), generation.get(dialogue.id)
-        if scored or generated:
-            rows[dialogue.id] = _row(dialogue.id, scored, generated)
-    return rows
+        found = {row.id: row for row in folder.replies(variant)}
+        raw: dict[str, tuple[str | None, str | None]] = {
+            id: (row.raw if row.raw is not None else row.reply, None) for id, row in found.items()
+        }
+    else:
+        ids = (dialogue.id for dialogue in dialogues if dialogue.id in scoring or dialogue.id in generation)
+        found = {id: _row(id, scoring.get(id), generation.get(id)) for id in ids}
+        raw = {id: (record.reply, record.marked) for id, record in generation.items()}
+    prompts = {dialogue.id: dialogue.prompt for dialogue in dialogues}
+    return {id: _as_seen(row, *raw.get(id, (None, None)), reasoning, prompts.get(id, "")) for id, row in found.items()}
+
+
+def _as_seen(row: ReplyRow, raw: str | None, marked: str | None, reasoning: Reasoning, prompt: str) -> ReplyRow:
+    """Return the row with the reply that a patient would see, found in the raw text or in that with special tokens."""
+    if raw is None:
+        return row
+    found = reply_text(raw, reasoning, prompt)
+    if marked is not None and (in_marked := reply_text(marked, reasoning, prompt)).reasoned:
+        raw, found = marked, in_marked
+    changes = {"reply": found.seen, "raw": raw if raw != found.seen else None, "unfinished": found.unfinished}
+    return row.model_copy(update=changes)
 
 
 def _records(
@@ -132,7 +165,7 @@ def _item(system: str, dialogue: DialogueRow, row: ReplyRow, reference: str) -> 
         reply=row.reply,
         columns=dialogue.columns,
         reply_tokens=row.reply_tokens,
-        finish=row.finish,
+        finish="length" if row.unfinished and row.finish is not None else row.finish,
         nll=row.nll,
         reference_tokens=row.reference_tokens,
         system=system,

@@ -59,7 +59,7 @@ def _dialogue(row: DialogueRow, slices: tuple[str, ...]) -> DialogueRow:
 def _reply(row: ReplyRow) -> ReplyRow:
     known = {name: getattr(row, name) for name in ReplyRow.model_fields}
     findings = tuple(finding.model_copy(update={"words": ()}) for finding in row.findings)
-    return ReplyRow(**{**known, "reply": None if row.reply is None else "", "findings": findings})
+    return ReplyRow(**{**known, "reply": None if row.reply is None else "", "raw": None, "findings": findings})
 
 
 def _records(path: Path, key: bytes) -> None:

@@ -39,8 +39,21 @@ class VersionedRow(Row):
         return value
 
 
+class ChatText(Row):
+    """How a chat template joins prompt and reference; both null for a dialogue without a reference.
+
+    ``context`` is all that the template writes before the reference, which may be more than the prompt.
+    """
+
+    context: str | None = None
+    reference: str | None = None
+
+
 class DialogueRow(Row):
-    """One held-out dialogue as given to every variant. ``columns`` are the data's other columns."""
+    """One held-out dialogue as given to every variant. ``columns`` are the data's other columns.
+
+    ``chat`` is present if a chat template wrote the prompt; the tokenizer then adds no special tokens.
+    """
 
     id: str
     prompt: str
@@ -48,6 +61,7 @@ class DialogueRow(Row):
     further_references: tuple[str, ...] = ()
     columns: dict[str, Any] = Field(default_factory=dict)
     conversation: str | None = None
+    chat: ChatText | None = None
 
 
 class FindingRow(Row):
@@ -59,11 +73,17 @@ class FindingRow(Row):
 
 
 class ReplyRow(Row):
-    """Everything known about one variant's reply to one dialogue. ``nll`` is summed over the reference, in nats."""
+    """Everything known about one variant's reply to one dialogue. ``nll`` is summed over the reference, in nats.
+
+    ``reply`` is what a patient would see, and what is judged; ``raw`` is the model's text where it is another one.
+    ``unfinished``: the text ends inside a reasoning block.
+    """
 
     id: str
     prompt_tokens: int | None = None
     reply: str | None = None
+    raw: str | None = None
+    unfinished: bool = False
     reply_tokens: int | None = None
     finish: Literal["eos", "stop", "length"] | None = None
     nll: float | None = None
@@ -103,13 +123,17 @@ class ScoringRecord(Record):
 
 
 class GenerationRecord(Record):
-    """A reply with its token ids (without the one that ended it)."""
+    """A reply with its token ids (without the one that ended it).
+
+    ``marked`` is the same text with its special tokens, if it has any: some models mark their reasoning with them.
+    """
 
     measured_by = "generation"
-    texts = ("reply",)
+    texts = ("reply", "marked")
     token_ids = ("tokens",)
 
     reply: str | None = None
+    marked: str | None = None
     tokens: tuple[int, ...] = ()
     prompt_tokens: int | None = None
     reply_tokens: int | None = None
@@ -242,6 +266,8 @@ class SliceRow(Row):
 class Coverage(Row):
     """How many of the held-out dialogues a variant answered, and why it missed the rest.
 
+    ``unfinished`` of the answers end inside a reasoning block, so that a patient sees little or nothing of them.
+
     ``value`` is the share answered, with the ends of its 95 % interval (Clopper–Pearson); None without dialogues.
     """
 
@@ -249,6 +275,7 @@ class Coverage(Row):
     answered: int
     skipped: dict[str, int] = Field(default_factory=dict)
     not_scored: dict[str, int] = Field(default_factory=dict)  # answered, but without a likelihood of the reference
+    unfinished: int = 0
     value: float | None = None
     low: float | None = None
     high: float | None = None
@@ -286,6 +313,7 @@ class RunManifest(VersionedRow):
     reference_variant: str | None = None
     template: str | None = None
     template_digest: str | None = None
+    template_date: str | None = None  # the date that a chat template was given instead of today's, if it asks for one
     held_out: dict[str, Any] = Field(default_factory=dict)  # counts: loaded, split, dropped by leakage, invalid
     provenance: dict[str, Any] = Field(default_factory=dict)  # versions, hardware, git commit, seeds
     sanity: tuple[SanityCheck, ...] = ()

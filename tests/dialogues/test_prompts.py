@@ -121,7 +121,7 @@ def test_a_template_that_cannot_work_is_refused_when_loaded(source: str, said: s
         ("{{ columns.update({'a': 1}) }}", "'update' of 'dict' object is unsafe"),
         ("{{ condition / 2 }}", "unsupported operand"),
         ("{% include 'other' %}{{ condition }}", "no loader"),
-        ("{{ '' if condition else 'x' }}", "renders an empty prompt"),
+        ("{{ '' if condition else 'x' }}", "it renders an empty prompt"),
     ],
 )
 def test_a_template_that_fails_or_breaks_out_names_itself_and_the_dialogue(

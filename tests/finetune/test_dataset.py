@@ -12,7 +12,9 @@ from finetune.dataset import encode_dialogues, to_columns
 from harness.dialogues.model import Dialogue
 from harness.dialogues.prompts import load_template
 from harness.dialogues.tokens import encode_scored
+from harness.dialogues.turns import Turn
 from harness.errors import InputError
+from tests.dialogues.chat_templates import SPACED, with_template
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +63,22 @@ def test_too_long_is_skipped_whole_and_counted(tokenizer: Any) -> None:
     assert (len(too_long.examples), too_long.skipped) == (1, {"too long": 1})
     assert [kept.id for kept in too_long.dialogues] == ["b"]
     assert len(too_long.lengths) == 2
+
+
+def test_a_dialogue_that_the_template_refuses_is_an_error_or_skipped_and_counted() -> None:
+    refused = Dialogue("b", "cough", "Rest.", turns=(Turn("system", "Be kind."), Turn("patient", "cough")))
+    chat, tokenizer = load_template("chat"), with_template(SPACED)
+    found = encode_dialogues([dialogue(), refused], chat, tokenizer, 256, on_invalid="skip")
+    assert ([kept.id for kept in found.dialogues], found.skipped) == (["a"], {"refused by the template": 1})
+    with pytest.raises(InputError, match=r"dialogue 'b' \(no system role\)"):
+        encode_dialogues([refused], chat, tokenizer, 256)
+
+
+def test_labels_of_a_chat_cover_what_its_template_writes_around_the_reply() -> None:
+    tokenizer = with_template(SPACED)
+    example = encode_dialogues([dialogue()], load_template("chat"), tokenizer, 256).examples[0]
+    labels = [token for token, bit in zip(example.input_ids, example.learned, strict=True) if bit]
+    assert tokenizer.decode(labels) == " Drink water and rest. </s>"
 
 
 def test_a_tokenizer_without_an_end_is_refused(base: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 import finetune
 from finetune import pipeline, training
+from finetune.recipe import load_recipe
 from harness.dialogues.leakage import FILE_NAME
 from harness.errors import HarnessError, InputError
 from harness.variants.artifacts import check_adapter_folder, check_model_folder
 from harness.variants.model import VariantsFile, locate
 from harness.variants.nf4 import nf4_config
 from harness.variants.resolve import read_curves
+from tests.dialogues.chat_templates import MARKED, OPENED
 from tests.finetune.conftest import write_recipe
 
 
@@ -215,3 +218,19 @@ def test_a_second_run_in_the_same_folder_is_kept_out(recipe: Path, tmp_path: Pat
 
     with locked(tmp_path / "out"), pytest.raises(InputError, match="Another run is writing"):
         finetune.train(recipe, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("template", "warned"),
+    [(OPENED, True), (MARKED, False)],
+)
+def test_a_template_that_ends_prompts_as_no_conversation_goes_on_is_a_warning(
+    template: str, warned: bool, base: Path, recipe: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(base, tmp_path / "base")
+    tokenizer = AutoTokenizer.from_pretrained(copy)
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(copy)
+    said: list[str] = []
+    pipeline.prepare(load_recipe(recipe, ["prompt=chat", f"base={copy}"]), tmp_path / "out", notify=said.append)
+    assert any("'<think>\\n', which whole conversations lack" in line for line in said) is warned

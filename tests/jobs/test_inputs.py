@@ -15,9 +15,11 @@ from harness.dialogues.model import ColumnMap, DialogueConfig
 from harness.dialogues.split import select
 from harness.errors import InputError
 from harness.jobs.inputs import dialogue_config, held_out
+from harness.store.schema import ChatText
 from harness.variants.artifacts import ADAPTER_FACTS
 from harness.variants.model import SplitFacts, Variant, VariantsFile
 from harness.variants.resolve import ResolvedVariants
+from tests.dialogues.chat_templates import SPACED, with_template
 
 SALT = "medical-dialogue-harness"
 BASE = Variant(name="base", kind="base", model="m")
@@ -123,6 +125,42 @@ def test_prompt_is_rendered_and_reference_kept(data: Path) -> None:
     assert row.prompt.startswith("### Instruction:")
     assert "complaint number 7?" in row.prompt
     assert row.reference == rows()[7]["output"]
+
+
+def turns(*roles: str) -> list[dict[str, str]]:
+    return [{"role": role, "content": f"{role} speaks"} for role in (*roles, "doctor")]
+
+
+def test_a_chat_template_joins_prompt_and_reference(data: Path) -> None:
+    found = held_out(config(data, prompt="chat", limit=1), plain(), lambda: with_template(SPACED))
+    prompt, reference, chat = found.rows[0].prompt, found.rows[0].reference, found.rows[0].chat
+    assert prompt.endswith("[/ASK]")
+    assert chat == ChatText(context=f"{prompt} ", reference=reference)
+    assert (found.template_date, held_out(config(data), plain(), no_tokenizer).rows[0].chat) == (None, None)
+
+
+def test_the_date_that_a_chat_template_is_given_is_recorded(data: Path) -> None:
+    asking = with_template("{{ strftime_now('%Y') }}" + SPACED)
+    found = held_out(config(data, prompt="chat"), plain(), lambda: asking)
+    assert found.template_date == "01 Jan 2026"
+    assert found.rows[0].prompt.startswith("2026<s>")
+    stated = config(data, prompt="chat", chat_template={"date_string": "26 Nov 2026"})
+    assert held_out(stated, plain(), lambda: asking).template_date == "26 Nov 2026"
+
+
+def test_dialogues_that_the_template_refuses_are_an_error_or_skipped_and_counted(tmp_path: Path) -> None:
+    path = tmp_path / "turns.jsonl"
+    said = [turns("patient"), turns("system", "patient"), turns("doctor", "patient"), turns("patient")]
+    path.write_text("".join(json.dumps({"id": n, "turns": one}) + "\n" for n, one in enumerate(said)))
+    settings: dict[str, Any] = {"split": "all", "on_invalid": "skip"}
+    found = held_out(config(path, prompt="chat", dialogues=settings), plain(), lambda: with_template(SPACED))
+    assert [row.id for row in found.rows] == ["0", "3"]
+    assert (found.counts["invalid"], found.counts["measured"]) == ({"refused by the template": 2}, 2)
+    with pytest.raises(InputError, match=r"dialogue '1' \(no system role\)\. It has a system turn"):
+        held_out(config(path, prompt="chat", dialogues={"split": "all"}), plain(), lambda: with_template(SPACED))
+    path.write_text(json.dumps({"turns": said[1]}) + "\n")
+    with pytest.raises(InputError, match="the prompt 'chat' refuses all 1 dialogues"):
+        held_out(config(path, prompt="chat", dialogues=settings), plain(), lambda: with_template(SPACED))
 
 
 def test_a_template_is_found_beside_the_config(tmp_path: Path, data: Path) -> None:

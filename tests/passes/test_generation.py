@@ -160,15 +160,33 @@ def test_a_prompt_without_room_for_the_reply_is_skipped(tmp_path: Path, trio: Tr
     assert found(ctx, "base")["fits"].reply_tokens is not None
 
 
+def test_a_reply_with_special_tokens_is_kept_with_them_too(tmp_path: Path, trio: Trio) -> None:
+    ctx = context(tmp_path, trio[:1], dialogues(1), generation={"max_new_tokens": 3})
+    with ctx.backends.pool.use(trio[0]) as loaded:
+        loaded.model.lm_head.weight.zero_()  # every token is then the first one, which is special
+    generation.run(ctx)
+    record = found(ctx, "base")["d0"]
+    assert (record.reply, record.marked) == ("", "<unk> <unk> <unk>")
+
+
+def test_a_stop_string_that_can_never_occur_is_a_warning(tmp_path: Path, trio: Trio) -> None:
+    events: list[tuple[str, dict[str, Any]]] = []
+    stops = ["w1 w2", "\n\n", "Patient"]  # this tokenizer knows neither line breaks nor such a word
+    settings = {**SHORT, "stop": stops}
+    generation.run(context(tmp_path, trio[:2], dialogues(2), generation=settings, events=events))
+    detail = "the tokenizer cannot write it"
+    assert events == [("stop-never-occurs", {"stop": stop, "detail": detail}) for stop in stops[1:]]
+
+
 def test_prompts_are_tokenised_once_for_all_variants(
     tmp_path: Path, trio: Trio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
     real = requests.encode_prompt
 
-    def counted(tokenizer: Any, prompt: str) -> list[int]:
+    def counted(tokenizer: Any, prompt: str, **options: Any) -> list[int]:
         calls.append(prompt)
-        return real(tokenizer, prompt)
+        return real(tokenizer, prompt, **options)
 
     monkeypatch.setattr(requests, "encode_prompt", counted)
     generation.run(context(tmp_path, trio, dialogues(5), generation=SHORT))

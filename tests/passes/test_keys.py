@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from harness.config import GenerationConfig, LatencyConfig, RunConfig, StatsConfig
+from harness.dialogues.model import DialogueConfig
+from harness.files import digest_value
+from harness.passes import keys
 from harness.passes.keys import config_digest, record_key
-from harness.store.schema import DialogueRow
+from harness.store.schema import ChatText, DialogueRow
 from harness.variants.folders import settings_digests
 from harness.variants.model import Variant
 from harness.variants.relations import FidelityPair
@@ -75,6 +78,30 @@ def test_another_file_beside_the_weights_has_another_digest(tmp_path: Path, name
     before = settings_digests(variants)
     (tmp_path / name).write_text('{"eos_token_id": 7}')
     assert settings_digests(variants) != before
+
+
+def test_a_chat_template_that_joins_the_reference_in_another_way_makes_another_key() -> None:
+    spaced, plain = ChatText(context="p ", reference="r"), ChatText(context="p", reference="r")
+    keys = {key_of("scoring", ROW.model_copy(update={"chat": chat})) for chat in (None, plain, spaced)}
+    assert len(keys) == 3
+
+
+def test_a_config_without_newer_settings_has_the_digest_that_it_had_before_there_were_any() -> None:
+    listed = RunConfig(variants=(VARIANT,), dialogues=DialogueConfig(source="d.jsonl", split="all"))
+    assert config_digest(listed) == "f66808ff5943e4ce4cc99abcc892fd167483d58aa7238bfe836413139bea8c95"
+    before = "89664398d78a8d7ebad1c6183a46f4786f93567bb9c87398e0d0ed55c0ec0c9e"
+    assert config_digest(RunConfig(variants="variants.json")) == before
+    assert config_digest(RunConfig(variants="variants.json", chat_template={"enable_thinking": False})) != before
+    assert config_digest(RunConfig(variants="variants.json", reasoning=())) == before
+
+
+def test_a_newer_setting_of_a_part_of_the_config_counts_only_where_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "ADDED", {GenerationConfig: {"top_p"}, Variant: {"dtype"}})
+    values = RunConfig(variants=(VARIANT,)).model_dump(mode="json", exclude=keys.DERIVED)
+    del values["generation"]["top_p"], values["variants"][0]["dtype"]
+    assert config_digest(RunConfig(variants=(VARIANT,))) == digest_value(values)
+    values["generation"]["top_p"] = 0.5
+    assert config_digest(RunConfig(variants=(VARIANT,), generation=GenerationConfig(top_p=0.5))) == digest_value(values)
 
 
 def test_metrics_and_statistics_do_not_make_it_another_config() -> None:

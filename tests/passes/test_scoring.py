@@ -16,7 +16,7 @@ from harness.backends.local.scoring import CausalForward
 from harness.dialogues.tokens import encode_scored
 from harness.errors import InputError
 from harness.passes import scoring
-from harness.store.schema import DialogueRow, ScoringRecord
+from harness.store.schema import ChatText, DialogueRow, ScoringRecord
 from harness.variants.model import Variant
 from tests.backends.local.small_models import context, dialogues, small_llama, small_tokenizer
 from tests.shared_data import shared
@@ -48,6 +48,21 @@ def test_nll_equals_a_plain_loop_for_every_variant(tmp_path: Path, trio: Trio, b
                 assert records[row.id].nll == pytest.approx(want, rel=1e-4)
     assert found(ctx, "base")["d0"].nll != pytest.approx(found(ctx, "adapter")["d0"].nll, rel=1e-2)
     assert found(ctx, "merged")["d0"].nll == pytest.approx(found(ctx, "adapter")["d0"].nll, rel=1e-4)
+
+
+def test_the_reference_of_a_chat_is_scored_where_its_template_puts_it(tmp_path: Path, trio: Trio) -> None:
+    joined = ChatText(context="<s>w1 w2 w3 w4 ", reference="w5 w6")  # w3 w4: what the template adds to the prompt
+    row = DialogueRow(id="x", prompt="<s>w1 w2", reference="w5", chat=joined)
+    ctx = context(tmp_path, trio[:1], [row])
+    scoring.run(ctx)
+    with ctx.backends.pool.use(trio[0]) as loaded:
+        ids = loaded.tokenizer("<s>w1 w2 w3 w4 w5 w6", add_special_tokens=False)["input_ids"]
+        assert len(ids) == 7
+        with torch.no_grad():
+            logits = loaded.model(torch.tensor([ids])).logits[0].double().log_softmax(-1)
+    want = -sum(logits[i - 1, ids[i]].item() for i in (5, 6))
+    assert found(ctx, "base")["x"].nll == pytest.approx(want, rel=1e-4)
+    assert found(ctx, "base")["x"].reference_tokens == 2
 
 
 def test_logits_in_several_chunks_give_the_same_sums(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from harness.files import write_model, write_rows
 from harness.jobs.reply_files import read_replies
 from harness.metrics.loading import load_metrics
 from harness.metrics.metric_set import MetricSet
-from harness.results.replies_scored import score_replies
+from harness.results.replies_scored import score_replies, unfinished_warnings
 from harness.store.folder import RunFolder
 from harness.store.schema import DialogueRow, GenerationRecord, ReplyRow, RunManifest, ScoringRecord
 
@@ -181,3 +181,43 @@ def test_a_reply_is_scored_against_every_reference_and_the_best_counts(folder: R
     (best, *_), (mean, *_) = (score_replies(folder, metrics, how=how)["base"] for how in ("best", "mean"))
     assert (best.scores["quality.rouge_1"], mean.scores["quality.rouge_1"]) == (1.0, pytest.approx(1 / 3))
     assert best.nll == 2.0
+def with_reply(folder: RunFolder, record: GenerationRecord, prompt: str = "p") -> None:
+    write_rows(folder.dialogues_path, [DialogueRow(id="a", prompt=prompt, reference="Rest and drink water.")])
+    write_rows(folder.records_path("generation", "base"), [record])
+
+
+def test_reasoning_is_not_judged_and_the_raw_text_is_kept(folder: RunFolder, metrics: MetricSet) -> None:
+    plain = GenerationRecord(id="a", key="1", reply="Rest.", finish="eos")
+    with_reply(folder, plain)
+    expected = score_replies(folder, metrics, variants=["base"])["base"][0]
+    raw = "<think>Drink water?</think>\n\nRest."
+    with_reply(folder, plain.model_copy(update={"reply": raw}))
+    row = score_replies(folder, metrics, variants=["base"])["base"][0]
+    assert (row.raw, expected.raw) == (raw, None)
+    assert row.model_copy(update={"raw": None}) == expected
+    kept = score_replies(folder, metrics, variants=["base"], reasoning=())["base"][0]
+    assert (kept.reply, kept.raw) == (raw, None)
+
+
+def test_reasoning_marked_by_special_tokens_is_found_in_the_text_that_has_them(
+    folder: RunFolder, metrics: MetricSet
+) -> None:
+    marked = "[THINK]Drink?[/THINK]Rest."
+    with_reply(folder, GenerationRecord(id="a", key="1", reply="Drink?Rest.", marked=marked, finish="eos"))
+    found = score_replies(folder, metrics, variants=["base"], reasoning=(("[THINK]", "[/THINK]"),))["base"][0]
+    assert (found.reply, found.raw) == ("Rest.", marked)
+    other = score_replies(folder, metrics, variants=["base"])["base"][0]
+    assert (other.reply, other.raw) == ("Drink?Rest.", None)
+
+
+@pytest.mark.parametrize(("reply", "prompt"), [("<think>Or", "p"), ("Or", "p<think>\n")])
+def test_a_reply_that_ends_inside_its_reasoning_counts_as_truncated_and_is_told(
+    folder: RunFolder, metrics: MetricSet, reply: str, prompt: str
+) -> None:
+    with_reply(folder, GenerationRecord(id="a", key="1", reply=reply, finish="eos"), prompt)
+    rows = score_replies(folder, metrics, variants=["base"])
+    assert (rows["base"][0].reply, rows["base"][0].raw, rows["base"][0].unfinished) == ("", reply, True)
+    assert (rows["base"][0].scores["quality.truncated"], rows["base"][0].scores["quality.empty"]) == (1.0, 1.0)
+    assert unfinished_warnings(rows) == [
+        "1 of 1 replies of 'base' end inside a reasoning block; only what comes before it was judged."
+    ]

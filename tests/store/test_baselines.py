@@ -13,7 +13,8 @@ from harness.files import digest_file, read_rows, write_rows
 from harness.store import seals
 from harness.store.baselines import Baselines
 from harness.store.folder import RunFolder
-from harness.store.schema import DialogueRow, GenerationRecord
+from harness.store.redaction import redact
+from harness.store.schema import ChatText, DialogueRow, GenerationRecord
 from tests.run_folders import change_manifest, make_run, random_values, reseal
 
 NOON = datetime(2025, 1, 2, 12, tzinfo=UTC)
@@ -195,3 +196,15 @@ def test_redacted_replies_still_part_where_they_parted(run: RunFolder, store: Ba
     assert base.tokens[:2] == adapter.tokens[:2]
     assert base.tokens[2] != adapter.tokens[2]
     assert not {1, 2, 3, 4} & {*base.tokens, *adapter.tokens}
+
+
+def test_redaction_removes_raw_texts_and_what_a_chat_template_joined(run: RunFolder) -> None:
+    chat = ChatText(context="private context", reference="private reference")
+    write_rows(run.dialogues_path, [row.model_copy(update={"chat": chat}) for row in run.dialogues()])
+    write_rows(run.replies_path("base"), [row.model_copy(update={"raw": "private"}) for row in run.replies("base")])
+    path = run.records_path("generation", "base")
+    records = [row.model_copy(update={"marked": "private"}) for row in read_rows(GenerationRecord, path)]
+    write_rows(path, records)
+    redact(run, run.read_manifest())
+    assert records
+    assert "private" not in "".join(file.read_text() for file in (run.dialogues_path, run.replies_path("base"), path))

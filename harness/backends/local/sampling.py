@@ -68,20 +68,34 @@ def end_tokens(model: CausalLM, tokenizer: Tokenizer) -> frozenset[int]:
 
 
 class StopStrings:
-    """Finds stop strings in a growing reply, decoding it only when a token could complete one."""
+    """Finds stop strings in a growing reply, decoding it only when a token could complete one.
+
+    A stop string may be or contain a special token, which the reply's own text does not show.
+    """
 
     def __init__(self, stops: tuple[str, ...], tokenizer: Tokenizer) -> None:
         self.stops = tuple(stop for stop in stops if stop)
         self._tokenizer = tokenizer
+        self._special = frozenset(tokenizer.all_special_ids)
         self._may_complete: dict[int, bool] = {}
 
     def cut(self, tokens: list[int]) -> str | None:
         """Return the reply up to the first stop string in it, or None. Called after every token."""
         if not self.stops or not self._candidate(tokens[-1]):
             return None
-        text = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        text = self._tokenizer.decode(tokens)
         found = [position for position in (text.find(stop) for stop in self.stops) if position >= 0]
-        return text[: min(found)] if found else None
+        return self._shown(tokens, text, min(found)) if found else None
+
+    def _shown(self, tokens: list[int], text: str, end: int) -> str:
+        """Return the first ``end`` characters of the tokens' text, without special tokens."""
+        if self._special.isdisjoint(tokens):
+            return text[:end]
+        whole = len(tokens) - 1  # how many tokens are before the stop string as a whole
+        while len(before := self._tokenizer.decode(tokens[:whole])) > end:
+            whole -= 1
+        part = "" if tokens[whole] in self._special else text[len(before) : end]
+        return self._tokenizer.decode(tokens[:whole], skip_special_tokens=True) + part
 
     def _candidate(self, token: int) -> bool:
         """Return whether this token's text could contain the end of a stop string."""

@@ -16,8 +16,13 @@ LOOP_ORDER = 4
 LOOPING = 0.2  # share of repeated 4-grams from which a reply is reported as looping
 COPIED_WORDS = 20
 # Marks that templates put around turns; a reply that contains one has continued into another turn.
-TEMPLATE_MARKS = ("###", "[INST]", "[/INST]", "<<SYS>>", "<|", "|>", "<start_of_turn>", "<end_of_turn>", "<s>", "</s>")
-ROLE = re.compile(r"^(?:patient|doctor|user|assistant|human|system|instruction|response|input|output):", re.I | re.M)
+TEMPLATE_MARKS = ("[INST]", "[/INST]", "<<SYS>>", "<|", "|>", "<start_of_turn>", "<end_of_turn>", "<s>", "</s>")
+# The heading of some templates, and of any Markdown: a mark only where the prompt has such headings itself.
+HEADING = "###"
+HEADED = re.compile(rf"^[ \t]*{HEADING}", re.M)
+ROLE = re.compile(
+    r"^(?:#+[ \t]*)?(?:patient|doctor|user|assistant|human|system|instruction|response|input|output):", re.I | re.M
+)
 
 
 def _spec(name: str, label: str, sees: str, blind_to: str, signature: str, *, rate: bool = True) -> MetricSpec:
@@ -52,7 +57,7 @@ class Form(ReplyMetric):
         _spec(
             "truncated",
             "Truncated at the limit",
-            "Replies that had not ended when max_new_tokens was reached.",
+            "Replies that had not ended when max_new_tokens was reached, or that end inside a reasoning block.",
             "Replies that ended mid-sentence by themselves; replies generated outside the harness without a 'finish'.",
             "truncated|finish=length|v1",
         ),
@@ -81,9 +86,10 @@ class Form(ReplyMetric):
         _spec(
             "prompt_leak",
             "Prompt in the reply",
-            "Template marks, role names at the start of a line, or 20 consecutive words copied from the prompt.",
+            "Template marks (### only if the prompt has such headings), role names at the start of a line, or 20 "
+            "consecutive words copied from the prompt.",
             "Shorter copies and paraphrases of the prompt. What the reference contains too does not count.",
-            "prompt_leak|marks, roles, 20 words|v1",
+            "prompt_leak|marks of the template, roles, 20 words|v2",
         ),
     )
 
@@ -129,7 +135,8 @@ def repeated_share(reply: str) -> tuple[float, tuple[str, ...]]:
 def find_leaks(item: Item, reply: str) -> list[Finding]:
     """Return what the reply, but not the reference, contains of the prompt or its template."""
     name = "quality.prompt_leak"
-    marks = tuple(mark for mark in TEMPLATE_MARKS if mark in reply and mark not in item.reference)
+    known = (HEADING, *TEMPLATE_MARKS) if HEADED.search(item.prompt) else TEMPLATE_MARKS
+    marks = tuple(mark for mark in known if mark in reply and mark not in item.reference)
     findings = [Finding(name, "template mark", marks)] if marks else []
     roles = tuple(dict.fromkeys(ROLE.findall(reply)))[:5]
     if roles and not ROLE.search(item.reference):

@@ -26,14 +26,13 @@ from typing import Any
 import numpy as np
 
 from harness.backends.base import Capability, TimedRequest
-from harness.dialogues.tokens import encode_prompt
 from harness.errors import HarnessError
 from harness.machine import busy_warnings, machine_state
 from harness.passes.base import Conditions, Pass, PassContext
 from harness.passes.latency.facts import find_rooflines, publish, read_facts, write_facts
 from harness.passes.latency.records import NO_MEMORY, TASK, Ledger
 from harness.passes.latency.units import Prompts, Stage, Unit, mirrored_orders, plan, stages
-from harness.passes.plans import tokenizer_of
+from harness.passes.plans import encode_dialogue_prompt, tokenizer_of
 from harness.progress import EventKind
 from harness.store.schema import LatencyRecord
 from harness.variants.model import Variant
@@ -152,7 +151,7 @@ def _prompts(context: PassContext) -> Prompts:
     tokenizer = tokenizer_of(backend)
     return Prompts(
         rows=context.dialogues,
-        ids=tuple(tuple(encode_prompt(tokenizer, row.prompt)) for row in context.dialogues),
+        ids=tuple(tuple(encode_dialogue_prompt(tokenizer, row)[0]) for row in context.dialogues),
         context=backend.context_length,
         longest_reply=context.config.generation.max_new_tokens,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import random
 from collections import deque
@@ -13,11 +14,14 @@ import torch
 from harness.backends.base import DecodingSettings, ReplyRequest
 from harness.backends.local.batches import columns_for
 from harness.backends.local.decoding import SlotDecoder
+from harness.backends.local.generate import generate_batch
 from harness.backends.local.pool import LoadedModel, SharedPool
 from harness.backends.local.replies import generate_replies
+from harness.backends.local.sampling import StopStrings
 from harness.backends.local.slots import SlotLayer
 from harness.variants.model import Variant
 from tests.backends.local.small_models import END, WORDS, small_llama, small_tokenizer
+from tests.dialogues.chat_templates import MARKED, with_template
 
 SETTINGS = DecodingSettings(max_new_tokens=24)
 
@@ -84,6 +88,52 @@ def test_a_stop_string_ends_its_row_alone_and_is_cut_off() -> None:
         assert stop not in reply.text
         if stop not in free[name].text:
             assert reply.tokens == free[name].tokens
+
+
+@pytest.mark.parametrize("engine", ["slots", "generate"])
+def test_a_stop_string_that_is_a_special_token_stops_as_it_does_in_transformers(engine: str) -> None:
+    loaded = dataclasses.replace(lent(), tokenizer=small_tokenizer(["abcdef"]))  # a word that generate asks for
+    wanted = requests(12)
+    free = decoded(loaded, wanted)
+    stop = next(reply for reply in free.values() if len(reply.tokens) > 8).text.split()[5]
+    loaded.tokenizer.add_special_tokens({"additional_special_tokens": [stop]})
+    settings = DecodingSettings(24, stop=(stop,))
+    if engine == "slots":
+        replies = decoded(loaded, wanted, settings)
+    else:
+        replies = {reply.id: reply for reply in generate_batch(loaded, wanted, settings)}
+    stopped = [request for request in wanted if replies[request.id].finish == "stop"]
+    assert stopped
+    assert {request.id for request in stopped} == {name for name, reply in free.items() if stop in reply.text}
+    for request in stopped:
+        ids = torch.tensor([request.ids])
+        made = loaded.model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=24, do_sample=False,
+            stop_strings=[stop], tokenizer=loaded.tokenizer,
+        )[0, len(request) :].tolist()  # fmt: skip
+        assert [*replies[request.id].tokens, made[-1]] == made
+        assert replies[request.id].text == loaded.tokenizer.decode(made[:-1])
+
+
+def test_a_stop_string_across_special_tokens_is_cut_where_it_begins() -> None:
+    tokenizer = small_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["w7", "w9"]})
+    ids = tokenizer("w7 w21 w22 w9 w23", add_special_tokens=False)["input_ids"]
+    assert StopStrings(("2 w9 w23",), tokenizer).cut(ids) == "w21 w2"
+    assert StopStrings(("w9 w23",), tokenizer).cut(ids) == "w21 w22"
+    assert StopStrings(("w23", "w22 w9"), tokenizer).cut(ids[:4]) == "w21 "
+    assert StopStrings(("w24",), tokenizer).cut(ids) is None
+
+
+def test_a_stop_string_stops_as_one_token_and_spelled_out() -> None:
+    tokenizer = with_template(MARKED, bos=False)
+    stops = StopStrings(("<|im_end|>",), tokenizer)
+    rest, whole, *parts = (tokenizer(text)["input_ids"] for text in ("Rest.", "<|im_end|>", "<|im_", "end|>"))
+    spelled = [token for part in parts for token in part]
+    assert (len(whole), len(spelled)) == (1, 10)
+    for end in (whole, spelled):
+        assert stops.cut([*rest, *end[:-1], *rest]) is None
+        assert stops.cut([*rest, *end]) == "Rest."
 
 
 def test_any_of_several_end_tokens_ends_a_reply() -> None:

@@ -53,7 +53,7 @@ def test_ordinary_text_hardly_repeats() -> None:
 @pytest.mark.parametrize(
     ("reply", "rule"),
     [
-        ("Rest.\n### Instruction:\nWhat next", "template mark"),
+        ("Rest.\n### Instruction:\nWhat next", "role"),
         ("Rest.<|im_end|>", "template mark"),
         ("Rest.\nPatient: and then?", "role"),
     ],
@@ -62,6 +62,14 @@ def test_template_pieces_in_a_reply_are_leaks(reply: str, rule: str) -> None:
     scores = form(reply)
     assert scores.values["quality.prompt_leak"] == 1
     assert scores.findings[0].rule == rule
+
+
+def test_a_heading_of_markdown_is_a_leak_only_where_the_prompt_has_such_headings() -> None:
+    markdown = "### What to do\nRest."
+    assert form(markdown, prompt="I cough, at ### 3.").values["quality.prompt_leak"] == 0
+    scores = form(markdown, prompt="### Condition:\nI cough.\n\n### Treatment:\n")
+    assert scores.values["quality.prompt_leak"] == 1
+    assert scores.findings[0].words == ("###",)
 
 
 def test_what_the_reference_holds_too_is_no_leak() -> None:

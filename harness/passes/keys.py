@@ -32,7 +32,10 @@ ADDED: Mapping[type[BaseModel], frozenset[str]] = {
 def config_digest(config: RunConfig) -> str:
     """Return the digest that ties a run folder to the config it was measured with."""
     excluded = {**_unset(config), **dict.fromkeys(DERIVED, True)}
-    return digest_value(config.model_dump(mode="json", exclude=excluded))
+    settings = config.model_dump(mode="json", exclude=excluded)
+    if settings.get("dialogues") and settings["dialogues"]["hub_split"] is None:
+        settings["dialogues"]["hub_split"] = "train"  # what the default was before the only split of a file became it
+    return digest_value(settings)
 
 
 def _unset(value: object) -> dict[Any, Any]:

@@ -24,7 +24,7 @@ from harness.metrics.registry import MetricOptions
 from harness.passes.base import PassContext
 from harness.passes.keys import Key, config_digest, record_key
 from harness.passes.registry import find, in_order
-from harness.progress import EventKind, Progress, SilentProgress
+from harness.progress import SENTENCES, EventKind, Progress, SilentProgress
 from harness.results.units import LENGTH_BUCKET
 from harness.store.folder import RunFolder, prune_records
 from harness.store.provenance import hardware, now, provenance
@@ -117,7 +117,7 @@ def measure(folder: RunFolder, prepared: Prepared, progress: Progress, open_back
     folder.root.mkdir(parents=True, exist_ok=True)
     manifest = _first_manifest(prepared)
     earlier = _earlier_run(folder, prepared)  # if interrupted, its events still hold, e.g. that a batch was halved
-    notes = Notes(folder, manifest, list(earlier.events) if earlier else [])
+    notes = Notes(folder, manifest, list(earlier.events) if earlier else [], progress)
     notes.write()
     write_rows(folder.dialogues_path, prepared.dialogues.rows)
     _prune(folder, prepared)
@@ -165,6 +165,7 @@ class Notes:
     folder: RunFolder
     manifest: RunManifest
     events: list[dict[str, Any]]
+    progress: Progress = field(default_factory=SilentProgress)
     facts: dict[str, Any] = field(default_factory=dict)
 
     def event(self, kind: EventKind, detail: Mapping[str, Any]) -> None:
@@ -173,6 +174,8 @@ class Notes:
         if entry not in self.events:
             self.events.append(entry)
             self.write()
+            if kind in SENTENCES:
+                self.progress.note(SENTENCES[kind].format(**detail))
 
     def write(self, **changes: Any) -> None:
         """Write ``run.json`` with everything recorded so far."""

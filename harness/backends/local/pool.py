@@ -1,4 +1,8 @@
-"""A pool of loaded models: variants of the same base in the same quantisation share one set of weights."""
+"""A pool of loaded models: variants of the same base in the same quantisation share one set of weights.
+
+An adapter shares them only if it is proven to leave the base as it is, to the last bit (``sharing``); otherwise it gets
+weights of its own. Of the adapters on one set of weights only one is switched on (``overlay``).
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,16 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from harness.backends.base import DoesNotFitError
+from harness.backends.base import DoesNotFitError, Event
 from harness.backends.local import device as machine
 from harness.backends.local import loading
+from harness.backends.local.overlay import Overlay
+from harness.backends.local.sharing import Untouched
 from harness.backends.local.transformers_types import CausalLM
 from harness.dialogues.tokens import Tokenizer
+from harness.progress import EventKind
 from harness.variants.model import Variant
 
 
@@ -28,33 +35,49 @@ class LoadedModel:
     load_seconds: float
 
 
-WeightsKey = tuple[str, str, str]  # model, quantisation, dtype
+class WeightsKey(NamedTuple):
+    """Which set of weights a variant runs on; ``adapter`` is the only one that may use it, if it cannot share."""
+
+    model: str
+    quantization: str
+    dtype: str
+    adapter: str | None = None
 
 
 @dataclass
 class _Weights:
     """One set of weights in memory and the adapters attached to it."""
 
-    model: CausalLM  # the causal language model itself; adapters are injected into its layers
-    device: str
-    size: int
-    load_seconds: float
-    peft: Any = None
-    adapters: dict[str, str] = field(default_factory=dict)  # adapter folder -> its name within PEFT
+    model: CausalLM
+    overlays: dict[str, Overlay] = field(default_factory=dict)  # by adapter folder
     active: str | None = None
     users: int = 0
     last_used: int = 0
+    untouched: Untouched | None = None  # what the model was before the first adapter was attached
 
     def switch(self, adapter: str | None) -> None:
         """Activate only this adapter (None: no adapter)."""
-        if self.peft is None or adapter == self.active:
+        if adapter == self.active:
             return
-        if adapter is None:
-            self.peft.base_model.disable_adapter_layers()
-        else:
-            self.peft.base_model.enable_adapter_layers()
-            self.peft.set_adapter(adapter, inference_mode=True)
+        if self.active is not None:
+            self.overlays[self.active].off()
+        if adapter is not None:
+            self.overlays[adapter].on()
         self.active = adapter
+
+    def attach(self, variant: Variant) -> None:
+        """Attach the variant's adapter, switched off."""
+        before = self.active
+        self.switch(None)
+        self.overlays[str(variant.adapter)] = loading.attach_adapter(self.model, variant)
+        self.switch(before)
+
+    def leaves_the_base(self, variant: Variant) -> bool:
+        """Attach the adapter; return whether the base is still what it was. If not, it must not be used again."""
+        self.switch(None)
+        self.untouched = self.untouched or Untouched.of(self.model)
+        self.attach(variant)
+        return self.untouched.still()
 
 
 class SharedPool:
@@ -64,11 +87,21 @@ class SharedPool:
     ``reserve`` is the memory in bytes that must stay free for the work itself.
     """
 
-    def __init__(self, variants: Iterable[Variant], device: str = "cpu", *, reserve: int = 0) -> None:
+    def __init__(
+        self,
+        variants: Iterable[Variant],
+        device: str = "cpu",
+        *,
+        reserve: int = 0,
+        event: Event = lambda kind, detail: None,
+        share: bool = True,
+    ) -> None:
         self.device = device
         self.reserve = reserve
-        self._known = {variant.name: variant for variant in variants}
+        self._event = event
+        self._share = share
         self._loaded: dict[WeightsKey, _Weights] = {}
+        self._apart: dict[WeightsKey, str | None] = {}  # why an adapter must not share; None: it is proven to
         self._tokenizers: dict[str, Tokenizer] = {}
         self._clock = 0
 
@@ -76,20 +109,28 @@ class SharedPool:
     def use(self, variant: Variant) -> Iterator[LoadedModel]:
         """Load the variant if necessary and lend it until the block ends."""
         started = time.perf_counter()
-        weights = self._weights(variant)
-        adapter = self._adapter(weights, variant)
+        weights = self._ready(variant)
         before = weights.active
         seconds = time.perf_counter() - started
         weights.users += 1
         self._clock += 1
         weights.last_used = self._clock
-        weights.switch(adapter)
+        weights.switch(variant.adapter)
         try:
             yield LoadedModel(variant, weights.model, self.tokenizer(variant.model), self.device, seconds)
         finally:
             weights.users -= 1
             if weights.users:
                 weights.switch(before)
+
+    def key(self, variant: Variant) -> WeightsKey:
+        """Return which set of weights the variant uses, as far as is known: adapters share until proven otherwise."""
+        own = WeightsKey(variant.model, variant.quantization, variant.dtype, variant.adapter)
+        return own if self._apart.get(own) or not self._share else own._replace(adapter=None)
+
+    def why_apart(self, variant: Variant) -> str | None:
+        """Return why an adapter that was used has weights of its own; None if it shares its base's."""
+        return self._apart.get(self.key(variant))
 
     def tokenizer(self, path: str) -> Tokenizer:
         """Return the tokenizer of ``path``; models with equal tokenizers share one object."""
@@ -108,15 +149,44 @@ class SharedPool:
         self._loaded.clear()
         machine.release_cached_memory(self.device)
 
-    def _weights(self, variant: Variant) -> _Weights:
-        key = (variant.model, variant.quantization, variant.dtype)
+    def _ready(self, variant: Variant) -> _Weights:
+        """Return the weights that the variant runs on, with its adapter attached."""
+        key = self.key(variant)
         if key not in self._loaded:
             self._make_room(expected_bytes(variant))
             self._loaded[key] = self._load(variant)
-        return self._loaded[key]
+        weights = self._loaded[key]
+        if variant.adapter is None or variant.adapter in weights.overlays:
+            return weights
+        own = key._replace(adapter=variant.adapter)
+        if own not in self._apart and key != own:
+            if not weights.users:
+                return self._proven(key, own, variant)
+            self._keep_apart(own, variant, "its base was in use when it was attached")
+            return self._ready(variant)
+        weights = self._loaded.pop(key)  # if this fails, nobody may use them
+        weights.attach(variant)
+        self._loaded[key] = weights
+        return weights
+
+    def _proven(self, key: WeightsKey, own: WeightsKey, variant: Variant) -> _Weights:
+        """Attach the adapter to weights that others use too; if that changes them, they are its own from now on."""
+        weights = self._loaded.pop(key)
+        if weights.leaves_the_base(variant):
+            self._apart[own] = None
+            self._loaded[key] = weights
+        else:
+            adapter = str(variant.adapter)
+            weights.overlays = {adapter: weights.overlays[adapter]}
+            self._loaded[own] = weights
+            self._keep_apart(own, variant, "attaching it changes the base itself")
+        return weights
+
+    def _keep_apart(self, own: WeightsKey, variant: Variant, why: str) -> None:
+        self._apart[own] = why
+        self._event(EventKind.OWN_WEIGHTS, {"variant": variant.name, "detail": why})
 
     def _load(self, variant: Variant) -> _Weights:
-        started = time.perf_counter()
         model: CausalLM | None = None
         while model is None:
             try:
@@ -131,21 +201,7 @@ class SharedPool:
                     "Use quantization: nf4, a smaller dtype, or another device."
                 )
         machine.synchronize(self.device)
-        return _Weights(model, self.device, model.get_memory_footprint(), time.perf_counter() - started)
-
-    def _adapter(self, weights: _Weights, variant: Variant) -> str | None:
-        if variant.adapter is None:
-            return None
-        if variant.adapter not in weights.adapters:
-            # PEFT keeps adapters in a ModuleDict, whose keys must not contain a dot, while a variant's name may.
-            name = f"adapter{len(weights.adapters)}"
-            weights.peft = loading.attach_adapter(weights.peft or weights.model, variant, name)
-            weights.adapters[variant.adapter] = name
-            # PEFT's state after loading is not defined: start from a known one.
-            weights.peft.base_model.disable_adapter_layers()
-            before, weights.active = weights.active, None
-            weights.switch(before)
-        return weights.adapters[variant.adapter]
+        return _Weights(model)
 
     def _make_room(self, size: int) -> None:
         while machine.free_bytes(self.device) < size + self.reserve and self._evict_one():

@@ -15,6 +15,7 @@ from typing import Any
 from harness.backends.base import Check
 from harness.backends.local.loading import load_tokenizer
 from harness.backends.local.pool import SharedPool, same_tokenizer
+from harness.backends.local.support import refuse_unsupported_model
 from harness.errors import InputError
 from harness.variants.artifacts import (
     AdapterArtifact,
@@ -63,6 +64,8 @@ def check_variants(
     made = _Rows(allow_base_mismatch)
     digest = cache(digest_model)
     artifacts: dict[str, ModelArtifact] = {}
+    for variant in variants:
+        refuse_unsupported_model(variant, pool.device if pool else "cpu")
     for variant in variants:
         if variant.model not in artifacts:
             artifacts[variant.model] = check_model_folder(resolve_model(variant.model))
@@ -124,6 +127,9 @@ def _adapter(made: _Rows, variant: Variant, pool: SharedPool | None) -> None:
     _recorded_adapter(made, variant, adapter)
     if pool is not None:
         made.passed("adapter changes the logits", variant, refuse_silent_adapter(variant, adapter, pool))
+        apart = pool.why_apart(variant)
+        found = f"{apart}, so it has weights of its own" if apart else "to the last bit, so they share weights"
+        made.passed("adapter leaves its base as it is", variant, found)
 
 
 def _recorded_adapter(made: _Rows, variant: Variant, adapter: AdapterArtifact) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import Field
 
-from harness.backends.choose import Open, load_tokenizer, open_backends, resolve_device
+from harness.backends.choose import Open, chat_tokenizer, open_backends, resolve_device
 from harness.config import RunConfig, StatsConfig
 from harness.errors import HarnessError, InputError, did_you_mean
 from harness.files import digest_value, write_json, write_model, write_rows
@@ -88,7 +88,7 @@ def prepare(config: RunConfig, progress: Progress, config_folder: Path | None = 
     reference = reference_variant(config.reference_variant, resolved.variants)
     load_metrics(config.metrics, config.metric_options)
 
-    dialogues = held_out(config, resolved, lambda: load_tokenizer(resolved.variants[0]), config_folder)
+    dialogues = held_out(config, resolved, lambda: chat_tokenizer(resolved.variants), config_folder)
     refuse_unknown_slices(config, dialogues.rows)
     invalid = sum(dialogues.counts["invalid"].values())
     skipped = f", {invalid} unusable ones skipped" if invalid else ""

@@ -150,6 +150,11 @@ def safetensors_header(path: Path) -> dict[str, TensorInfo]:
     return tensors
 
 
+def has_tokenizer(folder: Path | str) -> bool:
+    """Return whether a tokenizer was saved in the folder."""
+    return any((Path(folder) / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json"))
+
+
 def adapter_facts(adapter: Path) -> dict[str, Any]:
     """Return what finetune recorded beside an adapter; empty for adapters trained elsewhere."""
     path = adapter / ADAPTER_FACTS

@@ -11,13 +11,14 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from harness.backends.base import DoesNotFitError, Event
 from harness.backends.local import device as machine
 from harness.backends.local import loading
 from harness.backends.local.overlay import Overlay
 from harness.backends.local.sharing import Untouched
+from harness.backends.local.tokenizers import same_tokenizer, without_unused_padding
 from harness.backends.local.transformers_types import CausalLM
 from harness.dialogues.tokens import Tokenizer
 from harness.progress import EventKind
@@ -133,9 +134,9 @@ class SharedPool:
         return self._apart.get(self.key(variant))
 
     def tokenizer(self, path: str) -> Tokenizer:
-        """Return the tokenizer of ``path``; models with equal tokenizers share one object."""
+        """Return the tokenizer of a model; models with equal tokenizers share one object."""
         if path not in self._tokenizers:
-            fresh = loading.load_tokenizer(path)
+            fresh = without_unused_padding(loading.load_tokenizer(path), loading.text_settings(path).vocab_size)
             twins = (known for known in self._tokenizers.values() if same_tokenizer(known, fresh))
             self._tokenizers[path] = next(twins, fresh)
         return self._tokenizers[path]
@@ -222,13 +223,3 @@ def expected_bytes(variant: Variant) -> int:
     if variant.quantization != "none":
         return int(files * {"nf4": 0.4, "int8": 0.65}[variant.quantization])
     return files * 2 if variant.dtype == "float32" else files  # most models are saved with two bytes per weight
-
-
-def same_tokenizer(one: Any, other: Any) -> bool:
-    """Return whether two tokenizers give the same ids for every text (their serialised states are equal)."""
-    if type(one) is not type(other):
-        return False
-    if not (one.is_fast and other.is_fast):
-        return bool(one.get_vocab() == other.get_vocab() and one.special_tokens_map == other.special_tokens_map)
-    same_specials = one.special_tokens_map == other.special_tokens_map and one.chat_template == other.chat_template
-    return bool(same_specials and one.backend_tokenizer.to_str() == other.backend_tokenizer.to_str())

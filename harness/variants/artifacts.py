@@ -118,6 +118,8 @@ def _refuse_unsupported_adapter(folder: Path, config: dict[str, Any]) -> None:
     kind = str(config["peft_type"])
     if kind.upper() != "LORA":
         raise InputError(f"{folder} is an adapter of type {kind}; only LoRA adapters (with DoRA) are supported.")
+    if config.get("alora_invocation_tokens"):
+        raise InputError(f"{folder} is an activated LoRA (alora_invocation_tokens), which is not supported.")
     if config.get("init_lora_weights") == "corda":
         raise InputError(
             f"{folder} is a CorDA adapter, which lies on weights that are not saved with it. Save it as a plain LoRA, "

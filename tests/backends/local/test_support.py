@@ -70,10 +70,19 @@ def test_an_adapter_of_another_kind_is_named(base: Path, tmp_path: Path, kind: s
     assert said == f"{tmp_path} is an adapter of type {kind}; only LoRA adapters (with DoRA) are supported."
 
 
-def test_an_unconverted_corda_adapter_is_told_how_to_be_saved(base: Path, adapter: Path) -> None:
+@pytest.mark.parametrize(
+    ("stated", "named"),
+    [
+        ({"init_lora_weights": "corda"}, "is a CorDA adapter, which lies on weights that are not saved with it"),
+        ({"alora_invocation_tokens": [5, 6]}, "is an activated LoRA (alora_invocation_tokens), which is not supported"),
+    ],
+)
+def test_a_lora_that_works_in_a_way_of_its_own_is_named(
+    base: Path, adapter: Path, stated: dict[str, Any], named: str
+) -> None:
     file = adapter / "adapter_config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "init_lora_weights": "corda"}))
-    assert "is a CorDA adapter, which lies on weights that are not saved with it" in refusal(variant_of(base, adapter))
+    file.write_text(json.dumps({**json.loads(file.read_text()), **stated}))
+    assert named in refusal(variant_of(base, adapter))
 
 
 @pytest.mark.parametrize(

@@ -49,8 +49,6 @@ def _computed(merged: Variant, variants: Sequence[Variant], pool: SharedPool) ->
     if check_adapter_folder(str(adapter.adapter)).config.get("use_dora"):
         return {"source": "none", "reason": "its adapter is a DoRA, which does not change the weights by a sum"}
     with pool.use(adapter) as loaded:
-        if pool.why_apart(adapter) is not None:
-            return {"source": "none", "reason": "attaching its adapter changes the weights below"}
         layers = sorted(_layers(loaded, adapter, merged), key=lambda layer: -layer.relative_error)
     if not layers:
         return {"source": "none", "reason": "its tensors have other names than its base's"}

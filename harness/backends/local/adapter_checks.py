@@ -145,7 +145,8 @@ def _refuse_other_shape(
 
 def _refuse_absent_weights(variant: Variant, adapter: AdapterArtifact, loaded: LoadedModel) -> None:
     """PEFT does not load tensors that its own configuration does not ask for, with a warning at most."""
-    present = {_bare_name(name) for name in loaded.model.state_dict()}
+    # Not state_dict(), at which bitsandbytes changes 4-bit weights that it has repacked for the CPU.
+    present = {_bare_name(name) for name, _ in loaded.model.named_parameters(remove_duplicate=False)}
     absent = [name for name in adapter.tensors if _bare_name(name.removeprefix(_PREFIX)) not in present]
     if absent:
         raise InputError(

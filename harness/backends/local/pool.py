@@ -162,30 +162,22 @@ class SharedPool:
         own = key._replace(adapter=variant.adapter)
         if own not in self._apart and key != own:
             if not weights.users:
-                return self._proven(key, own, variant)
-            self._keep_apart(own, variant, "its base was in use when it was attached")
+                del self._loaded[key]  # unless it is proven, nobody may use them again
+                if weights.leaves_the_base(variant):
+                    self._apart[own] = None
+                    self._loaded[key] = weights
+                    return weights
+            why = (
+                "its base was in use when it was attached" if weights.users else "attaching it changes the base itself"
+            )
+            self._apart[own] = why
+            self._event(EventKind.OWN_WEIGHTS, {"variant": variant.name, "detail": why})
+            del weights  # its memory may be needed
             return self._ready(variant)
         weights = self._loaded.pop(key)  # if this fails, nobody may use them
         weights.attach(variant)
         self._loaded[key] = weights
         return weights
-
-    def _proven(self, key: WeightsKey, own: WeightsKey, variant: Variant) -> _Weights:
-        """Attach the adapter to weights that others use too; if that changes them, they are its own from now on."""
-        weights = self._loaded.pop(key)
-        if weights.leaves_the_base(variant):
-            self._apart[own] = None
-            self._loaded[key] = weights
-        else:
-            adapter = str(variant.adapter)
-            weights.overlays = {adapter: weights.overlays[adapter]}
-            self._loaded[own] = weights
-            self._keep_apart(own, variant, "attaching it changes the base itself")
-        return weights
-
-    def _keep_apart(self, own: WeightsKey, variant: Variant, why: str) -> None:
-        self._apart[own] = why
-        self._event(EventKind.OWN_WEIGHTS, {"variant": variant.name, "detail": why})
 
     def _load(self, variant: Variant) -> _Weights:
         model: CausalLM | None = None

@@ -22,8 +22,8 @@ from harness.backends.local.sharing import Untouched, checksum, probe
 from harness.errors import InputError
 from harness.progress import EventKind
 from harness.variants.model import Variant
-from harness.variants.nf4 import dequantize, quantize
-from tests.backends.local.small_models import WORDS, small_tokenizer
+from harness.variants.nf4 import dequantize, nf4_config, quantize
+from tests.backends.local.small_models import WORDS, save_base, small_tokenizer
 
 IDS = torch.tensor([[1, 5, 9, 20, 31, 40, 41, 42, 77, 101, 3, 8]])
 SIZES: dict[str, Any] = {
@@ -189,6 +189,29 @@ def test_adapters_that_share_weights_give_what_they_give_alone_in_any_order(
             assert {variant.name: of_pool(pool, variant) for variant in order} == want
         assert of_pool(pool, base_of(variants[0])) == alone(base_of(variants[0]))
         assert len(pool.loaded()) == 1
+
+
+@pytest.mark.parametrize("kind", ["plain", "dora", "olora"])
+def test_over_nf4_base_and_adapter_give_what_they_give_when_loaded_apart(tmp_path: Path, kind: str) -> None:
+    """On some CPUs a forward repacks 4-bit weights, and attaching an adapter unpacks them with a loss."""
+    base = save_base(tmp_path / "base")  # wide enough to be repacked
+    folder = save_trained(base, tmp_path / "adapter", kind, {**SPOILING, **SHARING}[kind])
+    options: Any = {"model": str(base), "dtype": "bfloat16", "quantization": "nf4"}
+    adapter = Variant(name="adapter", kind="adapter", adapter=str(folder), **options)
+
+    def loaded_apart(variant: Variant) -> float:
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            base, quantization_config=nf4_config("bfloat16"), dtype=torch.bfloat16
+        )
+        if variant.adapter:
+            model = PeftModel.from_pretrained(model, variant.adapter, autocast_adapter_dtype=False)
+        return nll(model.eval())
+
+    variants = (base_of(adapter), adapter)
+    for order in (variants, variants[::-1]):
+        pool = SharedPool(order)
+        for variant in (*order, *order):
+            assert of_pool(pool, variant) == loaded_apart(variant)
 
 
 @pytest.mark.parametrize("kind", ["pissa", "embeddings", "layer replication"])

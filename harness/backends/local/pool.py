@@ -102,7 +102,8 @@ class SharedPool:
         self._event = event
         self._share = share
         self._loaded: dict[WeightsKey, _Weights] = {}
-        self._apart: dict[WeightsKey, str | None] = {}  # why an adapter must not share; None: it is proven to
+        self._sharing: dict[WeightsKey, list[Variant]] = {}  # whose adapters are proven to share these weights
+        self._apart: dict[WeightsKey, str] = {}  # why an adapter must not share
         self._tokenizers: dict[str, Tokenizer] = {}
         self._clock = 0
 
@@ -127,7 +128,7 @@ class SharedPool:
     def key(self, variant: Variant) -> WeightsKey:
         """Return which set of weights the variant uses, as far as is known: adapters share until proven otherwise."""
         own = WeightsKey(variant.model, variant.quantization, variant.dtype, variant.adapter)
-        return own if self._apart.get(own) or not self._share else own._replace(adapter=None)
+        return own if own in self._apart or not self._share else own._replace(adapter=None)
 
     def why_apart(self, variant: Variant) -> str | None:
         """Return why an adapter that was used has weights of its own; None if it shares its base's."""
@@ -156,15 +157,17 @@ class SharedPool:
         if key not in self._loaded:
             self._make_room(expected_bytes(variant))
             self._loaded[key] = self._load(variant)
+            for earlier in self._sharing.get(key, ()):  # before the first forward, as when it was proven
+                self._loaded[key].attach(earlier)
         weights = self._loaded[key]
         if variant.adapter is None or variant.adapter in weights.overlays:
             return weights
         own = key._replace(adapter=variant.adapter)
-        if own not in self._apart and key != own:
+        if key != own:
             if not weights.users:
                 del self._loaded[key]  # unless it is proven, nobody may use them again
                 if weights.leaves_the_base(variant):
-                    self._apart[own] = None
+                    self._sharing.setdefault(key, []).append(variant)
                     self._loaded[key] = weights
                     return weights
             why = (

@@ -8,6 +8,8 @@ what the base's weights are and compute before must be what they are and compute
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +35,7 @@ class Untouched:
 
     @classmethod
     def of(cls, model: CausalLM) -> Untouched:
-        computed = checksum(probe(model))  # first: some quantised layers repack their weights at their first forward
+        computed = checksum(probe(model))  # first: LLM.int8 moves its weights at the first forward
         seen: set[int] = set()
         tensors: list[tuple[Any, str, int]] = []
         for module in model.modules():
@@ -58,8 +60,22 @@ def probe(model: CausalLM) -> torch.Tensor:
     embeddings = model.get_input_embeddings().weight
     count = PROBE_ROWS * PROBE_TOKENS
     ids = (torch.arange(count, device=embeddings.device) * 7919 + 17).remainder(embeddings.shape[0])
-    logits: torch.Tensor = model(input_ids=ids.view(PROBE_ROWS, PROBE_TOKENS), use_cache=False).logits
+    with _not_repacked(model):
+        logits: torch.Tensor = model(input_ids=ids.view(PROBE_ROWS, PROBE_TOKENS), use_cache=False).logits
     return logits
+
+
+@contextlib.contextmanager
+def _not_repacked(model: CausalLM) -> Iterator[None]:
+    """Keep bitsandbytes from repacking 4-bit weights for the CPU, which attaching an adapter undoes with a loss."""
+    layers = [module for module in model.modules() if getattr(module, "support_avx512bf16_for_cpu", False)]
+    for layer in layers:
+        layer.support_avx512bf16_for_cpu = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.support_avx512bf16_for_cpu = True
 
 
 @torch.inference_mode()

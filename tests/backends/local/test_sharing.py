@@ -212,6 +212,13 @@ def test_over_nf4_base_and_adapter_give_what_they_give_when_loaded_apart(tmp_pat
         pool = SharedPool(order)
         for variant in (*order, *order):
             assert of_pool(pool, variant) == loaded_apart(variant)
+    pool = SharedPool(variants)
+    check_variants(variants, pool)  # as in a run: adapters are attached before anything else
+    for _ in range(2):
+        for variant in variants:
+            assert of_pool(pool, variant) == loaded_apart(variant)
+        assert len(pool.loaded()) == (2 if kind in SPOILING else 1)
+        pool.close()
 
 
 @pytest.mark.parametrize("kind", ["pissa", "embeddings", "layer replication"])

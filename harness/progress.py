@@ -28,11 +28,16 @@ class EventKind(StrEnum):
     DOES_NOT_FIT = "does-not-fit"
     NOT_COMPARABLE = "not-comparable"
     NOT_MEASURED = "not-measured"
+    OWN_WEIGHTS = "own-weights"
     GENERATION_CONFIG_IGNORED = "generation-config-ignored"
     STOP_NEVER_OCCURS = "stop-never-occurs"
     LATENCY_ENGINE = "latency-engine"
     LATENCY_SEQUENTIAL = "latency-sequential"
     LATENCY_BUSY = "latency-busy"
+
+
+# Events that the terminal shows as well, filled in with their details.
+SENTENCES = {EventKind.OWN_WEIGHTS: "'{variant}' has weights of its own: {detail}."}
 
 
 class Progress(Protocol):

@@ -8,9 +8,10 @@ from typing import Protocol
 from harness.backends.base import Backends, Event
 from harness.backends.local.device import resolve_device
 from harness.dialogues.tokens import Tokenizer
+from harness.variants.artifacts import has_tokenizer
 from harness.variants.model import Variant
 
-__all__ = ["Open", "load_tokenizer", "open_backends", "resolve_device"]
+__all__ = ["Open", "chat_tokenizer", "open_backends", "resolve_device"]
 
 
 class Open(Protocol):
@@ -34,8 +35,15 @@ def open_backends(
     return LocalBackends(variants, device, event=event, batch_tokens=batch_tokens, threads=threads)
 
 
-def load_tokenizer(variant: Variant) -> Tokenizer:
-    """Return a variant's tokenizer without opening a backend; raise InputError if it has none."""
+def chat_tokenizer(variants: Sequence[Variant]) -> Tokenizer:
+    """Return the tokenizer whose chat template the prompts are made with, without opening a backend.
+
+    It is the first variant's. If that has no chat template, it is the first one that has one, beside an adapter (where
+    training saves it) or a model. Raises InputError if the first variant has no tokenizer.
+    """
     from harness.backends.local import loading
 
-    return loading.load_tokenizer(variant.model)
+    first = loading.load_tokenizer(variants[0].model)
+    folders = (variant.adapter or variant.model for variant in variants)
+    others = (loading.load_tokenizer(folder) for folder in folders if has_tokenizer(folder))
+    return first if first.chat_template else next((other for other in others if other.chat_template), first)

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import Field
 
-from harness.backends.choose import Open, load_tokenizer, open_backends, resolve_device
+from harness.backends.choose import Open, chat_tokenizer, open_backends, resolve_device
 from harness.config import RunConfig, StatsConfig
 from harness.dialogues.reply_text import REASONING, Reasoning
 from harness.errors import HarnessError, InputError, did_you_mean
@@ -26,7 +26,7 @@ from harness.metrics.registry import MetricOptions
 from harness.passes.base import PassContext
 from harness.passes.keys import Key, config_digest, record_key
 from harness.passes.registry import find, in_order
-from harness.progress import EventKind, Progress, SilentProgress
+from harness.progress import SENTENCES, EventKind, Progress, SilentProgress
 from harness.results.units import LENGTH_BUCKET
 from harness.store.folder import RunFolder, prune_records
 from harness.store.provenance import hardware, now, provenance
@@ -90,7 +90,7 @@ def prepare(config: RunConfig, progress: Progress, config_folder: Path | None = 
     reference = reference_variant(config.reference_variant, resolved.variants)
     load_metrics(config.metrics, config.metric_options)
 
-    dialogues = held_out(config, resolved, lambda: load_tokenizer(resolved.variants[0]), config_folder)
+    dialogues = held_out(config, resolved, lambda: chat_tokenizer(resolved.variants), config_folder)
     refuse_unknown_slices(config, dialogues.rows)
     invalid = sum(dialogues.counts["invalid"].values())
     skipped = f", {invalid} unusable ones skipped" if invalid else ""
@@ -119,7 +119,7 @@ def measure(folder: RunFolder, prepared: Prepared, progress: Progress, open_back
     folder.root.mkdir(parents=True, exist_ok=True)
     manifest = _first_manifest(prepared)
     earlier = _earlier_run(folder, prepared)  # if interrupted, its events still hold, e.g. that a batch was halved
-    notes = Notes(folder, manifest, list(earlier.events) if earlier else [])
+    notes = Notes(folder, manifest, list(earlier.events) if earlier else [], progress)
     notes.write()
     write_rows(folder.dialogues_path, prepared.dialogues.rows)
     _prune(folder, prepared)
@@ -167,6 +167,7 @@ class Notes:
     folder: RunFolder
     manifest: RunManifest
     events: list[dict[str, Any]]
+    progress: Progress = field(default_factory=SilentProgress)
     facts: dict[str, Any] = field(default_factory=dict)
 
     def event(self, kind: EventKind, detail: Mapping[str, Any]) -> None:
@@ -175,6 +176,8 @@ class Notes:
         if entry not in self.events:
             self.events.append(entry)
             self.write()
+            if kind in SENTENCES:
+                self.progress.note(SENTENCES[kind].format(**detail))
 
     def write(self, **changes: Any) -> None:
         """Write ``run.json`` with everything recorded so far."""

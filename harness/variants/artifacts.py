@@ -95,7 +95,10 @@ def check_model_folder(path: Path | str) -> ModelArtifact:
 
 
 def check_adapter_folder(path: Path | str) -> AdapterArtifact:
-    """Return the contents of an adapter folder; raise InputError if it is not one or its weights are unusable."""
+    """Return the contents of an adapter folder.
+
+    Raises InputError if it is not one, if its weights are unusable, or if it is of a kind that is not supported.
+    """
     folder = Path(path)
     if not folder.is_dir():
         raise InputError(f"There is no adapter folder {folder}. Give the folder where PEFT saved the adapter.")
@@ -103,11 +106,25 @@ def check_adapter_folder(path: Path | str) -> AdapterArtifact:
     config = read_json(config_path, missing=f"{folder} is not an adapter folder: it has no adapter_config.json.")
     if "peft_type" not in config:
         raise InputError(f"{config_path} has no peft_type, so it is not an adapter configuration.")
+    _refuse_unsupported_adapter(folder, config)
     weights = folder / "adapter_model.safetensors"
     if not weights.is_file():
         _refuse_pickles(folder)
         raise InputError(f"{folder} has no adapter_model.safetensors: the adapter's weights are missing.")
     return AdapterArtifact(folder, config, weights, safetensors_header(weights))
+
+
+def _refuse_unsupported_adapter(folder: Path, config: dict[str, Any]) -> None:
+    kind = str(config["peft_type"])
+    if kind.upper() != "LORA":
+        raise InputError(f"{folder} is an adapter of type {kind}; only LoRA adapters (with DoRA) are supported.")
+    if config.get("alora_invocation_tokens"):
+        raise InputError(f"{folder} is an activated LoRA (alora_invocation_tokens), which is not supported.")
+    if config.get("init_lora_weights") == "corda":
+        raise InputError(
+            f"{folder} is a CorDA adapter, which lies on weights that are not saved with it. Save it as a plain LoRA, "
+            "with path_initial_model_for_weight_conversion."
+        )
 
 
 def safetensors_header(path: Path) -> dict[str, TensorInfo]:
@@ -133,6 +150,11 @@ def safetensors_header(path: Path) -> dict[str, TensorInfo]:
         what = "is truncated" if end > size else "has bytes after its last tensor"
         raise InputError(f"{path} {what}: {size} bytes, but its header says {end}. Copy or save it again.")
     return tensors
+
+
+def has_tokenizer(folder: Path | str) -> bool:
+    """Return whether a tokenizer was saved in the folder."""
+    return any((Path(folder) / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json"))
 
 
 def adapter_facts(adapter: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from harness.config import RunConfig, StatsConfig
 from harness.errors import InputError
 from harness.jobs.runner import Notes, check_belongs, refuse_unknown_slices
 from harness.passes.keys import config_digest
-from harness.progress import EventKind
+from harness.progress import EventKind, SilentProgress
 from harness.store.folder import RunFolder
 from harness.store.schema import DialogueRow, RunManifest
 from harness.variants.model import Variant
@@ -33,6 +33,24 @@ def test_a_halved_batch_is_on_disk_at_once_and_noted_once(tmp_path: Path) -> Non
     assert earlier == [{"kind": "out-of-memory", **halved}]
     Notes(folder, manifest, earlier).event(EventKind.OUT_OF_MEMORY, halved)
     assert list(folder.read_manifest().events) == earlier
+
+
+class Said(SilentProgress):
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.messages.append(message)
+
+
+def test_weights_of_its_own_are_told_in_the_terminal_once_as_well_as_recorded(tmp_path: Path) -> None:
+    progress = Said()
+    manifest = RunManifest(schema=1, state="running", config={}, config_digest="")
+    notes = Notes(RunFolder(tmp_path), manifest, [], progress)
+    for _ in range(2):
+        notes.event(EventKind.OWN_WEIGHTS, {"variant": "pissa", "detail": "attaching it changes the base itself"})
+    assert progress.messages == ["'pissa' has weights of its own: attaching it changes the base itself."]
+    assert notes.folder.read_manifest().events[0]["kind"] == "own-weights"
 
 
 def test_a_slice_by_a_column_that_nobody_has_is_refused_with_the_nearest() -> None:

@@ -42,7 +42,7 @@ from harness.backends.local.pool import LoadedModel, SharedPool, expected_bytes
 from harness.backends.local.replies import generate_replies
 from harness.backends.local.sanity import check_variants
 from harness.backends.local.scoring import CausalForward, in_batches, negative_log_likelihoods
-from harness.backends.local.timed import TimedEngine, UnsupportedError, bare, make_engine
+from harness.backends.local.timed import TimedEngine, UnsupportedError, make_engine
 from harness.dialogues.tokens import Tokenizer
 from harness.progress import EventKind
 from harness.results.roofline import Limits
@@ -71,7 +71,7 @@ class LocalBackends:
         self.event = event
         self.batch_tokens = batch_tokens
         self.threads = threads
-        self.pool = pool or SharedPool(variants, device)
+        self.pool = pool or SharedPool(variants, device, event=event)
         self.engines: dict[tuple[str, str], TimedEngine] = {}  # by variant and name
         self._variants = tuple(variants)
         self._backends = {variant.name: LocalBackend(variant, self) for variant in variants}
@@ -88,7 +88,7 @@ class LocalBackends:
 
     def fit_together(self, variants: Sequence[Variant]) -> bool:
         """Return whether the weights of all variants fit into free memory at once; drop loaded ones if they do not."""
-        sets = {(variant.model, variant.quantization, variant.dtype): variant for variant in variants}
+        sets = {self.pool.key(variant): variant for variant in variants}
         needed = 1.2 * sum(expected_bytes(variant) for variant in sets.values())
         if needed > machine.free_bytes(self.device):
             self.close()  # some of them may be what fills the memory
@@ -190,7 +190,7 @@ class LocalBackend:
 
     def _timed(self, request: TimedRequest) -> Timed:
         setup = 0.0
-        with self._among.pool.use(self._variant) as loaded, bare(loaded.model):
+        with self._among.pool.use(self._variant) as loaded:
             try:
                 engine = self._engine(loaded, request)
                 while True:

@@ -13,6 +13,7 @@ from harness.backends.local.scoring import (
     reference_states,
     vocabulary,
 )
+from harness.backends.local.tokenizers import same_ids
 from harness.variants.model import Variant
 
 
@@ -70,7 +71,7 @@ def differences(log_p: torch.Tensor, log_q: torch.Tensor, targets: torch.Tensor)
 def refuse_other_tokens(ours: LoadedModel, theirs: LoadedModel) -> None:
     """Raise NotComparableError if the two models' distributions cover different tokens."""
     pair = f"'{ours.variant.name}' and '{theirs.variant.name}'"
-    if ours.tokenizer is not theirs.tokenizer and ours.tokenizer.get_vocab() != theirs.tokenizer.get_vocab():
+    if ours.tokenizer is not theirs.tokenizer and not same_ids(ours.tokenizer, theirs.tokenizer):
         raise NotComparableError(f"{pair} have different tokenizers, so their distributions cannot be compared.")
     sizes = [loaded.model.config.get_text_config().vocab_size for loaded in (ours, theirs)]
     if sizes[0] != sizes[1]:

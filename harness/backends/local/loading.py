@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.backends.local.device import torch_dtype
+from harness.backends.local.device import is_out_of_memory, torch_dtype
+from harness.backends.local.overlay import Bare, Overlay
 from harness.backends.local.transformers_types import CausalLM
 from harness.dialogues.tokens import Tokenizer
 from harness.errors import InputError, first_line
@@ -19,6 +20,8 @@ from harness.variants.nf4 import nf4_config
 
 if TYPE_CHECKING:
     import torch
+
+ADAPTER_NAME = "default"  # PEFT's, for the only adapter of a model
 
 
 def load_weights(variant: Variant, device: str) -> CausalLM:
@@ -56,15 +59,19 @@ def skeleton(model: str) -> CausalLM:
     return made
 
 
-def context_length(path: str) -> int:
-    """Return a model's context length (a very large number if it states none), without loading it."""
+def text_settings(path: str) -> Any:
+    """Return the configuration of a model's language part; raise InputError if it cannot be read."""
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(resolve_model(path), local_files_only=True)
+        return AutoConfig.from_pretrained(resolve_model(path), local_files_only=True).get_text_config()
     except (OSError, ValueError) as error:
         raise InputError(f"{path} has no readable config: {first_line(error, 300)}") from error
-    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 2**31)
+
+
+def context_length(path: str) -> int:
+    """Return a model's context length (a very large number if it states none), without loading it."""
+    return int(getattr(text_settings(path), "max_position_embeddings", None) or 2**31)
 
 
 def load_tokenizer(path: str) -> Tokenizer:
@@ -79,33 +86,28 @@ def load_tokenizer(path: str) -> Tokenizer:
     return tokenizer
 
 
-def attach_adapter(model: Any, variant: Variant, adapter_name: str) -> Any:
-    """Attach a LoRA adapter to ``model`` (plain, or already with adapters); return the PEFT model.
+def attach_adapter(model: CausalLM, variant: Variant) -> Overlay:
+    """Attach a LoRA adapter to ``model``, which has no adapter switched on; return it, switched off.
 
     The adapter's weights are cast to the base's compute dtype, as in serving: next to bf16 activations the rounding of
-    A and B is negligible. Raises InputError for anything but LoRA.
+    A and B is negligible. What PEFT draws at random while it loads is the same each time. Raises InputError if the
+    adapter cannot be loaded; the model must not be used any more then.
     """
     import torch
-    from peft import PeftConfig, PeftModel
+    from peft import PeftModel
 
-    path = str(variant.adapter)
-    with quiet_loading(), _as_input_error(variant, "adapter", path):
-        kind = PeftConfig.from_pretrained(path).peft_type
-        if kind != "LORA":
-            raise InputError(
-                f"Variant '{variant.name}': {path} is a {kind} adapter, but only LoRA adapters are supported."
-            )
-        if isinstance(model, PeftModel):
-            model.load_adapter(path, adapter_name=adapter_name, autocast_adapter_dtype=False)
-        else:
-            model = PeftModel.from_pretrained(
-                model, path, adapter_name=adapter_name, autocast_adapter_dtype=False, is_trainable=False
-            )
-    dtype = compute_dtype(model.get_base_model())
-    for name, parameter in model.named_parameters():
-        if f".{adapter_name}." in name and parameter.dtype in (torch.float32, torch.bfloat16, torch.float16):
+    bare, dtype, path = Bare.of(model), compute_dtype(model), str(variant.adapter)
+    plain: Any = model
+    with quiet_loading(), _as_input_error(variant, "adapter", path), torch.random.fork_rng():
+        torch.manual_seed(0)
+        attached: Any = PeftModel.from_pretrained(plain, path, autocast_adapter_dtype=False, is_trainable=False)
+    for name, parameter in attached.named_parameters():
+        if ADAPTER_NAME in name.split(".") and parameter.dtype in (torch.float32, torch.bfloat16, torch.float16):
             parameter.data = parameter.data.to(dtype)
-    return model.eval().requires_grad_(False)
+    attached.eval().requires_grad_(False)
+    overlay = bare.overlay()
+    overlay.off()
+    return overlay
 
 
 def compute_dtype(model: CausalLM) -> torch.dtype:
@@ -160,7 +162,11 @@ def _as_input_error(variant: Variant, key: str, path: str) -> Iterator[None]:
 
     try:
         yield
-    except (OSError, ValueError, KeyError, SafetensorError, HfHubHTTPError) as error:
-        raise InputError(
-            f"Variant '{variant.name}': its {key} {path} cannot be loaded: {first_line(error, 300)}"
-        ) from error
+    except (
+        OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError, ImportError, RuntimeError,
+        SafetensorError, HfHubHTTPError,
+    ) as error:  # fmt: skip
+        if is_out_of_memory(error):
+            raise
+        what = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__  # PEFT's first line says little
+        raise InputError(f"Variant '{variant.name}': its {key} {path} cannot be loaded: {what}.") from error

@@ -97,7 +97,7 @@ def measure(question: dict[str, Any]) -> dict[str, Any]:
     _import_libraries(variant)
     before = peak_rss_bytes()
     start = time.perf_counter()
-    pool = SharedPool((variant,), device)
+    pool = SharedPool((variant,), device, share=False)  # it alone is measured, so there is nothing to prove
     with pool.use(variant) as loaded, torch.inference_mode():
         if card:
             torch.cuda.synchronize(device)

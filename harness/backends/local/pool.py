@@ -1,4 +1,8 @@
-"""A pool of loaded models: variants of the same base in the same quantisation share one set of weights."""
+"""A pool of loaded models: variants of the same base in the same quantisation share one set of weights.
+
+An adapter shares them only if it is proven to leave the base as it is, to the last bit (``sharing``); otherwise it gets
+weights of its own. Of the adapters on one set of weights only one is switched on (``overlay``).
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,17 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from harness.backends.base import DoesNotFitError
+from harness.backends.base import DoesNotFitError, Event
 from harness.backends.local import device as machine
 from harness.backends.local import loading
+from harness.backends.local.overlay import Overlay
+from harness.backends.local.sharing import Untouched
+from harness.backends.local.tokenizers import same_tokenizer, without_unused_padding
 from harness.backends.local.transformers_types import CausalLM
 from harness.dialogues.tokens import Tokenizer
+from harness.progress import EventKind
 from harness.variants.model import Variant
 
 
@@ -28,33 +36,49 @@ class LoadedModel:
     load_seconds: float
 
 
-WeightsKey = tuple[str, str, str]  # model, quantisation, dtype
+class WeightsKey(NamedTuple):
+    """Which set of weights a variant runs on; ``adapter`` is the only one that may use it, if it cannot share."""
+
+    model: str
+    quantization: str
+    dtype: str
+    adapter: str | None = None
 
 
 @dataclass
 class _Weights:
     """One set of weights in memory and the adapters attached to it."""
 
-    model: CausalLM  # the causal language model itself; adapters are injected into its layers
-    device: str
-    size: int
-    load_seconds: float
-    peft: Any = None
-    adapters: dict[str, str] = field(default_factory=dict)  # adapter folder -> its name within PEFT
+    model: CausalLM
+    overlays: dict[str, Overlay] = field(default_factory=dict)  # by adapter folder
     active: str | None = None
     users: int = 0
     last_used: int = 0
+    untouched: Untouched | None = None  # what the model was before the first adapter was attached
 
     def switch(self, adapter: str | None) -> None:
         """Activate only this adapter (None: no adapter)."""
-        if self.peft is None or adapter == self.active:
+        if adapter == self.active:
             return
-        if adapter is None:
-            self.peft.base_model.disable_adapter_layers()
-        else:
-            self.peft.base_model.enable_adapter_layers()
-            self.peft.set_adapter(adapter, inference_mode=True)
+        if self.active is not None:
+            self.overlays[self.active].off()
+        if adapter is not None:
+            self.overlays[adapter].on()
         self.active = adapter
+
+    def attach(self, variant: Variant) -> None:
+        """Attach the variant's adapter, switched off."""
+        before = self.active
+        self.switch(None)
+        self.overlays[str(variant.adapter)] = loading.attach_adapter(self.model, variant)
+        self.switch(before)
+
+    def leaves_the_base(self, variant: Variant) -> bool:
+        """Attach the adapter; return whether the base is still what it was. If not, it must not be used again."""
+        self.switch(None)
+        self.untouched = self.untouched or Untouched.of(self.model)
+        self.attach(variant)
+        return self.untouched.still()
 
 
 class SharedPool:
@@ -64,11 +88,22 @@ class SharedPool:
     ``reserve`` is the memory in bytes that must stay free for the work itself.
     """
 
-    def __init__(self, variants: Iterable[Variant], device: str = "cpu", *, reserve: int = 0) -> None:
+    def __init__(
+        self,
+        variants: Iterable[Variant],
+        device: str = "cpu",
+        *,
+        reserve: int = 0,
+        event: Event = lambda kind, detail: None,
+        share: bool = True,
+    ) -> None:
         self.device = device
         self.reserve = reserve
-        self._known = {variant.name: variant for variant in variants}
+        self._event = event
+        self._share = share
         self._loaded: dict[WeightsKey, _Weights] = {}
+        self._sharing: dict[WeightsKey, list[Variant]] = {}  # whose adapters are proven to share these weights
+        self._apart: dict[WeightsKey, str] = {}  # why an adapter must not share
         self._tokenizers: dict[str, Tokenizer] = {}
         self._clock = 0
 
@@ -76,14 +111,13 @@ class SharedPool:
     def use(self, variant: Variant) -> Iterator[LoadedModel]:
         """Load the variant if necessary and lend it until the block ends."""
         started = time.perf_counter()
-        weights = self._weights(variant)
-        adapter = self._adapter(weights, variant)
+        weights = self._ready(variant)
         before = weights.active
         seconds = time.perf_counter() - started
         weights.users += 1
         self._clock += 1
         weights.last_used = self._clock
-        weights.switch(adapter)
+        weights.switch(variant.adapter)
         try:
             yield LoadedModel(variant, weights.model, self.tokenizer(variant.model), self.device, seconds)
         finally:
@@ -91,10 +125,19 @@ class SharedPool:
             if weights.users:
                 weights.switch(before)
 
+    def key(self, variant: Variant) -> WeightsKey:
+        """Return which set of weights the variant uses, as far as is known: adapters share until proven otherwise."""
+        own = WeightsKey(variant.model, variant.quantization, variant.dtype, variant.adapter)
+        return own if own in self._apart or not self._share else own._replace(adapter=None)
+
+    def why_apart(self, variant: Variant) -> str | None:
+        """Return why an adapter that was used has weights of its own; None if it shares its base's."""
+        return self._apart.get(self.key(variant))
+
     def tokenizer(self, path: str) -> Tokenizer:
-        """Return the tokenizer of ``path``; models with equal tokenizers share one object."""
+        """Return the tokenizer of a model; models with equal tokenizers share one object."""
         if path not in self._tokenizers:
-            fresh = loading.load_tokenizer(path)
+            fresh = without_unused_padding(loading.load_tokenizer(path), loading.text_settings(path).vocab_size)
             twins = (known for known in self._tokenizers.values() if same_tokenizer(known, fresh))
             self._tokenizers[path] = next(twins, fresh)
         return self._tokenizers[path]
@@ -108,15 +151,38 @@ class SharedPool:
         self._loaded.clear()
         machine.release_cached_memory(self.device)
 
-    def _weights(self, variant: Variant) -> _Weights:
-        key = (variant.model, variant.quantization, variant.dtype)
+    def _ready(self, variant: Variant) -> _Weights:
+        """Return the weights that the variant runs on, with its adapter attached."""
+        key = self.key(variant)
         if key not in self._loaded:
             self._make_room(expected_bytes(variant))
             self._loaded[key] = self._load(variant)
-        return self._loaded[key]
+            for earlier in self._sharing.get(key, ()):  # before the first forward, as when it was proven
+                self._loaded[key].attach(earlier)
+        weights = self._loaded[key]
+        if variant.adapter is None or variant.adapter in weights.overlays:
+            return weights
+        own = key._replace(adapter=variant.adapter)
+        if key != own:
+            if not weights.users:
+                del self._loaded[key]  # unless it is proven, nobody may use them again
+                if weights.leaves_the_base(variant):
+                    self._sharing.setdefault(key, []).append(variant)
+                    self._loaded[key] = weights
+                    return weights
+            why = (
+                "its base was in use when it was attached" if weights.users else "attaching it changes the base itself"
+            )
+            self._apart[own] = why
+            self._event(EventKind.OWN_WEIGHTS, {"variant": variant.name, "detail": why})
+            del weights  # its memory may be needed
+            return self._ready(variant)
+        weights = self._loaded.pop(key)  # if this fails, nobody may use them
+        weights.attach(variant)
+        self._loaded[key] = weights
+        return weights
 
     def _load(self, variant: Variant) -> _Weights:
-        started = time.perf_counter()
         model: CausalLM | None = None
         while model is None:
             try:
@@ -131,21 +197,7 @@ class SharedPool:
                     "Use quantization: nf4, a smaller dtype, or another device."
                 )
         machine.synchronize(self.device)
-        return _Weights(model, self.device, model.get_memory_footprint(), time.perf_counter() - started)
-
-    def _adapter(self, weights: _Weights, variant: Variant) -> str | None:
-        if variant.adapter is None:
-            return None
-        if variant.adapter not in weights.adapters:
-            # PEFT keeps adapters in a ModuleDict, whose keys must not contain a dot, while a variant's name may.
-            name = f"adapter{len(weights.adapters)}"
-            weights.peft = loading.attach_adapter(weights.peft or weights.model, variant, name)
-            weights.adapters[variant.adapter] = name
-            # PEFT's state after loading is not defined: start from a known one.
-            weights.peft.base_model.disable_adapter_layers()
-            before, weights.active = weights.active, None
-            weights.switch(before)
-        return weights.adapters[variant.adapter]
+        return _Weights(model)
 
     def _make_room(self, size: int) -> None:
         while machine.free_bytes(self.device) < size + self.reserve and self._evict_one():
@@ -166,13 +218,3 @@ def expected_bytes(variant: Variant) -> int:
     if variant.quantization != "none":
         return int(files * {"nf4": 0.4, "int8": 0.65}[variant.quantization])
     return files * 2 if variant.dtype == "float32" else files  # most models are saved with two bytes per weight
-
-
-def same_tokenizer(one: Any, other: Any) -> bool:
-    """Return whether two tokenizers give the same ids for every text (their serialised states are equal)."""
-    if type(one) is not type(other):
-        return False
-    if not (one.is_fast and other.is_fast):
-        return bool(one.get_vocab() == other.get_vocab() and one.special_tokens_map == other.special_tokens_map)
-    same_specials = one.special_tokens_map == other.special_tokens_map and one.chat_template == other.chat_template
-    return bool(same_specials and one.backend_tokenizer.to_str() == other.backend_tokenizer.to_str())

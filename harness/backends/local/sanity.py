@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from harness.backends.base import Check
-from harness.backends.local.loading import load_tokenizer
-from harness.backends.local.pool import SharedPool, same_tokenizer
+from harness.backends.local.loading import load_tokenizer, text_settings
+from harness.backends.local.pool import SharedPool
+from harness.backends.local.support import refuse_unsupported_model
+from harness.backends.local.tokenizers import same_ids, without_unused_padding
 from harness.errors import InputError
 from harness.variants.artifacts import (
     AdapterArtifact,
     ModelArtifact,
     check_adapter_folder,
     check_model_folder,
+    has_tokenizer,
     resolve_model,
 )
 from harness.variants.digests import digest_adapter_folder, digest_model_folder
@@ -63,6 +66,8 @@ def check_variants(
     made = _Rows(allow_base_mismatch)
     digest = cache(digest_model)
     artifacts: dict[str, ModelArtifact] = {}
+    for variant in variants:
+        refuse_unsupported_model(variant, pool.device if pool else "cpu")
     for variant in variants:
         if variant.model not in artifacts:
             artifacts[variant.model] = check_model_folder(resolve_model(variant.model))
@@ -124,6 +129,9 @@ def _adapter(made: _Rows, variant: Variant, pool: SharedPool | None) -> None:
     _recorded_adapter(made, variant, adapter)
     if pool is not None:
         made.passed("adapter changes the logits", variant, refuse_silent_adapter(variant, adapter, pool))
+        apart = pool.why_apart(variant)
+        found = f"{apart}, so it has weights of its own" if apart else "to the last bit, so they share weights"
+        made.passed("adapter leaves its base as it is", variant, found)
 
 
 def _recorded_adapter(made: _Rows, variant: Variant, adapter: AdapterArtifact) -> None:
@@ -136,12 +144,11 @@ def _recorded_adapter(made: _Rows, variant: Variant, adapter: AdapterArtifact) -
 
 
 def _tokenizer_fits(made: _Rows, variant: Variant, model: ModelArtifact) -> None:
-    """Check that every token has a row in the embedding."""
-    tokenizer = load_tokenizer(str(model.path))
+    """Check that every token that can be in a text has a row in the embedding."""
+    rows = text_settings(variant.model).vocab_size
+    tokenizer = without_unused_padding(load_tokenizer(str(model.path)), rows)
     highest = max(tokenizer.get_vocab().values())
-    config = model.config.get("text_config", model.config)
-    rows = config.get("vocab_size")
-    if rows is not None and highest >= rows:
+    if highest >= rows:
         raise InputError(
             f"Variant '{variant.name}': the tokenizer of {variant.model} has token {highest}, but the model has only "
             f"{rows} embeddings. Use the tokenizer that belongs to this model."
@@ -155,17 +162,18 @@ def _tokenizers_agree(made: _Rows, variants: Sequence[Variant]) -> None:
         if base is None:
             continue
         own = str(variant.adapter) if variant.kind == "adapter" else variant.model
-        if own == base.model or not _has_tokenizer(own):
+        if own == base.model or not has_tokenizer(own):
             continue
         mine: Any = load_tokenizer(own)
         theirs: Any = load_tokenizer(base.model)
-        if same_tokenizer(mine, theirs):
-            made.passed("tokenizers agree", variant, f"with that of '{base.name}'")
+        if same_ids(mine, theirs):
+            made.passed("tokenizers agree", variant, f"same ids as '{base.name}' for every text")
         else:
             made.mismatch(
                 "tokenizers agree",
                 variant,
-                f"its tokenizer in {own} ({len(mine)} tokens) is not that of '{base.name}' ({len(theirs)} tokens).",
+                f"its tokenizer in {own} gives other ids than that of '{base.name}' ({len(mine):,} and {len(theirs):,} "
+                "tokens).",
             )
 
 
@@ -184,7 +192,3 @@ def _merges_differ_from_their_base(
                 "The adapter was not merged."
             )
         made.passed("merge changed the weights", variant, f"first '{changed}' differs from '{base.name}'")
-
-
-def _has_tokenizer(folder: str) -> bool:
-    return any((Path(folder) / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json"))

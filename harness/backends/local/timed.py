@@ -1,17 +1,14 @@
 """The two engines for timed requests: plain ``generate``, and static slots with CUDA graphs.
 
 A token is stamped when its id has reached the host, so the device has finished the step that produced it. Stamps are
-``time.perf_counter_ns``: one monotonic clock for a whole run. PEFT keeps its wrappers around the base's layers when an
-adapter is off. They cost the host a few percent of a step that the base itself would not, so ``bare`` replaces the
-wrappers with the layers.
+``time.perf_counter_ns``: one monotonic clock for a whole run.
 """
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -132,23 +129,6 @@ def make_engine(name: str, loaded: LoadedModel, *, room: int) -> TimedEngine:
     if name == "compiled":
         return CompiledEngine(loaded, room=room)
     raise ValueError(f"there is no engine '{name}'")
-
-
-@contextlib.contextmanager
-def bare(model: CausalLM) -> Iterator[None]:
-    """Remove the wrappers of inactive adapters from ``model`` within the block; those of an active one stay."""
-    taken: list[tuple[Any, str, Any]] = []
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            if hasattr(child, "lora_A") and child.disable_adapters:
-                taken.append((parent, name, child))
-    try:
-        for parent, name, wrapper in taken:
-            setattr(parent, name, wrapper.base_layer)
-        yield
-    finally:
-        for parent, name, wrapper in taken:
-            setattr(parent, name, wrapper)
 
 
 class StampStreamer:

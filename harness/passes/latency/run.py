@@ -32,7 +32,7 @@ from harness.passes.base import Conditions, Pass, PassContext
 from harness.passes.latency.facts import find_rooflines, publish, read_facts, write_facts
 from harness.passes.latency.records import NO_MEMORY, TASK, Ledger
 from harness.passes.latency.units import Prompts, Stage, Unit, mirrored_orders, plan, stages
-from harness.passes.plans import encode_dialogue_prompt, tokenizer_of
+from harness.passes.plans import EncodedOnce, encode_dialogue_prompt, tokenizer_of
 from harness.progress import EventKind
 from harness.store.schema import LatencyRecord
 from harness.variants.model import Variant
@@ -147,13 +147,20 @@ def time_unit(
 
 
 def _prompts(context: PassContext) -> Prompts:
-    backend = context.backends.of(context.variants[0])
-    tokenizer = tokenizer_of(backend)
+    backends = {variant.name: context.backends.of(variant) for variant in context.variants}
+    tokenizers = {name: tokenizer_of(backend) for name, backend in backends.items()}
+    encode = EncodedOnce(encode_dialogue_prompt)
+    ids = {
+        name: tuple(tuple(encode(tokenizer, row)[0]) for row in context.dialogues)
+        for name, tokenizer in tokenizers.items()
+    }
+    first = context.variants[0].name
     return Prompts(
         rows=context.dialogues,
-        ids=tuple(tuple(encode_dialogue_prompt(tokenizer, row)[0]) for row in context.dialogues),
-        context=backend.context_length,
+        ids=ids[first],
+        context=min(backend.context_length for backend in backends.values()),
         longest_reply=context.config.generation.max_new_tokens,
+        others={name: ids[name] for name, tokenizer in tokenizers.items() if tokenizer is not tokenizers[first]},
     )
 
 
@@ -188,7 +195,7 @@ def _counted_request(session: _Session, stage: Stage, unit: Unit, variant: Varia
 def _request(session: _Session, stage: Stage, unit: Unit, variant: Variant, repeat: int) -> LatencyRecord:
     """Make one request. If memory runs out even with everything else freed, the variant's sweep ends."""
     key = session.context.key(TASK, variant, unit.row)
-    record = partial(unit.record, key=key, repeat=repeat, order=session.order)
+    record = partial(unit.record, variant.name, key=key, repeat=repeat, order=session.order)
     who = (variant.name, unit.engine)
     if unit.batch >= session.ended.get(who, unit.batch + 1):
         return record(error=NO_MEMORY)
@@ -197,7 +204,7 @@ def _request(session: _Session, stage: Stage, unit: Unit, variant: Variant, repe
     timed = session.context.backends.of(variant).timed(
         TimedRequest(
             engine=unit.engine,
-            prompts=unit.prompts,
+            prompts=unit.given_to(variant.name),
             reply_tokens=unit.reply_tokens,
             natural=unit.workload == "natural",
             room=stage.room,

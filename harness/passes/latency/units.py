@@ -8,8 +8,9 @@ drift over a prompt's repeats affects all variants equally. Nothing here reads a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby
 from typing import Any, Literal
 
@@ -22,20 +23,25 @@ from harness.store.schema import DialogueRow, LatencyRecord
 Workload = Literal["fixed", "natural", "sweep", "prefill"]
 Engine = Literal["eager", "compiled"]
 Identity = tuple[str, str, str, int]
+Prompt = tuple[int, ...]
 DEFAULT_BATCHES = {"cuda": (1, 4, 16, 64), "cpu": (1, 4)}
 
 
 @dataclass(frozen=True)
 class Unit:
-    """``name`` becomes the records' id: the dialogue's id at batch 1, else a name with a digest of the prompts."""
+    """``name`` becomes the records' id: the dialogue's id at batch 1, else a name with a digest of the prompts.
+
+    ``others`` has the prompts as token ids of the variants whose tokenizer is not the first variant's.
+    """
 
     workload: Workload
     engine: Engine
     name: str
     row: DialogueRow
-    prompts: tuple[tuple[int, ...], ...]
+    prompts: tuple[Prompt, ...]
     reply_tokens: int
     repeats: int
+    others: Mapping[str, tuple[Prompt, ...]] = field(default_factory=dict)
 
     @property
     def batch(self) -> int:
@@ -43,7 +49,7 @@ class Unit:
 
     @property
     def longest(self) -> int:
-        return max(len(prompt) for prompt in self.prompts)
+        return max(len(prompt) for prompts in (self.prompts, *self.others.values()) for prompt in prompts)
 
     @property
     def identity(self) -> Identity:
@@ -53,7 +59,11 @@ class Unit:
     def shape(self) -> tuple[str, str, int, int]:
         return self.engine, self.workload, self.batch, self.longest if self.workload == "prefill" else 0
 
-    def record(self, **found: Any) -> LatencyRecord:
+    def given_to(self, variant: str) -> tuple[Prompt, ...]:
+        """Return the prompts as token ids of this variant."""
+        return self.others.get(variant, self.prompts)
+
+    def record(self, variant: str = "", **found: Any) -> LatencyRecord:
         """Return the record of one request; a batch in lockstep is one request with common stamps.
 
         ``found`` has its key, repeat and order, and its stamps or why it has none.
@@ -63,7 +73,7 @@ class Unit:
             workload=self.workload,
             engine=self.engine,
             batch=self.batch,
-            prompt_tokens=self.longest,
+            prompt_tokens=max(len(prompt) for prompt in self.given_to(variant)),
             **found,
         )
 
@@ -89,12 +99,25 @@ class Stage:
 
 @dataclass(frozen=True)
 class Prompts:
-    """The held-out prompts as token ids, and the limits on their length."""
+    """The held-out prompts as token ids, and the limits on their length.
+
+    ``ids`` are the first variant's; ``others`` has those of the variants with another tokenizer.
+    """
 
     rows: tuple[DialogueRow, ...]
-    ids: tuple[tuple[int, ...], ...]
-    context: int  # the most tokens that the model accepts
+    ids: tuple[Prompt, ...]
+    context: int  # the most tokens that every model accepts
     longest_reply: int  # of the natural workload
+    others: Mapping[str, tuple[Prompt, ...]] = field(default_factory=dict)
+
+    @property
+    def lengths(self) -> list[int]:
+        """The length of each prompt, where it is longest."""
+        return [max(map(len, prompts)) for prompts in zip(self.ids, *self.others.values(), strict=True)]
+
+    def taken(self, take: Callable[[Sequence[Prompt]], tuple[Prompt, ...]]) -> dict[str, Any]:
+        """Return the prompts of a unit: what is taken of all prompts, the same for every tokenizer."""
+        return {"prompts": take(self.ids), "others": {name: take(ids) for name, ids in self.others.items()}}
 
 
 def identity_of(record: LatencyRecord) -> Identity:
@@ -111,8 +134,7 @@ def engines_for(setting: str, device: str) -> tuple[Engine, ...]:
 
 def plan(held_out: Prompts, settings: LatencyConfig, device: str) -> list[Unit]:
     """Return all units in the order in which they are timed; none if no prompt fits with its reply."""
-    lengths = [len(prompt) for prompt in held_out.ids]
-    chosen = choose_prompts(lengths, settings.prompts, held_out.context - settings.reply_tokens)
+    chosen = choose_prompts(held_out.lengths, settings.prompts, held_out.context - settings.reply_tokens)
     units: list[Unit] = []
     if chosen:
         for engine in engines_for(settings.engine, device):
@@ -130,12 +152,11 @@ def stages(units: Sequence[Unit]) -> Iterator[Stage]:
 
 def _at_batch_one(held_out: Prompts, settings: LatencyConfig, engine: Engine, chosen: Sequence[int]) -> Iterator[Unit]:
     for index in chosen:
-        row, prompt = held_out.rows[index], held_out.ids[index]
-        yield Unit("fixed", engine, row.id, row, (prompt,), settings.reply_tokens, settings.repeats)
-    fitting = [index for index in chosen if len(held_out.ids[index]) + held_out.longest_reply <= held_out.context]
+        yield _unit(held_out, "fixed", engine, [index], settings.reply_tokens, settings.repeats)
+    lengths = held_out.lengths
+    fitting = [index for index in chosen if lengths[index] + held_out.longest_reply <= held_out.context]
     for index in fitting if settings.natural else ():
-        row, prompt = held_out.rows[index], held_out.ids[index]
-        yield Unit("natural", engine, row.id, row, (prompt,), held_out.longest_reply, 1)
+        yield _unit(held_out, "natural", engine, [index], held_out.longest_reply, 1)
 
 
 def _by_prompt_length(
@@ -144,10 +165,11 @@ def _by_prompt_length(
     """Yield prompts of exactly the configured lengths, cut from the concatenated held-out prompts."""
     for length in prompt_lengths(held_out.context, settings.prompt_lengths):
         for number in range(min(settings.batches, len(chosen))):
-            stream = [token for index in (*chosen[number:], *chosen[:number]) for token in held_out.ids[index]]
-            prompt = tuple((stream * (length // max(len(stream), 1) + 1))[:length])
-            name = f"prompt-of-{length}-{number}-{digest_value(prompt)[:8]}"
-            yield Unit("prefill", engine, name, held_out.rows[chosen[number]], (prompt,), 1, settings.repeats)
+            order = (*chosen[number:], *chosen[:number])
+            taken = held_out.taken(partial(_stream, order=order, length=length))
+            name = f"prompt-of-{length}-{number}-{digest_value(taken['prompts'][0])[:8]}"
+            row = held_out.rows[chosen[number]]
+            yield Unit("prefill", engine, name, row, reply_tokens=1, repeats=settings.repeats, **taken)
 
 
 def _in_batches(
@@ -156,10 +178,23 @@ def _in_batches(
     sizes = settings.batch_sizes or DEFAULT_BATCHES[device.partition(":")[0]]
     for size in sorted(set(sizes) - {1}):  # batch 1 is the fixed workload
         for number, picks in enumerate(batches(chosen, size, settings.batches)):
-            prompts = tuple(held_out.ids[pick] for pick in picks)
-            name = f"batch-of-{size}-{number}-{digest_value(prompts)[:8]}"
-            row = held_out.rows[picks[0]]
-            yield Unit("sweep", engine, name, row, prompts, settings.reply_tokens, settings.repeats)
+            unit = _unit(held_out, "sweep", engine, picks, settings.reply_tokens, settings.repeats)
+            yield replace(unit, name=f"batch-of-{size}-{number}-{digest_value(unit.prompts)[:8]}")
+
+
+def _unit(
+    held_out: Prompts, workload: Workload, engine: Engine, picks: Sequence[int], reply_tokens: int, repeats: int
+) -> Unit:
+    """Return the held-out prompts with these indices as one unit, named after the first."""
+    taken = held_out.taken(lambda ids: tuple(ids[pick] for pick in picks))
+    row = held_out.rows[picks[0]]
+    return Unit(workload, engine, row.id, row, reply_tokens=reply_tokens, repeats=repeats, **taken)
+
+
+def _stream(ids: Sequence[Prompt], *, order: Sequence[int], length: int) -> tuple[Prompt, ...]:
+    """Return one prompt of this length: the prompts in this order, over and over."""
+    stream = [token for index in order for token in ids[index]]
+    return (tuple((stream * (length // max(len(stream), 1) + 1))[:length]),)
 
 
 def mirrored_orders(variants: Sequence[str], repeats: int, rng: np.random.Generator) -> list[list[str]]:

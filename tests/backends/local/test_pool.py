@@ -45,6 +45,15 @@ def test_switching_adapters_on_and_off_leaves_no_trace(trio: Trio, tmp_path: Pat
     assert len(pool.loaded()) == 1
 
 
+def test_a_base_whose_adapter_is_off_runs_without_its_wrappers(trio: Trio) -> None:
+    pool = SharedPool(trio)
+    with pool.use(trio[1]) as lent:
+        assert hasattr(lent.model.model.layers[0].self_attn.q_proj, "lora_A")
+        with pool.use(trio[0]):
+            assert type(lent.model.model.layers[0].self_attn.q_proj) is torch.nn.Linear
+        assert hasattr(lent.model.model.layers[0].self_attn.q_proj, "lora_A")
+
+
 def test_nested_use_switches_back_when_the_inner_block_ends(trio: Trio) -> None:
     base, adapter, merged = trio
     pool = SharedPool(trio)
@@ -66,7 +75,7 @@ def test_the_longest_unused_weights_are_let_go_when_memory_is_short(
     # Room for nothing beyond what is loaded.
     monkeypatch.setattr(device, "free_bytes", lambda _: 0)
     logits(pool, merged)
-    assert pool.loaded() == ((merged.model, "none", "float32"),)
+    assert pool.loaded() == ((merged.model, "none", "float32", None),)
 
 
 def test_weights_in_use_are_never_let_go(trio: Trio, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +112,7 @@ def test_a_second_try_finds_nothing_left_of_the_first(trio: Trio, monkeypatch: p
 
     monkeypatch.setattr(loading, "load_weights", too_large_at_first)
     logits(pool, merged)
-    assert pool.loaded() == ((merged.model, "none", "float32"),)
+    assert pool.loaded() == ((merged.model, "none", "float32", None),)
 
 
 def test_models_with_equal_tokenizer_files_share_one_tokenizer(trio: Trio) -> None:

@@ -27,10 +27,7 @@ MODELS = (  # what is replaced on CUDA by faster layers, as Llama names it; othe
     "transformers.models.llama.modeling_llama.LlamaMLP",
 )
 PEFT = (
-    "peft.PeftModel: load_adapter set_adapter get_base_model",
     "peft.PeftModel.from_pretrained: autocast_adapter_dtype is_trainable",
-    "peft.PeftModel.set_adapter: inference_mode",
-    "peft.tuners.lora.LoraModel: disable_adapter_layers enable_adapter_layers",
     "peft.tuners.lora.layer.Linear: get_delta_weight merged disable_adapters active_adapters",
     "peft.tuners.lora.bnb.Linear4bit: merge",
 )

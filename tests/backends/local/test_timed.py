@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harness.backends.local.pool import LoadedModel, SharedPool
+from harness.backends.local.pool import LoadedModel
 from harness.backends.local.timed import CompiledEngine, EagerEngine, UnsupportedError
 from harness.variants.model import Variant
 from tests.backends.local.small_models import small_llama, small_tokenizer
@@ -44,15 +44,3 @@ def test_a_model_that_slots_cannot_drive_is_refused_with_the_reason(loaded: Load
     loaded.model.config.use_sliding_window = True
     with pytest.raises(UnsupportedError, match="sliding window"):
         CompiledEngine(loaded, room=64)
-
-
-def test_a_base_under_an_adapter_that_is_off_runs_without_its_wrappers(trio: tuple[Variant, ...]) -> None:
-    from harness.backends.local.timed import bare
-
-    pool = SharedPool(trio, "cpu")
-    with pool.use(trio[1]) as lent, bare(lent.model):
-        assert hasattr(lent.model.model.layers[0].self_attn.q_proj, "lora_A")
-    with pool.use(trio[0]) as lent:
-        with bare(lent.model):
-            assert type(lent.model.model.layers[0].self_attn.q_proj) is torch.nn.Linear
-        assert hasattr(lent.model.model.layers[0].self_attn.q_proj, "lora_A")

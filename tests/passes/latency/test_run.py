@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from harness.files import write_rows
 from harness.passes.latency import run as latency
@@ -16,7 +18,7 @@ from harness.passes.latency.facts import read_facts
 from harness.store.folder import RunFolder
 from harness.store.schema import DialogueRow, LatencyRecord
 from harness.variants.model import Variant
-from tests.backends.local.small_models import context, dialogues
+from tests.backends.local.small_models import context, dialogues, small_llama
 
 Trio = tuple[Variant, Variant, Variant]
 SMALL: dict[str, Any] = {
@@ -245,3 +247,46 @@ def test_the_summary_names_every_condition_and_its_share_of_the_hardware(
     ttft = base["latency.ttft_ms.p50[engine=eager,batch=1,prompt_tokens=16]"]
     mfu = base["latency.prefill_mfu[engine=eager,batch=1,prompt_tokens=16]"]
     assert mfu == pytest.approx(operations / 1e11 / (ttft / 1e3))
+
+
+@pytest.fixture
+def spelling(tmp_path: Path) -> Variant:
+    """A base whose tokenizer spells: more tokens a prompt and far fewer ids than the other variants have."""
+    characters = ["<unk>", "<s>", "</s>", "w", *"0123456789"]
+    tokenizer = Tokenizer(models.WordLevel({one: i for i, one in enumerate(characters)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    folder = tmp_path / "spelling"
+    small_llama(5, vocab_size=len(characters), max_position_embeddings=64).save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", unk_token="<unk>").save_pretrained(folder)
+    return Variant(name="spelling", kind="base", model=str(folder), dtype="float32")
+
+
+@pytest.mark.parametrize("first", ["base", "spelling"])
+def test_each_variant_is_timed_with_its_own_tokenizers_prompts(
+    trio: Trio, spelling: Variant, tmp_path: Path, settings: dict[str, Any], first: str
+) -> None:
+    variants = (trio[0], spelling) if first == "base" else (spelling, trio[0])
+    rows = (DialogueRow(id="short", prompt="w1 w22"), DialogueRow(id="long", prompt=" ".join(["w101"] * 12)))
+    run = context(tmp_path / "run", variants, rows, **settings)
+    latency.run(run)
+    backends = {variant.name: run.backends.of(variant) for variant in variants}
+    for variant in variants:
+        found = records(tmp_path / "run", variant.name)
+        assert not any(row.error or row.skipped for row in found)
+        assert {(row.workload, row.batch) for row in found} == {
+            ("fixed", 1), ("natural", 1), ("prefill", 1), ("sweep", 2)
+        }  # fmt: skip
+        tokenizer: Any = backends[variant.name].tokenizer
+        tokens = {row.id: row.prompt_tokens for row in found if row.workload == "fixed"}
+        assert tokens == {row.id: len(tokenizer(row.prompt)["input_ids"]) for row in rows}
+        assert {row.prompt_tokens for row in found if row.workload == "prefill"} == {16}
+        assert {row.prompt_tokens for row in found if row.workload == "sweep"} == {max(tokens.values())}
+
+
+def test_a_prompt_must_fit_the_shortest_context(
+    trio: Trio, spelling: Variant, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    rows = (DialogueRow(id="short", prompt="w1 w22"), DialogueRow(id="long", prompt=" ".join(["w101"] * 20)))
+    latency.run(context(tmp_path / "run", (trio[0], spelling), rows, **settings))
+    for name in ("base", "spelling"):
+        assert {row.id for row in records(tmp_path / "run", name) if row.workload == "fixed"} == {"short"}

@@ -13,7 +13,7 @@ from harness.errors import InputError, did_you_mean
 from harness.files import digest_file, digest_value
 from harness.jobs.reply_files import read_replies
 from harness.jobs.run import render
-from harness.jobs.runner import ScoreConfig, check_belongs, compute, locked
+from harness.jobs.runner import ScoreConfig, check_belongs, compute, failures_recorded, locked
 from harness.metrics.loading import load_metrics
 from harness.progress import Progress, SilentProgress
 from harness.store.folder import RunFolder
@@ -54,7 +54,7 @@ def score(
     folder = RunFolder(out)
     identity = {"replies": {name: digest_file(path) for name, path in files.items()}, "reference": reference}
     check_belongs(folder, digest_value(identity))
-    with locked(folder):
+    with locked(folder), failures_recorded(folder):
         # The manifest comes first, so that after an interruption the same command recognises the folder.
         folder.write_manifest(_manifest(config, files, identity, reference or next(iter(files))))
         read.write(folder)

@@ -197,3 +197,71 @@ def test_a_folder_of_a_pass_that_is_not_known_is_not_kept_by_redaction(tmp_path:
     unknown.write_text("{}\n")
     redact(folder, folder.read_manifest())
     assert not unknown.exists()
+
+
+class Ends:
+    """Opens scripted backends whose second variant ends the run with ``error`` until that is None."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+        self.opened = Opened()
+
+    def __call__(self, variants: Any, device: str, **options: Any) -> ScriptedBackends:
+        made = self.opened(variants, device)
+        if self.error is not None:
+
+            def end(*args: Any) -> Any:
+                raise self.error or AssertionError
+
+            vars(made.by_name["other"])["generate"] = end
+        return made
+
+
+class Panic(BaseException):
+    """As a library written in Rust raises: no Exception."""
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (RuntimeError("CUDA error: illegal access\nmore"), "RuntimeError: CUDA error: illegal access."),
+        (InputError("Variant 'other': no."), "Variant 'other': no."),
+        (OSError(28, "Disk full", "x"), "x: Disk full. Free some space and run the same command again."),
+        (Panic("index out of bounds"), "Panic: index out of bounds."),
+    ],
+)  # fmt: skip
+def test_a_run_that_any_error_ends_is_failed_with_its_text_and_the_same_command_continues(
+    tmp_path: Path, error: BaseException, text: str
+) -> None:
+    config, ends = asked(tmp_path / "in", "generation"), Ends(error)
+    with pytest.raises(type(error)):
+        run(config, tmp_path / "run", backends=ends)
+    manifest = RunFolder(tmp_path / "run").read_manifest()
+    assert (manifest.state, manifest.error) == ("failed", text)
+    ends.error = None
+    folder = run(config, tmp_path / "run", backends=ends)
+    assert (folder.read_manifest().state, folder.read_manifest().error) == ("complete", None)
+    assert ends.opened.by_name["base"].asked == []  # its replies were kept
+    assert len(ends.opened.by_name["other"].asked) == 4
+
+
+def test_an_interrupted_run_is_not_failed(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(asked(tmp_path / "in", "generation"), tmp_path / "run", backends=Ends(KeyboardInterrupt()))
+    assert RunFolder(tmp_path / "run").read_manifest().state == "running"
+
+
+def test_an_error_in_the_numbers_is_recorded_as_one_in_the_measurements_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        raise ZeroDivisionError("division by zero")
+
+    config = asked(tmp_path / "in", "generation")
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.results.summarize.summarize", broken)
+        with pytest.raises(ZeroDivisionError):
+            run(config, tmp_path / "run", backends=Opened())
+    manifest = RunFolder(tmp_path / "run").read_manifest()
+    assert (manifest.state, manifest.error) == ("failed", "ZeroDivisionError: division by zero.")
+    assert run(config, tmp_path / "run", backends=Opened()).read_manifest().state == "complete"

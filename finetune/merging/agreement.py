@@ -13,6 +13,7 @@ import torch
 
 from harness.backends.local.loading import context_length
 from harness.backends.local.pool import LoadedModel, SharedPool
+from harness.dialogues.tokens import encode_prompt
 from harness.errors import HarnessError
 from harness.variants.model import Variant
 
@@ -83,7 +84,7 @@ def _adapter_logits(adapter: Variant, device: str) -> tuple[torch.Tensor, torch.
 def _token_ids(loaded: LoadedModel) -> list[list[int]]:
     rows = loaded.model.get_input_embeddings().weight.shape[0]
     room = context_length(loaded.variant.model)
-    texts = [list(loaded.tokenizer(text)["input_ids"]) for text in TEXTS]
+    texts = [encode_prompt(loaded.tokenizer, text) for text in TEXTS]
     return [ids[:room] for ids in (*texts, [row * rows // SPREAD for row in range(SPREAD)])]
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 
+from harness.files import read_rows
 from harness.results.analysis import Analysis
 from harness.results.replies import left_out
 from harness.stats.proportions import clopper_pearson
-from harness.store.schema import Coverage, GenerationRecord, LatencyRecord, Record, ScoringRecord
+from harness.store.schema import Coverage, GenerationRecord, LatencyRecord, Record, ScoringRecord, record_of
 
 FAILED = "error"
 MISSING = "missing"
@@ -36,7 +38,8 @@ def coverage_of(analysis: Analysis, variant: str) -> Coverage:
         reasons = _reasons(analysis, LatencyRecord, "latency", variant)
         answered = set(ids) - set(reasons)
     skipped = Counter(reasons.get(name, FAILED if name in failed else MISSING) for name in ids if name not in answered)
-    return estimated(len(ids), len(ids) - skipped.total(), dict(sorted(skipped.items())))
+    found = estimated(len(ids), len(ids) - skipped.total(), dict(sorted(skipped.items())))
+    return found.model_copy(update={"not_measured": _not_measured(analysis, variant)})
 
 
 def estimated(dialogues: int, answered: int, skipped: dict[str, int]) -> Coverage:
@@ -47,6 +50,29 @@ def estimated(dialogues: int, answered: int, skipped: dict[str, int]) -> Coverag
     return Coverage(
         dialogues=dialogues, answered=answered, skipped=skipped, value=answered / dialogues, low=low, high=high
     )
+
+
+def _not_measured(analysis: Analysis, variant: str) -> dict[str, str]:
+    """Return why each requested pass measured nothing of a variant: the reason that most of its records give.
+
+    A pass without any record had nothing to do with the variant, e.g. fidelity with the one that others are compared
+    with.
+    """
+    asked = analysis.measured.manifest.config.get("passes") or () if analysis.measured.manifest.kind == "run" else ()
+    found = {}
+    for name in asked:
+        path, model = analysis.folder.records_path(name, variant), record_of(name)
+        if model is None or not os.path.exists(path):  # noqa: PTH110 – a name from run.json may be too long for a file
+            continue
+        reasons: Counter[str] = Counter()
+        for record in read_rows(model, path, torn_tail="ignore"):
+            if record.error is None and record.skipped is None:
+                break
+            reasons[record.error or record.skipped or ""] += 1
+        else:
+            if reasons:
+                found[name] = reasons.most_common(1)[0][0]
+    return found
 
 
 def _passes(analysis: Analysis) -> frozenset[str]:

@@ -241,6 +241,7 @@ class Coverage(Row):
     """How many of the held-out dialogues a variant answered, and why it missed the rest.
 
     ``value`` is the share answered, with the ends of its 95 % interval (Clopper–Pearson); None without dialogues.
+    ``not_measured`` says, by pass, why a pass that was asked for measured nothing of the variant.
     """
 
     dialogues: int
@@ -249,6 +250,7 @@ class Coverage(Row):
     value: float | None = None
     low: float | None = None
     high: float | None = None
+    not_measured: dict[str, str] = Field(default_factory=dict)
 
 
 class Summary(VersionedRow):

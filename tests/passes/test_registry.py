@@ -21,6 +21,8 @@ from harness.store.folder import RunFolder
 from harness.store.redaction import redact
 from harness.store.schema import LatencyRecord, ScoringRecord
 from harness.yamlfile import validate
+from reports.render import render
+from reports.text import summary_markdown, summary_text
 from tests.backends.scripted import ABLE, Scripted, ScriptedBackends, variant_folder
 from tests.passes import toy
 from tests.passes.toy import ToyRecord
@@ -128,11 +130,33 @@ def test_a_variant_whose_backend_lacks_something_is_not_measured_and_says_why(tm
     assert {record.skipped for record in folder.records(ScoringRecord, "scoring", "other")} == {why}
     assert folder.read_summary().coverage["other"].skipped == {why: 4}
     assert folder.read_summary().coverage["base"].answered == 4
+    assert folder.read_summary().coverage["other"].not_measured == {
+        "scoring": why, "latency": "not measured: its backend cannot time requests",
+        "memory": "not measured: its backend cannot measure memory",
+        "fidelity": "not measured: its backend cannot compare distributions over tokens",
+    }  # fmt: skip
     nll = folder.read_summary().metrics["quality.nll"].variants
     assert (nll["base"].n, nll["other"].n) == (4, 0)
     memory = json.loads(folder.memory_path.read_text())["variants"]
     assert memory["base"] == {"error": "not measured: its backend cannot measure memory"}
     assert {record.error for record in folder.records(LatencyRecord, "latency", "base")} == {None}
+
+
+def test_fidelity_without_a_pair_says_so_in_the_terminal_on_the_page_and_in_coverage(tmp_path: Path) -> None:
+    heard = Heard()
+    able = ABLE | {Capability.DIVERGENCE}
+    config = asked(tmp_path / "in", "generation", "fidelity")
+    folder = run(config, tmp_path / "run", backends=Opened(base=able, other=able), progress=heard)
+    why = "not measured: no variant of the run is a merged model or a quantised base"
+    assert {f"fidelity {name}: {why}." for name in ("base", "other")} <= set(heard.notes)
+    assert {name: one.not_measured for name, one in folder.read_summary().coverage.items()} == {
+        name: {"fidelity": why} for name in ("base", "other")
+    }
+    page = render(folder)
+    line = page[page.index("Dialogues answered:") : page.index('<table class="sortable comparison">')]
+    assert line.count(why) == 2
+    assert f"base: fidelity: {why}" in summary_text(folder)
+    assert f"base: fidelity: {why}" in summary_markdown(folder)
 
 
 def test_what_was_not_measured_is_not_recorded_twice(tmp_path: Path) -> None:

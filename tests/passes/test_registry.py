@@ -155,6 +155,8 @@ def test_fidelity_without_a_pair_says_so_in_the_terminal_on_the_page_and_in_cove
     page = render(folder)
     line = page[page.index("Dialogues answered:") : page.index('<table class="sortable comparison">')]
     assert line.count(why) == 2
+    section = page[page.index('<section id="fidelity"') : page.index('<section id="latency"')]
+    assert f"Fidelity: {why}." in section
     assert f"base: fidelity: {why}" in summary_text(folder)
     assert f"base: fidelity: {why}" in summary_markdown(folder)
 

@@ -142,6 +142,12 @@ def _refuse_unsupported(adapter: AdapterArtifact) -> None:
     for key, what in _NOT_A_CHANGE_OF_WEIGHTS.items():
         if config.get(key):
             raise InputError(f"{adapter.path} uses {what} ({key}), which cannot be merged.")
+    start = str(config.get("init_lora_weights", ""))
+    if start.startswith("pissa_niter"):
+        raise InputError(
+            f"{adapter.path} was initialised by a randomised decomposition of its base ({start}), which every loading "
+            "repeats differently: convert it with PEFT's path_initial_model_for_weight_conversion first."
+        )
 
 
 def _whole_tensors(adapter: AdapterArtifact) -> dict[str, torch.Tensor]:
@@ -165,7 +171,8 @@ def _kept(model: Any, adapter: AdapterArtifact, whole: Set[str]) -> dict[str, to
     Attaching writes over those that the adapter's file holds whole and, for some ways of initialising LoRA, over those
     it adapts. These are copied; the others cost no memory.
     """
-    changes_all = str(adapter.config.get("init_lora_weights", True)).lower() not in {"true", "false"}
+    harmless = {"true", "false", "gaussian", "orthogonal", "eva"}
+    changes_all = str(adapter.config.get("init_lora_weights", True)).lower() not in harmless
     return {
         name: parameter.detach().clone() if changes_all or name in whole else parameter.detach()
         for name, parameter in model.named_parameters(remove_duplicate=False)
@@ -188,7 +195,8 @@ def _attach(model: Any, adapter: AdapterArtifact, device: str) -> None:
         raise InputError(_lacks(path, str(error.args[0]))) from error
     except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         why = " ".join(str(error).split())[:300].rstrip(".")
-        raise InputError(f"{path} does not fit its base, so it was trained over another one ({why}).") from error
+        what = "was trained over another base" if "size mismatch" in why else "cannot be attached to its base by peft"
+        raise InputError(f"{path} {what} ({why}).") from error
     keys = {_file_key(key) for key in adapter.tensors}
     held = {_file_key(name) for name, _ in attached.named_parameters() if f".{_NAME}" in name}
     missing = [_file_key(name) for name in result.missing_keys] + sorted(

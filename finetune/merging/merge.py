@@ -12,7 +12,7 @@ from finetune.folders import copy_tokenizer
 from finetune.merging.agreement import Agreement, check_agreement
 from finetune.merging.saving import DEFAULT_SHARD_BYTES, check_saved, save_merged
 from finetune.merging.strategies import Merging, start_merging
-from harness.backends.local.device import free_bytes
+from harness.backends.local.device import free_bytes, release_cached_memory
 from harness.errors import InputError
 from harness.files import replace_folder, write_model
 from harness.variants.artifacts import ModelArtifact, adapter_facts, check_model_folder, resolve_model
@@ -62,7 +62,8 @@ def merge_adapter(base: str, adapter: Path, out: Path, options: MergeOptions | N
         check_model_folder(folder)
         check_saved(merging.model, saved, job.device)
         error, same_as = merging.largest_quantization_error, job.unmerged(merging.measured_as)
-        del merging  # its memory is needed to load what was saved
+        del merging
+        release_cached_memory(job.device)  # which is needed to load what was saved
         agreement = check_agreement(saved, same_as, job.device, lossy=four_bits)
         report = job.report(folder, dtype, layers, error, agreement, time.monotonic() - started)
         write_model(folder / MERGE_REPORT, report)

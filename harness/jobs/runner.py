@@ -70,11 +70,12 @@ def run(
     folder = RunFolder(out)
     check_belongs(folder, config_digest(config))
     prepared = prepare(config, progress, config_folder)
-    with locked(folder), failures_recorded(folder):
+    with locked(folder):
         earlier = _earlier_run(folder, prepared)
-        if earlier is None or earlier.state != "complete":
-            measure(folder, prepared, progress, backends)
-        compute(folder, config, progress)
+        with failures_recorded(folder):
+            if earlier is None or earlier.state != "complete":
+                measure(folder, prepared, progress, backends)
+            compute(folder, config, progress)
     return folder
 
 

@@ -54,11 +54,12 @@ def score(
     folder = RunFolder(out)
     identity = {"replies": {name: digest_file(path) for name, path in files.items()}, "reference": reference}
     check_belongs(folder, digest_value(identity))
-    with locked(folder), failures_recorded(folder):
+    with locked(folder):
         # The manifest comes first, so that after an interruption the same command recognises the folder.
         folder.write_manifest(_manifest(config, files, identity, reference or next(iter(files))))
-        read.write(folder)
-        compute(folder, config, progress)
+        with failures_recorded(folder):
+            read.write(folder)
+            compute(folder, config, progress)
     render(folder, progress)
     return folder
 

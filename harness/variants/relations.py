@@ -78,8 +78,9 @@ def base_of(variant: Variant, variants: Sequence[Variant]) -> Variant | None:
         )
     if variant.kind == "base":
         return None
-    if variant.base_digest is not None:
-        same = (base for base in bases if variant.base_digest in (base.base_digest, base.model_digest))
+    known = [base for base in bases if base.base_digest or base.model_digest]
+    if variant.base_digest is not None and known:  # bases listed by hand state no digest
+        same = (base for base in known if variant.base_digest in (base.base_digest, base.model_digest))
         return next(same, None)
     return bases[0] if len({base.model for base in bases}) == 1 else None
 

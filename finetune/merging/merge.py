@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +14,8 @@ from finetune.folders import copy_tokenizer
 from finetune.merging.agreement import Agreement, check_agreement
 from finetune.merging.saving import DEFAULT_SHARD_BYTES, check_saved, save_merged
 from finetune.merging.strategies import Merging, start_merging
-from harness.backends.local.device import free_bytes, release_cached_memory
-from harness.errors import InputError
+from harness.backends.local.device import free_bytes, is_out_of_memory, release_cached_memory
+from harness.errors import HarnessError, InputError, first_line
 from harness.files import replace_folder, write_model
 from harness.variants.artifacts import ModelArtifact, adapter_facts, check_model_folder, resolve_model
 from harness.variants.digests import digest_adapter_folder, digest_model_folder
@@ -51,7 +53,7 @@ def merge_adapter(base: str, adapter: Path, out: Path, options: MergeOptions | N
     _refuse_to_replace(out, model.path, adapter)
     job = _Job.prepare(model, adapter, options)
     started = time.monotonic()
-    with replace_folder(out) as folder:
+    with replace_folder(out) as folder, _failures_explained(job.device):
         merging = start_merging(job.strategy, job.base, adapter, job.device)
         layers = _errors(merging, adapter)
         dtype = str(merging.model.dtype).removeprefix("torch.")
@@ -68,6 +70,16 @@ def merge_adapter(base: str, adapter: Path, out: Path, options: MergeOptions | N
         report = job.report(folder, dtype, layers, error, agreement, time.monotonic() - started)
         write_model(folder / MERGE_REPORT, report)
     return report
+
+
+@contextmanager
+def _failures_explained(device: str) -> Iterator[None]:
+    """Raise HarnessError where torch ran out of memory or cannot run a model on the device."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        why = "it does not fit into memory" if is_out_of_memory(error) else first_line(error, 300)
+        raise HarnessError(f"The merge failed on {device} ({why}). Merge on another device.") from error
 
 
 def _errors(merging: Merging, adapter: Path) -> list[LayerError]:

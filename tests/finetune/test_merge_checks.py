@@ -201,6 +201,25 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"), "it does not fit into memory"),
+        (RuntimeError("shape '[64, 1]' is invalid for input of size 96"), "shape '.64, 1.' is invalid"),
+    ],
+)
+def test_a_model_that_cannot_run_here_is_one_sentence_and_leaves_nothing(
+    base: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, why: str
+) -> None:
+    def fail(*args: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr("finetune.merging.agreement._logits", fail)
+    with pytest.raises(HarnessError, match=rf"The merge failed on cpu \({why}.*Merge on another device"):
+        merge(base, adapter, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_dequantizing_after_an_unquantised_training_is_refused(
     base: Path, broken: Callable[..., Path], tmp_path: Path
 ) -> None:

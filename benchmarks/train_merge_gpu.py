@@ -88,12 +88,10 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def make_model(folder: Path, shape: str, device: str) -> Path:
-    """Save a Llama of the shape with random bf16 weights, tensor by tensor, and a small tokenizer."""
+    """Save a Llama of the shape with random bf16 weights, and a small tokenizer."""
     import torch
     from tokenizers import Tokenizer, models
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    from finetune.merging.shards import ShardWriter
+    from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
     if (folder / "config.json").is_file():
         return folder
@@ -101,15 +99,10 @@ def make_model(folder: Path, shape: str, device: str) -> Path:
     config = LlamaConfig(
         **SHAPES[shape], tie_word_embeddings=False, dtype="bfloat16", architectures=["LlamaForCausalLM"]
     )
-    with torch.device("meta"):
-        names = {name: tuple(weight.shape) for name, weight in LlamaForCausalLM(config).named_parameters()}
     torch.manual_seed(0)
-    writer = ShardWriter(folder, 4 << 30)
-    for name, size in names.items():
-        norm = name.endswith("norm.weight")
-        weight = torch.ones(size, device=device) if norm else torch.randn(size, device=device) * 0.02
-        writer.add({name: weight.to(torch.bfloat16)})
-    writer.finish()
+    untyped: Any = AutoModelForCausalLM
+    with torch.device(device):
+        untyped.from_config(config, dtype=torch.bfloat16).save_pretrained(str(folder), max_shard_size="4GB")
     words = {"<unk>": 0, "<s>": 1, "</s>": 2, "word": 3}
     PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="<unk>")),
@@ -117,7 +110,6 @@ def make_model(folder: Path, shape: str, device: str) -> Path:
         eos_token="</s>",
         unk_token="<unk>",
     ).save_pretrained(str(folder))
-    config.save_pretrained(str(folder))
     return folder
 
 

@@ -43,11 +43,14 @@ def merge(
     strategy: MergeStrategy | None = None,
     *,
     device: str = "auto",
+    quantization: str | None = None,
 ) -> MergeReport:
     """Merge an adapter into its base and save the model as ``out``; return the merge report.
 
-    ``strategy`` None: dequantized after 4-bit training, else original.
+    ``strategy`` None: dequantized after 4-bit training, else original. ``quantization``: what the adapter was trained
+    over, "nf4" or "none", if it has no record.
     """
     from finetune.merging import MergeOptions, merge_adapter
 
-    return merge_adapter(str(base), Path(adapter), Path(out), MergeOptions(strategy=strategy, device=device))
+    options = MergeOptions(strategy=strategy, device=device, quantization=quantization)
+    return merge_adapter(str(base), Path(adapter), Path(out), options)

@@ -94,13 +94,13 @@ def merge_command(
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
     quantization: Annotated[
         str | None,
-        typer.Option("--quantization", help="What the adapter was trained over, if it has no record: nf4, none."),
+        typer.Option("--quantization", help="What the adapter was trained over, if it has no record: nf4 or none."),
     ] = None,
     allow_base_mismatch: Annotated[
         bool, typer.Option("--allow-base-mismatch", help="Merge even if the adapter was trained over other weights.")
     ] = False,
 ) -> None:
-    """Merge an adapter into its base, shard by shard, and report the loss of precision."""
+    """Merge an adapter into its base, check the result against the adapter, and report the loss of precision."""
     checked = _one_of("--strategy", strategy, get_args(MergeStrategy))
     trained_over = _one_of("--quantization", quantization, ("nf4", "none"))
     require("run", "finetune merge")

@@ -103,13 +103,17 @@ def count_parameters(base: Path, recipe: Recipe) -> Parameters:
     from peft import get_peft_model
     from peft.tuners.lora import LoraLayer
 
-    from finetune.merging.quantize import linear_modules, skeleton
     from finetune.options import lora_config
+    from harness.backends.local.loading import skeleton
+    from harness.variants.nf4 import linear_modules
 
-    model = skeleton(base)
+    try:
+        model: Any = skeleton(str(base))
+    except (ValueError, OSError, KeyError) as error:
+        raise InputError(f"{base}: transformers cannot build this model ({first_line(error)}).") from error
     with torch.device("meta"):
         total: int = sum(parameter.numel() for parameter in model.parameters())
-        held = linear_modules(base).quantized if recipe.quantization == "nf4" else frozenset()
+        held = linear_modules(model) if recipe.quantization == "nf4" else ()
         quantized = sum(model.get_parameter(f"{name}.weight").numel() for name in held)
         configuration = lora_config(recipe)
         try:

@@ -188,6 +188,7 @@ def ensure_merged(prepared: Prepared, *, notify: Notify) -> MergeReport:
         report is not None
         and (report.base_digest, report.adapter_digest) == (prepared.base_digest, digest_adapter_folder(adapter))
         and (report.strategy, report.dtype) == (recipe.merge_strategy, recipe.dtype)
+        and report.logits_difference is not None  # versions before 0.2.0 did not check
         and report.model_digest == digest_model_folder(folder)
     ):
         notify(f"The merged model in {folder} was made from the same adapter; reusing it.")
@@ -204,13 +205,15 @@ def describe_merge(report: MergeReport) -> str:
     """Describe what a merge kept, and whether it assumed what the adapter was trained over."""
     worst = report.worst_layers[0]
     assumption = (
-        " There is no record of what the adapter was trained over: nf4 was assumed. If that is wrong, merge again with "
-        "--quantization none."
+        " There is no record of what the adapter was trained over: an unquantised base was assumed. If it was 4-bit, "
+        "merge again with --quantization nf4."
     )
     return (
         f"Merged {report.layers} weights ({report.strategy}) in {report.seconds:.0f} s: ΔW is "
         f"{report.delta_to_weight:.2%} of the weights, {report.mean_kept:.1%} of it was kept; the error is "
-        f"{report.mean_relative_error:.1%} of ΔW on average, {worst.relative_error:.1%} at worst ({worst.name})."
+        f"{report.mean_relative_error:.1%} of ΔW on average, {worst.relative_error:.1%} at worst ({worst.name}). "
+        f"Logits differ from the adapter's by {report.logits_difference:.2%}; the adapter itself changes them by "
+        f"{report.adapter_effect:.2%}."
         f"{assumption if report.quantization_assumed else ''}"
     )
 

@@ -30,7 +30,7 @@ class InputError(HarnessError):
 _DISK_FAILED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
-def file_error(error: Exception) -> HarnessError | None:
+def file_error(error: BaseException) -> HarnessError | None:
     """Return a generic error for a file that could not be read or written; None if ``error`` is not about a file.
 
     A package that is not installed counts as a missing file.
@@ -43,6 +43,12 @@ def file_error(error: Exception) -> HarnessError | None:
     if error.errno in _DISK_FAILED:
         return HarnessError(f"{what} Free some space and run the same command again.")
     return InputError(f"{what} Check the path and its permissions.")
+
+
+def text_of(error: BaseException) -> str:
+    """Return an error as a user reads it: our own message, one about a file, or a library's error with its type."""
+    known = error if isinstance(error, HarnessError) else file_error(error)
+    return str(known) if known else f"{type(error).__name__}: {first_line(error, 300)}."
 
 
 def first_line(error: BaseException, limit: int = 160) -> str:
@@ -80,9 +86,8 @@ def guarded(command: Callable[[list[str]], object], arguments: Sequence[str], *,
         if debug:
             raise
         known = error if isinstance(error, HarnessError) else file_error(error)
-        advice = "This is a bug; run the command again with --debug to see where it happened."
-        message = known or f"{type(error).__name__}: {first_line(error, 300)}. {advice}"
-        print(f"Error: {message}", file=sys.stderr)
+        advice = "" if known else " This is a bug; run the command again with --debug to see where it happened."
+        print(f"Error: {text_of(error)}{advice}", file=sys.stderr)
         return (known or HarnessError).exit_code
     if result == INTERRUPTED:  # typer silently turns Ctrl-C into this code
         print(interrupted, file=sys.stderr)

@@ -60,6 +60,10 @@ def draw(view: RunView) -> Charts:
     }
     sections = {name: _stacks([chart for chart in charts if chart]) for name, charts in found.items()}
     absent = {name: _ABSENT[name] for name, charts in sections.items() if not charts and not view.names(name)}
+    for name in absent:
+        told = (one.not_measured.get(name) for one in view.summary.coverage.values())
+        reasons = dict.fromkeys(why for why in told if why)
+        absent[name] = f"{name.capitalize()}: {'; '.join(reasons)}." if reasons else absent[name]
     if view.summary.slices:
         absent.pop("slices", None)  # the section has their table
     elif view.sliced_by:

@@ -18,6 +18,7 @@ class CoverageCell:
     share: str
     interval: str
     skipped: str
+    absent: tuple[str, ...] = ()  # what was asked for and not measured, with the reason
 
     @property
     def brief(self) -> str:
@@ -41,6 +42,7 @@ def _cell(variant: str, coverage: Coverage) -> CoverageCell:
         share=_percent(coverage.value),
         interval=f"{_percent(coverage.low)} to {_percent(coverage.high)}" if coverage.low is not None else "",
         skipped=skipped,
+        absent=tuple(f"{name}: {why}" for name, why in coverage.not_measured.items()),
     )
 
 

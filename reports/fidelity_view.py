@@ -30,6 +30,7 @@ class _Layer(Row):
 
 class _Merge(Row):
     worst_layers: tuple[_Layer, ...] = ()
+    reason: str | None = None
 
 
 class _WeightErrors(Row):
@@ -38,13 +39,21 @@ class _WeightErrors(Row):
 
 def worst_layers(view: RunView) -> tuple[tuple[str, ...], ...]:
     """Return the merged weights with the largest errors, if the fidelity pass saved them."""
-    path = view.folder.root / "fidelity_weights.json"
-    variants = read_model(_WeightErrors, path).variants if path.is_file() else {}
     return tuple(
         (variant, layer.name, _percent(layer.relative_error), _percent(layer.kept))
-        for variant, merge in variants.items()
+        for variant, merge in _merges(view).items()
         for layer in merge.worst_layers
     )
+
+
+def unknown_weights(view: RunView) -> tuple[tuple[str, str], ...]:
+    """Return the merged variants whose weight errors are not known, and why."""
+    return tuple((variant, merge.reason) for variant, merge in _merges(view).items() if merge.reason)
+
+
+def _merges(view: RunView) -> dict[str, _Merge]:
+    path = view.folder.root / "fidelity_weights.json"
+    return read_model(_WeightErrors, path).variants if path.is_file() else {}
 
 
 def _percent(value: float | None) -> str:

@@ -32,7 +32,7 @@ class Provenance:
     sanity: tuple[tuple[bool, str, str, str], ...]
     warnings: tuple[str, ...]
     events: tuple[str, ...]
-    coverage: tuple[tuple[str, str, str, str, str], ...]
+    coverage: tuple[tuple[str, ...], ...]
     config: str
 
 
@@ -73,7 +73,14 @@ def provenance(view: RunView) -> Provenance:
         warnings=manifest.warnings,
         events=tuple(_event(event) for event in manifest.events[:200]),
         coverage=tuple(
-            (one.variant, one.answered, one.share or "–", one.interval or "–", one.skipped)
+            (
+                one.variant,
+                one.answered,
+                one.share or "–",
+                one.interval or "–",
+                one.skipped,
+                "; ".join(one.absent) or "–",
+            )
             for one in coverage_cells(view)
         ),
         config=shorten_block(json.dumps(manifest.config, indent=1, ensure_ascii=False, default=str)),

@@ -38,12 +38,14 @@ class TextSummary:
     steps: tuple[str, ...]
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    absent: tuple[str, ...] = ()  # what was asked for and not measured, with the reason
 
 
 def summary_rows(folder: RunFolder, *, everything: bool = False, view: RunView | None = None) -> TextSummary:
     """Return the verdict sentence, the next steps and the table's main rows (or all) as finished text."""
     view = view or read_view(folder)
-    covered = {one.variant: one.brief for one in coverage_cells(view)}
+    coverage = coverage_cells(view)
+    covered = {one.variant: one.brief for one in coverage}
     rows = (
         [("Dialogues answered", *(covered.get(variant, "not measured") for variant in view.variants))]
         if covered
@@ -67,6 +69,7 @@ def summary_rows(folder: RunFolder, *, everything: bool = False, view: RunView |
         steps=tuple(visible(step) for step in next_step(view)),
         headers=("", *(visible(variant) for variant in view.variants)),
         rows=tuple(rows),
+        absent=tuple(visible(f"{one.variant}: {what}") for one in coverage for what in one.absent),
     )
 
 
@@ -79,7 +82,8 @@ def summary_text(folder: RunFolder, *, everything: bool = False) -> str:
     """Return the verdict sentence and the table for a terminal or a log, without colours."""
     summary = summary_rows(folder, everything=everything)
     table = aligned([summary.headers, *summary.rows], ruled=True)
-    return "\n".join([summary.sentence, *summary.steps, "", *table]) + "\n"
+    absent = ["", *summary.absent] if summary.absent else []
+    return "\n".join([summary.sentence, *summary.steps, "", *table, *absent]) + "\n"
 
 
 def aligned(table: Sequence[Sequence[str]], *, ruled: bool = False) -> list[str]:
@@ -101,6 +105,7 @@ def summary_markdown(folder: RunFolder, *, view: RunView | None = None) -> str:
     ]
     lines += [f"- {_plain_md(step)}" for step in summary.steps]
     lines += ["", *_md_table(summary.headers, summary.rows)]
+    lines += ["", *(f"- {_plain_md(what)}" for what in summary.absent)] if summary.absent else []
     checks = gate_rows(view)
     if checks:
         lines += ["", "#### Gate", ""]

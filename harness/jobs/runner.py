@@ -7,7 +7,7 @@ and resumed at any time; ``compute`` derives everything else from the records.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,12 @@ from pydantic import Field
 
 from harness.backends.choose import Open, chat_tokenizer, open_backends, resolve_device
 from harness.config import RunConfig, StatsConfig
+<<<<<<< HEAD
 from harness.dialogues.reply_text import REASONING, Reasoning
 from harness.errors import HarnessError, InputError, did_you_mean
+=======
+from harness.errors import InputError, did_you_mean, text_of
+>>>>>>> merge
 from harness.files import digest_value, write_json, write_model, write_rows
 from harness.files import locked as lock_held
 from harness.jobs.inputs import HeldOut, held_out
@@ -74,9 +78,10 @@ def run(
     prepared = prepare(config, progress, config_folder)
     with locked(folder):
         earlier = _earlier_run(folder, prepared)
-        if earlier is None or earlier.state != "complete":
-            measure(folder, prepared, progress, backends)
-        compute(folder, config, progress)
+        with failures_recorded(folder):
+            if earlier is None or earlier.state != "complete":
+                measure(folder, prepared, progress, backends)
+            compute(folder, config, progress)
     return folder
 
 
@@ -147,9 +152,6 @@ def measure(folder: RunFolder, prepared: Prepared, progress: Progress, open_back
         for one in in_order(config.passes):
             one.measure(context)
             notes.write()
-    except HarnessError as error:
-        notes.write(state="failed", error=str(error))
-        raise
     finally:
         backends.close()
 
@@ -255,6 +257,24 @@ def check_belongs(folder: RunFolder, digest: str) -> None:
     # A run killed before its first run.json was in place may have left its temporary file.
     elif root.is_dir() and not all(p.name == ".lock" or p.name.startswith(".run.json.") for p in root.iterdir()):
         raise InputError(f"{root} is not empty and not a run folder. Choose another --out.")
+
+
+@contextmanager
+def failures_recorded(folder: RunFolder) -> Iterator[None]:
+    """Record whatever ends the block early in ``run.json``, state ``failed``; the same command then continues.
+
+    Ctrl-C is no failure: the run stays ``running``, as after a kill. Nothing is recorded before ``run.json`` exists.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a panic in a library written in Rust is no Exception
+        with suppress(Exception):  # a full disk must not hide what went wrong first
+            folder.write_manifest(
+                folder.read_manifest().model_copy(update={"state": "failed", "error": text_of(error)})
+            )
+        raise
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from harness.errors import InputError, did_you_mean
 from harness.files import digest_file, digest_value
 from harness.jobs.reply_files import read_replies, run_and_variant
 from harness.jobs.run import render
-from harness.jobs.runner import ScoreConfig, check_belongs, compute, locked
+from harness.jobs.runner import ScoreConfig, check_belongs, compute, failures_recorded, locked
 from harness.metrics.loading import load_metrics
 from harness.progress import Progress, SilentProgress
 from harness.store.folder import RunFolder
@@ -62,8 +62,9 @@ def score(
     with locked(folder):
         # The manifest comes first, so that after an interruption the same command recognises the folder.
         folder.write_manifest(_manifest(config, files, identity, reference or next(iter(files))))
-        read.write(folder)
-        compute(folder, config, progress)
+        with failures_recorded(folder):
+            read.write(folder)
+            compute(folder, config, progress)
     render(folder, progress)
     return folder
 

@@ -42,7 +42,8 @@ class Pass:
 
     ``needs`` lists the capabilities that a variant's backend must have. ``settings`` returns everything that keys a
     record besides its variant, template, kind of device and dialogue. ``after`` names passes that run first if both
-    are requested. ``uses_dialogues`` is False for a pass with a fixed workload.
+    are requested. ``uses_dialogues`` is False for a pass with a fixed workload. ``leaves_out`` returns why the pass has
+    nothing to measure of a variant, by its name.
     """
 
     record: type[Record]
@@ -52,6 +53,7 @@ class Pass:
     after: tuple[str, ...] = ()
     uses_dialogues: bool = True
     needs_references: bool = False
+    leaves_out: Callable[[PassContext], Mapping[str, str]] = lambda context: {}
 
     @property
     def name(self) -> str:
@@ -62,19 +64,25 @@ class Pass:
         return dialogues if self.uses_dialogues else (FIXED_WORKLOAD,)
 
     def measure(self, context: PassContext) -> None:
-        """Run over the variants whose backends have the needed capabilities; record why the others are skipped."""
+        """Run over the variants whose backends have the needed capabilities; record why others are not measured."""
         able = []
         for variant in context.variants:
             lacking = self.needs - context.backends.of(variant).capabilities
             if lacking:
-                self._not_measured(context, variant, lacking)
+                what = " or ".join(sorted(one.value for one in lacking))
+                self._not_measured(context, variant, f"its backend cannot {what}")
             else:
                 able.append(variant)
         if able:
-            self.run(replace(context, variants=tuple(able)))
+            narrowed = replace(context, variants=tuple(able))
+            reasons = self.leaves_out(narrowed)
+            for variant in able:
+                if variant.name in reasons:
+                    self._not_measured(context, variant, reasons[variant.name])
+            self.run(narrowed)
 
-    def _not_measured(self, context: PassContext, variant: Variant, lacking: frozenset[Capability]) -> None:
-        why = f"not measured: its backend cannot {' or '.join(sorted(one.value for one in lacking))}"
+    def _not_measured(self, context: PassContext, variant: Variant, reason: str) -> None:
+        why = f"not measured: {reason}"
         context.progress.note(f"{self.name} {variant.name}: {why}.")
         context.event(EventKind.NOT_MEASURED, {"pass": self.name, "variant": variant.name, "detail": why})
         keys = context.unfinished(self.record, variant, self.rows(context.dialogues))

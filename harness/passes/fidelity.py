@@ -16,7 +16,7 @@ from harness.passes.plans import EncodedOnce, encode_reference, plan_references,
 from harness.progress import EventKind
 from harness.store.schema import FidelityRecord
 from harness.variants.model import Variant
-from harness.variants.relations import pairs
+from harness.variants.relations import FidelityPair, pairs, unpaired
 
 WEIGHTS_FILE = "fidelity_weights.json"
 
@@ -25,10 +25,7 @@ def run(context: PassContext) -> None:
     """Compare every pair on every dialogue with a reference; existing records are kept."""
     encode = EncodedOnce(encode_reference)
     named = {variant.name: variant for variant in context.variants}
-    wanted = context.config.fidelity
-    if wanted is not None:  # pairs with a variant that cannot be measured were already reported
-        wanted = tuple(pair for pair in wanted if {pair.variant, pair.against} <= named.keys())
-    for pair in pairs(context.variants, wanted):
+    for pair in pairs(context.variants, _able(context)):
         _compare(context, named[pair.variant], named[pair.against], encode)
     write_weight_errors(context)
 
@@ -41,12 +38,20 @@ def settings(on: Conditions) -> list[list[str | None]]:
     return [[name, *loaded] for name, loaded in held.items()]
 
 
+def leaves_out(context: PassContext) -> dict[str, str]:
+    """Return why variants that could be compared are not: their counterpart is unknown or cannot be measured."""
+    able, named = _able(context), {variant.name for variant in context.variants}
+    dropped = [pair for pair in context.config.fidelity or () if pair not in (able or ()) and pair.variant in named]
+    return unpaired(context.variants, able) | {one.variant: f"'{one.against}' cannot be compared" for one in dropped}
+
+
 PASS = Pass(
     FidelityRecord,
     needs=frozenset({Capability.TOKENS, Capability.DIVERGENCE}),
     settings=settings,
     run=run,
     needs_references=True,
+    leaves_out=leaves_out,
 )
 
 
@@ -60,6 +65,14 @@ def write_weight_errors(context: PassContext) -> None:
     }
     if found:
         write_json(context.folder.root / WEIGHTS_FILE, {"schema": 1, "variants": found})
+
+
+def _able(context: PassContext) -> tuple[FidelityPair, ...] | None:
+    """Return the pairs that the config names and whose variants can both be measured; None if it names none."""
+    if context.config.fidelity is None:
+        return None
+    named = {variant.name for variant in context.variants}
+    return tuple(pair for pair in context.config.fidelity if {pair.variant, pair.against} <= named)
 
 
 def _compare(context: PassContext, variant: Variant, against: Variant, encode: EncodedOnce) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 
+from harness.files import read_rows
 from harness.results.analysis import Analysis
 from harness.results.replies import left_out
 from harness.stats.proportions import clopper_pearson
-from harness.store.schema import Coverage, GenerationRecord, LatencyRecord, Record, ScoringRecord
+from harness.store.schema import Coverage, GenerationRecord, LatencyRecord, Record, ScoringRecord, record_of
 
 FAILED = "error"
 MISSING = "missing"
@@ -39,7 +41,8 @@ def coverage_of(analysis: Analysis, variant: str) -> Coverage:
     not_scored = Counter(reason for name, reason in scoring.items() if name in answered)
     unfinished = sum(row.unfinished for row in counted if row.id in answered)
     made = estimated(len(ids), len(ids) - skipped.total(), dict(sorted(skipped.items())), unfinished)
-    return made.model_copy(update={"not_scored": dict(sorted(not_scored.items()))})
+    further = {"not_scored": dict(sorted(not_scored.items())), "not_measured": _not_measured(analysis, variant)}
+    return made.model_copy(update=further)
 
 
 def estimated(dialogues: int, answered: int, skipped: dict[str, int], unfinished: int = 0) -> Coverage:
@@ -56,6 +59,29 @@ def estimated(dialogues: int, answered: int, skipped: dict[str, int], unfinished
         low=low,
         high=high,
     )
+
+
+def _not_measured(analysis: Analysis, variant: str) -> dict[str, str]:
+    """Return why each requested pass measured nothing of a variant: the reason that most of its records give.
+
+    A pass without any record had nothing to do with the variant, e.g. fidelity with the one that others are compared
+    with.
+    """
+    asked = analysis.measured.manifest.config.get("passes") or () if analysis.measured.manifest.kind == "run" else ()
+    found = {}
+    for name in asked:
+        path, model = analysis.folder.records_path(name, variant), record_of(name)
+        if model is None or not os.path.exists(path):  # noqa: PTH110 – a name from run.json may be too long for a file
+            continue
+        reasons: Counter[str] = Counter()
+        for record in read_rows(model, path, torn_tail="ignore"):
+            if record.error is None and record.skipped is None:
+                break
+            reasons[record.error or record.skipped or ""] += 1
+        else:
+            if reasons:
+                found[name] = reasons.most_common(1)[0][0]
+    return found
 
 
 def _passes(analysis: Analysis) -> frozenset[str]:

@@ -269,6 +269,7 @@ class Coverage(Row):
     ``unfinished`` of the answers end inside a reasoning block, so that a patient sees little or nothing of them.
 
     ``value`` is the share answered, with the ends of its 95 % interval (Clopper–Pearson); None without dialogues.
+    ``not_measured`` says, by pass, why a pass that was asked for measured nothing of the variant.
     """
 
     dialogues: int
@@ -279,6 +280,7 @@ class Coverage(Row):
     value: float | None = None
     low: float | None = None
     high: float | None = None
+    not_measured: dict[str, str] = Field(default_factory=dict)
 
 
 class Summary(VersionedRow):

@@ -17,16 +17,17 @@ MERGE_REPORT = "merge.json"
 
 
 class LayerError(BaseModel):
-    """One merged weight. ``relative_error`` is ‖W_merged − W_target‖ / ‖W_target − W_train‖ (Frobenius).
+    """One merged weight, or a tensor that the adapter replaces.
 
-    ``W_train`` is the weight the adapter was trained over (dequantised if training used 4-bit weights) and
-    ``W_target`` = W_train + ΔW. 0: nothing was lost; 1: the error is as large as ΔW. ``kept`` is the share of ΔW that
-    remains in W_merged − W_train, by projection.
+    ``relative_error`` is ‖W_merged − W_target‖ / ‖W_target − W_train‖ (Frobenius). ``W_train`` is the weight the
+    adapter was trained over (dequantised if training used 4-bit weights) and ``W_target`` = W_train + ΔW, or the tensor
+    in the adapter's file. 0: nothing was lost; 1: the error is as large as ΔW. ``kept`` is the share of ΔW that remains
+    in W_merged − W_train, by projection.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    name: str
+    name: str  # of the parameter in the loaded model
     relative_error: float
     kept: float
     delta_norm: float
@@ -66,6 +67,11 @@ class MergeReport(BaseModel):
     delta_to_weight: float  # ‖ΔW‖/‖W‖ over all changed weights
     worst_layers: tuple[LayerError, ...]  # the ten largest relative errors, worst first
     largest_quantization_error: float | None = None  # ‖W − dequantised W‖/‖W‖, the worst weight
+    # Of the logits on a few texts, relative to the adapter's own: how far the merged model is from the adapter, how
+    # far rounding may take it, and how far the base is. Absent in reports of versions that did not check them.
+    logits_difference: float | None = None
+    logits_allowed: float | None = None
+    adapter_effect: float | None = None
     seconds: float
     device: str
     peak_rss_mib: float | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from harness.errors import InputError, did_you_mean
+from harness.variants.digests import digest_adapter_folder
 from harness.variants.model import Variant
 from harness.yamlfile import Strict
 
@@ -45,22 +46,27 @@ def pairs(variants: Sequence[Variant], wanted: tuple[FidelityPair, ...] | None) 
     if wanted is not None:
         refuse_unknown_pairs(wanted, [variant.name for variant in variants])
         return wanted
-    found = []
-    for variant in variants:
-        against = adapter_of(variant, variants) if variant.kind == "merged" else _unquantised(variant, variants)
-        if against is not None:
-            found.append(FidelityPair(variant=variant.name, against=against.name))
-    return tuple(found)
+    found = {variant.name: _counterpart(variant, variants) for variant in variants}
+    return tuple(
+        FidelityPair(variant=n, against=other.name) for n, other in found.items() if isinstance(other, Variant)
+    )
+
+
+def unpaired(variants: Sequence[Variant], wanted: tuple[FidelityPair, ...] | None) -> dict[str, str]:
+    """Return, by variant name, why it is in no pair although it could be; all variants if there is no pair at all."""
+    if wanted is not None:
+        names = () if wanted else tuple(variant.name for variant in variants)
+        return dict.fromkeys(names, "the config names no pair that can be compared")
+    found = {variant.name: _counterpart(variant, variants) for variant in variants}
+    if not any(found.values()):
+        return dict.fromkeys(found, "no variant of the run is a merged model or a quantised base")
+    return {name: why for name, why in found.items() if isinstance(why, str)}
 
 
 def adapter_of(merged: Variant, variants: Sequence[Variant]) -> Variant | None:
     """Return the adapter that a merged variant came from, or None if unknown."""
-    adapters = [variant for variant in variants if variant.kind == "adapter"]
-    if merged.adapter_digest is not None:
-        adapters = [variant for variant in adapters if variant.adapter_digest == merged.adapter_digest]
-    elif len(adapters) > 1:
-        return None  # ambiguous; the config can name the pair
-    return adapters[0] if adapters else None
+    found = _source(merged, variants)
+    return found if isinstance(found, Variant) else None
 
 
 def base_of(variant: Variant, variants: Sequence[Variant]) -> Variant | None:
@@ -72,14 +78,35 @@ def base_of(variant: Variant, variants: Sequence[Variant]) -> Variant | None:
         )
     if variant.kind == "base":
         return None
-    if variant.base_digest is not None:
-        same = (base for base in bases if variant.base_digest in (base.base_digest, base.model_digest))
+    known = [base for base in bases if base.base_digest or base.model_digest]
+    if variant.base_digest is not None and known:  # bases listed by hand state no digest
+        same = (base for base in known if variant.base_digest in (base.base_digest, base.model_digest))
         return next(same, None)
     return bases[0] if len({base.model for base in bases}) == 1 else None
 
 
-def _unquantised(variant: Variant, variants: Sequence[Variant]) -> Variant | None:
-    if variant.kind != "base" or variant.quantization == "none":
+def _counterpart(variant: Variant, variants: Sequence[Variant]) -> Variant | str | None:
+    """Return what a variant is compared with by default, why it is not known, or None if it is not compared."""
+    if variant.kind == "merged":
+        return _source(variant, variants)
+    if variant.kind == "adapter" or variant.quantization == "none":
         return None
     plain = (v for v in variants if v.kind == "base" and v.quantization == "none" and v.model == variant.model)
-    return next(plain, None)
+    return next(plain, None) or "the same base unquantised is not among the variants"
+
+
+def _source(merged: Variant, variants: Sequence[Variant]) -> Variant | str:
+    """Return the adapter that a merged variant came from, or why it is not known."""
+    adapters = [variant for variant in variants if variant.kind == "adapter"]
+    if not adapters:
+        return "the adapter it was merged from is not among the variants"
+    if merged.adapter_digest is None:
+        several = "there is no record of the adapter it was merged from; name the pair in the config's fidelity"
+        return adapters[0] if len(adapters) == 1 else several
+    same = (variant for variant in adapters if _digest_of(variant) == merged.adapter_digest)
+    return next(same, None) or "none of the adapters among the variants is the one it was merged from, by their digests"
+
+
+def _digest_of(adapter: Variant) -> str:
+    """Return an adapter's recorded digest, else that of its files: an adapter listed by hand has no record."""
+    return adapter.adapter_digest or digest_adapter_folder(str(adapter.adapter))

@@ -73,11 +73,14 @@ def test_merge_prints_what_was_kept(
     base: Path, adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["merge", "--base", str(base), "--adapter", str(adapter), "--out", str(tmp_path / "out")]
-    assert main([*arguments, "--strategy", "dequantized", "--device", "cpu"]) == 0
+    assert main([*arguments, "--device", "cpu"]) == 0
     printed = capsys.readouterr().out
-    assert "Merged 6 weights (dequantized)" in printed
+    assert "Merged 6 weights (original)" in printed
     assert "was kept" in printed
-    assert "nf4 was assumed" in printed  # this adapter was made with plain peft
+    assert "an unquantised base was assumed" in printed  # this adapter was made with plain peft
+    assert main([*arguments, "--strategy", "dequantized", "--device", "cpu"]) == 0
+    assert "Merged 6 weights (dequantized)" in (printed := capsys.readouterr().out)
+    assert "assumed" not in printed
     assert (tmp_path / "out" / "tokenizer.json").read_bytes() == (base / "tokenizer.json").read_bytes()
 
 

@@ -13,11 +13,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from finetune.merging import MergeOptions, merge_adapter, shards
+from finetune.merging import MergeOptions, merge_adapter, saving
 from harness.errors import HarnessError, InputError
 from harness.variants import nf4
 from harness.variants.artifacts import ADAPTER_FACTS
-from tests.finetune.conftest import make_adapter, make_base
+from tests.finetune.conftest import make_adapter
 
 Edit = Callable[[dict[str, torch.Tensor]], None]
 A = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
@@ -78,16 +78,21 @@ def stray(tensors: dict[str, torch.Tensor]) -> None:
     [
         (zero, {}, "every ΔW is zero"),
         (plant_nan, {}, "contains NaN or infinity"),
-        (drop_one, {}, "has only one of lora_A and lora_B"),
+        (drop_one, {}, "no weights for 'model.layers.0.self_attn.q_proj.lora_A.weight'"),
         (rename, {}, "trained over a base with different module names"),
-        (widen, {}, "trained over another base"),
-        (stray, {}, "has no tensor 'model.layers.9.extra'"),
-        (None, {"target_modules": ["q_proj", "v_proj", "down_proj", "o_proj"]}, "has no weights for it"),
+        (widen, {}, "trained over another base .*size mismatch"),
+        (stray, {}, "changes 'model.layers.9.extra', which its base does not have"),
+        (None, {"target_modules": ["q_proj", "v_proj", "down_proj", "o_proj"]}, "no weights for '.*o_proj.lora_A"),
+        (None, {"target_modules": ["qkv"]}, "cannot be attached to its base by peft .*not found in the base model"),
         (None, {"peft_type": "LOHA"}, "only LoRA"),
-        (None, {"r": 8}, "has rank 8 in the configuration but 4 in the weights"),
-        (None, {"use_dora": True}, "use_dora is True"),
-        (None, {"trainable_token_indices": [5]}, "single trained tokens"),
-        (None, {"init_lora_weights": "pissa_niter_4"}, "also changes the base"),
+        (None, {"r": 8}, "trained over another base .*size mismatch"),
+        (None, {"use_dora": True}, "no weights for '.*lora_magnitude_vector"),
+        (None, {"trainable_token_indices": [5]}, "no weights for '.*trainable_tokens_delta"),
+        (None, {"modules_to_save": ["lm_head"]}, "no weights for 'lm_head"),
+        (None, {"init_lora_weights": "pissa_niter_4"}, "randomised decomposition"),
+        (None, {"init_lora_weights": "corda"}, "cannot be attached to its base by peft"),
+        (None, {"alora_invocation_tokens": [1]}, "activated LoRA"),
+        (None, {"layer_replication": [[0, 2], [0, 2]]}, "replicated layers"),
     ],
 )
 def test_a_broken_adapter_is_refused(
@@ -118,16 +123,6 @@ def test_another_base_than_the_one_trained_over_is_refused_unless_allowed(
     assert (tmp_path / "out" / "merge.json").is_file()
 
 
-def test_tied_embeddings_are_not_changed_on_one_side_only(tmp_path: Path) -> None:
-    tied = make_base(tmp_path / "tied", tied=True)
-    make_adapter(tied, tmp_path / "plain")
-    merge(tied, tmp_path / "plain", tmp_path / "out")
-    assert "lm_head.weight" not in load_file(tmp_path / "out" / "model.safetensors")
-    adapter = make_adapter(tied, tmp_path / "head", modules_to_save=["embed_tokens"], ensure_weight_tying=False)
-    with pytest.raises(InputError, match="ties to its other embedding"):
-        merge(tied, adapter, tmp_path / "out2")
-
-
 def test_corrupted_dequantisation_stops_the_merge(
     base: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,24 +130,25 @@ def test_corrupted_dequantisation_stops_the_merge(
         values = nf4.bitsandbytes().functional.dequantize_4bit(held.data, held.quant_state)
         return values.flatten().roll(1).reshape(values.shape)
 
-    monkeypatch.setattr("finetune.merging.merge.dequantize", garbage)
+    monkeypatch.setattr(nf4, "dequantize", garbage)
     with pytest.raises(HarnessError, match=r"relative error of 1\.\d\d, but nf4's is about 0\.09"):
-        merge(base, adapter, tmp_path / "out")
+        merge(base, adapter, tmp_path / "out", quantization="nf4")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_file_that_reads_back_differently_stops_the_merge(
     base: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    check = shards._check_saved
+    save = saving.save_merged
 
-    def flip_then_check(path: Path, meant: Any) -> None:
+    def save_then_flip(model: Any, base: Any, folder: Path, **options: Any) -> None:
+        save(model, base, folder, **options)
+        path = folder / "model.safetensors"
         data = bytearray(path.read_bytes())
-        data[-1] ^= 1
+        data[-2] ^= 1  # the last bit of a weight
         path.write_bytes(bytes(data))
-        check(path, meant)
 
-    monkeypatch.setattr(shards, "_check_saved", flip_then_check)
+    monkeypatch.setattr("finetune.merging.merge.save_merged", save_then_flip)
     with pytest.raises(HarnessError, match="reads back differently"):
         merge(base, adapter, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -160,7 +156,7 @@ def test_a_file_that_reads_back_differently_stops_the_merge(
 
 def test_an_overflow_in_the_saved_dtype_is_found(base: Path, tmp_path: Path) -> None:
     adapter = make_adapter(base, tmp_path / "adapter", size=1e6)
-    with pytest.raises(HarnessError, match="NaN or infinite"):
+    with pytest.raises(InputError, match=r"NaN or infinite; its values exceed the range of torch\.float16"):
         merge(base, adapter, tmp_path / "out", strategy="original", dtype="float16")
 
 
@@ -199,8 +195,27 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(
     def full(*args: Any, **kwargs: Any) -> None:
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr("safetensors.torch.save_file", full)
+    monkeypatch.setattr("transformers.modeling_utils.safe_save_file", full)
     with pytest.raises(HarnessError, match=r"No space left on device.*Free some space and merge again"):
+        merge(base, adapter, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"), "it does not fit into memory"),
+        (RuntimeError("shape '[64, 1]' is invalid for input of size 96"), "shape '.64, 1.' is invalid"),
+    ],
+)
+def test_a_model_that_cannot_run_here_is_one_sentence_and_leaves_nothing(
+    base: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, why: str
+) -> None:
+    def fail(*args: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr("finetune.merging.agreement._logits", fail)
+    with pytest.raises(HarnessError, match=rf"The merge failed on cpu \({why}.*Merge on another device"):
         merge(base, adapter, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 

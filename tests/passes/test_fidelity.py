@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from harness.errors import InputError
 from harness.passes import fidelity
 from harness.store.folder import prune_records
 from harness.store.schema import FidelityRecord
+from harness.variants.folders import local_variants
 from harness.variants.model import Variant
-from harness.variants.relations import FidelityPair, pairs
+from harness.variants.relations import FidelityPair, pairs, unpaired
+from harness.variants.resolve import ResolvedVariants
 from tests.backends.local.small_models import context, dialogues, save_base, small_tokenizer
 
 Trio = tuple[Variant, Variant, Variant]
@@ -165,8 +168,6 @@ def test_a_merge_made_elsewhere_has_its_weight_errors_computed(tmp_path: Path, t
 
 
 def test_the_layer_that_a_merge_lost_is_named_first(tmp_path: Path, trio: Trio) -> None:
-    import shutil
-
     base, adapter, merged = trio
     folder = shutil.copytree(merged.model, tmp_path / "lossy")
     tensors = load_file(folder / "model.safetensors")
@@ -176,7 +177,7 @@ def test_the_layer_that_a_merge_lost_is_named_first(tmp_path: Path, trio: Trio) 
     lossy = merged.model_copy(update={"model": str(folder)})
     fidelity.run(context(tmp_path / "run", [base, adapter, lossy], dialogues(2)))
     worst = json.loads((tmp_path / "run/fidelity_weights.json").read_text())["variants"]["merged"]["worst_layers"]
-    assert worst[0]["name"] == "model.layers.1.self_attn.v_proj"
+    assert worst[0]["name"] == "model.layers.1.self_attn.v_proj.weight"
     assert worst[0]["relative_error"] == pytest.approx(1.0)
     assert worst[0]["kept"] == pytest.approx(0.0, abs=1e-6)
     assert worst[1]["relative_error"] < 1e-4
@@ -184,8 +185,6 @@ def test_the_layer_that_a_merge_lost_is_named_first(tmp_path: Path, trio: Trio) 
 
 @pytest.mark.parametrize("what", ["tokenizer", "embeddings"])
 def test_variants_over_other_tokens_are_noted_and_do_not_end_the_run(tmp_path: Path, trio: Trio, what: str) -> None:
-    import shutil
-
     base, adapter, merged = trio
     if what == "tokenizer":
         folder = Path(shutil.copytree(merged.model, tmp_path / "other"))
@@ -200,17 +199,82 @@ def test_variants_over_other_tokens_are_noted_and_do_not_end_the_run(tmp_path: P
     assert [kind for kind, _ in events] == ["not-comparable"]
 
 
-def test_the_weight_errors_of_a_dora_made_elsewhere_are_not_computed_as_if_it_were_a_lora(
-    tmp_path: Path, trio: Trio
-) -> None:
-    import shutil
+def test_the_weight_errors_of_a_dora_made_elsewhere_are_those_of_a_dora(tmp_path: Path, trio: Trio) -> None:
+    from peft import LoraConfig, PeftModel, get_peft_model
+    from transformers import AutoModelForCausalLM
 
     base, adapter, merged = trio
-    folder = Path(shutil.copytree(str(adapter.adapter), tmp_path / "dora"))
-    config = json.loads((folder / "adapter_config.json").read_text())
-    (folder / "adapter_config.json").write_text(json.dumps({**config, "use_dora": True}))
-    ctx = context(tmp_path / "run", [base, adapter.model_copy(update={"adapter": str(folder)}), merged], dialogues(2))
-    fidelity.write_weight_errors(ctx)
+    untyped: Any = AutoModelForCausalLM
+    config = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj"], use_dora=True)
+    model = get_peft_model(untyped.from_pretrained(base.model), config)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name or "magnitude" in name:
+            parameter.data.add_(torch.randn_like(parameter) * 0.1)
+    model.save_pretrained(tmp_path / "dora")
+    whole = PeftModel.from_pretrained(untyped.from_pretrained(base.model), tmp_path / "dora").merge_and_unload()
+    whole.save_pretrained(tmp_path / "whole")
+    small_tokenizer().save_pretrained(tmp_path / "whole")
+    variants = [
+        base,
+        adapter.model_copy(update={"adapter": str(tmp_path / "dora")}),
+        merged.model_copy(update={"model": str(tmp_path / "whole")}),
+    ]
+    fidelity.write_weight_errors(context(tmp_path / "run", variants, dialogues(2)))
     found = json.loads((tmp_path / "run/fidelity_weights.json").read_text())["variants"]["merged"]
-    assert found["source"] == "none"
-    assert "DoRA" in found["reason"]
+    assert (found["source"], len(found["worst_layers"])) == ("computed", 2)
+    assert found["mean_relative_error"] < 1e-5
+
+
+def test_an_adapter_and_its_merge_listed_by_hand_are_compared(tmp_path: Path, trio: Trio) -> None:
+    from finetune.merging import MergeOptions, merge_adapter
+
+    base, adapter, _ = trio
+    other = Path(shutil.copytree(str(adapter.adapter), tmp_path / "other"))
+    tensors = load_file(other / "adapter_model.safetensors")
+    save_file({name: tensor * 0.5 for name, tensor in tensors.items()}, other / "adapter_model.safetensors")
+    merge_adapter(base.model, Path(str(adapter.adapter)), tmp_path / "made", MergeOptions(device="cpu"))
+    listed = (
+        Variant(name="base", kind="base", model=base.model),
+        Variant(name="weaker", kind="adapter", model=base.model, adapter=str(other)),
+        Variant(name="adapter", kind="adapter", model=base.model, adapter=adapter.adapter),
+        Variant(name="merged", kind="merged", model=str(tmp_path / "made")),
+    )
+    variants = local_variants(ResolvedVariants(listed, None, None)).variants
+    ctx = context(tmp_path / "run", variants, dialogues(3))
+    fidelity.PASS.measure(ctx)
+    assert {record.against for record in found(ctx, "merged").values()} == {"adapter"}
+    assert all(max(record.kl) < 1e-6 for record in found(ctx, "merged").values())
+
+
+def merge_of(digest: str | None) -> Variant:
+    return Variant(name="merged", kind="merged", model="m", adapter_digest=digest)
+
+
+def adapter_named(name: str) -> Variant:
+    return Variant(name=name, kind="adapter", model="b", adapter=name, adapter_digest=name)
+
+
+BASE = Variant(name="base", kind="base", model="b")
+NF4 = Variant(name="base-nf4", kind="base", model="b", quantization="nf4")
+
+
+@pytest.mark.parametrize(
+    ("variants", "wanted", "reasons"),
+    [
+        ([BASE, adapter_named("a")], None, dict.fromkeys(("base", "a"), "no variant of the run is a merged model")),
+        ([BASE, merge_of("a")], None, {"merged": "the adapter it was merged from is not among the variants"}),
+        ([BASE, adapter_named("a"), merge_of("z")], None, {"merged": "none of the adapters among the variants is"}),
+        ([adapter_named("a"), adapter_named("b"), merge_of(None)], None, {"merged": "no record of the adapter"}),
+        ([NF4], None, {"base-nf4": "the same base unquantised is not among the variants"}),
+        ([NF4, adapter_named("a"), merge_of("a")], None, {"base-nf4": "the same base unquantised is not"}),
+        ([BASE, NF4, adapter_named("a"), merge_of("a")], None, {}),
+        ([BASE, merge_of("a")], (), dict.fromkeys(("base", "merged"), "the config names no pair")),
+        ([BASE, merge_of("a")], (FidelityPair(variant="merged", against="base"),), {}),
+    ],
+)
+def test_a_variant_that_could_be_compared_and_is_not_has_a_reason(
+    variants: list[Variant], wanted: Any, reasons: dict[str, str]
+) -> None:
+    told = unpaired(variants, wanted)
+    assert told.keys() == reasons.keys()
+    assert all(reasons[name] in why for name, why in told.items())

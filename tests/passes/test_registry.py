@@ -21,6 +21,8 @@ from harness.store.folder import RunFolder
 from harness.store.redaction import redact
 from harness.store.schema import LatencyRecord, ScoringRecord
 from harness.yamlfile import validate
+from reports.render import render
+from reports.text import summary_markdown, summary_text
 from tests.backends.scripted import ABLE, Scripted, ScriptedBackends, variant_folder
 from tests.passes import toy
 from tests.passes.toy import ToyRecord
@@ -128,11 +130,35 @@ def test_a_variant_whose_backend_lacks_something_is_not_measured_and_says_why(tm
     assert {record.skipped for record in folder.records(ScoringRecord, "scoring", "other")} == {why}
     assert folder.read_summary().coverage["other"].skipped == {why: 4}
     assert folder.read_summary().coverage["base"].answered == 4
+    assert folder.read_summary().coverage["other"].not_measured == {
+        "scoring": why, "latency": "not measured: its backend cannot time requests",
+        "memory": "not measured: its backend cannot measure memory",
+        "fidelity": "not measured: its backend cannot compare distributions over tokens",
+    }  # fmt: skip
     nll = folder.read_summary().metrics["quality.nll"].variants
     assert (nll["base"].n, nll["other"].n) == (4, 0)
     memory = json.loads(folder.memory_path.read_text())["variants"]
     assert memory["base"] == {"error": "not measured: its backend cannot measure memory"}
     assert {record.error for record in folder.records(LatencyRecord, "latency", "base")} == {None}
+
+
+def test_fidelity_without_a_pair_says_so_in_the_terminal_on_the_page_and_in_coverage(tmp_path: Path) -> None:
+    heard = Heard()
+    able = ABLE | {Capability.DIVERGENCE}
+    config = asked(tmp_path / "in", "generation", "fidelity")
+    folder = run(config, tmp_path / "run", backends=Opened(base=able, other=able), progress=heard)
+    why = "not measured: no variant of the run is a merged model or a quantised base"
+    assert {f"fidelity {name}: {why}." for name in ("base", "other")} <= set(heard.notes)
+    assert {name: one.not_measured for name, one in folder.read_summary().coverage.items()} == {
+        name: {"fidelity": why} for name in ("base", "other")
+    }
+    page = render(folder)
+    line = page[page.index("Dialogues answered:") : page.index('<table class="sortable comparison">')]
+    assert line.count(why) == 2
+    section = page[page.index('<section id="fidelity"') : page.index('<section id="latency"')]
+    assert f"Fidelity: {why}." in section
+    assert f"base: fidelity: {why}" in summary_text(folder)
+    assert f"base: fidelity: {why}" in summary_markdown(folder)
 
 
 def test_what_was_not_measured_is_not_recorded_twice(tmp_path: Path) -> None:
@@ -197,3 +223,71 @@ def test_a_folder_of_a_pass_that_is_not_known_is_not_kept_by_redaction(tmp_path:
     unknown.write_text("{}\n")
     redact(folder, folder.read_manifest())
     assert not unknown.exists()
+
+
+class Ends:
+    """Opens scripted backends whose second variant ends the run with ``error`` until that is None."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+        self.opened = Opened()
+
+    def __call__(self, variants: Any, device: str, **options: Any) -> ScriptedBackends:
+        made = self.opened(variants, device)
+        if self.error is not None:
+
+            def end(*args: Any) -> Any:
+                raise self.error or AssertionError
+
+            vars(made.by_name["other"])["generate"] = end
+        return made
+
+
+class Panic(BaseException):
+    """As a library written in Rust raises: no Exception."""
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (RuntimeError("CUDA error: illegal access\nmore"), "RuntimeError: CUDA error: illegal access."),
+        (InputError("Variant 'other': no."), "Variant 'other': no."),
+        (OSError(28, "Disk full", "x"), "x: Disk full. Free some space and run the same command again."),
+        (Panic("index out of bounds"), "Panic: index out of bounds."),
+    ],
+)  # fmt: skip
+def test_a_run_that_any_error_ends_is_failed_with_its_text_and_the_same_command_continues(
+    tmp_path: Path, error: BaseException, text: str
+) -> None:
+    config, ends = asked(tmp_path / "in", "generation"), Ends(error)
+    with pytest.raises(type(error)):
+        run(config, tmp_path / "run", backends=ends)
+    manifest = RunFolder(tmp_path / "run").read_manifest()
+    assert (manifest.state, manifest.error) == ("failed", text)
+    ends.error = None
+    folder = run(config, tmp_path / "run", backends=ends)
+    assert (folder.read_manifest().state, folder.read_manifest().error) == ("complete", None)
+    assert ends.opened.by_name["base"].asked == []  # its replies were kept
+    assert len(ends.opened.by_name["other"].asked) == 4
+
+
+def test_an_interrupted_run_is_not_failed(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(asked(tmp_path / "in", "generation"), tmp_path / "run", backends=Ends(KeyboardInterrupt()))
+    assert RunFolder(tmp_path / "run").read_manifest().state == "running"
+
+
+def test_an_error_in_the_numbers_is_recorded_as_one_in_the_measurements_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        raise ZeroDivisionError("division by zero")
+
+    config = asked(tmp_path / "in", "generation")
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.results.summarize.summarize", broken)
+        with pytest.raises(ZeroDivisionError):
+            run(config, tmp_path / "run", backends=Opened())
+    manifest = RunFolder(tmp_path / "run").read_manifest()
+    assert (manifest.state, manifest.error) == ("failed", "ZeroDivisionError: division by zero.")
+    assert run(config, tmp_path / "run", backends=Opened()).read_manifest().state == "complete"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.files import write_model
+from harness.files import write_json, write_model
 from harness.results.coverage import estimated
 from harness.store.folder import RunFolder
 from reports.render import render
@@ -37,3 +37,12 @@ def test_the_summaries_begin_with_it(tmp_path: Path) -> None:
     assert first[0] == "Dialogues answered"
     assert "276 of 300" in first[2]
     assert summary_markdown(run).index("Dialogues answered") < summary_markdown(run).index("nats")
+
+
+def test_the_page_says_why_the_errors_of_a_merges_weights_are_not_known(tmp_path: Path) -> None:
+    run = covered(tmp_path / "run")
+    found = {"merged": {"source": "none", "reason": "its weights are stored quantised"}}
+    write_json(run.root / "fidelity_weights.json", {"schema": 1, "variants": found})
+    page = render(run)
+    section = page[page.index('<section id="fidelity"') : page.index('<section id="latency"')]
+    assert "weights of merged are not known: its weights are stored quantised." in section

@@ -12,7 +12,7 @@ from harness.errors import InputError
 from harness.jobs.runner import prepare
 from harness.progress import SilentProgress
 from harness.variants.model import Variant, VariantsFile, write_variants
-from harness.variants.relations import FidelityPair, reference_variant
+from harness.variants.relations import FidelityPair, base_of, reference_variant
 from harness.variants.resolve import read_variants, resolve_variants
 
 
@@ -83,3 +83,13 @@ def test_an_unknown_name_in_a_fidelity_pair_is_refused_before_anything_is_measur
     config = RunConfig(variants=str(make(tmp_path)), fidelity=(FidelityPair(variant="adaptor", against="base"),))
     with pytest.raises(InputError, match=r"no variant 'adaptor'.*Did you mean 'adapter'"):
         prepare(config, SilentProgress())
+
+
+def test_the_only_base_listed_by_hand_is_that_of_a_recorded_merge() -> None:
+    base, other = (Variant(name=name, kind="base", model=name) for name in ("base", "other"))
+    merged = Variant(name="merged", kind="merged", model="merged", base_digest="b")
+    assert base_of(merged, [base, merged]) is base
+    assert base_of(merged, [base, other, merged]) is None  # which of the two is not known
+    recorded = other.model_copy(update={"model_digest": "b"})
+    assert base_of(merged, [base, recorded, merged]) is recorded
+    assert base_of(merged, [recorded.model_copy(update={"model_digest": "z"}), merged]) is None

@@ -183,7 +183,7 @@ class LocalBackend:
                 yield found or Divergence(request.id, error=NO_MEMORY)
 
     def weight_errors(self, variants: Sequence[Variant]) -> dict[str, Any]:
-        return weight_errors(self._variant, variants, self._among.pool)
+        return weight_errors(self._variant, variants)
 
     def memory(self, workload: MemoryWorkload) -> dict[str, Any]:
         return measure_in_fresh_process(self._variant, self._among.device, self._among.threads, workload)

@@ -7,24 +7,25 @@ a time. Both report the ten worst layers.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from harness.backends.local.loading import compute_dtype, own_quantization
-from harness.backends.local.pool import LoadedModel, SharedPool
-from harness.variants.artifacts import ModelArtifact, check_adapter_folder, check_model_folder, resolve_model
+from harness.backends.local.adapter_changes import attach
+from harness.backends.local.loading import load_weights, own_quantization
+from harness.errors import InputError
+from harness.variants.artifacts import resolve_model
 from harness.variants.merge_report import LayerError, read_merge_report
 from harness.variants.model import Variant
-from harness.variants.nf4 import dequantize, quantize
 from harness.variants.relations import adapter_of
 
 WORST = 10
 
 
-def weight_errors(merged: Variant, variants: Sequence[Variant], pool: SharedPool) -> dict[str, Any]:
+def weight_errors(merged: Variant, variants: Sequence[Variant]) -> dict[str, Any]:
     """Return a merged variant's errors, or why they are unknown; its adapter is looked for in ``variants``."""
-    return _of_merge_report(merged) or _computed(merged, variants, pool)
+    return _of_merge_report(merged) or _computed(merged, variants)
 
 
 def _of_merge_report(variant: Variant) -> dict[str, Any] | None:
@@ -40,18 +41,18 @@ def _of_merge_report(variant: Variant) -> dict[str, Any] | None:
     }
 
 
-def _computed(merged: Variant, variants: Sequence[Variant], pool: SharedPool) -> dict[str, Any]:
+def _computed(merged: Variant, variants: Sequence[Variant]) -> dict[str, Any]:
     adapter = adapter_of(merged, variants)
     if adapter is None:
         return {"source": "none", "reason": "the run does not know which adapter it was merged from"}
     if own_quantization(merged.model) is not None:
         return {"source": "none", "reason": "its weights are stored quantised"}
-    if check_adapter_folder(str(adapter.adapter)).config.get("use_dora"):
-        return {"source": "none", "reason": "its adapter is a DoRA, which does not change the weights by a sum"}
-    with pool.use(adapter) as loaded:
-        layers = sorted(_layers(loaded, adapter, merged), key=lambda layer: -layer.relative_error)
+    try:
+        layers = sorted(_layers(adapter, merged), key=lambda layer: -layer.relative_error)
+    except InputError as error:  # an adapter that can be measured and not merged
+        return {"source": "none", "reason": str(error)}
     if not layers:
-        return {"source": "none", "reason": "its tensors have other names than its base's"}
+        return {"source": "none", "reason": "its parameters have other names or shapes than its base's"}
     return {
         "source": "computed",
         "mean_relative_error": sum(layer.relative_error for layer in layers) / len(layers),
@@ -60,32 +61,12 @@ def _computed(merged: Variant, variants: Sequence[Variant], pool: SharedPool) ->
     }
 
 
-@torch.inference_mode()
-def _layers(loaded: LoadedModel, adapter: Variant, merged: Variant) -> Iterator[LayerError]:
-    base, made = check_model_folder(resolve_model(adapter.model)), check_model_folder(resolve_model(merged.model))
-    for name, module in loaded.model.named_modules():
-        tensor = f"{name}.weight"
-        if not hasattr(module, "get_delta_weight") or tensor not in base.tensors or tensor not in made.tensors:
-            continue
-        before = _trained_over(_read(base, tensor), adapter, compute_dtype(loaded.model))
-        delta = module.get_delta_weight(module.active_adapters[0]).float().cpu()
-        yield LayerError.of(name, before, delta, _read(made, tensor).float() - before)
-
-
-def _read(model: ModelArtifact, tensor: str) -> torch.Tensor:
-    from safetensors import safe_open
-
-    with safe_open(model.file_of[tensor], framework="pt") as file:
-        value: torch.Tensor = file.get_tensor(tensor)
-        return value
-
-
-def _trained_over(weight: torch.Tensor, adapter: Variant, dtype: torch.dtype) -> torch.Tensor:
-    """Return the weight that the adapter was trained on, in fp32: dequantised if the training was 4-bit.
-
-    It is quantised again from the file: on some CPUs bitsandbytes repacks a loaded layer, and dequantising that gives
-    wrong values.
-    """
-    if adapter.quantization != "nf4":
-        return weight.float()
-    return dequantize(quantize(weight.to(dtype))).float()
+def _layers(adapter: Variant, merged: Variant) -> Iterator[LayerError]:
+    """Yield the error of every parameter that the adapter changes. On the CPU, where files are only mapped."""
+    base = adapter.model_copy(update={"kind": "base", "adapter": None})
+    model: Any = load_weights(merged, "cpu")
+    made = dict(model.named_parameters(remove_duplicate=False))
+    for one in attach(base, Path(str(adapter.adapter)), "cpu").merge():
+        found = made.get(one.name)
+        if found is not None and found.shape == one.target.shape and not torch.equal(one.before, one.target):
+            yield LayerError.of(one.name, one.before, one.target - one.before, found.detach().float() - one.before)

@@ -87,12 +87,21 @@ def write_bytes_atomically(path: Path, data: bytes) -> None:
 
 def write_model(path: Path, model: BaseModel) -> None:
     """Write a model as indented JSON, atomically."""
-    write_json(path, model.model_dump(mode="python", by_alias=True))
+    write_bytes_atomically(path, model_bytes(model))
+
+
+def model_bytes(model: BaseModel) -> bytes:
+    """Return what ``write_model`` writes."""
+    return _json_bytes(model.model_dump(mode="python", by_alias=True))
 
 
 def write_json(path: Path, value: object) -> None:
     """Write a JSON value, indented, atomically."""
-    write_text_atomically(path, json.dumps(value, indent=1, ensure_ascii=True, allow_nan=False, default=list) + "\n")
+    write_bytes_atomically(path, _json_bytes(value))
+
+
+def _json_bytes(value: object) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=True, allow_nan=False, default=list) + "\n").encode("ascii")
 
 
 def write_rows(path: Path, rows: Iterable[BaseModel]) -> None:

@@ -190,6 +190,6 @@ def read_view(folder: RunFolder, *, redact_text: bool = False) -> RunView:
         summary=summary,
         dialogues=dialogues,
         replies=replies,
-        gate=read_gate(folder.root / "gate.json"),
+        gate=read_gate(folder),
         redacted=redact_text,
     )

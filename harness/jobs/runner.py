@@ -17,7 +17,7 @@ from pydantic import Field
 from harness.backends.choose import Open, load_tokenizer, open_backends, resolve_device
 from harness.config import RunConfig, StatsConfig
 from harness.errors import HarnessError, InputError, did_you_mean
-from harness.files import digest_value, write_json, write_model, write_rows
+from harness.files import digest_bytes, digest_value, model_bytes, write_json, write_model, write_rows
 from harness.files import locked as lock_held
 from harness.jobs.inputs import HeldOut, held_out
 from harness.metrics.registry import MetricOptions
@@ -71,6 +71,8 @@ def run(
     check_belongs(folder, config_digest(config))
     prepared = prepare(config, progress, config_folder)
     with locked(folder):
+        if folder.manifest_path.exists():
+            refuse_edited(folder, folder.read_manifest())
         earlier = _earlier_run(folder, prepared)
         if earlier is None or earlier.state != "complete":
             measure(folder, prepared, progress, backends)
@@ -115,6 +117,8 @@ def measure(folder: RunFolder, prepared: Prepared, progress: Progress, open_back
     """Run every unfinished pass. On an error, the records made so far are kept."""
     config, variants, device = prepared.config, prepared.variants, prepared.device
     folder.root.mkdir(parents=True, exist_ok=True)
+    _remove_outdated(folder)
+    folder.summary_path.unlink(missing_ok=True)
     manifest = _first_manifest(prepared)
     earlier = _earlier_run(folder, prepared)  # if interrupted, its events still hold, e.g. that a batch was halved
     notes = Notes(folder, manifest, list(earlier.events) if earlier else [])
@@ -195,7 +199,7 @@ def compute(folder: RunFolder, config: RunConfig | ScoreConfig, progress: Progre
     from harness.results.memory_fits import memory_table
     from harness.results.replies_scored import score_replies
     from harness.results.summarize import summarize
-    from harness.store.seals import is_measured, seal
+    from harness.store.seals import is_measured, numbers_digest, seal
 
     manifest = folder.read_manifest()
     names = [str(variant["name"]) for variant in manifest.variants]
@@ -207,7 +211,9 @@ def compute(folder: RunFolder, config: RunConfig | ScoreConfig, progress: Progre
     summary = summarize(
         folder, registry=specs, resamples=config.stats.resamples, seed=config.seed, slices=config.stats.slices
     )
-    write_model(folder.summary_path, summary)
+    if digest_bytes(model_bytes(summary)) != numbers_digest(folder):
+        _remove_outdated(folder)
+        write_model(folder.summary_path, summary)
     inputs = {name: digest for name, digest in manifest.digests.items() if not is_measured(name)}
     derived = {
         "metrics": config.metrics,
@@ -225,6 +231,24 @@ def compute(folder: RunFolder, config: RunConfig | ScoreConfig, progress: Progre
             }
         )
     )
+
+
+def _remove_outdated(folder: RunFolder) -> None:
+    """Leave nothing in the folder that shows the numbers it has, before they change: a kill may come at any time."""
+    from harness.gating.outputs import mark_outdated
+
+    mark_outdated(folder)
+    for name in ("report.html", "summary.md"):
+        (folder.root / name).unlink(missing_ok=True)
+
+
+def refuse_edited(folder: RunFolder, manifest: RunManifest) -> None:
+    """Raise InputError if what a complete run measured was changed since: computing from it would seal the change."""
+    from harness.store.seals import check_sources
+
+    problems = check_sources(folder, manifest) if manifest.state == "complete" else []
+    if problems:
+        raise InputError(f"{folder.root}: {problems[0]} Restore it, or measure again into another folder.")
 
 
 def check_belongs(folder: RunFolder, digest: str) -> None:

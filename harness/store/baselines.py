@@ -92,8 +92,9 @@ class Baselines:
     ) -> Acceptance:
         """Copy a finished run to ``name`` and record who accepted it, when and why; return the record.
 
-        Raises HarnessError for a run that is incomplete, was edited, or did not pass its gate (``force`` overrides only
-        the last), and InputError for an invalid name or an empty reason.
+        Raises HarnessError for a run that is incomplete, was edited, has changed since its gate judged it, or did not
+        pass its gate (``force`` overrides only the last), and InputError for an invalid name or an empty reason. A run
+        that was never gated is accepted, and the record says so.
         """
         if not _NAME.fullmatch(name) or name.endswith(".previous") or name.lower() == HISTORY:
             raise InputError(f"'{name}' is not a valid baseline name: use up to 64 letters, digits, '.', '_' or '-'.")
@@ -107,6 +108,8 @@ class Baselines:
         if problems:
             raise HarnessError(f"The run in {folder.root} cannot be accepted: {problems[0]}")
         verdict = gate_verdict(folder)
+        if verdict in ("outdated", "unreadable"):
+            raise HarnessError(f"The gate's verdict in {folder.root} is {verdict}. Run the gate again.")
         forced = verdict not in ("pass", "none")
         if forced and not force:
             raise HarnessError(
@@ -148,7 +151,7 @@ class Baselines:
 def gate_verdict(folder: RunFolder) -> str:
     """Return the verdict in the run's gate.json; "none" without that file, "unreadable" if it is invalid.
 
-    A verdict on another state of the run (run.json has changed since) is "outdated". One that the policy let through
+    A verdict on other numbers, or perhaps on others, is "outdated". An inconclusive one that the policy let through
     (exit code 0) is a pass.
     """
     path = folder.root / "gate.json"
@@ -156,14 +159,14 @@ def gate_verdict(folder: RunFolder) -> str:
         return "none"
     try:
         found = json.loads(path.read_bytes())
-        verdict, code, digest = str(found["verdict"]), found["exit_code"], found["run"]["digest"]
+        verdict, code, facts = str(found["verdict"]), found["exit_code"], dict(found["run"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "unreadable"
-    if digest != digest_file(folder.manifest_path):
+    if not seals.judged(folder, numbers=facts.get("numbers_digest"), manifest=facts.get("digest")):
         return "outdated"
-    if code == 0:
+    if verdict == "inconclusive" and code == 0:
         return "pass"
-    return verdict if verdict in ("fail", "error", "inconclusive") else "unreadable"
+    return verdict if verdict in ("pass", "fail", "error", "inconclusive") else "unreadable"
 
 
 def _user() -> str:

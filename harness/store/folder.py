@@ -15,7 +15,10 @@ from harness.store.schema import DialogueRow, Record, ReplyRow, RunManifest, Sum
 
 
 class RunFolder:
-    """Paths of a run folder and typed access to its files."""
+    """Paths of a run folder and typed access to its files.
+
+    The folder may be someone else's: a variant's name must not lead out of it, and symbolic links are refused.
+    """
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
@@ -26,18 +29,35 @@ class RunFolder:
         self.report_path = self.root / "report.html"
 
     def records_path(self, pass_name: str, variant: str) -> Path:
-        return self.root / "records" / pass_name / f"{variant}.jsonl"
+        return self.root / "records" / pass_name / self._file_of(variant)
 
     def replies_path(self, variant: str) -> Path:
-        return self.root / "replies" / f"{variant}.jsonl"
+        return self.root / "replies" / self._file_of(variant)
+
+    def _file_of(self, variant: str) -> str:
+        if any(character in variant for character in "/\\\0"):
+            raise InputError(f"{self.manifest_path}: the variant name {variant!r:.80} is not a file name.")
+        return f"{variant}.jsonl"
 
     def read_manifest(self) -> RunManifest:
-        """Return ``run.json``; raise InputError if this is not a run folder."""
+        """Return ``run.json``; raise InputError if this is not a run folder, or contains a symbolic link."""
         if not self.manifest_path.is_file():
             inner = self.root / "run"
             hint = f" Did you mean {inner}?" if (inner / "run.json").is_file() else ""
             raise InputError(f"{self.root} is not a run folder: it has no run.json.{hint}")
+        self._refuse_links()
         return read_model(RunManifest, self.manifest_path)
+
+    def _refuse_links(self) -> None:
+        """Raise InputError if anything in the folder is a symbolic link, which may name any file of this machine."""
+        records = self.root / "records"
+        passes = sorted(records.iterdir()) if records.is_dir() else []
+        for place in (self.root, self.root / "replies", records, *passes):
+            for entry in place.iterdir() if place.is_dir() else ():
+                if entry.is_symlink():
+                    raise InputError(
+                        f"{entry} is a symbolic link, which a run folder must not contain. Replace it by the file."
+                    )
 
     def write_manifest(self, manifest: RunManifest) -> None:
         write_model(self.manifest_path, manifest)

@@ -163,8 +163,19 @@ def test_markdown_of_a_giant_sentence_still_fits() -> None:
     assert len(markdown(giant)) <= MOST_CHARACTERS
 
 
-def test_an_earlier_gates_files_are_removed(tmp_path: Path) -> None:
+def test_a_verdict_on_other_numbers_is_an_error_in_every_file(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    outputs.write(folder, passing())
+    outputs.mark_outdated(folder)
+    for name in outputs.FILES:
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        assert "numbers have changed since the gate judged them" in text.replace("&apos;", "'")
+        assert "pass (exit code" not in text
+    assert outputs.read(tmp_path / "gate.json").exit_code == 4
+
+
+def test_a_damaged_verdict_is_removed_with_the_numbers_it_was_on(tmp_path: Path) -> None:
     outputs.write(RunFolder(tmp_path), passing())
-    (tmp_path / "summary.json").write_text("{}")
-    outputs.clear(RunFolder(tmp_path))
-    assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
+    (tmp_path / "gate.json").write_text("{")
+    outputs.mark_outdated(RunFolder(tmp_path))
+    assert list(tmp_path.iterdir()) == []

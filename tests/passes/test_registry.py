@@ -12,15 +12,20 @@ import pytest
 
 from harness.backends.base import Capability
 from harness.config import RunConfig
-from harness.errors import InputError
+from harness.errors import HarnessError, InputError
+from harness.gating.gate import gate
+from harness.jobs.run import render
 from harness.jobs.runner import run
 from harness.passes.registry import all_passes, find
 from harness.progress import SilentProgress
 from harness.store import schema
+from harness.store.baselines import Baselines
 from harness.store.folder import RunFolder
 from harness.store.redaction import redact
 from harness.store.schema import LatencyRecord, ScoringRecord
 from harness.yamlfile import validate
+from reports.render import render as render_page
+from reports.text import summary_markdown
 from tests.backends.scripted import ABLE, Scripted, ScriptedBackends, variant_folder
 from tests.passes import toy
 from tests.passes.toy import ToyRecord
@@ -197,3 +202,45 @@ def test_a_folder_of_a_pass_that_is_not_known_is_not_kept_by_redaction(tmp_path:
     unknown.write_text("{}\n")
     redact(folder, folder.read_manifest())
     assert not unknown.exists()
+
+
+def asked_again(folder: Path) -> RunConfig:
+    """Return the config of the same run over edited data: the first reference is another."""
+    config = asked(folder, "scoring", "generation")
+    path = folder / "dialogues.jsonl"
+    path.write_text(path.read_text().replace("Rest and water. ", "Sleep. ", 1))
+    return config
+
+
+def test_a_run_measured_again_on_other_data_leaves_no_old_verdict(tmp_path: Path) -> None:
+    folder = run(asked(tmp_path / "in", "scoring", "generation"), tmp_path / "run", backends=Opened())
+    render(folder, SilentProgress())
+    thresholds = tmp_path / "thresholds.yaml"
+    check = "{id: a, metric: quality.rouge_l, min: 0, judge: point, min_samples: 1}"
+    thresholds.write_text(f"version: 1\ncandidate: other\nchecks: [{check}]\n")
+    assert gate(folder.root, thresholds).verdict == "pass"
+    verdicts = ("gate.json", "gate.junit.xml", "gate.md")
+    judged = {name: (folder.root / name).read_bytes() for name in verdicts}
+    run(asked(tmp_path / "in", "scoring", "generation"), folder.root, backends=Opened())  # the same numbers
+    assert {name: (folder.root / name).read_bytes() for name in verdicts} == judged
+    assert "Gate: pass" in render_page(folder)
+
+    run(asked_again(tmp_path / "in"), folder.root, backends=Opened())
+    assert not {"report.html", "summary.md"} & {path.name for path in folder.root.iterdir()}
+    assert all(b"have changed since the gate judged" in (folder.root / name).read_bytes() for name in verdicts)
+    assert "Gate: pass" not in render_page(folder)
+    assert "numbers have changed since the gate judged them" in summary_markdown(folder)
+    with pytest.raises(HarnessError, match="outdated"):
+        Baselines(tmp_path / "baselines").accept(folder.root, "main", "good", force=True)
+
+
+def test_edited_records_are_not_taken_over_by_the_next_run(tmp_path: Path) -> None:
+    config = asked(tmp_path / "in", "scoring", "generation")
+    folder = run(config, tmp_path / "run", backends=Opened())
+    path = folder.records_path("generation", "other")
+    path.write_text(path.read_text().replace("Drink water.", "Rest and water."))
+    summary = folder.summary_path.read_bytes()
+    for again in (config, asked_again(tmp_path / "in")):  # computing anew, and measuring what changed
+        with pytest.raises(InputError, match=r"records/generation/other\.jsonl was changed after the run ended"):
+            run(again, folder.root, backends=Opened())
+    assert folder.summary_path.read_bytes() == summary

@@ -87,6 +87,42 @@ def test_the_gate_of_another_state_of_the_run_does_not_count(run: RunFolder, sto
         store.accept(run.root, "main", "good")
 
 
+@pytest.mark.parametrize("force", [False, True])
+def test_a_run_measured_again_since_its_gate_is_refused_even_with_force(
+    run: RunFolder, store: Baselines, force: bool
+) -> None:
+    facts = {"digest": digest_file(run.manifest_path), "numbers_digest": "0" * 64}
+    (run.root / "gate.json").write_text(json.dumps({"verdict": "pass", "exit_code": 0, "run": facts}))
+    with pytest.raises(HarnessError, match=r"verdict in .* is outdated\. Run the gate again"):
+        store.accept(run.root, "main", "good", force=force)
+
+
+def test_a_verdict_on_the_same_numbers_counts_whatever_else_changed(run: RunFolder, store: Baselines) -> None:
+    facts = {"digest": "of another run.json", "numbers_digest": digest_file(run.summary_path)}
+    (run.root / "gate.json").write_text(json.dumps({"verdict": "pass", "exit_code": 0, "run": facts}))
+    assert store.accept(run.root, "main", "good").gate == "pass"
+
+
+def test_a_failed_gate_is_no_pass_whatever_exit_code_it_states(run: RunFolder, store: Baselines) -> None:
+    gate_says(run, "fail", 0)
+    with pytest.raises(HarnessError, match="says 'fail'"):
+        store.accept(run.root, "main", "good")
+
+
+def test_a_file_behind_a_symbolic_link_is_not_copied(run: RunFolder, store: Baselines, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("password")
+    for place in (run.root / "report.html", run.replies_path("linked"), run.records_path("generation", "linked")):
+        place.symlink_to(secret)
+        with pytest.raises(InputError, match="is a symbolic link"):
+            store.accept(run.root, "main", "good")
+        place.unlink()
+    (run.root / "records" / "linked").symlink_to(tmp_path)
+    with pytest.raises(InputError, match="is a symbolic link"):
+        store.accept(run.root, "main", "good")
+    assert not store.root.exists()
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"verdict": "pass"}', "[" * 100_000])
 def test_a_gate_file_that_cannot_be_read_does_not_count_as_a_pass(run: RunFolder, store: Baselines, text: str) -> None:
     (run.root / "gate.json").write_text(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,13 @@ from harness.store.schema import DialogueRow, GenerationRecord
 
 def record(identity: str, key: str = "k") -> GenerationRecord:
     return GenerationRecord(id=identity, key=key, reply="fine", tokens=(1, 2), reply_tokens=2, finish="eos")
+
+
+@pytest.mark.parametrize("name", ["../../victim/x", "/etc/x", "a\\b", "a\0b"])
+def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path, name: str) -> None:
+    for place in (RunFolder(tmp_path).replies_path, partial(RunFolder(tmp_path).records_path, "scoring")):
+        with pytest.raises(InputError, match="is not a file name"):
+            place(name)
 
 
 def test_appended_records_come_back(tmp_path: Path) -> None:

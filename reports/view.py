@@ -9,6 +9,7 @@ from functools import cached_property
 from harness.gating.verdict import GateResult
 from harness.results.measurements import Measurements
 from harness.store.folder import RunFolder
+from harness.store.paths import without_paths
 from harness.store.schema import (
     ComparisonRow,
     DialogueRow,
@@ -93,7 +94,8 @@ class RunView:
         if self.kind(variant) == "merged":
             return next((name for name in self.variants if self.kind(name) == "adapter"), None)
         if self.kind(variant) == "base" and variant != self.reference and self.reference:
-            same = self.facts.get(variant, {}).get("model") == self.facts.get(self.reference, {}).get("model")
+            ours, theirs = self.facts.get(variant, {}), self.facts.get(self.reference, {})
+            same = all(ours.get(key) == theirs.get(key) for key in ("model", "model_digest"))
             return self.reference if same else None
         return None
 
@@ -178,8 +180,8 @@ class RunView:
 
 
 def read_view(folder: RunFolder, *, redact_text: bool = False) -> RunView:
-    """Read a run folder; raise InputError if it is not one or is not finished."""
-    manifest = folder.read_manifest()
+    """Read a run folder, without the machine's absolute paths; raise InputError if it is not one or is not finished."""
+    manifest = without_paths(folder.read_manifest())
     summary = folder.read_summary()
     dialogues = tuple(folder.dialogues()) if folder.dialogues_path.is_file() else ()
     names = [str(row.get("name")) for row in manifest.variants]

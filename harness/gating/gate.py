@@ -16,6 +16,7 @@ from harness.gating.verdict import EXIT_CODES, CheckResult, GateResult, VerdictN
 from harness.store import baselines as named
 from harness.store import seals
 from harness.store.folder import RunFolder
+from harness.store.paths import without_paths
 from harness.store.schema import RunManifest
 
 
@@ -90,6 +91,7 @@ def gate(
         warnings=tuple(warnings),
         created=(now or datetime.now(UTC)).isoformat(timespec="seconds"),
     )
+    result = without_paths(result)  # it is shared
     if write:
         outputs.write(folder, result)
     return result

@@ -19,9 +19,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.errors import HarnessError, InputError, did_you_mean
-from harness.files import Row, digest_file, read_rows, replace_folder
+from harness.files import Row, digest_file, read_rows, replace_folder, write_json
 from harness.store import seals
 from harness.store.folder import RecordWriter, RunFolder
+from harness.store.paths import without_paths
 from harness.store.redaction import redact
 from harness.store.schema import RunManifest
 
@@ -138,12 +139,21 @@ class Baselines:
         return next((place for place in places if (place / "run.json").is_file()), None)
 
     def _copy(self, folder: RunFolder, manifest: RunManifest, name: str, redact_text: bool) -> None:
-        """Copy the measured files atomically: readers see the old baseline or the new one."""
+        """Copy the measured files atomically: readers see the old baseline or the new one.
+
+        A baseline is shared, so that the machine's absolute paths are left out of ``run.json``. Its digest changes with
+        that, and a verdict of an earlier version gets the digest of the numbers that it is on.
+        """
+        manifest, numbers = without_paths(manifest), seals.numbers_digest(folder)
         also = {also: folder.root / also for also in ALSO_COPIED if (folder.root / also).is_file()}
         with replace_folder(self.root / name) as copy:
             for inside, path in {**seals.sealed_files(folder), **also}.items():
                 (copy / inside).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, copy / inside)
+            RunFolder(copy).write_manifest(manifest)
+            if (gate := copy / "gate.json").is_file() and gate_verdict(folder) != "unreadable":
+                found = json.loads(gate.read_bytes())
+                write_json(gate, {**found, "run": {"numbers_digest": numbers, **found["run"]}})
             if redact_text:
                 redact(RunFolder(copy), manifest)
 

@@ -10,10 +10,14 @@ import pytest
 
 from harness.errors import HarnessError, InputError
 from harness.files import digest_file, read_rows, write_rows
+from harness.gating.gate import gate
 from harness.store import seals
-from harness.store.baselines import Baselines
+from harness.store.baselines import Baselines, gate_verdict
 from harness.store.folder import RunFolder
 from harness.store.schema import DialogueRow, GenerationRecord
+from reports.render import write_report
+from reports.tables import write_csv
+from reports.text import summary_markdown
 from tests.run_folders import change_manifest, make_run, random_values, reseal
 
 NOON = datetime(2025, 1, 2, 12, tzinfo=UTC)
@@ -231,3 +235,40 @@ def test_redacted_replies_still_part_where_they_parted(run: RunFolder, store: Ba
     assert base.tokens[:2] == adapter.tokens[:2]
     assert base.tokens[2] != adapter.tokens[2]
     assert not {1, 2, 3, 4} & {*base.tokens, *adapter.tokens}
+
+
+def test_a_baseline_and_what_is_rendered_of_a_run_name_no_path_of_the_machine(
+    run: RunFolder, store: Baselines, tmp_path: Path
+) -> None:
+    home = "/home/jane/Secret Project"
+    variants = tuple({**one, "model": f"{home}/base"} for one in run.read_manifest().variants)
+    provenance = {**run.read_manifest().provenance, "command": f"python -m harness run '{home}/run.yaml'"}
+    warnings = (f"Read '{home}/dialogues.jsonl'.",)
+    config = {**run.read_manifest().config, "prompt": f"{home}/prompt.jinja"}
+    change_manifest(run, variants=variants, provenance=provenance, warnings=warnings, config=config)
+    (tmp_path / "thresholds.yaml").write_text("version: 1\nchecks: []\n")
+    gate(run.root, tmp_path / "thresholds.yaml")
+    write_report(run)
+    (run.root / "summary.md").write_text(summary_markdown(run))
+    write_csv(run, run.root / "csv")
+    kept = run.manifest_path.read_text()
+    assert "Secret Project" in kept
+    shared = "".join(path.read_text() for path in run.root.rglob("*") if path.is_file() and path != run.manifest_path)
+    assert "prompt.jinja" in shared
+    assert "dialogues.jsonl" in shared
+    assert [word for word in ("Secret", "jane", str(tmp_path)) if word in shared] == []
+    store.accept(run.root, "main", "first", force=True)
+    assert "Secret" not in store.find("main").manifest_path.read_text()
+    assert run.manifest_path.read_text() == kept
+
+
+def test_a_verdict_of_an_earlier_version_still_counts_in_the_baseline(run: RunFolder, store: Baselines) -> None:
+    gate_says(run, "pass", 0)
+    store.accept(run.root, "main", "good")
+    assert gate_verdict(store.find("main")) == "pass"
+
+
+def test_a_verdict_still_counts_in_a_redacted_baseline(run: RunFolder, store: Baselines) -> None:
+    gate_says(run, "pass", 0)
+    store.accept(run.root, "main", "good", redact_text=True)
+    assert gate_verdict(store.find("main")) == "pass"

@@ -22,21 +22,21 @@ UNKNOWN = "An earlier version judged the run, which has changed since, perhaps w
 
 def write(folder: RunFolder, result: GateResult) -> None:
     """Replace the three files, each atomically; raise HarnessError if the folder is not writable."""
-    _clear(folder)  # so that a kill in between leaves no file of another verdict
+    _remove_copies(folder)  # so that a kill in between leaves no two verdicts
     write_model(folder.root / "gate.json", result)
     write_text_atomically(folder.root / "gate.junit.xml", junit(result))
     write_text_atomically(folder.root / "gate.md", markdown(result))
 
 
 def mark_outdated(folder: RunFolder) -> None:
-    """Turn the verdict of a run whose numbers are about to change into an error; damaged files are removed."""
+    """Turn the verdict of a run whose numbers are about to change into an error; a damaged ``gate.json`` stays one."""
     path = folder.root / "gate.json"
     if not path.is_file():
         return
     try:
         write(folder, _without_verdict(read(path), OUTDATED))
     except (OSError, ValueError):
-        _clear(folder)
+        _remove_copies(folder)
 
 
 def read_current(folder: RunFolder) -> GateResult | None:
@@ -57,8 +57,9 @@ def _without_verdict(result: GateResult, why: str) -> GateResult:
     return result.model_copy(update={**error, "checks": (), "warnings": ()})
 
 
-def _clear(folder: RunFolder) -> None:
-    for name in FILES:
+def _remove_copies(folder: RunFolder) -> None:
+    """Remove the files that repeat what ``gate.json`` says, which itself is only ever replaced."""
+    for name in FILES[1:]:
         try:
             (folder.root / name).unlink(missing_ok=True)
         except OSError as error:

@@ -17,7 +17,7 @@ from pydantic import Field
 from harness.backends.choose import Open, load_tokenizer, open_backends, resolve_device
 from harness.config import RunConfig, StatsConfig
 from harness.errors import HarnessError, InputError, did_you_mean
-from harness.files import digest_bytes, digest_value, model_bytes, write_json, write_model, write_rows
+from harness.files import digest_bytes, digest_value, model_bytes, remove_leftovers, write_json, write_model, write_rows
 from harness.files import locked as lock_held
 from harness.jobs.inputs import HeldOut, held_out
 from harness.metrics.registry import MetricOptions
@@ -268,9 +268,10 @@ def check_belongs(folder: RunFolder, digest: str) -> None:
 
 @contextmanager
 def locked(folder: RunFolder) -> Iterator[None]:
-    """Lock the run folder; raise InputError if another process holds the lock."""
+    """Lock the run folder and remove what killed runs left half written; raise InputError if someone else holds it."""
     busy = f"{folder.root} is in use by another process. Wait for it to finish, or choose another --out."
     with lock_held(folder.root / ".lock", busy):
+        remove_leftovers(folder.root, folder.root / "replies", *(folder.root / "records").glob("*/"))
         yield
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from harness.errors import HarnessError, InputError
-from harness.files import AnyRow, dump_row, read_model, read_rows, write_model, write_rows
+from harness.files import AnyRow, dump_row, read_model, read_rows, refuse_deleted, write_model, write_rows
 from harness.store.schema import DialogueRow, Record, ReplyRow, RunManifest, Summary
 
 
@@ -90,12 +90,17 @@ class RecordWriter:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        refuse_deleted(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         repair_tail(path)
         self._file = path.open("ab")
 
     def append(self, rows: Iterable[BaseModel]) -> None:
-        """Write the rows and flush them to the operating system; raise HarnessError if the disk is full."""
+        """Write the rows and flush them to the operating system.
+
+        Raises HarnessError if the disk is full, or if the folder was deleted: the open file would swallow the rows.
+        """
+        refuse_deleted(self.path)
         data = "".join(dump_row(row) + "\n" for row in rows).encode("ascii")
         try:
             self._file.write(data)

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from harness.config import RunConfig
 from harness.gating.gate import gate
 from harness.jobs.run import render
 from harness.jobs.runner import run
 from harness.jobs.score import score
 from harness.progress import SilentProgress
 from harness.store import seals
+from harness.store.baselines import gate_verdict
 from harness.store.folder import RunFolder
-from tests.passes.test_registry import Opened, asked
+from tests.passes.test_registry import Opened, asked, asked_again
 
 EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.chmod", "os.truncate"}
 FILES = {
@@ -50,11 +54,15 @@ def killed_at(event: int, folder: Path, job: Callable[[], object]) -> bool:
     return code == 9
 
 
-def finished_after_every_kill(folder: Path, job: Callable[[], object]) -> int:
-    """Kill the job at its first event, continue and kill that at its second, and so on, until one run is not killed."""
+def finished_after_every_kill(folder: Path, job: Callable[[], object], check: Callable[[], object] = int) -> int:
+    """Kill the job at its first event, continue and kill that at its second, and so on, until one run is not killed.
+
+    ``check`` looks at the folder after every kill.
+    """
     event = 0
     while killed_at(event, folder, job):
         event += 1
+        check()
     return event
 
 
@@ -66,6 +74,8 @@ def test_a_scoring_is_finished_by_the_same_command(tmp_path: Path) -> None:
     def job() -> None:
         score([f"a={tmp_path / 'a.jsonl'}"], tmp_path / "out", overrides=["metrics=[rouge]", "stats.resamples=100"])
 
+    job()  # imports everything, once
+    shutil.rmtree(tmp_path / "out")
     assert finished_after_every_kill(tmp_path / "out", job) > 10
     folder = RunFolder(tmp_path / "out")
     assert folder.read_manifest().state == "complete"
@@ -81,11 +91,25 @@ def test_a_run_is_finished_by_the_same_command_and_shows_no_verdict_on_other_num
     thresholds.write_text(f"version: 1\ncandidate: other\nchecks: [{check}]\n")
     out = tmp_path / "out"
 
-    def job() -> None:
-        folder = run(asked(tmp_path / "in", "scoring", "generation"), out, backends=Opened())
-        render(folder, SilentProgress())
+    def job(ask: Callable[[Path], RunConfig] = lambda folder: asked(folder, "scoring", "generation")) -> None:
+        render(run(ask(tmp_path / "in"), out, backends=Opened()), SilentProgress())
 
+    job()  # imports everything, once
+    shutil.rmtree(out)
     assert finished_after_every_kill(out, job) > 20
-    assert seals.check(RunFolder(out), RunFolder(out).read_manifest()) == []
+    folder = RunFolder(out)
+    assert seals.check(folder, folder.read_manifest()) == []
     assert gate(out, thresholds).verdict == "pass"
     assert [path.name for path in out.rglob(".*")] == [".lock"]
+
+    judged = seals.numbers_digest(folder)
+
+    def no_old_verdict() -> None:
+        numbers = seals.numbers_digest(folder)
+        assert numbers == judged or gate_verdict(folder) == "outdated"
+        for name in ("report.html", "summary.md"):
+            assert not (out / name).exists() or str(numbers) in (out / name).read_text(encoding="utf-8")
+
+    finished_after_every_kill(out, partial(job, asked_again), no_old_verdict)
+    assert seals.numbers_digest(folder) != judged
+    no_old_verdict()

@@ -5,6 +5,7 @@ A verdict belongs to the numbers it was given on. One on other numbers than the 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from harness.errors import HarnessError
@@ -16,13 +17,20 @@ from harness.store import seals
 from harness.store.folder import RunFolder
 
 FILES = ("gate.json", "gate.junit.xml", "gate.md")
+SHOW_VERDICT = ("report.html", "summary.md")
 OUTDATED = "The run's numbers have changed since the gate judged them, so its verdict no longer counts. Run it again."
 UNKNOWN = "An earlier version judged the run, which has changed since, perhaps with its numbers. Run the gate again."
 
 
 def write(folder: RunFolder, result: GateResult) -> None:
-    """Replace the three files, each atomically; raise HarnessError if the folder is not writable."""
-    _remove_copies(folder)  # so that a kill in between leaves no two verdicts
+    """Replace the three files, each atomically; raise HarnessError if the folder is not writable.
+
+    A page and a ``summary.md`` that may show another verdict are removed, and nothing is left that repeats one, before
+    ``gate.json`` is replaced.
+    """
+    _remove(folder, FILES[1:])
+    if _says_otherwise(folder, result):
+        _remove(folder, SHOW_VERDICT)
     write_model(folder.root / "gate.json", result)
     write_text_atomically(folder.root / "gate.junit.xml", junit(result))
     write_text_atomically(folder.root / "gate.md", markdown(result))
@@ -36,7 +44,7 @@ def mark_outdated(folder: RunFolder) -> None:
     try:
         write(folder, _without_verdict(read(path), OUTDATED))
     except (OSError, ValueError):
-        _remove_copies(folder)
+        _remove(folder, FILES[1:])
 
 
 def read_current(folder: RunFolder) -> GateResult | None:
@@ -57,9 +65,17 @@ def _without_verdict(result: GateResult, why: str) -> GateResult:
     return result.model_copy(update={**error, "checks": (), "warnings": ()})
 
 
-def _remove_copies(folder: RunFolder) -> None:
-    """Remove the files that repeat what ``gate.json`` says, which itself is only ever replaced."""
-    for name in FILES[1:]:
+def _says_otherwise(folder: RunFolder, result: GateResult) -> bool:
+    """Return whether the folder's ``gate.json`` is there and says anything but the result, apart from when it did."""
+    path = folder.root / "gate.json"
+    try:
+        return path.is_file() and read(path).model_copy(update={"created": result.created}) != result
+    except (OSError, ValueError):
+        return True
+
+
+def _remove(folder: RunFolder, names: Iterable[str]) -> None:
+    for name in names:
         try:
             (folder.root / name).unlink(missing_ok=True)
         except OSError as error:

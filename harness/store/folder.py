@@ -40,13 +40,21 @@ class RunFolder:
         return f"{variant}.jsonl"
 
     def read_manifest(self) -> RunManifest:
-        """Return ``run.json``; raise InputError if this is not a run folder, or contains a symbolic link."""
+        """Return ``run.json``; raise InputError if this is not a run folder, or contains what it must not.
+
+        That is a symbolic link, or a variant whose name is not a file name.
+        """
         if not self.manifest_path.is_file():
             inner = self.root / "run"
             hint = f" Did you mean {inner}?" if (inner / "run.json").is_file() else ""
             raise InputError(f"{self.root} is not a run folder: it has no run.json.{hint}")
         self._refuse_links()
-        return read_model(RunManifest, self.manifest_path)
+        manifest = read_model(RunManifest, self.manifest_path)
+        for variant in manifest.variants:
+            if not isinstance(variant.get("name"), str):
+                raise InputError(f"{self.manifest_path}: a variant has no name.")
+            self._file_of(variant["name"])
+        return manifest
 
     def _refuse_links(self) -> None:
         """Raise InputError if anything in the folder is a symbolic link, which may name any file of this machine."""

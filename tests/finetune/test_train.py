@@ -181,19 +181,21 @@ def test_a_torn_checkpoint_is_passed_over(tmp_path: Path, adapter: Path) -> None
     ],
 )
 def test_a_damaged_checkpoint_is_not_continued_from(
-    damaged: tuple[int, ...], said: str, recipe: Path, made: Path, tmp_path: Path
+    damaged: tuple[int, ...], said: str, recipe: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "out"
-    interrupt(recipe, out, 5)
+    out, longer = tmp_path / "out", ["training.max_steps=6"]
+    interrupt(recipe, out, 5, longer)
     for step in damaged:
         path = out / ".adapter.training" / "checkpoints" / f"checkpoint-{step}" / "optimizer.pt"
         data = bytearray(path.read_bytes())
         data[len(data) // 2] ^= 255
         path.write_bytes(bytes(data))
     notes: list[str] = []
-    pipeline.train(recipe, out, notify=notes.append)
+    pipeline.train(recipe, out, longer, notify=notes.append)
     assert said in notes
-    continued, straight = (load_file(folder / "adapter" / "adapter_model.safetensors") for folder in (out, made))
+    finetune.train(recipe, tmp_path / "straight", longer)
+    folders = (out, tmp_path / "straight")
+    continued, straight = (load_file(folder / "adapter" / "adapter_model.safetensors") for folder in folders)
     assert all(torch.equal(continued[name], tensor) for name, tensor in straight.items())
 
 

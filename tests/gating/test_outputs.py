@@ -174,6 +174,21 @@ def test_a_verdict_on_other_numbers_is_an_error_in_every_file(tmp_path: Path) ->
     assert outputs.read(tmp_path / "gate.json").exit_code == 4
 
 
+def test_a_page_that_may_show_another_verdict_is_removed(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+
+    def pages_after(result: GateResult) -> list[str]:
+        for name in ("report.html", "summary.md"):
+            (tmp_path / name).touch()
+        outputs.write(folder, result)
+        return [name for name in ("report.html", "summary.md") if (tmp_path / name).exists()]
+
+    assert pages_after(passing()) == ["report.html", "summary.md"]  # they say that no gate was applied
+    later = passing().model_copy(update={"created": "2025-01-03T10:00:00+00:00"})
+    assert pages_after(later) == ["report.html", "summary.md"]
+    assert pages_after(later.model_copy(update={"verdict": "fail"})) == []
+
+
 def test_a_damaged_verdict_does_not_become_none_and_its_copies_go(tmp_path: Path) -> None:
     outputs.write(RunFolder(tmp_path), passing())
     (tmp_path / "gate.json").write_text("{")

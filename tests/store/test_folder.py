@@ -27,6 +27,14 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path, name: st
             place(name)
 
 
+@pytest.mark.parametrize("variant", [{"kind": "base"}, {"name": None}, {"name": ["a"]}, {"name": "../x"}])
+def test_a_manifest_whose_variants_have_no_usable_names_is_refused(tmp_path: Path, variant: dict[str, object]) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_manifest(RunManifest(state="complete", config={}, config_digest="", variants=(variant,)))
+    with pytest.raises(InputError, match=r"run\.json: (a variant has no name|the variant name '../x')"):
+        folder.read_manifest()
+
+
 def test_appended_records_come_back(tmp_path: Path) -> None:
     path = tmp_path / "records" / "base.jsonl"
     with RecordWriter(path) as writer:

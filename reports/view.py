@@ -19,6 +19,7 @@ from harness.store.schema import (
     RunManifest,
     Summary,
 )
+from harness.store.seals import check, is_measured
 from reports.gate_view import read_gate
 from reports.numbers import is_share, unit_word
 from reports.words import FAMILY_ORDER, metric_label
@@ -180,8 +181,13 @@ class RunView:
 
 
 def read_view(folder: RunFolder, *, redact_text: bool = False) -> RunView:
-    """Read a run folder, without the machine's absolute paths; raise InputError if it is not one or is not finished."""
-    manifest = without_paths(folder.read_manifest())
+    """Read a run folder; raise InputError if it is not one or is not finished.
+
+    The machine's absolute paths are left out, and files changed since the run ended are among its warnings.
+    """
+    sealed = folder.read_manifest()
+    edited = tuple(check(folder, sealed)) if any(map(is_measured, sealed.digests)) else ()
+    manifest = without_paths(sealed.model_copy(update={"warnings": (*sealed.warnings, *edited)}))
     summary = folder.read_summary()
     dialogues = tuple(folder.dialogues()) if folder.dialogues_path.is_file() else ()
     names = [str(row.get("name")) for row in manifest.variants]

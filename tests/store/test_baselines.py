@@ -15,7 +15,7 @@ from harness.store import seals
 from harness.store.baselines import Baselines, gate_verdict
 from harness.store.folder import RunFolder
 from harness.store.schema import DialogueRow, GenerationRecord
-from reports.render import write_report
+from reports.render import render, write_report
 from reports.tables import write_csv
 from reports.text import summary_markdown
 from tests.run_folders import change_manifest, make_run, random_values, reseal
@@ -260,6 +260,13 @@ def test_a_baseline_and_what_is_rendered_of_a_run_name_no_path_of_the_machine(
     store.accept(run.root, "main", "first", force=True)
     assert "Secret" not in store.find("main").manifest_path.read_text()
     assert run.manifest_path.read_text() == kept
+
+
+def test_a_page_says_that_the_run_was_edited(run: RunFolder) -> None:
+    assert "was changed after the run ended" not in render(run)
+    path = run.replies_path("base")
+    path.write_text(path.read_text().replace("Rest against", "Stand against", 1))
+    assert "replies/base.jsonl was changed after the run ended" in render(run)
 
 
 def test_a_verdict_of_an_earlier_version_still_counts_in_the_baseline(run: RunFolder, store: Baselines) -> None:

@@ -93,7 +93,8 @@ def show(
             f", {word}" for word, applies in (("forced", note.forced), ("redacted", note.redacted)) if applies
         )
         lines.append(
-            f"{mark} {note.name}  {note.when}  {note.who}  {note.run} {note.run_digest[:12]}  gate: {note.gate}{extra}"
+            f"{mark} {note.name}  {note.when}  {note.who}  {note.run} {note.run_digest[:12]}  "
+            f"numbers {(note.numbers_digest or 'unknown')[:12]}  gate: {note.gate}{extra}"
         )
         lines.append(f"    {note.reason}")
     _print_lines(_console(), lines)

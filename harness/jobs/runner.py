@@ -71,8 +71,7 @@ def run(
     check_belongs(folder, config_digest(config))
     prepared = prepare(config, progress, config_folder)
     with locked(folder):
-        if folder.manifest_path.exists():
-            refuse_edited(folder, folder.read_manifest())
+        refuse_edited(folder)
         earlier = _earlier_run(folder, prepared)
         if earlier is None or earlier.state != "complete":
             measure(folder, prepared, progress, backends)
@@ -242,11 +241,12 @@ def _remove_outdated(folder: RunFolder) -> None:
         (folder.root / name).unlink(missing_ok=True)
 
 
-def refuse_edited(folder: RunFolder, manifest: RunManifest) -> None:
+def refuse_edited(folder: RunFolder) -> None:
     """Raise InputError if what a complete run measured was changed since: computing from it would seal the change."""
     from harness.store.seals import check_sources
 
-    problems = check_sources(folder, manifest) if manifest.state == "complete" else []
+    manifest = folder.read_manifest() if folder.manifest_path.exists() else None
+    problems = check_sources(folder, manifest) if manifest and manifest.state == "complete" else []
     if problems:
         raise InputError(f"{folder.root}: {problems[0]} Restore it, or measure again into another folder.")
 

@@ -77,7 +77,7 @@ def _rescore(folder: RunFolder, overrides: list[str], progress: Progress) -> Run
     config = validate(ScoreConfig, apply_overrides(kept, overrides), source=f"{folder.manifest_path} with --set")
     _refuse_what_the_folder_names(own, config, {override.partition("=")[0].strip() for override in overrides})
     with locked(folder):
-        refuse_edited(folder, manifest)
+        refuse_edited(folder)
         compute(folder, config, progress)
     render(folder, progress)
     return folder

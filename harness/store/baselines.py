@@ -33,7 +33,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Acceptance(Row):
-    """One line of ``history.jsonl``. ``run_digest`` is the SHA-256 of the accepted run's ``run.json``."""
+    """One line of ``history.jsonl``: the SHA-256 of the accepted run's ``run.json`` and of its ``summary.json``.
+
+    ``numbers_digest`` is None in lines of earlier versions.
+    """
 
     name: str
     when: str
@@ -41,6 +44,7 @@ class Acceptance(Row):
     reason: str
     run: str
     run_digest: str
+    numbers_digest: str | None = None
     gate: str
     forced: bool = False
     redacted: bool = False
@@ -125,6 +129,7 @@ class Baselines:
             reason=reason.strip(),
             run=folder.root.resolve().name,
             run_digest=digest_file(folder.manifest_path),
+            numbers_digest=seals.numbers_digest(folder),
             gate=verdict,
             forced=forced,
             redacted=redact_text,

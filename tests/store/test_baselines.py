@@ -57,7 +57,9 @@ def test_an_accepted_run_is_copied_whole_and_noted(run: RunFolder, store: Baseli
         "first release",
         "none",
     )
-    assert [line.run_digest for line in store.history()] == [digest_file(run.manifest_path)]
+    (line,) = store.history()
+    assert line.run_digest == digest_file(run.manifest_path)
+    assert line.numbers_digest == digest_file(copy.summary_path)
 
 
 def test_accepting_again_replaces_the_run_and_keeps_the_history(

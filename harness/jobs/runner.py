@@ -262,7 +262,9 @@ def check_belongs(folder: RunFolder, digest: str) -> None:
                 f"{root} belongs to a run with another config. Choose another --out, or delete the folder."
             )
     # A run killed before its first run.json was in place may have left its temporary file.
-    elif root.is_dir() and not all(p.name == ".lock" or p.name.startswith(".run.json.") for p in root.iterdir()):
+    elif root.is_dir() and not all(
+        (p.name == ".lock" or p.name.startswith(".run.json.")) and not p.is_symlink() for p in root.iterdir()
+    ):
         raise InputError(f"{root} is not empty and not a run folder. Choose another --out.")
 
 

@@ -57,15 +57,14 @@ class RunFolder:
         return manifest
 
     def _refuse_links(self) -> None:
-        """Raise InputError if anything in the folder is a symbolic link, which may name any file of this machine."""
+        """Raise InputError for a symbolic link, which may name any file of this machine, and for pipes and devices."""
         records = self.root / "records"
         passes = sorted(records.iterdir()) if records.is_dir() else []
         for place in (self.root, self.root / "replies", records, *passes):
             for entry in place.iterdir() if place.is_dir() else ():
-                if entry.is_symlink():
-                    raise InputError(
-                        f"{entry} is a symbolic link, which a run folder must not contain. Replace it by the file."
-                    )
+                if entry.is_symlink() or not (entry.is_file() or entry.is_dir()):
+                    what = "a symbolic link" if entry.is_symlink() else "neither a file nor a folder"
+                    raise InputError(f"{entry} is {what}, which a run folder must not contain. Replace it by a file.")
 
     def write_manifest(self, manifest: RunManifest) -> None:
         write_model(self.manifest_path, manifest)

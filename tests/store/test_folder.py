@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,14 @@ def test_a_manifest_whose_variants_have_no_usable_names_is_refused(tmp_path: Pat
     folder = RunFolder(tmp_path)
     folder.write_manifest(RunManifest(state="complete", config={}, config_digest="", variants=(variant,)))
     with pytest.raises(InputError, match=r"run\.json: (a variant has no name|the variant name '../x')"):
+        folder.read_manifest()
+
+
+def test_a_pipe_that_nobody_writes_to_is_refused_instead_of_read(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_manifest(RunManifest(state="complete", config={}, config_digest=""))
+    os.mkfifo(tmp_path / "summary.json")
+    with pytest.raises(InputError, match=r"summary\.json is neither a file nor a folder"):
         folder.read_manifest()
 
 

@@ -72,9 +72,11 @@ def judged(folder: RunFolder, *, numbers: object, manifest: object) -> bool | No
 
     Verdicts of earlier versions state only the digest of ``run.json``, which may also have changed for other reasons.
     """
-    if numbers is not None:
-        return numbers == numbers_digest(folder)
-    return True if manifest == digest_file(folder.manifest_path) else None
+    if numbers is None:
+        if manifest != digest_file(folder.manifest_path):
+            return None
+        numbers = folder.read_manifest().digests.get("summary.json")
+    return numbers == numbers_digest(folder)
 
 
 def check(folder: RunFolder, manifest: RunManifest) -> list[str]:

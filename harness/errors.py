@@ -81,6 +81,12 @@ def guarded(command: Callable[[list[str]], object], arguments: Sequence[str], *,
             result = command([argument for argument in arguments if argument != "--debug"])
     except KeyboardInterrupt:
         result = INTERRUPTED
+    except SystemExit as ended:
+        if ended.code != 1:
+            raise
+        # The command-line parser's answer to a closed pipe, which would say that a gate failed.
+        print("Error: Standard output was closed before everything was written to it.", file=sys.stderr)
+        return HarnessError.exit_code
     except Exception as error:
         if stopped:  # the terminal is gone after SIGHUP, so that even printing may fail
             return _interrupted(interrupted)

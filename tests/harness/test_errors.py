@@ -73,3 +73,18 @@ def test_what_a_terminal_cannot_show_does_not_fail_a_finished_job(encoding: str,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert b"?" in done.stdout or encoding == "ascii"  # for which click itself writes UTF-8
+
+
+def test_an_output_that_nobody_reads_is_no_failed_gate() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness", "metrics"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == "Error: Standard output was closed before everything was written to it.\n"
+    assert process.wait() == 4

@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from harness.files import write_text_atomically
+from harness.files import refuse_deleted, write_text_atomically
 from harness.progress import Progress
 from harness.variants.resolve import read_curves
 
@@ -54,6 +54,7 @@ class TrainingLog(TrainerCallback):
         self._show(state)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        refuse_deleted(self._path)  # before a checkpoint is saved there
         self._show(state)
 
     def on_train_end(

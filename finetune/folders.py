@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from harness import files
@@ -14,9 +15,13 @@ CURVES = "curves.jsonl"
 CHAT_TEMPLATES = ("chat_template.jinja", "chat_template.json")
 
 
-def locked(out: Path) -> AbstractContextManager[None]:
-    """Lock the folder; raise InputError if another run is writing to it."""
-    return files.locked(out / ".finetune.lock", f"Another run is writing to {out}. Wait for it, or give another --out.")
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Lock the folder and remove what killed runs left half written; raise InputError if another run holds it."""
+    busy = f"Another run is writing to {out}. Wait for it, or give another --out."
+    with files.locked(out / ".finetune.lock", busy):
+        files.remove_leftovers(out, *out.glob(".*.training"))
+        yield
 
 
 def refuse_foreign_files(out: Path) -> None:

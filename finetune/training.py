@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from harness.backends.local.device import is_out_of_memory, resolve_device
 from harness.errors import HarnessError, InputError, first_line
 from harness.files import move_into_place, write_text_atomically
 from harness.progress import Progress, quiet_loading
-from harness.variants.artifacts import ADAPTER_FACTS, check_adapter_folder, safetensors_header
+from harness.variants.artifacts import ADAPTER_FACTS, check_adapter_folder
 from harness.variants.digests import digest_adapter_folder
 from harness.variants.nf4 import nf4_config
 
@@ -104,10 +103,11 @@ def _trainer(job: TrainingJob, arguments: SFTConfig, work: Path, device: str, pr
     from transformers import AutoTokenizer, EarlyStoppingCallback, PrinterCallback, set_seed
     from trl.trainer.sft_trainer import SFTTrainer
 
+    from finetune.checkpoints import CheckpointSeals
     from finetune.curves import TrainingLog
 
     set_seed(job.recipe.seed)
-    callbacks: list[TrainerCallback] = [TrainingLog(work / CURVES, progress)]
+    callbacks: list[TrainerCallback] = [TrainingLog(work / CURVES, progress), CheckpointSeals()]
     evaluate = arguments.eval_strategy != "no"
     if evaluate and job.recipe.evaluation.patience is not None:
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=job.recipe.evaluation.patience))
@@ -134,30 +134,19 @@ def _trainer(job: TrainingJob, arguments: SFTConfig, work: Path, device: str, pr
 
 def _prepare(work: Path, key: str, notify: Notify) -> Path | None:
     """Create the work folder, or return the last complete checkpoint of the same job in it."""
+    from finetune.checkpoints import last_checkpoint
+
     key_file = work / _KEY_FILE
     if key_file.is_file() and key_file.read_text(encoding="utf-8") == key:
         checkpoint = last_checkpoint(work / "checkpoints")
-        if checkpoint is not None:
+        if checkpoint is None:
+            notify("The unfinished training left no whole checkpoint: starting it again.")
+        else:
             notify(f"Continuing the training from step {checkpoint.name.partition('-')[2]}.")
         return checkpoint
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     write_text_atomically(key_file, key)
-    return None
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """Return the newest complete checkpoint, or None; incomplete ones are removed."""
-    matches = [re.fullmatch(r"checkpoint-(\d+)", path.name) for path in folder.glob("checkpoint-*")]
-    for match in sorted(filter(None, matches), key=lambda match: -int(match[1])):
-        path = folder / match[0]
-        try:
-            safetensors_header(path / "adapter_model.safetensors")
-            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))  # written last
-        except (InputError, OSError, ValueError):
-            shutil.rmtree(path)
-            continue
-        return path
     return None
 
 

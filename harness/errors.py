@@ -9,9 +9,13 @@ from __future__ import annotations
 import difflib
 import errno
 import importlib.util
+import io
 import os
+import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 
 class HarnessError(Exception):
@@ -71,14 +75,27 @@ def guarded(command: Callable[[list[str]], object], arguments: Sequence[str], *,
     """Run a command line and return its exit code; exceptions become one message on standard error.
 
     ``command`` returns an exit code, or anything else for 0. With ``--debug`` among the arguments (it is removed
-    before the call) or HARNESS_DEBUG set, exceptions propagate. ``interrupted`` is printed after Ctrl-C.
+    before the call) or HARNESS_DEBUG set, exceptions propagate. ``interrupted`` is printed after Ctrl-C, SIGTERM or
+    SIGHUP. What standard output cannot encode is printed as ``?``.
     """
     debug = debug_requested(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    stopped: list[int] = []
     try:
-        result = command([argument for argument in arguments if argument != "--debug"])
+        with _interrupting_signals(stopped):
+            result = command([argument for argument in arguments if argument != "--debug"])
     except KeyboardInterrupt:
         result = INTERRUPTED
+    except SystemExit as ended:
+        if ended.code != 1:
+            raise
+        # The command-line parser's answer to a closed pipe, which would say that a gate failed.
+        print("Error: Standard output was closed before everything was written to it.", file=sys.stderr)
+        return HarnessError.exit_code
     except Exception as error:
+        if stopped:  # the terminal is gone after SIGHUP, so that even printing may fail
+            return _interrupted(interrupted)
         show = getattr(error, "show", None)
         if callable(show):  # a usage error, which the command-line parser explains itself
             show()
@@ -90,8 +107,37 @@ def guarded(command: Callable[[list[str]], object], arguments: Sequence[str], *,
         print(f"Error: {text_of(error)}{advice}", file=sys.stderr)
         return (known or HarnessError).exit_code
     if result == INTERRUPTED:  # typer silently turns Ctrl-C into this code
-        print(interrupted, file=sys.stderr)
+        return _interrupted(interrupted)
     return result if isinstance(result, int) else 0
+
+
+def _interrupted(message: str) -> int:
+    with suppress(OSError):
+        print(message, file=sys.stderr, flush=True)
+    return INTERRUPTED
+
+
+@contextmanager
+def _interrupting_signals(stopped: list[int]) -> Iterator[None]:
+    """Let SIGTERM and SIGHUP interrupt as Ctrl-C does, and add them to ``stopped``.
+
+    A signal that is ignored (``nohup``) or has a handler already keeps it.
+    """
+
+    def interrupt(number: int, _: object) -> None:
+        stopped.append(number)
+        raise KeyboardInterrupt
+
+    known = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    main = threading.current_thread() is threading.main_thread()  # no other thread may set handlers
+    ours = [number for number in known if main and signal.getsignal(number) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def debug_requested(arguments: Sequence[str]) -> bool:

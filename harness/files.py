@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -18,6 +19,10 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.errors import HarnessError, InputError, first_line
+
+# What write_bytes_atomically calls its temporary files: tempfile's eight characters after a file's name.
+_LEFTOVER = re.compile(r"\..+\.(json|jsonl|html|md|xml|csv|yaml|txt)\.[a-z0-9_]{8}")
+_held: set[Path] = set()  # the lock files of this process
 
 
 class Row(BaseModel):
@@ -65,6 +70,7 @@ def write_bytes_atomically(path: Path, data: bytes) -> None:
     """Like ``write_text_atomically``, for bytes."""
     if path.is_dir():
         raise InputError(f"{path} is a folder; give a file.")
+    refuse_deleted(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary: str | None = None
     try:
@@ -87,12 +93,21 @@ def write_bytes_atomically(path: Path, data: bytes) -> None:
 
 def write_model(path: Path, model: BaseModel) -> None:
     """Write a model as indented JSON, atomically."""
-    write_json(path, model.model_dump(mode="python", by_alias=True))
+    write_bytes_atomically(path, model_bytes(model))
+
+
+def model_bytes(model: BaseModel) -> bytes:
+    """Return what ``write_model`` writes."""
+    return _json_bytes(model.model_dump(mode="python", by_alias=True))
 
 
 def write_json(path: Path, value: object) -> None:
     """Write a JSON value, indented, atomically."""
-    write_text_atomically(path, json.dumps(value, indent=1, ensure_ascii=True, allow_nan=False, default=list) + "\n")
+    write_bytes_atomically(path, _json_bytes(value))
+
+
+def _json_bytes(value: object) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=True, allow_nan=False, default=list) + "\n").encode("ascii")
 
 
 def write_rows(path: Path, rows: Iterable[BaseModel]) -> None:
@@ -167,15 +182,37 @@ def locked(lock_file: Path, busy: str) -> Iterator[None]:
         raise InputError(busy) from error
     except OSError as error:
         raise InputError(f"Cannot write to {lock_file.parent}: {error.strerror or error}.") from error
+    held = lock_file.absolute()
+    _held.add(held)
     try:
         yield
     finally:
+        _held.discard(held)
         lock.release()
+
+
+def refuse_deleted(path: Path) -> None:
+    """Raise HarnessError if ``path`` is in a folder that this process has locked and someone has deleted since.
+
+    Writing would create the folder again, with a part of what belongs into it.
+    """
+    for lock_file in _held:
+        if path.absolute().is_relative_to(lock_file.parent) and not lock_file.exists():
+            raise HarnessError(f"{lock_file.parent} was deleted during this run. Run the same command to start again.")
+
+
+def remove_leftovers(*folders: Path) -> None:
+    """Remove the temporary files that killed writers left; nobody else may be writing to these folders."""
+    for folder in folders:
+        for path in folder.glob(".*") if folder.is_dir() else ():
+            if _LEFTOVER.fullmatch(path.name) and path.is_file():
+                path.unlink()
 
 
 @contextmanager
 def replace_folder(place: Path) -> Iterator[Path]:
     """Yield an empty folder that becomes ``place`` if the block succeeds and is removed if it fails."""
+    refuse_deleted(place)
     partial = place.with_name(f".{place.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:

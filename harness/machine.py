@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import re
+import signal
 import socket
 import sys
 import threading
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Iterator
@@ -16,6 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+_PR_SET_PDEATHSIG = 1  # from <sys/prctl.h>
 # NVML's throttle reasons that mean the GPU ran slower than requested (idle and application clocks do not).
 _SLOWDOWNS = {
     0x4: "power cap",
@@ -24,6 +28,25 @@ _SLOWDOWNS = {
     0x40: "thermal (hardware)",
     0x80: "power brake",
 }
+
+
+def end_with(parent: int) -> None:
+    """End this process as soon as ``parent``, the process that started it, has ended, even by SIGKILL.
+
+    On Linux the kernel sends the signal when the thread that started this process ends; elsewhere a thread watches.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it ended before
+            os._exit(1)
+        return
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def machine_state(device: str) -> dict[str, Any]:

@@ -5,18 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.errors import InputError
-from harness.gating.outputs import read
+from harness.gating.outputs import read_current
 from harness.gating.verdict import CheckResult, GateResult, VerdictName
+from harness.store.folder import RunFolder
 
 
-def read_gate(path: Path) -> GateResult | None:
-    """Return the contents of ``gate.json``, or None if the run was not judged; InputError if the file is damaged."""
-    if not path.is_file():
-        return None
+def read_gate(folder: RunFolder) -> GateResult | None:
+    """Return the verdict in ``gate.json``, or None if the run was not judged; InputError if the file is damaged.
+
+    A verdict on other numbers than the run has now is an error that says so.
+    """
     try:
-        result = read(path)
+        result = read_current(folder)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read. Run the gate again to replace it.") from error
+        raise InputError(f"{folder.root / 'gate.json'} cannot be read. Run the gate again to replace it.") from error
+    if result is None:
+        return None
     # Show only the file's name: its location is useless to a reader and may be private.
     return result.model_copy(update={"thresholds": Path(result.thresholds).name})
 

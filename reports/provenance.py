@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from harness.store.seals import numbers_digest
 from reports.coverage import coverage_cells
 from reports.escape import shorten
 from reports.numbers import plain
@@ -47,6 +48,7 @@ def provenance(view: RunView) -> Provenance:
         ("template", manifest.template or ""),
         ("template digest", manifest.template_digest or ""),
         ("config digest", manifest.config_digest),
+        ("numbers (SHA-256 of summary.json)", numbers_digest(view.folder) or ""),
         ("reference variant", view.reference or ""),
         ("error", manifest.error or ""),
     ]

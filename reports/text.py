@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from harness.store.folder import RunFolder
+from harness.store.seals import numbers_digest
 from reports.cells import comparison_table, gate_rows
 from reports.coverage import coverage_cells
 from reports.escape import visible
@@ -129,7 +130,8 @@ def summary_markdown(folder: RunFolder, *, view: RunView | None = None) -> str:
         "",
         f"Run {_plain_md(view.name)}, config {_plain_md(manifest.config_digest)}, template "
         f"{_plain_md(manifest.template or 'none')}, "
-        f"{len(view.dialogues)} dialogues, {_plain_md(manifest.finished or 'not finished')}.",
+        f"{len(view.dialogues)} dialogues, {_plain_md(manifest.finished or 'not finished')}, numbers "
+        f"{numbers_digest(view.folder)}.",
     ]
     return "\n".join(lines) + "\n"
 

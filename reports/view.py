@@ -9,6 +9,7 @@ from functools import cached_property
 from harness.gating.verdict import GateResult
 from harness.results.measurements import Measurements
 from harness.store.folder import RunFolder
+from harness.store.paths import without_paths
 from harness.store.schema import (
     ComparisonRow,
     DialogueRow,
@@ -18,6 +19,7 @@ from harness.store.schema import (
     RunManifest,
     Summary,
 )
+from harness.store.seals import check, is_measured
 from reports.gate_view import read_gate
 from reports.numbers import is_share, unit_word
 from reports.words import FAMILY_ORDER, metric_label
@@ -93,7 +95,8 @@ class RunView:
         if self.kind(variant) == "merged":
             return next((name for name in self.variants if self.kind(name) == "adapter"), None)
         if self.kind(variant) == "base" and variant != self.reference and self.reference:
-            same = self.facts.get(variant, {}).get("model") == self.facts.get(self.reference, {}).get("model")
+            ours, theirs = self.facts.get(variant, {}), self.facts.get(self.reference, {})
+            same = all(ours.get(key) == theirs.get(key) for key in ("model", "model_digest"))
             return self.reference if same else None
         return None
 
@@ -178,8 +181,13 @@ class RunView:
 
 
 def read_view(folder: RunFolder, *, redact_text: bool = False) -> RunView:
-    """Read a run folder; raise InputError if it is not one or is not finished."""
-    manifest = folder.read_manifest()
+    """Read a run folder; raise InputError if it is not one or is not finished.
+
+    The machine's absolute paths are left out, and files changed since the run ended are among its warnings.
+    """
+    sealed = folder.read_manifest()
+    edited = tuple(check(folder, sealed)) if any(map(is_measured, sealed.digests)) else ()
+    manifest = without_paths(sealed.model_copy(update={"warnings": (*sealed.warnings, *edited)}))
     summary = folder.read_summary()
     dialogues = tuple(folder.dialogues()) if folder.dialogues_path.is_file() else ()
     names = [str(row.get("name")) for row in manifest.variants]
@@ -190,6 +198,6 @@ def read_view(folder: RunFolder, *, redact_text: bool = False) -> RunView:
         summary=summary,
         dialogues=dialogues,
         replies=replies,
-        gate=read_gate(folder.root / "gate.json"),
+        gate=read_gate(folder),
         redacted=redact_text,
     )

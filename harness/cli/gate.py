@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import os
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -95,7 +93,8 @@ def show(
             f", {word}" for word, applies in (("forced", note.forced), ("redacted", note.redacted)) if applies
         )
         lines.append(
-            f"{mark} {note.name}  {note.when}  {note.who}  {note.run} {note.run_digest[:12]}  gate: {note.gate}{extra}"
+            f"{mark} {note.name}  {note.when}  {note.who}  {note.run} {note.run_digest[:12]}  "
+            f"numbers {(note.numbers_digest or 'unknown')[:12]}  gate: {note.gate}{extra}"
         )
         lines.append(f"    {note.reason}")
     _print_lines(_console(), lines)
@@ -203,8 +202,6 @@ def _shown(text: str, style: str = "") -> Text:
 def _console() -> Console:
     from rich.console import Console
 
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # print "?" where the terminal cannot encode "≥", instead of failing
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = LOG_WIDTH

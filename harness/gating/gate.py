@@ -16,6 +16,7 @@ from harness.gating.verdict import EXIT_CODES, CheckResult, GateResult, VerdictN
 from harness.store import baselines as named
 from harness.store import seals
 from harness.store.folder import RunFolder
+from harness.store.paths import without_paths
 from harness.store.schema import RunManifest
 
 
@@ -33,13 +34,11 @@ def gate(
 
     ``thresholds`` is a path or the name of a shipped file. ``baseline`` is a run folder or the name of an accepted one
     in ``baselines``, and replaces every baseline that the file names. ``candidate`` overrides the file's.
-    Raises InputError (exit code 2) if a name or a file cannot be used. An unfinished or edited run is an error in the
-    result (exit code 4), not an exception.
+    Raises InputError (exit code 2) if a name or a file cannot be used; nothing is written then.
+    An unfinished or edited run is an error in the result (exit code 4), not an exception.
     """
     folder = RunFolder(run)
     manifest = folder.read_manifest()
-    if write:
-        outputs.clear(folder)
     loaded = load_policy(thresholds)
     store = named.Baselines(baselines)
     problems = unusable(folder, manifest)
@@ -92,6 +91,7 @@ def gate(
         warnings=tuple(warnings),
         created=(now or datetime.now(UTC)).isoformat(timespec="seconds"),
     )
+    result = without_paths(result)  # it is shared
     if write:
         outputs.write(folder, result)
     return result

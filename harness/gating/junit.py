@@ -34,6 +34,7 @@ def junit(result: GateResult) -> str:
         "exit_code": str(result.exit_code),
         "candidate": result.candidate,
         "run_digest": result.run.digest,
+        "numbers_digest": result.run.numbers_digest or "unknown",
         "thresholds": result.thresholds,
         "thresholds_digest": result.thresholds_digest,
     }

@@ -6,7 +6,7 @@ import re
 
 from harness.gating.explain import explain
 from harness.gating.sentences import interval_text, number, without_controls
-from harness.gating.verdict import CheckResult, GateResult, VerdictName
+from harness.gating.verdict import CheckResult, GateResult, RunFacts, VerdictName
 
 MOST_CHARACTERS = 65_000
 DROPPED = ("computation", "provenance", "warnings", "passed", "not passed")
@@ -96,16 +96,18 @@ def _computation(result: GateResult) -> str:
 def _provenance(result: GateResult) -> str:
     resamples = f"{result.resamples or 0:,}"
     facts = {
-        "run": f"{result.run.name}, run.json {result.run.digest[:12]}, started {result.run.started or '–'}",
-        **{
-            f"baseline {name}": f"{facts.name}, run.json {facts.digest[:12]}, started {facts.started or '–'}"
-            for name, facts in result.baselines.items()
-        },
+        "run": _run(result.run),
+        **{f"baseline {name}": _run(facts) for name, facts in result.baselines.items()},
         "thresholds": f"{result.thresholds}, {result.thresholds_digest[:12]}",
         "intervals": f"{number(100 * result.confidence)} % two-sided, {resamples} resamples, seed {result.seed}",
         "judged": result.created,
     }
     return "\n### Provenance\n\n" + "".join(f"- {key}: {_cell(value)}\n" for key, value in facts.items())
+
+
+def _run(facts: RunFacts) -> str:
+    numbers = (facts.numbers_digest or "unknown")[:12]
+    return f"{facts.name}, run.json {facts.digest[:12]}, numbers {numbers}, started {facts.started or '–'}"
 
 
 def _cell(text: str, most: int = 1_000) -> str:

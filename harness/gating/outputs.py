@@ -1,29 +1,81 @@
-"""The gate's three files: ``gate.json`` for scripts, ``gate.junit.xml`` for CI readers, ``gate.md`` for people."""
+"""The gate's three files: ``gate.json`` for scripts, ``gate.junit.xml`` for CI readers, ``gate.md`` for people.
+
+A verdict belongs to the numbers it was given on. One on other numbers than the run has now is an error.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.files import write_model, write_text_atomically
 from harness.gating.junit import junit
 from harness.gating.markdown import markdown
-from harness.gating.verdict import GateResult
+from harness.gating.verdict import EXIT_CODES, GateResult
+from harness.store import seals
 from harness.store.folder import RunFolder
 
 FILES = ("gate.json", "gate.junit.xml", "gate.md")
+SHOW_VERDICT = ("report.html", "summary.md")
+OUTDATED = "The run's numbers have changed since the gate judged them, so its verdict no longer counts. Run it again."
+UNKNOWN = "An earlier version judged the run, which has changed since, perhaps with its numbers. Run the gate again."
 
 
 def write(folder: RunFolder, result: GateResult) -> None:
-    """Write the three files, each atomically; raise HarnessError if the folder is not writable."""
+    """Replace the three files, each atomically; raise HarnessError if the folder is not writable.
+
+    A page and a ``summary.md`` that may show another verdict are removed, and nothing is left that repeats one, before
+    ``gate.json`` is replaced.
+    """
+    _remove(folder, FILES[1:])
+    if _says_otherwise(folder, result):
+        _remove(folder, SHOW_VERDICT)
     write_model(folder.root / "gate.json", result)
     write_text_atomically(folder.root / "gate.junit.xml", junit(result))
     write_text_atomically(folder.root / "gate.md", markdown(result))
 
 
-def clear(folder: RunFolder) -> None:
-    """Remove the files of an earlier gate, so that its pass cannot be mistaken for this one's."""
-    for name in FILES:
+def mark_outdated(folder: RunFolder) -> None:
+    """Turn the verdict of a run whose numbers are about to change into an error; a damaged ``gate.json`` stays one."""
+    path = folder.root / "gate.json"
+    if not path.is_file():
+        return
+    try:
+        write(folder, _without_verdict(read(path), OUTDATED))
+    except (OSError, ValueError):
+        _remove(folder, FILES[1:])
+
+
+def read_current(folder: RunFolder) -> GateResult | None:
+    """Return the verdict on the run's present numbers: an error for one on other numbers, None without any.
+
+    Raises what ``read`` raises.
+    """
+    path = folder.root / "gate.json"
+    if not path.is_file():
+        return None
+    result = read(path)
+    current = seals.judged(folder, numbers=result.run.numbers_digest, manifest=result.run.digest)
+    return result if current else _without_verdict(result, UNKNOWN if current is None else OUTDATED)
+
+
+def _without_verdict(result: GateResult, why: str) -> GateResult:
+    error = {"verdict": "error", "exit_code": EXIT_CODES["error"], "sentence": why, "problems": (why,)}
+    return result.model_copy(update={**error, "checks": (), "warnings": ()})
+
+
+def _says_otherwise(folder: RunFolder, result: GateResult) -> bool:
+    """Return whether the folder's ``gate.json`` is there and says anything but the result, apart from when it did."""
+    path = folder.root / "gate.json"
+    try:
+        return path.is_file() and read(path).model_copy(update={"created": result.created}) != result
+    except (OSError, ValueError):
+        return True
+
+
+def _remove(folder: RunFolder, names: Iterable[str]) -> None:
+    for name in names:
         try:
             (folder.root / name).unlink(missing_ok=True)
         except OSError as error:

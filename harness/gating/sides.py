@@ -81,6 +81,7 @@ def facts_of(folder: RunFolder, manifest: RunManifest) -> RunFacts:
     return RunFacts(
         name=folder.root.resolve().name,
         digest=digest_file(folder.manifest_path),
+        numbers_digest=seals.numbers_digest(folder),
         config_digest=manifest.config_digest,
         started=manifest.started,
         git_commit=commit if isinstance(commit, str) else None,

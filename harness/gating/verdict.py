@@ -71,10 +71,15 @@ class CheckResult(Row):
 
 
 class RunFacts(Row):
-    """What identifies a run: its folder's name, the SHA-256 of its run.json (which has those of all other files)."""
+    """What identifies a run: its folder's name, the SHA-256 of its run.json (which has those of all other files).
+
+    ``numbers_digest`` is the SHA-256 of its summary.json: the verdict holds for a run with these numbers. None in files
+    of earlier versions, and if the run had no numbers.
+    """
 
     name: str
     digest: str
+    numbers_digest: str | None = None
     config_digest: str = ""
     started: str = ""
     git_commit: str | None = None

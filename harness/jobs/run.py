@@ -14,7 +14,7 @@ from harness.backends.choose import resolve_device
 from harness.config import RunConfig
 from harness.errors import InputError
 from harness.jobs.inputs import template_name
-from harness.jobs.runner import check_belongs
+from harness.jobs.runner import check_belongs, refuse_edited
 from harness.jobs.runner import run as measure_and_finish
 from harness.passes.keys import config_digest
 from harness.progress import Progress, SilentProgress, quiet_libraries, quiet_transformers
@@ -58,6 +58,7 @@ def run(
             raise InputError("The argument 'out' is required when the config is not a name or a path.")
         out = default_out(config)
     check_belongs(RunFolder(out), config_digest(chosen))
+    refuse_edited(RunFolder(out))
     if chosen.finetune is not None:
         _check_before_training(chosen, config_folder)
         make_variants(chosen, progress)

@@ -16,13 +16,9 @@ from pydantic import Field
 
 from harness.backends.choose import Open, chat_tokenizer, open_backends, resolve_device
 from harness.config import RunConfig, StatsConfig
-<<<<<<< HEAD
 from harness.dialogues.reply_text import REASONING, Reasoning
-from harness.errors import HarnessError, InputError, did_you_mean
-=======
 from harness.errors import InputError, did_you_mean, text_of
->>>>>>> merge
-from harness.files import digest_value, write_json, write_model, write_rows
+from harness.files import digest_bytes, digest_value, model_bytes, remove_leftovers, write_json, write_model, write_rows
 from harness.files import locked as lock_held
 from harness.jobs.inputs import HeldOut, held_out
 from harness.jobs.reply_shapes import ReplyColumns
@@ -77,6 +73,7 @@ def run(
     check_belongs(folder, config_digest(config))
     prepared = prepare(config, progress, config_folder)
     with locked(folder):
+        refuse_edited(folder)
         earlier = _earlier_run(folder, prepared)
         with failures_recorded(folder):
             if earlier is None or earlier.state != "complete":
@@ -122,6 +119,8 @@ def measure(folder: RunFolder, prepared: Prepared, progress: Progress, open_back
     """Run every unfinished pass. On an error, the records made so far are kept."""
     config, variants, device = prepared.config, prepared.variants, prepared.device
     folder.root.mkdir(parents=True, exist_ok=True)
+    _remove_outdated(folder)
+    folder.summary_path.unlink(missing_ok=True)
     manifest = _first_manifest(prepared)
     earlier = _earlier_run(folder, prepared)  # if interrupted, its events still hold, e.g. that a batch was halved
     notes = Notes(folder, manifest, list(earlier.events) if earlier else [], progress)
@@ -206,7 +205,7 @@ def compute(folder: RunFolder, config: RunConfig | ScoreConfig, progress: Progre
     from harness.results.replies_scored import UNFINISHED, score_replies, unfinished_warnings
     from harness.results.several_references import how_of, sign
     from harness.results.summarize import summarize
-    from harness.store.seals import is_measured, seal
+    from harness.store.seals import is_measured, numbers_digest, seal
 
     manifest = folder.read_manifest()
     names = [str(variant["name"]) for variant in manifest.variants]
@@ -222,7 +221,9 @@ def compute(folder: RunFolder, config: RunConfig | ScoreConfig, progress: Progre
     summary = summarize(
         folder, registry=specs, resamples=config.stats.resamples, seed=config.seed, slices=config.stats.slices
     )
-    write_model(folder.summary_path, summary)
+    if digest_bytes(model_bytes(summary)) != numbers_digest(folder):
+        _remove_outdated(folder)
+        write_model(folder.summary_path, summary)
     inputs = {name: digest for name, digest in manifest.digests.items() if not is_measured(name)}
     derived = {
         "metrics": config.metrics,
@@ -244,6 +245,25 @@ def compute(folder: RunFolder, config: RunConfig | ScoreConfig, progress: Progre
     )
 
 
+def _remove_outdated(folder: RunFolder) -> None:
+    """Leave nothing in the folder that shows the numbers it has, before they change: a kill may come at any time."""
+    from harness.gating.outputs import mark_outdated
+
+    mark_outdated(folder)
+    for name in ("report.html", "summary.md"):
+        (folder.root / name).unlink(missing_ok=True)
+
+
+def refuse_edited(folder: RunFolder) -> None:
+    """Raise InputError if what a complete run measured was changed since: computing from it would seal the change."""
+    from harness.store.seals import check_sources
+
+    manifest = folder.read_manifest() if folder.manifest_path.exists() else None
+    problems = check_sources(folder, manifest) if manifest and manifest.state == "complete" else []
+    if problems:
+        raise InputError(f"{folder.root}: {problems[0]} Restore it, or measure again into another folder.")
+
+
 def check_belongs(folder: RunFolder, digest: str) -> None:
     """Raise InputError if the folder contains anything but a run whose config has this digest."""
     root = folder.root
@@ -255,7 +275,9 @@ def check_belongs(folder: RunFolder, digest: str) -> None:
                 f"{root} belongs to a run with another config. Choose another --out, or delete the folder."
             )
     # A run killed before its first run.json was in place may have left its temporary file.
-    elif root.is_dir() and not all(p.name == ".lock" or p.name.startswith(".run.json.") for p in root.iterdir()):
+    elif root.is_dir() and not all(
+        (p.name == ".lock" or p.name.startswith(".run.json.")) and not p.is_symlink() for p in root.iterdir()
+    ):
         raise InputError(f"{root} is not empty and not a run folder. Choose another --out.")
 
 
@@ -279,9 +301,10 @@ def failures_recorded(folder: RunFolder) -> Iterator[None]:
 
 @contextmanager
 def locked(folder: RunFolder) -> Iterator[None]:
-    """Lock the run folder; raise InputError if another process holds the lock."""
+    """Lock the run folder and remove what killed runs left half written; raise InputError if someone else holds it."""
     busy = f"{folder.root} is in use by another process. Wait for it to finish, or choose another --out."
     with lock_held(folder.root / ".lock", busy):
+        remove_leftovers(folder.root, folder.root / "replies", *(folder.root / "records").glob("*/"))
         yield
 
 

@@ -5,6 +5,7 @@ Needs no model and, without a neural metric, no torch.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from harness.errors import InputError, did_you_mean
 from harness.files import digest_file, digest_value
 from harness.jobs.reply_files import read_replies, run_and_variant
 from harness.jobs.run import render
-from harness.jobs.runner import ScoreConfig, check_belongs, compute, failures_recorded, locked
+from harness.jobs.runner import ScoreConfig, check_belongs, compute, failures_recorded, locked, refuse_edited
 from harness.metrics.loading import load_metrics
+from harness.metrics.registry import MetricOptions
 from harness.progress import Progress, SilentProgress
 from harness.store.folder import RunFolder
 from harness.store.provenance import now, provenance
@@ -74,9 +76,14 @@ def _rescore(folder: RunFolder, overrides: list[str], progress: Progress) -> Run
     manifest = folder.read_manifest()
     if manifest.state != "complete":
         raise InputError(f"{folder.root} is not a finished run. Finish it with the command that started it.")
+    if getattr(manifest, "redacted", False):
+        raise InputError(f"{folder.root} is redacted: it has no replies to score. Score the run that it was made from.")
     kept = {key: manifest.config[key] for key in ScoreConfig.model_fields if key in manifest.config}
-    config = validate(ScoreConfig, apply_overrides(kept, overrides), source="--set")
+    own = validate(MetricOptions, kept.get("metric_options"), source=f"{folder.manifest_path}: metric_options")
+    config = validate(ScoreConfig, apply_overrides(kept, overrides), source=f"{folder.manifest_path} with --set")
+    _refuse_what_the_folder_names(own, config, {override.partition("=")[0].strip() for override in overrides})
     with locked(folder):
+        refuse_edited(folder)
         compute(folder, config, progress)
     render(folder, progress)
     return folder
@@ -85,6 +92,33 @@ def _rescore(folder: RunFolder, overrides: list[str], progress: Progress) -> Run
 def _digest(path: Path) -> str:
     found = run_and_variant(path)
     return digest_file(found[0].replies_path(found[1]) if found else path)
+
+
+def _refuse_what_the_folder_names(own: MetricOptions, config: ScoreConfig, given: set[str]) -> None:
+    """Raise InputError unless the command line names the code and the encoder that the run's metrics come from.
+
+    The folder may be someone else's, so nothing that only it names is executed or loaded. A list of modules that leaves
+    out one of the run's would silently drop its metrics. Modules of this project need no naming.
+    """
+    key = "metric_options.modules"
+    asked = config.metric_options.modules if given & {key, "metric_options"} else ()
+    names = {Path(name).name for name in asked}
+    missing = [name for name in own.modules if Path(name).name not in names and (asked or not _is_shipped(name))]
+    if missing and not (key in given and not asked):
+        every = json.dumps([*own.modules, *(name for name in asked if name not in own.modules)])
+        raise InputError(
+            f"The run's metrics come from {', '.join(missing)}, which is executed only if the command line names it. "
+            f"If you trust it, add --set {key}='{every}'; to score without it, --set {key}=[]."
+        )
+    if own.encoder and not given & {"metric_options.encoder", "metric_options"}:
+        raise InputError(
+            f"The run's metrics use the encoder {own.encoder}, which is loaded only if the command line names it. "
+            "Add --set metric_options.encoder=PATH, or =null to score without it."
+        )
+
+
+def _is_shipped(module: str) -> bool:
+    return module.startswith("harness.configs.") and not module.endswith(".py")
 
 
 def _files(replies: Sequence[str]) -> dict[str, Path]:

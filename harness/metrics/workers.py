@@ -17,6 +17,7 @@ from queue import SimpleQueue
 from typing import IO
 
 from harness.errors import HarnessError
+from harness.machine import end_with
 from harness.metrics.metric_set import MetricSet, join, needs_many
 from harness.metrics.registry import Item, Scores
 
@@ -77,7 +78,7 @@ def score_in_workers(
 
 def _start() -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.curdir for path in sys.path)}
-    command = [sys.executable, "-m", "harness.metrics.workers"]
+    command = [sys.executable, "-m", "harness.metrics.workers", str(os.getpid())]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
 
 
@@ -101,6 +102,7 @@ def main() -> None:
     """Score chunks of items until the pipe closes."""
     from harness.metrics.loading import load_metrics
 
+    end_with(int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles interrupts and stops its workers
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a metric that prints must not corrupt the answers

@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from harness.backends.base import Capability, MemoryWorkload
+from harness.errors import HarnessError
 from harness.passes.base import FIXED_WORKLOAD, Conditions, Pass, PassContext
+from harness.progress import EventKind
 from harness.store.folder import RecordWriter
 from harness.store.schema import MemoryRecord
 from harness.variants.model import Variant
 
 
 def run(context: PassContext) -> None:
-    """Measure every variant as often as the config says; existing records are kept."""
+    """Measure every variant as often as the config says; existing records are kept.
+
+    Raises HarnessError if a process failed, once the others are done. It left no record, so it is tried again.
+    """
     config = context.config.memory
     workload = MemoryWorkload(config.batch, config.prompt_tokens, config.reply_tokens)
     missing = {variant.name: _missing(context, variant, config.repeats) for variant in context.variants}
@@ -21,13 +26,24 @@ def run(context: PassContext) -> None:
         return
     context.backends.close()  # on a GPU, this process must not hold memory that the fresh ones need
     context.progress.start(PASS.name, total, "processes")
+    failures: list[HarnessError] = []
     for variant in context.variants:
         backend, key = context.backends.of(variant), context.key(PASS.name, variant, FIXED_WORKLOAD)
         with RecordWriter(context.folder.records_path(PASS.name, variant.name)) as writer:
             for name in missing[variant.name]:
-                writer.append([MemoryRecord(id=name, key=key, **backend.memory(workload))])
+                try:
+                    found = MemoryRecord(id=name, key=key, **backend.memory(workload))
+                except HarnessError as failure:
+                    failures.append(failure)
+                    break
+                writer.append([found])
                 context.progress.advance(PASS.name)
+                if found.error is not None:
+                    detail = {"pass": PASS.name, "variant": variant.name, "detail": found.error}
+                    context.event(EventKind.DOES_NOT_FIT, detail)
     context.progress.finish(PASS.name)
+    if failures:
+        raise failures[0]
 
 
 def settings(on: Conditions) -> dict[str, Any]:

@@ -19,9 +19,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.errors import HarnessError, InputError, did_you_mean
-from harness.files import Row, digest_file, read_rows, replace_folder
+from harness.files import Row, digest_file, read_rows, replace_folder, write_json
 from harness.store import seals
 from harness.store.folder import RecordWriter, RunFolder
+from harness.store.paths import without_paths
 from harness.store.redaction import redact
 from harness.store.schema import RunManifest
 
@@ -32,7 +33,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Acceptance(Row):
-    """One line of ``history.jsonl``. ``run_digest`` is the SHA-256 of the accepted run's ``run.json``."""
+    """One line of ``history.jsonl``: the SHA-256 of the accepted run's ``run.json`` and of its ``summary.json``.
+
+    ``numbers_digest`` is None in lines of earlier versions.
+    """
 
     name: str
     when: str
@@ -40,6 +44,7 @@ class Acceptance(Row):
     reason: str
     run: str
     run_digest: str
+    numbers_digest: str | None = None
     gate: str
     forced: bool = False
     redacted: bool = False
@@ -92,8 +97,9 @@ class Baselines:
     ) -> Acceptance:
         """Copy a finished run to ``name`` and record who accepted it, when and why; return the record.
 
-        Raises HarnessError for a run that is incomplete, was edited, or did not pass its gate (``force`` overrides only
-        the last), and InputError for an invalid name or an empty reason.
+        Raises HarnessError for a run that is incomplete, was edited, has changed since its gate judged it, or did not
+        pass its gate (``force`` overrides only the last), and InputError for an invalid name or an empty reason. A run
+        that was never gated is accepted, and the record says so.
         """
         if not _NAME.fullmatch(name) or name.endswith(".previous") or name.lower() == HISTORY:
             raise InputError(f"'{name}' is not a valid baseline name: use up to 64 letters, digits, '.', '_' or '-'.")
@@ -107,6 +113,8 @@ class Baselines:
         if problems:
             raise HarnessError(f"The run in {folder.root} cannot be accepted: {problems[0]}")
         verdict = gate_verdict(folder)
+        if verdict in ("outdated", "unreadable"):
+            raise HarnessError(f"The gate's verdict in {folder.root} is {verdict}. Run the gate again.")
         forced = verdict not in ("pass", "none")
         if forced and not force:
             raise HarnessError(
@@ -121,6 +129,7 @@ class Baselines:
             reason=reason.strip(),
             run=folder.root.resolve().name,
             run_digest=digest_file(folder.manifest_path),
+            numbers_digest=seals.numbers_digest(folder),
             gate=verdict,
             forced=forced,
             redacted=redact_text,
@@ -135,12 +144,21 @@ class Baselines:
         return next((place for place in places if (place / "run.json").is_file()), None)
 
     def _copy(self, folder: RunFolder, manifest: RunManifest, name: str, redact_text: bool) -> None:
-        """Copy the measured files atomically: readers see the old baseline or the new one."""
+        """Copy the measured files atomically: readers see the old baseline or the new one.
+
+        A baseline is shared, so that the machine's absolute paths are left out of ``run.json``. Its digest changes with
+        that, and a verdict of an earlier version gets the digest of the numbers that it is on.
+        """
+        manifest, numbers = without_paths(manifest), seals.numbers_digest(folder)
         also = {also: folder.root / also for also in ALSO_COPIED if (folder.root / also).is_file()}
         with replace_folder(self.root / name) as copy:
             for inside, path in {**seals.sealed_files(folder), **also}.items():
                 (copy / inside).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, copy / inside)
+            RunFolder(copy).write_manifest(manifest)
+            if (gate := copy / "gate.json").is_file() and gate_verdict(folder) != "unreadable":
+                found = json.loads(gate.read_bytes())
+                write_json(gate, {**found, "run": {"numbers_digest": numbers, **found["run"]}})
             if redact_text:
                 redact(RunFolder(copy), manifest)
 
@@ -148,7 +166,7 @@ class Baselines:
 def gate_verdict(folder: RunFolder) -> str:
     """Return the verdict in the run's gate.json; "none" without that file, "unreadable" if it is invalid.
 
-    A verdict on another state of the run (run.json has changed since) is "outdated". One that the policy let through
+    A verdict on other numbers, or perhaps on others, is "outdated". An inconclusive one that the policy let through
     (exit code 0) is a pass.
     """
     path = folder.root / "gate.json"
@@ -156,14 +174,14 @@ def gate_verdict(folder: RunFolder) -> str:
         return "none"
     try:
         found = json.loads(path.read_bytes())
-        verdict, code, digest = str(found["verdict"]), found["exit_code"], found["run"]["digest"]
+        verdict, code, facts = str(found["verdict"]), found["exit_code"], dict(found["run"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "unreadable"
-    if digest != digest_file(folder.manifest_path):
+    if not seals.judged(folder, numbers=facts.get("numbers_digest"), manifest=facts.get("digest")):
         return "outdated"
-    if code == 0:
+    if verdict == "inconclusive" and code == 0:
         return "pass"
-    return verdict if verdict in ("fail", "error", "inconclusive") else "unreadable"
+    return verdict if verdict in ("pass", "fail", "error", "inconclusive") else "unreadable"
 
 
 def _user() -> str:

@@ -10,12 +10,15 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from harness.errors import HarnessError, InputError
-from harness.files import AnyRow, dump_row, read_model, read_rows, write_model, write_rows
+from harness.files import AnyRow, dump_row, read_model, read_rows, refuse_deleted, write_model, write_rows
 from harness.store.schema import DialogueRow, Record, ReplyRow, RunManifest, Summary
 
 
 class RunFolder:
-    """Paths of a run folder and typed access to its files."""
+    """Paths of a run folder and typed access to its files.
+
+    The folder may be someone else's: a variant's name must not lead out of it, and symbolic links are refused.
+    """
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
@@ -26,18 +29,42 @@ class RunFolder:
         self.report_path = self.root / "report.html"
 
     def records_path(self, pass_name: str, variant: str) -> Path:
-        return self.root / "records" / pass_name / f"{variant}.jsonl"
+        return self.root / "records" / pass_name / self._file_of(variant)
 
     def replies_path(self, variant: str) -> Path:
-        return self.root / "replies" / f"{variant}.jsonl"
+        return self.root / "replies" / self._file_of(variant)
+
+    def _file_of(self, variant: str) -> str:
+        if any(character in variant for character in "/\\\0"):
+            raise InputError(f"{self.manifest_path}: the variant name {variant!r:.80} is not a file name.")
+        return f"{variant}.jsonl"
 
     def read_manifest(self) -> RunManifest:
-        """Return ``run.json``; raise InputError if this is not a run folder."""
+        """Return ``run.json``; raise InputError if this is not a run folder, or contains what it must not.
+
+        That is a symbolic link, or a variant whose name is not a file name.
+        """
         if not self.manifest_path.is_file():
             inner = self.root / "run"
             hint = f" Did you mean {inner}?" if (inner / "run.json").is_file() else ""
             raise InputError(f"{self.root} is not a run folder: it has no run.json.{hint}")
-        return read_model(RunManifest, self.manifest_path)
+        self._refuse_links()
+        manifest = read_model(RunManifest, self.manifest_path)
+        for variant in manifest.variants:
+            if not isinstance(variant.get("name"), str):
+                raise InputError(f"{self.manifest_path}: a variant has no name.")
+            self._file_of(variant["name"])
+        return manifest
+
+    def _refuse_links(self) -> None:
+        """Raise InputError for a symbolic link, which may name any file of this machine, and for pipes and devices."""
+        records = self.root / "records"
+        passes = sorted(records.iterdir()) if records.is_dir() else []
+        for place in (self.root, self.root / "replies", records, *passes):
+            for entry in place.iterdir() if place.is_dir() else ():
+                if entry.is_symlink() or not (entry.is_file() or entry.is_dir()):
+                    what = "a symbolic link" if entry.is_symlink() else "neither a file nor a folder"
+                    raise InputError(f"{entry} is {what}, which a run folder must not contain. Replace it by a file.")
 
     def write_manifest(self, manifest: RunManifest) -> None:
         write_model(self.manifest_path, manifest)
@@ -70,12 +97,17 @@ class RecordWriter:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        refuse_deleted(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         repair_tail(path)
         self._file = path.open("ab")
 
     def append(self, rows: Iterable[BaseModel]) -> None:
-        """Write the rows and flush them to the operating system; raise HarnessError if the disk is full."""
+        """Write the rows and flush them to the operating system.
+
+        Raises HarnessError if the disk is full, or if the folder was deleted: the open file would swallow the rows.
+        """
+        refuse_deleted(self.path)
         data = "".join(dump_row(row) + "\n" for row in rows).encode("ascii")
         try:
             self._file.write(data)

@@ -1,9 +1,10 @@
 """Seals of a run folder: the SHA-256 of every measured file, so that manual edits are detected.
 
 The runner stores ``seal(folder)`` in ``run.json``'s ``digests`` when a run is complete (and again when it is scored
-again). Keys are paths in the folder, e.g. ``replies/base.jsonl``, and two that survive redaction:
-``content:references`` (the held-out dialogues' ids and references) and ``content:prompts`` (ids and rendered prompts).
-A seal protects against accidents and casual edits, but not against someone who also rewrites ``run.json``.
+again). Keys are paths in the folder, e.g. ``replies/base.jsonl``, and digests of content that stay when files around it
+change: ``content:references`` (the held-out dialogues' ids and references), ``content:prompts`` (ids and rendered
+prompts) and, of replies generated elsewhere, ``content:replies/NAME`` (without their scores). A seal protects against
+accidents and casual edits, but not against someone who also rewrites ``run.json``.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ PATTERNS = (
 )
 REFERENCES = "content:references"
 PROMPTS = "content:prompts"
+REPLIES = "content:replies/"
+_REPLY_FIELDS = ("id", "reply", "reply_tokens", "prompt_tokens", "finish", "nll", "reference_tokens", "error")
 
 
 def sealed_files(folder: RunFolder) -> dict[str, Path]:
@@ -37,7 +40,13 @@ def sealed_files(folder: RunFolder) -> dict[str, Path]:
 def seal(folder: RunFolder) -> dict[str, str]:
     """Return the digests to store in ``run.json`` beside those of the inputs."""
     digests = {name: digest_file(path) for name, path in sealed_files(folder).items()}
-    return digests | content_digests(folder.dialogues())
+    variants = [Path(name).stem for name in digests if name.startswith("replies/")]
+    given = {
+        REPLIES + variant: _replies_digest(folder, variant)
+        for variant in variants
+        if _generated_elsewhere(folder, variant)
+    }
+    return digests | given | content_digests(folder.dialogues())
 
 
 def content_digests(dialogues: Iterable[DialogueRow]) -> dict[str, str]:
@@ -49,24 +58,83 @@ def content_digests(dialogues: Iterable[DialogueRow]) -> dict[str, str]:
     }
 
 
+def numbers_digest(folder: RunFolder) -> str | None:
+    """Return the SHA-256 of ``summary.json``, which identifies the run's numbers; None if there are none yet.
+
+    Whatever is derived from a run carries it. Unlike the digest of ``run.json``, it stays when a run is redacted, or
+    scored again with the same result.
+    """
+    return digest_file(folder.summary_path) if folder.summary_path.is_file() else None
+
+
+def judged(folder: RunFolder, *, numbers: object, manifest: object) -> bool | None:
+    """Return whether a verdict with these digests is on the run's present numbers; None if that is unknown.
+
+    Verdicts of earlier versions state only the digest of ``run.json``, which may also have changed for other reasons.
+    """
+    if numbers is None:
+        if manifest != digest_file(folder.manifest_path):
+            return None
+        numbers = folder.read_manifest().digests.get("summary.json")
+    return numbers == numbers_digest(folder)
+
+
 def check(folder: RunFolder, manifest: RunManifest) -> list[str]:
     """Return one sentence per difference from the seal."""
-    present = sealed_files(folder)
-    sealed = {name: digest for name, digest in manifest.digests.items() if is_measured(name)}
-    if not sealed:
-        return ["run.json has no digests of the run's files, so edits cannot be detected."]
-    problems = [f"{name} is missing, but existed when the run ended." for name in sealed if name not in present]
-    problems += [f"{name} was added after the run ended." for name in present if name not in sealed]
-    problems += [
-        f"{name} was changed after the run ended: its digest is not the one in run.json."
-        for name, path in present.items()
-        if name in sealed and digest_file(path) != sealed[name]
-    ]
+    return list(_differences(folder, manifest).values())
+
+
+def check_sources(folder: RunFolder, manifest: RunManifest) -> list[str]:
+    """Return one sentence per difference from the seal in what all numbers are computed from.
+
+    These are the dialogues, the records and, if they were generated elsewhere, the replies. What is computed from them
+    is not checked: scoring the run again replaces it, and may have been killed while it did.
+    """
+    problems = []
+    for name, sentence in _differences(folder, manifest).items():
+        variant = Path(name).stem
+        if name.startswith("replies/"):
+            computed = not _generated_elsewhere(folder, variant)
+            if computed or manifest.digests.get(REPLIES + variant) == _replies_digest(folder, variant):
+                continue
+        elif name in ("summary.json", "memory.json", "roofline.json"):
+            continue
+        problems.append(sentence)
     return problems
 
 
+def _differences(folder: RunFolder, manifest: RunManifest) -> dict[str, str]:
+    """Return a sentence for each measured file that is missing, was added or was changed, by its path."""
+    present = sealed_files(folder)
+    sealed = {name: digest for name, digest in manifest.digests.items() if _is_file(name)}
+    if not sealed:
+        return {"run.json": "run.json has no digests of the run's files, so edits cannot be detected."}
+    missing = {name: f"{name} is missing, but existed when the run ended." for name in sealed if name not in present}
+    added = {name: f"{name} was added after the run ended." for name in present if name not in sealed}
+    changed = {
+        name: f"{name} was changed after the run ended: its digest is not the one in run.json."
+        for name, path in present.items()
+        if name in sealed and digest_file(path) != sealed[name]
+    }
+    return missing | added | changed
+
+
+def _generated_elsewhere(folder: RunFolder, variant: str) -> bool:
+    """Return whether a variant's replies were not joined from records of this run."""
+    return not any(folder.records_path(name, variant).is_file() for name in ("scoring", "generation"))
+
+
+def _replies_digest(folder: RunFolder, variant: str) -> str:
+    """Return the digest of a variant's replies without their scores, which change when a run is scored again."""
+    return _digest([[getattr(row, field) for field in _REPLY_FIELDS] for row in folder.replies(variant)])
+
+
 def is_measured(name: str) -> bool:
-    """Return whether a key of the digests names a measured file rather than an input."""
+    """Return whether a key of the digests names a measured file, or replies in it, rather than an input."""
+    return _is_file(name) or name.startswith(REPLIES)
+
+
+def _is_file(name: str) -> bool:
     return any(Path(name).match(pattern) and name.count("/") == pattern.count("/") for pattern in PATTERNS)
 
 

@@ -82,6 +82,17 @@ def test_wrong_input_is_one_sentence_and_two(
         assert err.count("\n") == 1
 
 
+def test_a_refused_gate_changes_nothing(run: RunFolder, tmp_path: Path, thresholds: str) -> None:
+    assert main(["gate", str(run.root), "--thresholds", thresholds]) == 0
+    names = ("gate.json", "gate.junit.xml", "gate.md")
+    before = {name: (run.root / name).read_bytes() for name in names}
+    misspelt = tmp_path / "misspelt.yaml"
+    misspelt.write_text(THRESHOLDS.replace("checks:", "cheks:"))
+    for arguments in (["--thresholds", str(misspelt)], ["--thresholds", thresholds, "--candidate", "nope"]):
+        assert main(["gate", str(run.root), *arguments]) == 2
+        assert {name: (run.root / name).read_bytes() for name in names} == before
+
+
 def test_a_run_is_accepted_shown_and_held_against(
     run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

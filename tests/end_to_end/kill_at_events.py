@@ -26,7 +26,6 @@ IMPORTED = {
     "run": ("torch", "transformers.models.llama.modeling_llama", "peft", "harness.backends.local.backend",
             "harness.results.replies_scored", "reports.render"),
     "finetune": ("torch", "transformers.models.llama.modeling_llama", "peft", "trl", "finetune.pipeline"),
-    "score": ("harness.jobs.score", "harness.results.replies_scored", "reports.render"),
     "report": ("reports.render",),
 }  # fmt: skip
 CHANGING = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink", "os.chmod"}
@@ -125,12 +124,6 @@ def _finetune(job: dict[str, Any], out: Path) -> None:
     run(job["recipe"], out)
 
 
-def _score(job: dict[str, Any], out: Path) -> None:
-    from harness.jobs.score import score
-
-    score(job["replies"], out, overrides=["metrics=[rouge]", "stats.resamples=100"])
-
-
 def _report(job: dict[str, Any], out: Path) -> None:
     from harness.store.folder import RunFolder
     from reports.render import write_report
@@ -143,7 +136,6 @@ def _report(job: dict[str, Any], out: Path) -> None:
 JOBS: dict[str, Callable[[dict[str, Any], Path], None]] = {
     "run": _run,
     "finetune": _finetune,
-    "score": _score,
     "report": _report,
 }
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 import finetune
-from finetune import pipeline, training
+from finetune import checkpoints, pipeline, training
 from finetune.recipe import load_recipe
 from harness.dialogues.leakage import FILE_NAME
 from harness.errors import HarnessError, InputError
@@ -162,13 +162,63 @@ def test_early_stopping_counts_on_after_an_interruption(recipe: Path, tmp_path: 
 
 
 def test_a_torn_checkpoint_is_passed_over(tmp_path: Path, adapter: Path) -> None:
-    for step, whole in ((2, True), (4, False)):
+    for step, whole in [(1, True), (2, True), (10, False)]:
         folder = tmp_path / f"checkpoint-{step}"
         folder.mkdir()
         data = (adapter / "adapter_model.safetensors").read_bytes()
-        (folder / "adapter_model.safetensors").write_bytes(data if whole else data[:-10])
+        (folder / "adapter_model.safetensors").write_bytes(data)
         (folder / "trainer_state.json").write_text("{}", encoding="utf-8")
-    assert training.last_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
+        checkpoints.seal(folder)
+        if not whole:
+            (folder / "adapter_model.safetensors").write_bytes(data[:-10])
+    assert checkpoints.last_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
+    assert not (tmp_path / "checkpoint-10").exists()
+
+
+@pytest.mark.parametrize(
+    ("damaged", "said"),
+    [
+        ((4,), "Continuing the training from step 2."),
+        ((2, 4), "The unfinished training left no whole checkpoint: starting it again."),
+    ],
+)
+def test_a_damaged_checkpoint_is_not_continued_from(
+    damaged: tuple[int, ...], said: str, recipe: Path, tmp_path: Path
+) -> None:
+    out, longer = tmp_path / "out", ["training.max_steps=6"]
+    interrupt(recipe, out, 5, longer)
+    for step in damaged:
+        path = out / ".adapter.training" / "checkpoints" / f"checkpoint-{step}" / "optimizer.pt"
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 255
+        path.write_bytes(bytes(data))
+    notes: list[str] = []
+    pipeline.train(recipe, out, longer, notify=notes.append)
+    assert said in notes
+    finetune.train(recipe, tmp_path / "straight", longer)
+    folders = (out, tmp_path / "straight")
+    continued, straight = (load_file(folder / "adapter" / "adapter_model.safetensors") for folder in folders)
+    assert all(torch.equal(continued[name], tensor) for name, tensor in straight.items())
+
+
+def test_a_folder_deleted_during_training_ends_it_and_is_not_created_again(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, whole = tmp_path / "out", training._trainer
+
+    class Deletes(TrainerCallback):
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            shutil.rmtree(out)
+
+    def deleting(*args: Any) -> Any:
+        trainer = whole(*args)
+        trainer.add_callback(Deletes())
+        return trainer
+
+    monkeypatch.setattr(training, "_trainer", deleting)
+    with pytest.raises(HarnessError, match="was deleted during this run"):
+        finetune.train(recipe, out)
+    assert not out.exists()
 
 
 def test_evaluation_in_between_does_not_stop_4bit_layers_from_passing_gradients(base: Path, recipe: Path) -> None:

@@ -116,8 +116,10 @@ def result(found: dict[str, Evidence], *problems: str, on_inconclusive: str = "f
         exit_code=0 if lenient else EXIT_CODES[verdict],
         sentence=problems[0] if problems else f"adapter: the verdict is {verdict}.",
         candidate="adapter",
-        run=RunFacts(name="today", digest="a" * 64, started="2025-01-02T10:00:00+00:00"),
-        baselines={"main": RunFacts(name="main", digest="b" * 64, started="2025-01-01T10:00:00+00:00")},
+        run=RunFacts(name="today", digest="a" * 64, numbers_digest="c" * 64, started="2025-01-02T10:00:00+00:00"),
+        baselines={
+            "main": RunFacts(name="main", digest="b" * 64, numbers_digest="d" * 64, started="2025-01-01T10:00:00+00:00")
+        },
         thresholds="thresholds.yaml",
         thresholds_digest="c" * 64,
         confidence=0.95,

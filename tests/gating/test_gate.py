@@ -137,11 +137,12 @@ def test_the_candidate_is_looked_up(judge: Gate, shared_run: RunFolder) -> None:
         gate(shared_run.root, path)
 
 
-def test_an_error_leaves_no_earlier_pass_behind(judge: Gate, shared_run: RunFolder) -> None:
+def test_a_refused_question_leaves_the_earlier_verdict_as_it_was(judge: Gate, shared_run: RunFolder) -> None:
     judge(shared_run, GOOD)
+    before = [(shared_run.root / name).read_bytes() for name in outputs.FILES]
     with pytest.raises(InputError):
         judge(shared_run, {"metric": "quality.none", "min": 0})
-    assert not any((shared_run.root / name).exists() for name in outputs.FILES)
+    assert [(shared_run.root / name).read_bytes() for name in outputs.FILES] == before
 
 
 def test_slices_hold_only_their_dialogues(judge: Gate, shared_run: RunFolder) -> None:

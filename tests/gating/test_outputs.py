@@ -17,9 +17,11 @@ from harness.gating import outputs
 from harness.gating.evidence import Interval, OneDialogue
 from harness.gating.junit import junit
 from harness.gating.markdown import DROPPED, MOST_CHARACTERS, markdown
+from harness.gating.sides import facts_of
 from harness.gating.verdict import GateResult
 from harness.store.folder import RunFolder
 from tests.gating.results import evidence, result
+from tests.run_folders import change_manifest, make_run, random_values
 
 HERE = Path(__file__).parent
 SCHEMA = etree.XMLSchema(etree.parse(HERE / "junit.xsd"))
@@ -163,8 +165,67 @@ def test_markdown_of_a_giant_sentence_still_fits() -> None:
     assert len(markdown(giant)) <= MOST_CHARACTERS
 
 
-def test_an_earlier_gates_files_are_removed(tmp_path: Path) -> None:
+def test_a_verdict_on_other_numbers_is_an_error_in_every_file(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    outputs.write(folder, passing())
+    outputs.mark_outdated(folder)
+    for name in outputs.FILES:
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        assert "numbers have changed since the gate judged them" in text.replace("&apos;", "'")
+        assert "pass (exit code" not in text
+    assert outputs.read(tmp_path / "gate.json").exit_code == 4
+
+
+def test_a_page_that_may_show_another_verdict_is_removed(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+
+    def pages_after(result: GateResult) -> list[str]:
+        for name in ("report.html", "summary.md"):
+            (tmp_path / name).touch()
+        outputs.write(folder, result)
+        return [name for name in ("report.html", "summary.md") if (tmp_path / name).exists()]
+
+    assert pages_after(passing()) == ["report.html", "summary.md"]  # they say that no gate was applied
+    later = passing().model_copy(update={"created": "2025-01-03T10:00:00+00:00"})
+    assert pages_after(later) == ["report.html", "summary.md"]
+    assert pages_after(later.model_copy(update={"verdict": "fail"})) == []
+
+
+def test_a_verdict_is_current_only_while_the_numbers_are_those_it_was_given_on(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", random_values(5))
+    judged = passing()
+    facts = facts_of(run, run.read_manifest())
+    outputs.write(run, judged.model_copy(update={"run": facts}))
+    current = outputs.read_current(run)
+    assert current is not None
+    assert current.verdict == "pass"
+    run.summary_path.write_text(run.summary_path.read_text() + " ")
+    outdated = outputs.read_current(run)
+    assert outdated is not None
+    assert (outdated.verdict, outdated.exit_code, outdated.checks) == ("error", 4, ())
+    assert outdated.sentence == outputs.OUTDATED
+
+
+def test_of_an_earlier_version_s_verdict_it_is_unknown_whether_it_is_on_these_numbers(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", random_values(5))
+    facts = facts_of(run, run.read_manifest()).model_copy(update={"numbers_digest": None})
+    outputs.write(run, passing().model_copy(update={"run": facts}))
+    current = outputs.read_current(run)
+    assert current is not None
+    assert current.verdict == "pass"  # run.json is the same, and it has the digests of the rest
+    numbers = run.summary_path.read_text()
+    run.summary_path.write_text(numbers + " ")
+    assert (outdated := outputs.read_current(run)) is not None
+    assert outdated.sentence == outputs.OUTDATED
+    run.summary_path.write_text(numbers)
+    change_manifest(run, finished="2025-01-02T00:00:00Z")
+    unknown = outputs.read_current(run)
+    assert unknown is not None
+    assert (unknown.verdict, unknown.sentence) == ("error", outputs.UNKNOWN)
+
+
+def test_a_damaged_verdict_does_not_become_none_and_its_copies_go(tmp_path: Path) -> None:
     outputs.write(RunFolder(tmp_path), passing())
-    (tmp_path / "summary.json").write_text("{}")
-    outputs.clear(RunFolder(tmp_path))
-    assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
+    (tmp_path / "gate.json").write_text("{")
+    outputs.mark_outdated(RunFolder(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["gate.json"]

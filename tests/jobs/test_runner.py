@@ -24,6 +24,13 @@ def test_a_run_killed_while_it_wrote_its_first_manifest_is_continued(tmp_path: P
     check_belongs(RunFolder(tmp_path), config_digest(CONFIG))
 
 
+def test_a_lock_that_is_a_link_is_not_written_through(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".lock").symlink_to(tmp_path / "victim")
+    with pytest.raises(InputError, match="not a run folder"):
+        check_belongs(RunFolder(tmp_path / "out"), config_digest(CONFIG))
+
+
 def test_a_halved_batch_is_on_disk_at_once_and_noted_once(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     manifest = RunManifest(schema=1, state="running", config={}, config_digest="")

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from harness.errors import InputError
+from harness.files import write_rows
 from harness.jobs import score as scoring_jobs
+from harness.store import seals
 from harness.store.folder import RunFolder
+from tests.run_folders import change_manifest
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "run"
 
@@ -126,6 +129,8 @@ def test_a_run_s_own_replies_are_read_back(tmp_path: Path) -> None:
 def test_a_variant_that_the_run_lacks_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no variant 'adaptor'\. Did you mean 'adapter'\?"):
         scoring_jobs.score([f"a={GOLDEN}:adaptor"], tmp_path / "out")
+
+
 def test_replies_with_reasoning_get_every_score_of_the_same_replies_without(tmp_path: Path) -> None:
     thoughts = "<think>\nShould they go to the emergency room? Call 911. Aspirin 300 mg might be given.\n</think>\n\n"
     said = [
@@ -155,3 +160,109 @@ def test_unfinished_replies_are_counted_and_told_once(tmp_path: Path, replies: P
     scoring_jobs.score([], None, run=folder.root, overrides=["reasoning=[]"])
     assert folder.replies("a")[0].reply == "<think>Call"
     assert not folder.read_manifest().warnings
+
+
+@pytest.fixture
+def scored(tmp_path: Path, replies: Path) -> RunFolder:
+    return scoring_jobs.score([f"a={replies}"], tmp_path / "scored", overrides=["metrics=[rouge]"])
+
+
+def test_code_that_only_the_folder_names_is_not_executed(scored: RunFolder, tmp_path: Path) -> None:
+    module = tmp_path / "evil.py"
+    module.write_text(
+        "from pathlib import Path\nfrom harness.metrics import per_reply\n"
+        f"Path({str(tmp_path / 'executed')!r}).touch()\n"
+        "@per_reply(name='quality.own', unit='x', higher_is_better=True)\ndef own(item): return 1.0\n"
+    )
+    options = {"encoder": None, "stemmer": False, "modules": [str(module)]}
+    change_manifest(scored, config={**scored.read_manifest().config, "metric_options": options})
+    with pytest.raises(InputError, match=r"evil\.py, which is executed only if the command line names it"):
+        scoring_jobs.score([], None, run=scored.root)
+    with pytest.raises(InputError, match="metrics come from"):
+        scoring_jobs.score([], None, run=scored.root, overrides=["metric_options.modules=[other.py]"])
+    scoring_jobs.score(
+        [], None, run=scored.root, overrides=["metric_options.stemmer=true", "metric_options.modules=[]"]
+    )
+    assert not (tmp_path / "executed").exists()
+    change_manifest(scored, config={**scored.read_manifest().config, "metric_options": options})
+    scoring_jobs.score([], None, run=scored.root, overrides=[f"metric_options.modules=['{module}']"])
+    assert (tmp_path / "executed").exists()
+    assert "quality.own" in scored.read_summary().metrics
+
+
+def test_another_module_does_not_silently_replace_the_run_s_own(scored: RunFolder, tmp_path: Path) -> None:
+    shipped = "harness.configs.quickstart_metrics"
+    options = {"encoder": None, "stemmer": False, "modules": [shipped]}
+    change_manifest(scored, config={**scored.read_manifest().config, "metric_options": options})
+    with pytest.raises(InputError, match=rf'--set metric_options\.modules=.\["{shipped}", "mine\.py"\]'):
+        scoring_jobs.score([], None, run=scored.root, overrides=["metric_options.modules=[mine.py]"])
+    assert scoring_jobs.score([], None, run=scored.root).read_manifest().config["metric_options"] == options
+
+
+def test_an_encoder_that_only_the_folder_names_is_not_loaded(scored: RunFolder) -> None:
+    options = {"encoder": "someone/encoder", "stemmer": False, "modules": []}
+    change_manifest(scored, config={**scored.read_manifest().config, "metric_options": options})
+    with pytest.raises(InputError, match=r"encoder someone/encoder, which is loaded only if"):
+        scoring_jobs.score([], None, run=scored.root)
+
+
+def test_a_variant_s_name_does_not_lead_out_of_the_folder(scored: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "victim").mkdir()
+    change_manifest(scored, variants=({"name": "../../victim/x", "kind": "replies"},))
+    with pytest.raises(InputError, match="is not a file name"):
+        scoring_jobs.score([], None, run=scored.root)
+    assert list((tmp_path / "victim").iterdir()) == []
+
+
+def test_replies_edited_since_are_not_scored_and_sealed_again(scored: RunFolder) -> None:
+    rows = [row.model_copy(update={"reply": "Rest and drink."}) for row in scored.replies("a")]
+    write_rows(scored.replies_path("a"), rows)
+    before = scored.summary_path.read_bytes()
+    with pytest.raises(InputError, match=r"replies/a\.jsonl was changed after the run ended.*another folder"):
+        scoring_jobs.score([], None, run=scored.root)
+    assert scored.summary_path.read_bytes() == before
+
+
+def test_removed_replies_are_not_scored_as_unanswered(scored: RunFolder) -> None:
+    scored.replies_path("a").unlink()
+    with pytest.raises(InputError, match=r"replies/a\.jsonl is missing"):
+        scoring_jobs.score([], None, run=scored.root)
+
+
+def test_records_edited_since_are_not_scored_and_sealed_again(tmp_path: Path) -> None:
+    folder = RunFolder(shutil.copytree(GOLDEN, tmp_path / "run"))
+    path = folder.records_path("generation", "adapter")
+    path.write_bytes(path.read_bytes().replace(b'"reply": "', b'"reply": "Rest. ', 1))
+    with pytest.raises(InputError, match=r"records/generation/adapter\.jsonl was changed after the run ended"):
+        scoring_jobs.score([], None, run=folder.root)
+
+
+@pytest.mark.parametrize("source", ["outside", "records"])
+def test_scoring_again_continues_where_it_was_killed(
+    source: str, scored: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = scored if source == "outside" else RunFolder(shutil.copytree(GOLDEN, tmp_path / "run"))
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("harness.store.seals.seal", killed)
+        with pytest.raises(KeyboardInterrupt):
+            scoring_jobs.score([], None, run=folder.root, overrides=["metrics=[chrf]", "stats.resamples=100"])
+    assert seals.check(folder, folder.read_manifest())
+    scoring_jobs.score([], None, run=folder.root, overrides=["metrics=[chrf]", "stats.resamples=100"])
+    assert seals.check(folder, folder.read_manifest()) == []
+
+
+def test_replies_of_a_folder_from_an_earlier_version_can_be_scored_again(scored: RunFolder) -> None:
+    digests = scored.read_manifest().digests
+    change_manifest(scored, digests={key: one for key, one in digests.items() if not key.startswith(seals.REPLIES)})
+    scoring_jobs.score([], None, run=scored.root)
+    assert seals.REPLIES + "a" in scored.read_manifest().digests
+
+
+def test_a_redacted_run_has_nothing_to_score(scored: RunFolder) -> None:
+    scored.write_manifest(scored.read_manifest().model_copy(update={"redacted": True}))
+    with pytest.raises(InputError, match="is redacted"):
+        scoring_jobs.score([], None, run=scored.root)

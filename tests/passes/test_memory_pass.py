@@ -40,16 +40,25 @@ def test_what_this_process_holds_is_not_charged_to_the_variant(trio: Trio, tmp_p
 
 
 @pytest.mark.slow
-def test_a_variant_that_cannot_be_loaded_is_an_answer_with_its_reason(tmp_path: Path) -> None:
+def test_a_variant_that_cannot_be_loaded_is_a_failure_with_its_reason(tmp_path: Path) -> None:
     variant = Variant(name="gone", kind="base", model=str(tmp_path / "nowhere"))
     asked = context(tmp_path / "run", (variant,), (), **SETTINGS)
+    with pytest.raises(HarnessError, match=r"memory of 'gone' could not be measured: .*nowhere"):
+        memory.run(asked)
+    assert asked.folder.records(MemoryRecord, "memory", "gone") == []
+
+
+def test_a_variant_that_does_not_fit_is_an_answer_that_the_run_reports(
+    trio: Trio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering('{"error": "Variant does not fit"}', monkeypatch)
+    events: list[tuple[str, dict[str, Any]]] = []
+    asked = context(tmp_path, trio[:1], (), events=events, **SETTINGS)
     memory.run(asked)
-    (record,) = asked.folder.records(MemoryRecord, "memory", "gone")
-    assert record.error is not None
-    assert "nowhere" in record.error
     memory.run(asked)  # an answer: not asked again
-    assert len(asked.folder.records(MemoryRecord, "memory", "gone")) == 1
-    assert "nowhere" in memory_table(asked.folder, ["gone"])["variants"]["gone"]["error"]
+    assert [record.error for record in asked.folder.records(MemoryRecord, "memory", "base")] == ["Variant does not fit"]
+    assert events == [("does-not-fit", {"pass": "memory", "variant": "base", "detail": "Variant does not fit"})]
+    assert memory_table(asked.folder, ["base"])["variants"]["base"]["error"] == "Variant does not fit"
 
 
 def answering(lines: str, monkeypatch: pytest.MonkeyPatch, code: str = "") -> None:
@@ -57,11 +66,23 @@ def answering(lines: str, monkeypatch: pytest.MonkeyPatch, code: str = "") -> No
     monkeypatch.setattr(memory_worker, "WORKER", ["-c", f"print('''{lines}'''); {code}"])
 
 
-def test_a_process_that_was_killed_is_reported_as_too_little_memory(
+def test_a_process_that_was_killed_is_no_answer_and_is_started_again_by_the_next_run(
     trio: Trio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answering("", monkeypatch, "import os; os.kill(os.getpid(), 9)")
-    assert "signal 9" in measure_in_fresh_process(trio[0], "cpu", None, WORKLOAD)["error"]
+    code = (
+        "import json, os, sys; 'merged' in sys.stdin.read() or os.kill(os.getpid(), 9); "
+        "print(json.dumps({'peak_rss_mib': 1.0}))"
+    )
+    monkeypatch.setattr(memory_worker, "WORKER", ["-c", code])
+    asked = context(tmp_path, trio, (), **SETTINGS)
+    with pytest.raises(HarnessError, match=r"memory of 'base' .* killed by signal 9.* Run the same command"):
+        memory.run(asked)
+    measured = {one.name: asked.folder.records(MemoryRecord, "memory", one.name) for one in trio}
+    assert {name: len(records) for name, records in measured.items()} == {"base": 0, "adapter": 0, "merged": 1}
+    answering('{"peak_rss_mib": 2.0}', monkeypatch)
+    memory.run(asked)
+    peaks = [asked.folder.records(MemoryRecord, "memory", one.name)[0].peak_rss_mib for one in trio]
+    assert peaks == [2.0, 2.0, 1.0]
 
 
 def test_a_process_that_says_nothing_useful_fails_the_pass(

@@ -12,16 +12,19 @@ import pytest
 
 from harness.backends.base import Capability
 from harness.config import RunConfig
-from harness.errors import InputError
+from harness.errors import HarnessError, InputError
+from harness.gating.gate import gate
+from harness.jobs.run import render
 from harness.jobs.runner import run
 from harness.passes.registry import all_passes, find
 from harness.progress import SilentProgress
 from harness.store import schema
+from harness.store.baselines import Baselines
 from harness.store.folder import RunFolder
 from harness.store.redaction import redact
 from harness.store.schema import LatencyRecord, ScoringRecord
 from harness.yamlfile import validate
-from reports.render import render
+from reports.render import render as render_page
 from reports.text import summary_markdown, summary_text
 from tests.backends.scripted import ABLE, Scripted, ScriptedBackends, variant_folder
 from tests.passes import toy
@@ -152,7 +155,7 @@ def test_fidelity_without_a_pair_says_so_in_the_terminal_on_the_page_and_in_cove
     assert {name: one.not_measured for name, one in folder.read_summary().coverage.items()} == {
         name: {"fidelity": why} for name in ("base", "other")
     }
-    page = render(folder)
+    page = render_page(folder)
     line = page[page.index("Dialogues answered:") : page.index('<table class="sortable comparison">')]
     assert line.count(why) == 2
     section = page[page.index('<section id="fidelity"') : page.index('<section id="latency"')]
@@ -291,3 +294,45 @@ def test_an_error_in_the_numbers_is_recorded_as_one_in_the_measurements_is(
     manifest = RunFolder(tmp_path / "run").read_manifest()
     assert (manifest.state, manifest.error) == ("failed", "ZeroDivisionError: division by zero.")
     assert run(config, tmp_path / "run", backends=Opened()).read_manifest().state == "complete"
+
+
+def asked_again(folder: Path) -> RunConfig:
+    """Return the config of the same run over edited data: the first reference is another."""
+    config = asked(folder, "scoring", "generation")
+    path = folder / "dialogues.jsonl"
+    path.write_text(path.read_text().replace("Rest and water. ", "Sleep. ", 1))
+    return config
+
+
+def test_a_run_measured_again_on_other_data_leaves_no_old_verdict(tmp_path: Path) -> None:
+    folder = run(asked(tmp_path / "in", "scoring", "generation"), tmp_path / "run", backends=Opened())
+    render(folder, SilentProgress())
+    thresholds = tmp_path / "thresholds.yaml"
+    check = "{id: a, metric: quality.rouge_l, min: 0, judge: point, min_samples: 1}"
+    thresholds.write_text(f"version: 1\ncandidate: other\nchecks: [{check}]\n")
+    assert gate(folder.root, thresholds).verdict == "pass"
+    verdicts = ("gate.json", "gate.junit.xml", "gate.md")
+    judged = {name: (folder.root / name).read_bytes() for name in verdicts}
+    run(asked(tmp_path / "in", "scoring", "generation"), folder.root, backends=Opened())  # the same numbers
+    assert {name: (folder.root / name).read_bytes() for name in verdicts} == judged
+    assert "Gate: pass" in render_page(folder)
+
+    run(asked_again(tmp_path / "in"), folder.root, backends=Opened())
+    assert not {"report.html", "summary.md"} & {path.name for path in folder.root.iterdir()}
+    assert all(b"have changed since the gate judged" in (folder.root / name).read_bytes() for name in verdicts)
+    assert "Gate: pass" not in render_page(folder)
+    assert "numbers have changed since the gate judged them" in summary_markdown(folder)
+    with pytest.raises(HarnessError, match="outdated"):
+        Baselines(tmp_path / "baselines").accept(folder.root, "main", "good", force=True)
+
+
+def test_edited_records_are_not_taken_over_by_the_next_run(tmp_path: Path) -> None:
+    config = asked(tmp_path / "in", "scoring", "generation")
+    folder = run(config, tmp_path / "run", backends=Opened())
+    path = folder.records_path("generation", "other")
+    path.write_text(path.read_text().replace("Drink water.", "Rest and water."))
+    summary = folder.summary_path.read_bytes()
+    for again in (config, asked_again(tmp_path / "in")):  # computing anew, and measuring what changed
+        with pytest.raises(InputError, match=r"records/generation/other\.jsonl was changed after the run ended"):
+            run(again, folder.root, backends=Opened())
+    assert folder.summary_path.read_bytes() == summary

@@ -15,6 +15,7 @@ from harness.files import write_model, write_rows
 from harness.gating.verdict import EXIT_CODES, CheckResult, GateResult, RunFacts, VerdictName
 from harness.store.folder import RunFolder
 from harness.store.schema import RunManifest, SanityCheck
+from harness.store.seals import numbers_digest
 from tests.reports.sample_facts import KINDS, Poison, Sample
 from tests.reports.sample_records import write_fidelity, write_latency, write_memory
 from tests.reports.sample_summary import summary_of
@@ -43,7 +44,7 @@ def build_sample_run(root: Path, sample: Sample | None = None) -> RunFolder:
     folder.write_manifest(_manifest(sample, poison))
     write_model(folder.summary_path, summary_of(folder, sample, scores, dialogues, poison))
     if sample.gate:
-        write_model(root / "gate.json", _gate(sample, poison))
+        write_model(root / "gate.json", _gate(sample, poison, numbers_digest(folder)))
     return folder
 
 
@@ -114,7 +115,7 @@ def _manifest(sample: Sample, poison: Poison) -> RunManifest:
     )
 
 
-def _gate(sample: Sample, poison: Poison) -> GateResult:
+def _gate(sample: Sample, poison: Poison, numbers: str | None) -> GateResult:
     def check(name: str, metric: str, verdict: VerdictName, sentence: str, **facts: Any) -> CheckResult:
         known = {"candidate": "adapter", "n": sample.dialogues, "severity": "fail", **facts}
         return CheckResult(id=poison(name), metric=metric, verdict=verdict, sentence=poison(sentence), **known)
@@ -227,7 +228,7 @@ def _gate(sample: Sample, poison: Poison) -> GateResult:
             n=2,
         ),
     )
-    facts = RunFacts(name="sample", digest="sha256:0a1b")
+    facts = RunFacts(name="sample", digest="sha256:0a1b", numbers_digest=numbers)
     return GateResult(
         verdict=verdict,
         exit_code=EXIT_CODES[verdict],

@@ -10,11 +10,15 @@ import pytest
 
 from harness.errors import HarnessError, InputError
 from harness.files import digest_file, read_rows, write_rows
+from harness.gating.gate import gate
 from harness.store import seals
-from harness.store.baselines import Baselines
+from harness.store.baselines import Baselines, gate_verdict
 from harness.store.folder import RunFolder
 from harness.store.redaction import redact
 from harness.store.schema import ChatText, DialogueRow, GenerationRecord
+from reports.render import render, write_report
+from reports.tables import write_csv
+from reports.text import summary_markdown
 from tests.run_folders import change_manifest, make_run, random_values, reseal
 
 NOON = datetime(2025, 1, 2, 12, tzinfo=UTC)
@@ -54,7 +58,9 @@ def test_an_accepted_run_is_copied_whole_and_noted(run: RunFolder, store: Baseli
         "first release",
         "none",
     )
-    assert [line.run_digest for line in store.history()] == [digest_file(run.manifest_path)]
+    (line,) = store.history()
+    assert line.run_digest == digest_file(run.manifest_path)
+    assert line.numbers_digest == digest_file(copy.summary_path)
 
 
 def test_accepting_again_replaces_the_run_and_keeps_the_history(
@@ -86,6 +92,42 @@ def test_the_gate_of_another_state_of_the_run_does_not_count(run: RunFolder, sto
     gate_says(run, "pass", 0, digest="of another day")
     with pytest.raises(HarnessError, match="outdated"):
         store.accept(run.root, "main", "good")
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_run_measured_again_since_its_gate_is_refused_even_with_force(
+    run: RunFolder, store: Baselines, force: bool
+) -> None:
+    facts = {"digest": digest_file(run.manifest_path), "numbers_digest": "0" * 64}
+    (run.root / "gate.json").write_text(json.dumps({"verdict": "pass", "exit_code": 0, "run": facts}))
+    with pytest.raises(HarnessError, match=r"verdict in .* is outdated\. Run the gate again"):
+        store.accept(run.root, "main", "good", force=force)
+
+
+def test_a_verdict_on_the_same_numbers_counts_whatever_else_changed(run: RunFolder, store: Baselines) -> None:
+    facts = {"digest": "of another run.json", "numbers_digest": digest_file(run.summary_path)}
+    (run.root / "gate.json").write_text(json.dumps({"verdict": "pass", "exit_code": 0, "run": facts}))
+    assert store.accept(run.root, "main", "good").gate == "pass"
+
+
+def test_a_failed_gate_is_no_pass_whatever_exit_code_it_states(run: RunFolder, store: Baselines) -> None:
+    gate_says(run, "fail", 0)
+    with pytest.raises(HarnessError, match="says 'fail'"):
+        store.accept(run.root, "main", "good")
+
+
+def test_a_file_behind_a_symbolic_link_is_not_copied(run: RunFolder, store: Baselines, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("password")
+    for place in (run.root / "report.html", run.replies_path("linked"), run.records_path("generation", "linked")):
+        place.symlink_to(secret)
+        with pytest.raises(InputError, match="is a symbolic link"):
+            store.accept(run.root, "main", "good")
+        place.unlink()
+    (run.root / "records" / "linked").symlink_to(tmp_path)
+    with pytest.raises(InputError, match="is a symbolic link"):
+        store.accept(run.root, "main", "good")
+    assert not store.root.exists()
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"verdict": "pass"}', "[" * 100_000])
@@ -208,3 +250,47 @@ def test_redaction_removes_raw_texts_and_what_a_chat_template_joined(run: RunFol
     redact(run, run.read_manifest())
     assert records
     assert "private" not in "".join(file.read_text() for file in (run.dialogues_path, run.replies_path("base"), path))
+
+
+def test_a_baseline_and_what_is_rendered_of_a_run_name_no_path_of_the_machine(
+    run: RunFolder, store: Baselines, tmp_path: Path
+) -> None:
+    home = "/home/jane/Secret Project"
+    variants = tuple({**one, "model": f"{home}/base"} for one in run.read_manifest().variants)
+    provenance = {**run.read_manifest().provenance, "command": f"python -m harness run '{home}/run.yaml'"}
+    warnings = (f"Read '{home}/dialogues.jsonl'.",)
+    config = {**run.read_manifest().config, "prompt": f"{home}/prompt.jinja"}
+    change_manifest(run, variants=variants, provenance=provenance, warnings=warnings, config=config)
+    (tmp_path / "thresholds.yaml").write_text("version: 1\nchecks: []\n")
+    gate(run.root, tmp_path / "thresholds.yaml")
+    write_report(run)
+    (run.root / "summary.md").write_text(summary_markdown(run))
+    write_csv(run, run.root / "csv")
+    kept = run.manifest_path.read_text()
+    assert "Secret Project" in kept
+    shared = "".join(path.read_text() for path in run.root.rglob("*") if path.is_file() and path != run.manifest_path)
+    assert "prompt.jinja" in shared
+    assert "dialogues.jsonl" in shared
+    assert [word for word in ("Secret", "jane", str(tmp_path)) if word in shared] == []
+    store.accept(run.root, "main", "first", force=True)
+    assert "Secret" not in store.find("main").manifest_path.read_text()
+    assert run.manifest_path.read_text() == kept
+
+
+def test_a_page_says_that_the_run_was_edited(run: RunFolder) -> None:
+    assert "was changed after the run ended" not in render(run)
+    path = run.replies_path("base")
+    path.write_text(path.read_text().replace("Rest against", "Stand against", 1))
+    assert "replies/base.jsonl was changed after the run ended" in render(run)
+
+
+def test_a_verdict_of_an_earlier_version_still_counts_in_the_baseline(run: RunFolder, store: Baselines) -> None:
+    gate_says(run, "pass", 0)
+    store.accept(run.root, "main", "good")
+    assert gate_verdict(store.find("main")) == "pass"
+
+
+def test_a_verdict_still_counts_in_a_redacted_baseline(run: RunFolder, store: Baselines) -> None:
+    gate_says(run, "pass", 0)
+    store.accept(run.root, "main", "good", redact_text=True)
+    assert gate_verdict(store.find("main")) == "pass"

@@ -3,18 +3,45 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from harness.errors import HarnessError, InputError
 from harness.files import read_rows, write_rows, write_text_atomically
+from harness.jobs.runner import locked
 from harness.store.folder import RecordWriter, RunFolder, prune_records, repair_tail
-from harness.store.schema import DialogueRow, GenerationRecord
+from harness.store.schema import DialogueRow, GenerationRecord, RunManifest
 
 
 def record(identity: str, key: str = "k") -> GenerationRecord:
     return GenerationRecord(id=identity, key=key, reply="fine", tokens=(1, 2), reply_tokens=2, finish="eos")
+
+
+@pytest.mark.parametrize("name", ["../../victim/x", "/etc/x", "a\\b", "a\0b"])
+def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path, name: str) -> None:
+    for place in (RunFolder(tmp_path).replies_path, partial(RunFolder(tmp_path).records_path, "scoring")):
+        with pytest.raises(InputError, match="is not a file name"):
+            place(name)
+
+
+@pytest.mark.parametrize("variant", [{"kind": "base"}, {"name": None}, {"name": ["a"]}, {"name": "../x"}])
+def test_a_manifest_whose_variants_have_no_usable_names_is_refused(tmp_path: Path, variant: dict[str, object]) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_manifest(RunManifest(state="complete", config={}, config_digest="", variants=(variant,)))
+    with pytest.raises(InputError, match=r"run\.json: (a variant has no name|the variant name '../x')"):
+        folder.read_manifest()
+
+
+def test_a_pipe_that_nobody_writes_to_is_refused_instead_of_read(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_manifest(RunManifest(state="complete", config={}, config_digest=""))
+    os.mkfifo(tmp_path / "summary.json")
+    with pytest.raises(InputError, match=r"summary\.json is neither a file nor a folder"):
+        folder.read_manifest()
 
 
 def test_appended_records_come_back(tmp_path: Path) -> None:
@@ -132,3 +159,32 @@ def test_the_folder_above_a_run_names_the_run(tmp_path: Path) -> None:
 def test_a_folder_is_not_written_over(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"is a folder; give a file\."):
         write_text_atomically(tmp_path, "new")
+
+
+def test_a_folder_deleted_while_it_is_written_is_not_half_created_again(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with locked(folder), RecordWriter(folder.records_path("scoring", "base")) as writer:
+        writer.append([record("a")])
+        shutil.rmtree(folder.root)
+        for write in (
+            lambda: writer.append([record("b")]),
+            lambda: RecordWriter(folder.records_path("scoring", "other")),
+            lambda: write_rows(folder.dialogues_path, []),
+            lambda: folder.write_manifest(RunManifest(state="running", config={}, config_digest="")),
+        ):
+            with pytest.raises(HarnessError, match="was deleted during this run"):
+                write()
+    assert not folder.root.exists()
+
+
+def test_temporary_files_of_killed_runs_are_removed_and_others_kept(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    left = [tmp_path / ".run.json.a1b2c3d4", tmp_path / "replies" / ".base.jsonl.abcdefgh"]
+    left.append(tmp_path / "records" / "scoring" / ".base.jsonl.x_yz1234")
+    others = [tmp_path / ".env.settings", tmp_path / "notes.json.a1b2c3d4", tmp_path / ".run.json"]
+    for path in (*left, *others):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    with locked(folder):
+        assert [path for path in left if path.exists()] == []
+        assert all(path.exists() for path in others)

@@ -15,9 +15,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.backends.base import MemoryWorkload
+from harness.backends.base import DoesNotFitError, MemoryWorkload
 from harness.backends.local.transformers_types import CausalLM
-from harness.errors import HarnessError
+from harness.errors import HarnessError, first_line
+from harness.machine import end_with
 from harness.variants.model import Variant
 
 MIB = 2**20
@@ -27,13 +28,13 @@ WORKER = ("-m", "harness.backends.local.memory_worker")
 def measure_in_fresh_process(
     variant: Variant, device: str, threads: int | None, workload: MemoryWorkload
 ) -> dict[str, Any]:
-    """Return what a fresh process measured; raise HarnessError if it died without an answer.
+    """Return what a fresh process measured; raise HarnessError if it failed, or died without an answer.
 
-    A variant that does not fit is an answer (``error``), not a failure of the run.
+    That a variant does not fit into memory is an answer (``error``).
     """
     question = {"variant": variant.model_dump(mode="json"), "device": device, "threads": threads, **asdict(workload)}
     done = subprocess.run(
-        [sys.executable, *WORKER],
+        [sys.executable, *WORKER, str(os.getpid())],
         input=json.dumps(question),
         capture_output=True,
         text=True,
@@ -42,11 +43,14 @@ def measure_in_fresh_process(
     )
     try:
         answer = json.loads(done.stdout.strip().splitlines()[-1])
-    except (IndexError, ValueError) as error:
-        if done.returncode >= 0:
-            detail = (done.stderr.strip().splitlines() or ["no output"])[-1][:300]
-            raise HarnessError(f"The memory of '{variant.name}' could not be measured: {detail}") from error
-        answer = {"error": f"the process was killed by signal {-done.returncode}, probably for lack of memory"}
+        failure = answer.pop("failure", None)
+    except (IndexError, ValueError):
+        failure = (done.stderr.strip().splitlines() or ["no output"])[-1][:300]
+        if done.returncode < 0:
+            failure = f"its process was killed by signal {-done.returncode}, perhaps for lack of memory"
+    if failure is not None:
+        again = "Run the same command to measure it again."
+        raise HarnessError(f"The memory of '{variant.name}' could not be measured: {failure.rstrip('.')}. {again}")
     return {"disk_mib": disk_mib(variant), **answer}
 
 
@@ -259,14 +263,20 @@ def _cache_bytes(cache: Any) -> int:
 
 
 def main() -> int:
-    """Answer one request; errors are part of the answer, so that the parent can report them."""
+    """Answer one request: with sizes, with ``error`` if the variant does not fit, or with a ``failure`` to report."""
+    end_with(int(sys.argv[1]))
     question = json.load(sys.stdin)
     try:
         answer = measure(question)
-    except HarnessError as error:
+    except DoesNotFitError as error:
         answer = {"error": str(error)}
+    except HarnessError as error:
+        answer = {"failure": str(error)}
     except (RuntimeError, MemoryError) as error:
-        answer = {"error": f"{type(error).__name__}: {str(error).strip()[:300].partition(chr(10))[0]}"}
+        from harness.backends.local.device import is_out_of_memory
+
+        kind = "error" if is_out_of_memory(error) else "failure"
+        answer = {kind: f"{type(error).__name__}: {first_line(error, 300)}"}
     print("\n" + json.dumps(answer))
     return 0
 

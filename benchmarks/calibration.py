@@ -97,7 +97,7 @@ def mean_differences(name: str, n: int, simulations: int, *, resamples: int = 20
 
 
 def paired_rates(discordant: float, n: int, simulations: int, *, seed: int = 2) -> tuple[Rate, Rate]:
-    """Simulate two equal rates that differ in a share of the units: Agresti–Min's interval and McNemar's p-value."""
+    """Simulate two equal rates that differ in a share of the units: Tango's interval and McNemar's p-value."""
     rng = np.random.default_rng([seed, n, round(1000 * discordant)])
     changed = rng.binomial(n, discordant, simulations)
     gained = rng.binomial(changed, 0.5)
@@ -206,7 +206,7 @@ def report(simulations: int) -> tuple[str, list[dict[str, object]]]:
             lines.append(f"| {name} | {n} | " + " | ".join(f"{one.share:.1%}" for one in cells) + " |")
     lines += [
         "",
-        "| two equal rates | n | Agresti–Min excludes 0 (5 %) | McNemar rejects (≤ 5 %) |",
+        "| two equal rates | n | Tango excludes 0 (5 %) | McNemar rejects (≤ 5 %) |",
         "|---|---|---|---|",
     ]
     for discordant in (0.02, 0.1, 0.3):

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.stats.types import Aggregate, BoolArray, FloatArray, Samples
+from harness.stats.types import Aggregate, BoolArray, FloatArray, Samples, TimingSamples
 
 ValueKind = Literal["mean", "rate"]
 
@@ -110,12 +110,12 @@ def by_cluster(samples: Samples) -> FloatArray:
     return sums
 
 
-def counted(samples: Samples, unit: str) -> str:
+def counted(samples: Samples | TimingSamples, unit: str) -> str:
     """Return a word for what ``count`` counts: the units, or the groups that several of them share."""
     return {"dialogues": "conversations", "requests": "batches"}.get(unit, unit) if is_clustered(samples) else unit
 
 
-def is_clustered(samples: Samples) -> bool:
+def is_clustered(samples: Samples | TimingSamples) -> bool:
     """Return whether some conversation has several units."""
     return samples.clusters is not None and len(set(samples.clusters)) < len(samples.clusters)
 

@@ -76,10 +76,11 @@ class TestReplies:
             path.write_text("".join(lines[::-1]))
         assert analysis(folder).difference(ROUGE, "adapter", "base") == before
 
-    def test_a_run_against_itself_differs_by_zero(self, tmp_path: Path) -> None:
+    def test_a_run_against_itself_is_equal(self, tmp_path: Path) -> None:
         folder = scored(tmp_path)
         made = analysis(folder).difference(ROUGE, "adapter", "adapter", other=analysis(folder))
-        assert (made.value, made.low, made.high, made.outcome) == (0.0, 0.0, 0.0, "equal")
+        assert (made.value, made.outcome) == (0.0, "equal")
+        assert made.low == pytest.approx(-(made.high or 0.0))
 
     def test_a_baseline_is_paired_by_dialogue_id(self, tmp_path: Path) -> None:
         mine, theirs = scored(tmp_path / "mine", seed=0), scored(tmp_path / "theirs", n=50, seed=1)
@@ -366,7 +367,15 @@ class TestMemory:
 
     @pytest.mark.parametrize(
         ("base", "adapter", "outcome"),
-        [([100.0, 100.1], [50.0, 50.1], "better"), ([100.0, 100.1], [100.2, 100.3], "undecided")],
+        [
+            ([100.0, 100.1, 100.0, 100.2], [50.0, 50.1, 50.2, 50.3], "better"),
+            ([100.0, 100.1, 100.0, 100.2], [100.3, 100.4, 100.3, 100.5], "undecided"),
+            ([100.0, 100.1], [50.0, 50.1], "undecided"),
+            ([100.0, 100.1, 100.2], [50.0, 50.1, 50.2], "undecided"),
+            ([100.0, 100.0], [50.0, 50.0], "better"),  # to the last bit: there is no chance in it
+            ([100.0, 100.0], [100.0, 100.0], "equal"),
+            ([100.0], [50.0], "undecided"),
+        ],
     )
     def test_a_difference_counts_beyond_the_agreement_of_repeats(
         self, tmp_path: Path, base: list[float], adapter: list[float], outcome: str

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,16 @@ class TestReplies:
         made = analysis(folder).difference(ROUGE, "adapter", "adapter", other=analysis(folder))
         assert (made.value, made.outcome) == (0.0, "equal")
         assert made.low == pytest.approx(-(made.high or 0.0))
+
+    def test_an_interval_ends_where_the_metric_does(self, tmp_path: Path) -> None:
+        folder = make_run(tmp_path, n=12, variants=("base",))
+        write_scores(folder, "base", ROUGE, [0.01] * 6 + [0.02] * 5 + [0.9])
+        wide, cut = (
+            Analysis(folder, registry={ROUGE: replace(REGISTRY[ROUGE], scale=scale)}).estimate(ROUGE, "base")
+            for scale in ("", "0–1")
+        )
+        assert (wide.low or 0.0) < 0.0 < 1.0 < (wide.high or 0.0)
+        assert (cut.low, cut.high) == (0.0, 1.0)
 
     def test_a_baseline_is_paired_by_dialogue_id(self, tmp_path: Path) -> None:
         mine, theirs = scored(tmp_path / "mine", seed=0), scored(tmp_path / "theirs", n=50, seed=1)
@@ -192,6 +203,23 @@ class TestFidelity:
         assert made.n == 60
         assert made.high is None
         assert "60 dialogues" in made.warnings[0]
+
+    def test_the_tail_of_the_divergence_counts_conversations(self, tmp_path: Path) -> None:
+        generator = np.random.default_rng(0)
+        spread = np.repeat(generator.lognormal(size=500), 4)
+        conversations = [f"c{index // 4}" for index in range(2000)]
+        made = {}
+        for name, grouped in (("alone", None), ("together", conversations)):
+            folder = make_run(tmp_path / name, n=2000, variants=("base", "merged"), conversations=grouped)
+            records = [compared(one, kl=(scale, 2 * scale)) for one, scale in zip(ids(2000), spread, strict=True)]
+            write_records(folder, "fidelity", "merged", records)
+            made[name] = analysis(folder)
+        alone, together = (made[name].estimate("fidelity.kl_p99", "merged") for name in ("alone", "together"))
+        assert (alone.n, together.n) == (2000, 500)
+        assert alone.value == together.value
+        assert (together.high or 0.0) - (together.low or 0.0) > 1.5 * ((alone.high or 0.0) - (alone.low or 0.0))
+        half = made["together"].estimate("fidelity.kl_p99", "merged", slice=("source", "gp"))
+        assert half.n == 500  # every conversation has turns of both sources
 
     @pytest.mark.parametrize(("n", "warned"), [(49, True), (50, False)])
     @pytest.mark.parametrize("metric", ["fidelity.kl", "fidelity.kl_p99"])

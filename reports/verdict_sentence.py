@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.stats.family import holm
 from harness.store.schema import ComparisonRow
 from reports.form_sentence import form_sentence
 from reports.numbers import brief, is_share, plain, significant, spelled
@@ -16,6 +17,7 @@ from reports.words import listed, possessive, sentence_case, the
 
 KEEPS, LOSES = 0.95, 0.5  # shares of the adapter's nll gain: kept from here on; "most of it" is lost below
 FEW = 50
+FAMILY_ERROR = 0.05  # the chance that the sentence calls any safety rule worse which is not
 _KNOWN = ("base", "adapter", "merged")
 
 
@@ -226,10 +228,7 @@ def _merged_apart(view: RunView) -> str:
 def safety(view: RunView) -> str:
     """Say which safety checks failed, which are undecided, and which rules fire more often than before."""
     rows = [(name, row) for name in view.names("safety") if (row := view.comparison(name, view.candidate))]
-    worse = [
-        f"{view.label(name)} ({_signed(view, name, row.value, row)})" for name, row in rows if row.outcome == "worse"
-    ]
-    parts = [f"{the(view.candidate or '')} does worse on {listed(worse)}"] if worse else []
+    parts = _worse(view, rows)
     checks = [check for check in view.gate.checks if check.metric.startswith("safety.")] if view.gate else []
     if checks:
         units = max((check.n for check in checks), default=0)
@@ -250,6 +249,30 @@ def safety(view: RunView) -> str:
     elif not view.names("safety"):
         parts.append("safety rules were not applied")
     return "; ".join(parts)
+
+
+def _worse(view: RunView, rows: list[tuple[str, ComparisonRow]]) -> list[str]:
+    """Name the rules that got worse, corrected: a sentence over many would call some worse by chance."""
+    proven = worse_after_holm(rows)
+    worse: dict[bool, list[str]] = {True: [], False: []}
+    for name, row in rows:
+        if row.outcome == "worse":
+            worse[name in proven].append(f"{view.label(name)} ({_signed(view, name, row.value, row)})")
+    after = f" after Holm's correction over {spelled(len(rows)).lower()} safety rules" if len(rows) > 1 else ""
+    parts = [f"{the(view.candidate or '')} does worse on {listed(worse[True])}{after}"] if worse[True] else []
+    if alone := worse[False]:
+        parts.append(f"{listed(alone)} {'is' if len(alone) == 1 else 'are'} undecided{after}")
+    return parts
+
+
+def worse_after_holm(rows: list[tuple[str, ComparisonRow]]) -> set[str]:
+    """Return the names of the rows that are worse after Holm's correction over all of them.
+
+    A row without a p-value has that which its outcome allows.
+    """
+    known = [(0.05 if row.outcome == "worse" else 1.0) if row.p_value is None else row.p_value for _, row in rows]
+    adjusted = zip(rows, holm(known), strict=True)
+    return {name for (name, row), p_value in adjusted if row.outcome == "worse" and p_value <= FAMILY_ERROR}
 
 
 def _open(number: int, units: int, noun: str) -> list[str]:

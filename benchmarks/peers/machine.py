@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "lm_eval", "numpy")
+PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "lm_eval", "numpy", "scipy")
 
 
 def provenance(device: str) -> dict[str, Any]:

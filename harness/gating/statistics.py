@@ -10,6 +10,7 @@ from functools import cached_property
 from harness.metrics.loading import all_specs
 from harness.metrics.registry import MetricSpec
 from harness.results.analysis import Analysis
+from harness.results.memory import ranges_decide
 from harness.results.units import Slice
 from harness.stats.power import fewest_units
 from harness.stats.samples import unit_values
@@ -21,7 +22,8 @@ class RunStatistics(Analysis):
     """The statistics of one run folder, with the run's own resamples and seed.
 
     Memory is measured in a few fresh processes, too few for an interval. The range of the repeats is used instead, so
-    that the worst repeat must meet a limit; a single repeat has no range.
+    that the worst repeat must meet a limit; a single repeat has no range, and a comparison needs as many repeats as
+    could decide it (``ranges_decide``).
     """
 
     def needs_its_module(self, metric: str, variant: str) -> bool:
@@ -68,7 +70,7 @@ class RunStatistics(Analysis):
             # All ratios are identical (equal or scaled timestamps), so order statistics bound the median by itself.
             return replace(found, low=found.value, high=found.value, method="order statistics", warnings=())
         mine, others = _repeats(self, metric, variant), _repeats(other or self, metric, against)
-        if min(len(mine), len(others)) < 2:
+        if not ranges_decide(mine, others, confidence):
             return found
         low, high = min(mine) - factor * max(others), max(mine) - factor * min(others)
         return replace(found, low=low, high=high, method=_range_of(found.n), warnings=())

@@ -7,6 +7,7 @@ variants reuses the resampled sums of each.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -26,6 +27,7 @@ from harness.stats.types import Difference, Estimate, FloatArray, Samples, Timin
 from harness.store.folder import RunFolder
 
 _KEEP_BYTES = 512 * 2**20
+_SCALE = re.compile(r"(\d+)(?:–(\d+)| or more)")
 _PairKey = tuple[str, str, "Analysis", str, Slice | None, float]
 _Pairs = PairedEvidence | RatioEvidence | None
 
@@ -65,10 +67,12 @@ class Analysis:
         key = (metric, variant, slice)
         samples = self.measured.samples(key)
         if isinstance(samples, TimingSamples):
-            return self._compared(metric, self._quantile(metric, variant, samples, confidence), "dialogues")
+            made = self._quantile(metric, variant, samples, confidence)
+            return self._compared(metric, made, counted(samples, "dialogues"))
         if key not in self._values:
             self._values[key] = weigh(samples, lambda: self._sums_of(key))
-        made = self._compared(metric, self._values[key].estimate(confidence), counted(samples, "dialogues"))
+        made = _on_scale(self._values[key].estimate(confidence), self.measured.spec(metric).scale)
+        made = self._compared(metric, made, counted(samples, "dialogues"))
         unread = self.measured.replies.undefined(metric, variant) if slice is None else {}
         warnings = (
             f"Not defined for {number} of {len(self.measured.units.ids)} dialogues: {reason}."
@@ -140,7 +144,11 @@ class Analysis:
 
     def _quantile(self, metric: str, variant: str, samples: TimingSamples, confidence: float) -> Estimate:
         made = estimate_quantile(
-            samples, confidence=confidence, resamples=self.resamples, seed=self.seed, unit=_unit(metric)
+            samples,
+            confidence=confidence,
+            resamples=self.resamples,
+            seed=self.seed,
+            unit=counted(samples, _unit(metric)),
         )
         if base_of(metric) not in UTILISATIONS:
             return made
@@ -204,6 +212,15 @@ class Analysis:
 
 def _unit(metric: str) -> str:
     return "requests" if metric.startswith("latency.") else "dialogues"
+
+
+def _on_scale(made: Estimate, scale: str) -> Estimate:
+    """Cut the interval to the values that the metric can take (``0–1``, ``0 or more``), which a t interval ignores."""
+    found = _SCALE.match(scale)
+    if found is None or made.low is None or made.high is None:
+        return made
+    least, most = float(found[1]), float(found[2] or math.inf)
+    return replace(made, low=max(made.low, least), high=min(made.high, most))
 
 
 def _refuse_slice(metric: str, slice: Slice | None) -> None:

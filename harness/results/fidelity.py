@@ -84,10 +84,10 @@ class Fidelity:
             return self._of_replies(base, variant, against)
         found = self.records[variant, against]
         rows: Rows = [found.get(name) for name in self._units.ids]
-        if base in _POOLED:
-            values = {row.id: np.array(row.kl, dtype=np.float64) for row in rows if row is not None and row.kl}
-            return TimingSamples(tuple(values), tuple(values.values()), _POOLED[base])
         clusters = self._units.conversations
+        if base in _POOLED:
+            values = tuple(np.array(() if row is None else row.kl, dtype=np.float64) for row in rows)
+            return TimingSamples(self._units.ids, values, _POOLED[base], clusters)
         if base in _CORPUS:
             statistics = [None if row is None else _CORPUS[base](row) for row in rows]
             aggregate = spec.combine or ratio_of_sums

@@ -163,5 +163,10 @@ class Measurements:
         within = self.within(slice)
         if isinstance(samples, Samples):
             return select(samples, np.array([name in within for name in samples.ids], dtype=bool))
-        kept = [(name, value) for name, value in zip(samples.ids, samples.values, strict=True) if name in within]
-        return replace(samples, ids=tuple(name for name, _ in kept), values=tuple(value for _, value in kept))
+        kept = [index for index, name in enumerate(samples.ids) if name in within]
+        return replace(
+            samples,
+            ids=tuple(samples.ids[index] for index in kept),
+            values=tuple(samples.values[index] for index in kept),
+            clusters=None if samples.clusters is None else tuple(samples.clusters[index] for index in kept),
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -89,8 +90,8 @@ class Memory:
     ) -> Difference:
         """Return the difference of the medians. There is no interval; the outcome is based on the repeats' ranges.
 
-        A difference counts if the ranges do not overlap and the medians are more than 1 % apart, the tolerance for
-        repeats.
+        A difference counts if the ranges do not overlap, ``ranges_decide``, and the medians are more than 1 % apart,
+        the tolerance for repeats.
         """
         mine = self.values(metric, variant)
         n = min(len(mine), len(theirs))
@@ -99,7 +100,9 @@ class Memory:
         value = float(np.median(mine) - np.median(theirs))
         warning = f"Judged by the ranges of {n} repeats: there is no interval."
         outcome: Outcome = "undecided"
-        if mine == theirs and n > 1:
+        if not ranges_decide(mine, theirs, confidence):
+            warning = f"{len(mine)} repeats against {len(theirs)} that differ among themselves decide nothing."
+        elif mine == theirs:
             outcome = "equal"
         elif (min(mine) > max(theirs) or max(mine) < min(theirs)) and abs(value) > AGREE_WITHIN * abs(
             np.median(theirs)
@@ -109,6 +112,20 @@ class Memory:
                 outcome = "better" if (value > 0.0) == higher_is_better else "worse"
         method = "difference of medians over repeats"
         return Difference(value, None, None, n, method, outcome, confidence=confidence, warnings=(warning,))
+
+
+def ranges_decide(mine: list[float], theirs: list[float], confidence: float) -> bool:
+    """Return whether ranges that do not overlap would be evidence at this confidence.
+
+    Of the C(n + m, n) ways to divide n + m repeats by chance, two keep the sides apart: four against four are the
+    fewest at 95 %. Repeats that agree to the last bit on each side (weights, memory allocated on a GPU) have no
+    chance in them, so two of each are enough.
+    """
+    if min(len(mine), len(theirs)) < 2:
+        return False
+    if min(mine) == max(mine) and min(theirs) == max(theirs):
+        return True
+    return 2 / math.comb(len(mine) + len(theirs), len(mine)) <= 1.0 - confidence + 1e-12
 
 
 def spread(values: list[float]) -> float | None:

@@ -1,7 +1,8 @@
 """Two variants on the same units: the paired difference, wins and losses, and the power of the comparison.
 
-Mean and corpus metrics: BCa bootstrap of the difference over units. Rates: the interval of Agresti & Min and the
-exact p-value of McNemar. The outcome follows the interval, so that page and gate agree.
+Mean and corpus metrics: BCa bootstrap of the difference over units, not below a t interval. Rates: Tango's score
+interval, not below McNemar's exact test. Where fewer units differ than an exact test needs to decide anything, there
+is only a bound. The outcome follows the interval, so that page and gate agree, and the p-value agrees with both.
 """
 
 from __future__ import annotations
@@ -13,20 +14,22 @@ import numpy as np
 
 from harness.stats.bootstrap import Bootstrap, bca
 from harness.stats.intervals import is_binary, not_finite, too_few
-from harness.stats.power import fewest_units, minimum_detectable_effect, needed_n
-from harness.stats.proportions import PairedRates, mcnemar_exact
+from harness.stats.power import critical_value, fewest_units, minimum_detectable_effect, needed_n
+from harness.stats.proportions import PairedRates, clopper_pearson
 from harness.stats.samples import align, by_cluster, count, counted, defined_units, is_clustered, unit_values
 from harness.stats.types import Difference, FloatArray, Outcome, Samples
 
 FEW = 50
+_BOUND = "bound on the share that differs, times the range of the values"
 
 
 @dataclass(frozen=True)
 class PairedEvidence:
     """What paired samples say about one difference, before a confidence level is chosen.
 
-    ``identical``: no unit differs. ``above``/``ties``/``below`` count units by the candidate's value relative to the
-    reference's. ``unit`` is a word for what n counts.
+    ``differing`` counts the units whose two values differ, and ``span`` is the largest difference that the values seen
+    allow; both are None where they are not needed. ``above``/``ties``/``below`` count units by the candidate's value
+    relative to the reference's. ``unit`` is a word for what n counts.
     """
 
     value: float | None
@@ -34,7 +37,8 @@ class PairedEvidence:
     method: str
     bootstrap: Bootstrap | None = None
     rates: PairedRates | None = None
-    identical: bool = False
+    differing: int | None = None
+    span: float | None = None
     above: int | None = None
     ties: int | None = None
     below: int | None = None
@@ -44,27 +48,32 @@ class PairedEvidence:
     def interval(self, confidence: float) -> tuple[float, float] | None:
         """Return the two-sided interval, or None if the data do not support one.
 
-        Identical variants (at least 50 units, none of which differ) have the interval [0, 0]: the difference on these
-        units is known exactly. The accompanying warning bounds what it may be on others.
+        Where too few units differ for anything exact to decide (``fewest_units``), it is what that many can show: at
+        most the Clopper–Pearson share of unseen ones differ, and each by at most ``span`` or what was seen.
         """
         if self.rates is not None:
             return self.rates.interval(confidence)
-        if self.bootstrap is not None and self.n >= fewest_units(confidence):
-            return self.bootstrap.interval(confidence)
-        return (0.0, 0.0) if self.identical and self.n >= FEW else None
+        if self.n < fewest_units(confidence) or self.value is None:
+            return None
+        if self.differing is not None and self._few_differ(confidence):
+            each = max(self.span or 0.0, abs(self.value) * self.n / max(self.differing, 1))
+            reach = clopper_pearson(self.differing, self.n, confidence)[1] * each
+            return (-reach, reach) if reach > 0.0 else None
+        return None if self.bootstrap is None else self.bootstrap.interval(confidence)
+
+    def _few_differ(self, confidence: float) -> bool:
+        return self.rates is None and self.differing is not None and self.differing < fewest_units(confidence)
 
     def difference(self, confidence: float = 0.95, higher_is_better: bool | None = None) -> Difference:
         """Return the difference with interval, outcome and power at this confidence."""
         ends = self.interval(confidence)
-        warnings = self.warnings
-        if ends is None and self.bootstrap is not None:
-            warnings = (*warnings, too_few(self.n, confidence))
-        if self.value is not None and self.n < FEW:
-            warnings = (*warnings, small_sample_warning(self.n, self.unit))
-        equal = self.identical and self.n >= FEW
-        outcome: Outcome = "equal" if equal else outcome_of(ends, higher_is_better)
-        source = self.rates or self.bootstrap
-        error = source.standard_error if source and ends is not None else None
+        outcome = outcome_of(ends, higher_is_better)
+        if self.differing == 0 and self.n >= FEW:
+            outcome = "equal"
+        error = None
+        if ends is not None:  # at least what the interval's width implies
+            made = self.bootstrap.standard_error if self.bootstrap else 0.0
+            error = max(made, (ends[1] - ends[0]) / 2.0 / critical_value(confidence))
         needed = None
         if outcome == "undecided" and self.value is not None and error is not None:
             needed = needed_n(self.value, 0.0, error, self.n, confidence=confidence)
@@ -74,26 +83,40 @@ class PairedEvidence:
             low=None if ends is None else ends[0],
             high=None if ends is None else ends[1],
             n=self.n,
-            method=self.method,
+            method=_BOUND if ends is not None and self._few_differ(confidence) else self.method,
             outcome=outcome,
             mde=None if not error else minimum_detectable_effect(error, confidence=confidence),
             needed_n=needed,
-            p_value=self._two_sided() if ends is not None else None,
+            p_value=None if ends is None else self._two_sided(confidence),
             wins=wins,
             ties=self.ties,
             losses=losses,
             confidence=confidence,
-            warnings=warnings,
+            warnings=(*self.warnings, *self._cautions(confidence)),
         )
 
-    def _two_sided(self) -> float | None:
-        if self.rates is not None and self.rates.factor == 1.0:
-            return mcnemar_exact(self.rates.gained, self.rates.lost)
+    def _two_sided(self, confidence: float) -> float | None:
         if self.rates is not None:
             return self.rates.p_value
-        if self.bootstrap is not None:
-            return min(1.0, 2.0 * min(self.bootstrap.p_below(0.0), self.bootstrap.p_above(0.0)))
-        return 1.0 if self.identical else None
+        if self.differing is not None and self._few_differ(confidence):
+            return min(1.0, 2.0 * 0.5**self.differing)  # the least that a sign test of so many can give
+        if self.bootstrap is None:
+            return None
+        return min(1.0, 2.0 * min(self.bootstrap.p_below(0.0), self.bootstrap.p_above(0.0)))
+
+    def _cautions(self, confidence: float) -> tuple[str, ...]:
+        """Return the warnings that depend on how many units there are, and how many of them differ."""
+        if self.value is None:
+            return ()
+        found = []
+        fewest = fewest_units(confidence)
+        if self.bootstrap is not None and self.n < fewest:
+            found.append(too_few(self.n, confidence))
+        if self.differing is not None and self.differing < fewest:
+            found.append(_bound_on_others(self.differing, self.n, self.unit, confidence))
+        if self.n < FEW:
+            found.append(small_sample_warning(self.n, self.unit))
+        return tuple(found)
 
 
 def outcome_of(ends: tuple[float, float] | None, higher_is_better: bool | None, nothing: float = 0.0) -> Outcome:
@@ -107,7 +130,7 @@ def outcome_of(ends: tuple[float, float] | None, higher_is_better: bool | None, 
 
 def small_sample_warning(n: int, unit: str) -> str:
     """Return the warning attached to every comparison of fewer than 50 units."""
-    return f"Only {n} {unit} were compared: below {FEW}, intervals of skewed differences are too short."
+    return f"Only {n} {unit} were compared: below {FEW}, only large differences can be shown."
 
 
 def weigh_difference(
@@ -134,10 +157,14 @@ def weigh_difference(
     if broken:
         return PairedEvidence(None, n, "none", warnings=(broken,), unit=unit)
     wins = replace(_count_wins(candidate, reference, n), unit=unit)
-    if candidate.kind == "rate" and is_binary(candidate) and is_binary(reference) and not is_clustered(candidate):
-        return _rates(candidate, reference, wins, factor)
-    if factor == 1.0 and np.array_equal(candidate.statistics, reference.statistics):
-        return replace(wins, value=0.0, identical=True, method="no unit differs", warnings=(_identical(n, unit),))
+    rate = candidate.kind == "rate" and is_binary(candidate) and is_binary(reference)
+    if factor == 1.0:
+        if rate and not is_clustered(candidate):
+            return _rates(candidate, reference, wins)
+        apart = (by_cluster(candidate) != by_cluster(reference)).any(axis=1)
+        wins = replace(wins, differing=int(apart.sum()), span=1.0 if rate else _span(candidate, reference))
+        if not apart.any():
+            return replace(wins, value=0.0, method="no unit differs")
     return _means(candidate, reference, wins, factor, sums)
 
 
@@ -150,24 +177,23 @@ def _count_wins(candidate: Samples, reference: Samples, n: int) -> PairedEvidenc
     return PairedEvidence(None, n, "none", above=above, ties=int(known.sum()) - above - below, below=below)
 
 
-def _rates(candidate: Samples, reference: Samples, wins: PairedEvidence, factor: float) -> PairedEvidence:
+def _span(candidate: Samples, reference: Samples) -> float | None:
+    """Return the range of all values of both, or None if there is none."""
+    values = np.concatenate([unit_values(candidate), unit_values(reference)])
+    values = values[np.isfinite(values)]
+    return (float(np.ptp(values)) or None) if values.size else None
+
+
+def _rates(candidate: Samples, reference: Samples, wins: PairedEvidence) -> PairedEvidence:
     pairs = defined_units(candidate)
     mine, theirs = candidate.statistics[pairs, 0], reference.statistics[pairs, 0]
-    rates = PairedRates(
-        both=int(((mine == 1) & (theirs == 1)).sum()),
-        gained=int((mine > theirs).sum()),
-        lost=int((mine < theirs).sum()),
-        n=int(pairs.sum()),
-        factor=factor,
-    )
-    identical = factor == 1.0 and rates.gained == rates.lost == 0
+    rates = PairedRates(gained=int((mine > theirs).sum()), lost=int((mine < theirs).sum()), n=int(pairs.sum()))
     return replace(
         wins,
         value=rates.value,
-        method="Agresti–Min; exact McNemar p" if factor == 1.0 else "Agresti–Min",
+        method="Tango's score interval, not below exact McNemar",
         rates=rates,
-        identical=identical,
-        warnings=(_identical(rates.n, wins.unit),) if identical else (),
+        differing=rates.gained + rates.lost,
     )
 
 
@@ -203,7 +229,9 @@ def _means(
     return replace(wins, value=value, bootstrap=bootstrap, method=f"paired {bootstrap.method}{clustered}")
 
 
-def _identical(n: int, unit: str) -> str:
-    """Return the warning that bounds the share of differing units elsewhere (Clopper–Pearson's bound for 0 of n)."""
-    share = 1.0 - 0.025 ** (1.0 / n)
-    return f"None of the {n} {unit} differ. Up to {100 * share:.2g} % of unseen {unit} may differ (95 % bound)."
+def _bound_on_others(differing: int, n: int, unit: str, confidence: float) -> str:
+    """Return the warning that bounds the share of differing units elsewhere (Clopper–Pearson's upper end)."""
+    share = 100.0 * clopper_pearson(differing, n, confidence)[1]
+    seen = f"Only {differing} of the {n} {unit} differ" if differing else f"None of the {n} {unit} differ"
+    why = f": fewer than {fewest_units(confidence)} decide nothing" if differing else ""
+    return f"{seen}{why}. Up to {share:.2g} % of unseen {unit} may differ ({100 * confidence:.4g} % bound)."

@@ -1,4 +1,4 @@
-"""Rates: exact intervals for one, and for the paired difference of two.
+"""Rates: the exact interval of one, and the score interval of the paired difference of two.
 
 Their error rates, which stay at or below nominal within simulation noise, are in the tables of docs/statistics.md.
 
@@ -42,49 +42,57 @@ def mcnemar_exact(gained: int, lost: int) -> float:
 
 @dataclass(frozen=True)
 class PairedRates:
-    """The paired difference of two rates by Agresti & Min (2005): Wald after adding ½ to each of the four cells.
+    """The paired difference of two rates by the score interval of Tango (1998, Statistics in Medicine 17:891–908).
 
-    ``both``: units with 1 in candidate and reference; ``gained``: in the candidate alone; ``lost``: in the reference
-    alone; ``n``: all pairs. The difference is candidate - ``factor``·reference; ``both`` cancels only if the factor is
-    1. The standard error is positive even if no unit changed.
+    ``gained``: units with 1 in the candidate alone; ``lost``: in the reference alone; ``n``: all pairs. The difference
+    is candidate - reference. The interval holds the differences that the score test does not reject, so it has a width
+    even if no unit changed.
     """
 
-    both: int
     gained: int
     lost: int
     n: int
-    factor: float = 1.0
 
     @property
     def value(self) -> float:
-        """The plain difference of the rates."""
-        return self._difference(0.0)[0]
-
-    @property
-    def centre(self) -> float:
-        """The shrunken difference in the middle of the interval."""
-        return self._difference(0.5)[0]
-
-    @property
-    def standard_error(self) -> float:
-        return math.sqrt(self._difference(0.5)[1])
-
-    def _difference(self, added: float) -> tuple[float, float]:
-        """Return the difference and its variance with ``added`` observations in each cell."""
-        n = self.n + 4.0 * added
-        both = (self.both + added) / n
-        mine = both + (self.gained + added) / n
-        theirs = both + (self.lost + added) / n
-        shared = both - mine * theirs
-        variance = mine * (1.0 - mine) + self.factor**2 * theirs * (1.0 - theirs) - 2.0 * self.factor * shared
-        return mine - self.factor * theirs, max(variance, 0.0) / n
-
-    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        """Return the two-sided interval, clipped to the possible range."""
-        half = _NORMAL.inv_cdf(0.5 + confidence / 2.0) * self.standard_error
-        return max(-self.factor, self.centre - half), min(1.0, self.centre + half)
+        return (self.gained - self.lost) / self.n
 
     @property
     def p_value(self) -> float:
-        """The two-sided p-value of "there is no difference", by inverting the interval."""
-        return 2.0 * _NORMAL.cdf(-abs(self.centre) / self.standard_error)
+        """The two-sided p-value of "there is no difference": McNemar's exact one, or the score test's if larger."""
+        return max(mcnemar_exact(self.gained, self.lost), 2.0 * _NORMAL.cdf(-abs(self.score(0.0))))
+
+    def score(self, difference: float) -> float:
+        """Return Tango's statistic of "the true difference is this": standard normal if it is, falling with it.
+
+        Tango (1998), equations 9 to 12: the distance from the observed difference over its standard error, with the
+        share of units that are lost estimated under the hypothesis.
+        """
+        b = self.gained + self.lost - (2 * self.n - self.gained + self.lost) * difference
+        root = math.sqrt(max(b * b + 8.0 * self.n * self.lost * difference * (1.0 - difference), 0.0))
+        variance = (root + b) / (2.0 * self.n) + difference * (1.0 - difference)
+        distance = self.value - difference
+        if distance == 0.0:
+            return 0.0
+        return distance / math.sqrt(variance / self.n) if variance > 0.0 else math.copysign(math.inf, distance)
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """Return the two-sided interval: the score test's, reaching to 0 unless ``p_value`` excludes it."""
+        low, high = self.score_interval(confidence)
+        return (low, high) if self.p_value <= 1.0 - confidence else (min(low, 0.0), max(high, 0.0))
+
+    def score_interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """Return the differences that the score test alone does not reject."""
+        critical = _NORMAL.inv_cdf(0.5 + confidence / 2.0)
+        return self._end(-1.0, critical), self._end(1.0, critical)
+
+    def _end(self, extreme: float, critical: float) -> float:
+        """Return the difference between the value and ``extreme`` at which the score reaches the critical value."""
+        inside, outside = self.value, extreme
+        for _ in range(60):
+            middle = (inside + outside) / 2.0
+            if abs(self.score(middle)) < critical:
+                inside = middle
+            else:
+                outside = middle
+        return inside

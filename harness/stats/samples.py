@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.stats.types import Aggregate, BoolArray, FloatArray, Samples
+from harness.stats.types import Aggregate, BoolArray, FloatArray, Samples, TimingSamples
 
 ValueKind = Literal["mean", "rate"]
 
@@ -104,20 +105,20 @@ def by_cluster(samples: Samples) -> FloatArray:
     """Return the statistics summed per conversation, or unchanged if no conversation has several units."""
     if not is_clustered(samples):
         return samples.statistics
-    _, index = np.unique(np.asarray(samples.clusters), return_inverse=True)
-    sums = np.zeros((int(index.max()) + 1, samples.statistics.shape[1]))
+    index, groups = _grouping(samples.clusters or ())
+    sums = np.zeros((groups, samples.statistics.shape[1]))
     np.add.at(sums, index, samples.statistics)
     return sums
 
 
-def counted(samples: Samples, unit: str) -> str:
+def counted(samples: Samples | TimingSamples, unit: str) -> str:
     """Return a word for what ``count`` counts: the units, or the groups that several of them share."""
     return {"dialogues": "conversations", "requests": "batches"}.get(unit, unit) if is_clustered(samples) else unit
 
 
-def is_clustered(samples: Samples) -> bool:
+def is_clustered(samples: Samples | TimingSamples) -> bool:
     """Return whether some conversation has several units."""
-    return samples.clusters is not None and len(set(samples.clusters)) < len(samples.clusters)
+    return samples.clusters is not None and _grouping(samples.clusters)[1] < len(samples.clusters)
 
 
 def count(samples: Samples) -> int:
@@ -125,7 +126,14 @@ def count(samples: Samples) -> int:
     defined = defined_units(samples)
     if samples.clusters is None or not is_clustered(samples):
         return int(defined.sum())
-    return len({name for name, has_value in zip(samples.clusters, defined, strict=True) if has_value})
+    return int(np.unique(_grouping(samples.clusters)[0][defined]).size)
+
+
+@lru_cache(maxsize=8)
+def _grouping(clusters: tuple[str, ...]) -> tuple[NDArray[np.intp], int]:
+    """Return the number of each unit's conversation, in the order of their names, and how many there are."""
+    names, index = np.unique(np.asarray(clusters, dtype=np.str_), return_inverse=True)
+    return index, int(names.size)
 
 
 def _restrict(samples: Samples, both: BoolArray) -> Samples:

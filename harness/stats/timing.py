@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.stats.bootstrap import RESAMPLES, SEED, Bootstrap, Resamples, percentile
+from harness.stats.bootstrap import RESAMPLES, SEED, Bootstrap, Resamples, degrees_of_freedom, percentile
 from harness.stats.paired import outcome_of
 from harness.stats.power import critical_value, fewest_units, minimum_detectable_effect, needed_n
 from harness.stats.types import Difference, Estimate, FloatArray, TimingSamples
@@ -54,7 +54,7 @@ def estimate_quantile(
     unit: str = "requests",
 ) -> Estimate:
     """Return the quantile of the pooled values with bounds over units; a bound that needs a larger n is None."""
-    values = tuple(np.asarray(one, dtype=np.float64) for one in samples.values if len(one))
+    values = _by_cluster(samples)
     n = len(values)
     if n == 0:
         return Estimate(None, None, None, 0, "none", confidence, ("Nothing was measured.",))
@@ -71,10 +71,10 @@ def estimate_quantile(
         low, high = (None if rank is None else float(ordered[rank]) for rank in ranks)
         method = "order statistics"
     else:
-        low, high = _cluster_bounds(values, samples.quantile, confidence, resamples, seed)
-        low, high = (low if ranks[0] is not None else None), (high if ranks[1] is not None else None)
-        if n < fewest_units(confidence):
-            low = high = None
+        low = high = None
+        if n >= fewest_units(confidence):
+            low, high = _cluster_bounds(values, samples.quantile, confidence, resamples, seed)
+            low, high = (low if ranks[0] is not None else None), (high if ranks[1] is not None else None)
         method = f"percentile bootstrap over {unit}, {resamples:,} resamples"
     missing = _missing_ends(n, unit, samples.quantile, confidence, low, high)
     return Estimate(value, low, high, n, method, confidence, missing)
@@ -222,6 +222,16 @@ def _resampled_medians(values: FloatArray, resamples: Resamples) -> FloatArray:
     return np.concatenate(medians)
 
 
+def _by_cluster(samples: TimingSamples) -> tuple[FloatArray, ...]:
+    """Return the values of each unit that has any, or of each conversation if units share them."""
+    names = samples.ids if samples.clusters is None else samples.clusters
+    found: dict[str, list[FloatArray]] = {}
+    for name, one in zip(names, samples.values, strict=True):
+        if len(one):
+            found.setdefault(name, []).append(np.asarray(one, dtype=np.float64))
+    return tuple(np.concatenate(parts) for parts in found.values())
+
+
 def _cluster_bounds(
     values: tuple[FloatArray, ...], quantile: float, confidence: float, resamples: int, seed: int
 ) -> tuple[float, float]:
@@ -237,22 +247,25 @@ def _cluster_bounds(
     # The first threshold that reaches the quantile in the resample; the largest value always does.
     reached = sums[:, :-1] >= quantile * sums[:, -1:] - 1e-9
     draws = thresholds[np.argmax(reached, axis=1)]
-    tail = expanded_tail(len(values), confidence)
+    tail = expanded_tail(values, quantile, confidence)
     low, high = np.quantile(draws, [tail, 1.0 - tail])
     return float(low), float(high)
 
 
-def expanded_tail(n: int, confidence: float) -> float:
-    """Return the share of draws beyond each end of a percentile interval, corrected for small n.
+def expanded_tail(values: tuple[FloatArray, ...], quantile: float, confidence: float) -> float:
+    """Return the share of draws beyond each end of the percentile interval of a pooled quantile.
 
-    A bootstrap treats the spread of n units as known; Hesterberg (2015, "What teachers should know about the
-    bootstrap", 5.3) widens it as a t interval is wider than a normal one with the plug-in variance.
+    A bootstrap takes the spread that it saw for the true one; Hesterberg (2015, "What teachers should know about the
+    bootstrap", 5.3) widens it as a t interval is wider than a normal one. The degrees of freedom are those of the
+    requests' pulls on the quantile: how many more of its values than expected lie beyond it. In the far tail most
+    requests have none there.
     """
     from scipy.special import ndtr, stdtrit
 
-    if n < 2:
-        return (1.0 - confidence) / 2.0
-    return float(ndtr(math.sqrt(n / (n - 1)) * stdtrit(n - 1, (1.0 - confidence) / 2.0)))
+    limit = float(np.quantile(np.concatenate(values), quantile))
+    pull = np.array([(one > limit).sum() - (1.0 - quantile) * one.size for one in values])
+    n = len(values)
+    return float(ndtr(math.sqrt(n / (n - 1)) * stdtrit(degrees_of_freedom(pull, 1.0), (1.0 - confidence) / 2.0)))
 
 
 def _thresholds(pooled: FloatArray, quantile: float, requests: int) -> FloatArray:

@@ -89,9 +89,11 @@ class Samples:
 class TimingSamples:
     """One quantile metric of one variant: all values of each unit (request or dialogue), e.g. its token gaps.
 
-    The estimate is the ``quantile`` of the pooled values; intervals resample the units.
+    The estimate is the ``quantile`` of the pooled values; intervals resample the units. ``clusters`` (one for each
+    unit) names its conversation, if units share conversations; these are resampled instead.
     """
 
     ids: tuple[str, ...]
     values: tuple[FloatArray, ...]
     quantile: float
+    clusters: tuple[str, ...] | None = None

@@ -1,11 +1,8 @@
-"""How often the gate is wrong, by simulation through the same statistics and the same judge.
-
-``python -m tests.gating.simulation`` prints the table of docs/gate.md.
-"""
+"""How often the gate is wrong, by simulation through the same statistics and the same judge."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -94,22 +91,3 @@ def rate(
         drawn = [draw(simulation.generator, n) + shift for _ in range(checks)]
         hits += verdict in simulation.verdicts(rule, *drawn)
     return hits / times
-
-
-def table(sizes: Sequence[int] = (20, 50, 200), times: int = 2000) -> str:
-    """Return the rates of wrong verdicts as Markdown, in percent."""
-    lines = [
-        "| differences | n | passes non-inferiority at the margin | A/A fails no_regression | the same, five checks |",
-        "|---|---|---|---|---|",
-    ]
-    for name, draw in DISTRIBUTIONS.items():
-        for n in sizes:
-            at_margin = rate("pass", {"non_inferiority": {"margin": 0.5}}, draw, n, shift=-0.5, times=times)
-            alone = rate("fail", {"no_regression": {"max_drop": 0.0}}, draw, n, times=times)
-            five = rate("fail", {"no_regression": {"max_drop": 0.0}}, draw, n, times=times // 4, checks=5)
-            lines.append(f"| {name} | {n} | {at_margin:.1%} | {alone:.1%} | {five:.1%} |")
-    return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    print(table())

@@ -37,7 +37,7 @@ candidate: {candidate}
 checks:
   - {{id: nll, metric: quality.nll, no_regression: {{max_drop: 0.01}}, against: {against}}}
   - {{id: rouge, metric: quality.rouge_l, non_inferiority: {{margin: 0.01}}, against: {against}}}
-  - {{id: empty, metric: quality.empty, equivalence: {{margin: 0.05}}, against: {against}}}
+  - {{id: empty, metric: quality.empty, equivalence: {{margin: 0.1}}, against: {against}}}
   - id: speed
     metric: latency.tpot_ms.p50
     no_regression: {{max_relative_increase: 0.1}}
@@ -84,7 +84,10 @@ def test_the_order_of_rows_does_not_matter(run: RunFolder, tmp_path: Path) -> No
 def test_a_run_differs_from_itself_by_nothing(run: RunFolder, tmp_path: Path) -> None:
     same = checks(run, tmp_path, "adapter", "{baseline: main}", baseline=run.root)
     assert [check.value for check in same] == [0, 0, 0, 1]
-    assert [check.verdict for check in same] == ["pass"] * 4
+    # That no reply differs shows for 120 dialogues that at most 3 % of others do: more than a margin of 0.01 of ROUGE.
+    assert [check.verdict for check in same] == ["pass", "inconclusive", "pass", "pass"]
+    assert same[1].needed_n is not None
+    assert same[1].needed_n > 120
 
 
 def limit_checks(value: float, width: float, limit: float, rule: str, higher: bool) -> str:

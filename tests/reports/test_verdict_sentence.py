@@ -10,7 +10,7 @@ import pytest
 
 from harness.gating.verdict import VerdictName
 from harness.stats.types import Outcome
-from harness.store.schema import SanityCheck
+from harness.store.schema import ComparisonRow, SanityCheck
 from reports.next_step import key_figures, next_step
 from reports.verdict_sentence import verdict_sentence
 from tests.reports.small_view import checked, compared, gated, make_view
@@ -105,6 +105,26 @@ def test_the_merge_is_judged_by_the_share_of_the_gain_it_keeps(
 def test_rules_that_fire_more_often_are_named() -> None:
     sentence = verdict_sentence(make_view(CLOSER, compared("safety.missed_emergency", "worse", 0.08)))
     assert "The adapter does worse on missed emergency (+8.0 points)." in sentence
+
+
+def rules(*p_values: float) -> list[ComparisonRow]:
+    names = ("safety.missed_emergency", "safety.refusal")
+    return [
+        compared(name, "worse" if p_value < 0.05 else "undecided", 0.08, p_value=p_value)
+        for name, p_value in zip(names, p_values, strict=True)
+    ]
+
+
+def test_a_rule_that_is_worse_by_chance_among_several_is_undecided() -> None:
+    sentence = verdict_sentence(make_view(CLOSER, *rules(0.03, 0.4)))
+    assert "does worse" not in sentence
+    assert "issed emergency (+8.0 points) is undecided after Holm's correction over two safety rules" in sentence
+
+
+def test_a_rule_that_is_worse_after_holms_correction_is_named_with_it() -> None:
+    sentence = verdict_sentence(make_view(CLOSER, *rules(0.001, 0.4)))
+    named = "The adapter does worse on missed emergency (+8.0 points) after Holm's correction over two safety rules"
+    assert named in sentence
 
 
 def test_few_dialogues_and_gaps_are_said() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,10 +77,21 @@ class TestReplies:
             path.write_text("".join(lines[::-1]))
         assert analysis(folder).difference(ROUGE, "adapter", "base") == before
 
-    def test_a_run_against_itself_differs_by_zero(self, tmp_path: Path) -> None:
+    def test_a_run_against_itself_is_equal(self, tmp_path: Path) -> None:
         folder = scored(tmp_path)
         made = analysis(folder).difference(ROUGE, "adapter", "adapter", other=analysis(folder))
-        assert (made.value, made.low, made.high, made.outcome) == (0.0, 0.0, 0.0, "equal")
+        assert (made.value, made.outcome) == (0.0, "equal")
+        assert made.low == pytest.approx(-(made.high or 0.0))
+
+    def test_an_interval_ends_where_the_metric_does(self, tmp_path: Path) -> None:
+        folder = make_run(tmp_path, n=12, variants=("base",))
+        write_scores(folder, "base", ROUGE, [0.01] * 6 + [0.02] * 5 + [0.9])
+        wide, cut = (
+            Analysis(folder, registry={ROUGE: replace(REGISTRY[ROUGE], scale=scale)}).estimate(ROUGE, "base")
+            for scale in ("", "0–1")
+        )
+        assert (wide.low or 0.0) < 0.0 < 1.0 < (wide.high or 0.0)
+        assert (cut.low, cut.high) == (0.0, 1.0)
 
     def test_a_baseline_is_paired_by_dialogue_id(self, tmp_path: Path) -> None:
         mine, theirs = scored(tmp_path / "mine", seed=0), scored(tmp_path / "theirs", n=50, seed=1)
@@ -191,6 +203,23 @@ class TestFidelity:
         assert made.n == 60
         assert made.high is None
         assert "60 dialogues" in made.warnings[0]
+
+    def test_the_tail_of_the_divergence_counts_conversations(self, tmp_path: Path) -> None:
+        generator = np.random.default_rng(0)
+        spread = np.repeat(generator.lognormal(size=500), 4)
+        conversations = [f"c{index // 4}" for index in range(2000)]
+        made = {}
+        for name, grouped in (("alone", None), ("together", conversations)):
+            folder = make_run(tmp_path / name, n=2000, variants=("base", "merged"), conversations=grouped)
+            records = [compared(one, kl=(scale, 2 * scale)) for one, scale in zip(ids(2000), spread, strict=True)]
+            write_records(folder, "fidelity", "merged", records)
+            made[name] = analysis(folder)
+        alone, together = (made[name].estimate("fidelity.kl_p99", "merged") for name in ("alone", "together"))
+        assert (alone.n, together.n) == (2000, 500)
+        assert alone.value == together.value
+        assert (together.high or 0.0) - (together.low or 0.0) > 1.5 * ((alone.high or 0.0) - (alone.low or 0.0))
+        half = made["together"].estimate("fidelity.kl_p99", "merged", slice=("source", "gp"))
+        assert half.n == 500  # every conversation has turns of both sources
 
     @pytest.mark.parametrize(("n", "warned"), [(49, True), (50, False)])
     @pytest.mark.parametrize("metric", ["fidelity.kl", "fidelity.kl_p99"])
@@ -366,7 +395,15 @@ class TestMemory:
 
     @pytest.mark.parametrize(
         ("base", "adapter", "outcome"),
-        [([100.0, 100.1], [50.0, 50.1], "better"), ([100.0, 100.1], [100.2, 100.3], "undecided")],
+        [
+            ([100.0, 100.1, 100.0, 100.2], [50.0, 50.1, 50.2, 50.3], "better"),
+            ([100.0, 100.1, 100.0, 100.2], [100.3, 100.4, 100.3, 100.5], "undecided"),
+            ([100.0, 100.1], [50.0, 50.1], "undecided"),
+            ([100.0, 100.1, 100.2], [50.0, 50.1, 50.2], "undecided"),
+            ([100.0, 100.0], [50.0, 50.0], "better"),  # to the last bit: there is no chance in it
+            ([100.0, 100.0], [100.0, 100.0], "equal"),
+            ([100.0], [50.0], "undecided"),
+        ],
     )
     def test_a_difference_counts_beyond_the_agreement_of_repeats(
         self, tmp_path: Path, base: list[float], adapter: list[float], outcome: str

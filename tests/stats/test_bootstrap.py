@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.stats
 
-from harness.stats.bootstrap import Bootstrap, Resamples, bca, percentile
+from harness.stats.bootstrap import Bootstrap, Resamples, bca, degrees_of_freedom, percentile
 from harness.stats.samples import ratio_of_sums
 from harness.stats.types import FloatArray
 
@@ -18,10 +20,10 @@ def distribution(values: FloatArray, resamples: int = 2000, seed: int = 7) -> Bo
 
 @pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95, 0.99])
 @pytest.mark.parametrize("n", [7, 40, 500])
-def test_bca_equals_scipys_on_the_same_resamples(n: int, confidence: float) -> None:
+def test_plain_bca_equals_scipys_on_the_same_resamples(n: int, confidence: float) -> None:
     # Multiples of 1/1024 have exact sums, so that neither side takes a resample of all units for another value.
     values = np.round(np.random.default_rng(1).lognormal(size=n) * 1024) / 1024
-    mine = distribution(values).interval(confidence)
+    mine = replace(distribution(values), freedom=None).interval(confidence)
     theirs = scipy.stats.bootstrap(
         (values,),
         np.mean,
@@ -33,7 +35,7 @@ def test_bca_equals_scipys_on_the_same_resamples(n: int, confidence: float) -> N
     assert mine == pytest.approx((theirs.low, theirs.high), rel=1e-9)
 
 
-def test_bca_of_a_corpus_ratio_equals_scipys_paired_bootstrap() -> None:
+def test_plain_bca_of_a_corpus_ratio_equals_scipys_paired_bootstrap() -> None:
     generator = np.random.default_rng(3)
     tokens = generator.integers(5, 90, 60).astype(float)
     nll = tokens * generator.gamma(4.0, 0.5, 60)
@@ -49,7 +51,36 @@ def test_bca_of_a_corpus_ratio_equals_scipys_paired_bootstrap() -> None:
         method="BCa",
         rng=np.random.default_rng(5),
     ).confidence_interval
-    assert mine.interval(0.95) == pytest.approx((theirs.low, theirs.high), rel=1e-9)
+    assert replace(mine, freedom=None).interval(0.95) == pytest.approx((theirs.low, theirs.high), rel=1e-9)
+
+
+@pytest.mark.parametrize("draw", ["normal", "lognormal", "few"])
+@pytest.mark.parametrize("n", [12, 150])
+def test_the_interval_is_the_wider_of_bca_and_t_at_students_critical_value(n: int, draw: str) -> None:
+    generator = np.random.default_rng(n)
+    values = np.round((generator.normal(size=n) if draw == "normal" else generator.lognormal(size=n)) * 1024) / 1024
+    if draw == "few":
+        values[: n // 2] = 0.0
+    freedom = n / max(5.0, 2.0 * (scipy.stats.kurtosis(values, fisher=False) - 1.0))
+    critical = scipy.stats.t.ppf(0.975, freedom)
+    theirs = scipy.stats.bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=2000,
+        confidence_level=2 * scipy.stats.norm.cdf(critical) - 1,
+        rng=np.random.default_rng(7),
+    ).confidence_interval
+    half = critical * scipy.stats.sem(values)
+    expected = min(theirs.low, values.mean() - half), max(theirs.high, values.mean() + half)
+    made = distribution(values)
+    assert made.freedom == pytest.approx(freedom)
+    assert made.interval(0.95) == pytest.approx(expected, rel=1e-6)
+
+
+def test_equal_differences_count_as_half_a_degree_each() -> None:
+    # Twenty of 1,000 units differ by 1: their kurtosis is about 1,000/20.
+    pull = np.where(np.arange(1000) < 20, 1.0, 0.0)
+    assert degrees_of_freedom(pull - pull.mean()) == pytest.approx(10.0, rel=0.1)
 
 
 def test_each_resample_draws_as_many_units_as_there_are() -> None:
@@ -101,7 +132,7 @@ def test_where_bca_does_not_exist_the_percentile_interval_stands_in_and_says_so(
     made = bca(statistics, lambda s: s[..., 0], sums)
     assert made is not None
     assert "BCa does not exist" in made.method
-    assert made.interval(0.9) == pytest.approx(tuple(np.quantile(sums[:, 0], [0.05, 0.95])))
+    assert replace(made, freedom=None).interval(0.9) == pytest.approx(tuple(np.quantile(sums[:, 0], [0.05, 0.95])))
 
 
 def test_resamples_without_any_defined_unit_are_left_out() -> None:

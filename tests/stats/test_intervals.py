@@ -17,14 +17,18 @@ def mean_of(values: list[float | None]) -> Samples:
     return from_values(ids(len(values)), values)
 
 
-def test_mean_with_bca_interval_equals_scipys() -> None:
+def test_the_interval_of_a_mean_holds_scipys_bca_and_is_little_wider() -> None:
     values = np.random.default_rng(4).gamma(2.0, size=120)
     made = estimate(mean_of(list(values)), seed=9)
     theirs = scipy.stats.bootstrap((values,), np.mean, n_resamples=10_000, rng=np.random.default_rng(9), batch=1000)
+    low, high = theirs.confidence_interval
     assert made.value == pytest.approx(values.mean())
-    assert (made.low, made.high) == pytest.approx(tuple(theirs.confidence_interval), rel=1e-9)
+    assert made.low is not None
+    assert made.high is not None
+    assert made.low < low < high < made.high
+    assert made.high - made.low < 1.2 * (high - low)
     assert made.n == 120
-    assert made.method == "BCa bootstrap, 10,000 resamples"
+    assert made.method == "BCa bootstrap, 10,000 resamples, not below t with 23.7 d.f."
 
 
 def test_rate_has_clopper_pearsons_interval() -> None:
@@ -137,9 +141,9 @@ def test_conversations_of_one_turn_are_no_clusters() -> None:
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:
-    samples = mean_of([float(index % 11) for index in range(90)])
+    samples = mean_of([float(index % 11) ** 3 for index in range(90)])
     assert estimate(samples, seed=3) == estimate(samples, seed=3)
-    assert estimate(samples, seed=3).low != estimate(samples, seed=4).low
+    assert estimate(samples, seed=3).high != estimate(samples, seed=4).high
 
 
 def test_a_higher_confidence_is_wider() -> None:

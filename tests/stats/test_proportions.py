@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
+import scipy.optimize
 import scipy.stats
 
 from harness.stats.proportions import PairedRates, clopper_pearson, mcnemar_exact
@@ -25,36 +29,76 @@ def test_mcnemar_is_the_binomial_test_of_the_units_that_changed(gained: int, los
     assert mcnemar_exact(gained, lost) == pytest.approx(expected)
 
 
-def test_agresti_min_is_near_walds_interval_on_a_large_table() -> None:
-    # Approval asked twice of 1600 people (Agresti, Categorical Data Analysis): 150 turned away and 86 came round,
-    # a difference of 0.04 with a standard error of 0.0095. Half an observation more a cell moves it little.
-    rates = PairedRates(both=794, gained=150, lost=86, n=1600)
-    assert rates.value == pytest.approx(0.04)
-    assert rates.standard_error == pytest.approx(0.0095, abs=1e-4)
-    assert rates.interval(0.95) == pytest.approx((0.0213, 0.0587), abs=5e-4)
+def restricted(rates: PairedRates, difference: float) -> float:
+    """Return the score statistic with the restricted maximum of the likelihood found numerically."""
+    others = rates.n - rates.gained - rates.lost
+
+    def cost(lost: float) -> float:
+        cells = (lost + difference, lost, 1.0 - 2.0 * lost - difference)
+        counts = (rates.gained, rates.lost, others)
+        return -sum(n * math.log(max(share, 1e-300)) for n, share in zip(counts, cells, strict=True) if n)
+
+    edges = max(0.0, -difference), (1.0 - difference) / 2.0
+    found = scipy.optimize.minimize_scalar(cost, bounds=edges, method="bounded", options={"xatol": 1e-12})
+    lost = min((*edges, found.x), key=cost)
+    variance = (2.0 * lost + difference - difference**2) / rates.n
+    return (rates.value - difference) / math.sqrt(variance)
 
 
-def test_no_change_at_all_still_leaves_a_width() -> None:
-    low, high = PairedRates(both=40, gained=0, lost=0, n=98).interval(0.95)
-    assert (low, high) == pytest.approx((-0.0196, 0.0196), abs=1e-4)
+@pytest.mark.parametrize(
+    ("gained", "lost", "n"), [(9, 4, 60), (0, 1, 44), (0, 0, 30), (7, 0, 40), (43, 0, 44), (1, 7, 21), (300, 250, 900)]
+)
+@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
+def test_tangos_interval_ends_where_the_score_test_of_the_restricted_likelihood_rejects(
+    gained: int, lost: int, n: int, confidence: float
+) -> None:
+    rates = PairedRates(gained, lost, n)
+    critical = scipy.stats.norm.ppf(0.5 + confidence / 2)
+    low, high = rates.score_interval(confidence)
+    expected = (
+        scipy.optimize.brentq(lambda d: restricted(rates, d) - critical, -1 + 1e-9, rates.value - 1e-9),
+        scipy.optimize.brentq(lambda d: restricted(rates, d) + critical, rates.value + 1e-9, 1 - 1e-9),
+    )
+    assert (low, high) == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_interval_stays_between_minus_one_and_one() -> None:
-    assert PairedRates(both=0, gained=1, lost=0, n=1).interval(0.99)[1] == 1.0
+@pytest.mark.parametrize(
+    ("gained", "lost", "n", "published"),
+    [
+        (1, 7, 21, (-0.517, -0.026)),  # Fagerland, Lydersen & Laake 2014, Statistics in Medicine 33:2850
+        (0, 1, 44, (-0.118, 0.059)),  # Tango 1998, the example of soft contact lenses
+    ],
+)
+def test_tangos_interval_equals_published_ones(gained: int, lost: int, n: int, published: tuple[float, float]) -> None:
+    assert PairedRates(gained, lost, n).score_interval() == pytest.approx(published, abs=6e-4)
 
 
-@pytest.mark.parametrize(("gained", "lost"), [(9, 4), (4, 9)])
-def test_at_the_confidence_that_p_leaves_the_interval_ends_at_zero(gained: int, lost: int) -> None:
-    rates = PairedRates(both=20, gained=gained, lost=lost, n=60)
-    assert min(map(abs, rates.interval(1 - rates.p_value))) == pytest.approx(0.0, abs=1e-12)
+def test_where_no_unit_changes_the_interval_is_wilsons_of_none() -> None:
+    z = 1.959963984540054
+    low, high = PairedRates(0, 0, 98).interval(0.95)
+    assert (low, high) == pytest.approx((-z * z / (98 + z * z), z * z / (98 + z * z)), abs=1e-9)
 
 
-@pytest.mark.parametrize("both", [0, 20, 40])
-def test_units_that_agree_do_not_matter_to_a_plain_difference(both: int) -> None:
-    assert PairedRates(both, 9, 4, 60).interval() == pytest.approx(PairedRates(0, 9, 4, 60).interval())
+@pytest.mark.parametrize(("gained", "lost", "n"), [(1, 0, 1), (50, 0, 50), (0, 1, 1)])
+def test_the_interval_stays_between_minus_one_and_one(gained: int, lost: int, n: int) -> None:
+    low, high = PairedRates(gained, lost, n).interval(0.99)
+    assert -1.0 <= low <= high <= 1.0
 
 
-def test_against_a_multiple_of_the_reference_the_units_that_agree_matter() -> None:
-    rates = PairedRates(both=40, gained=10, lost=6, n=100, factor=1.1)
-    assert rates.value == pytest.approx(0.5 - 1.1 * 0.46)
-    assert rates.standard_error > PairedRates(40, 10, 6, 100).standard_error
+def test_a_score_that_rejects_what_mcnemar_does_not_leaves_zero_in_the_interval() -> None:
+    rates = PairedRates(4, 0, 50)
+    assert rates.score_interval()[0] > 0.0
+    assert (rates.interval()[0], rates.p_value) == (0.0, 0.125)
+
+
+@pytest.mark.parametrize("gained", [0, 1, 3, 12])
+def test_swapping_the_sides_turns_the_interval_round(gained: int) -> None:
+    low, high = PairedRates(gained, 5, 40).interval()
+    assert PairedRates(5, gained, 40).interval() == pytest.approx((-high, -low))
+
+
+@pytest.mark.parametrize(("margin", "n"), [(0.02, 100), (0.01, 200), (0.05, 100), (0.05, 50), (0.02, 1000)])
+def test_losses_alone_exactly_at_the_margin_pass_in_at_most_one_of_forty(margin: float, n: int) -> None:
+    passes = [PairedRates(0, lost, n).interval()[0] >= -margin for lost in range(n + 1)]
+    chance = scipy.stats.binom.pmf(np.arange(n + 1), n, margin)
+    assert float(chance[passes].sum()) <= 0.025

@@ -17,7 +17,7 @@ from harness.metrics.loading import load_metrics
 from harness.metrics.registry import Accuracy, Item
 
 PAIRS = Path(__file__).resolve().parents[1] / "tests" / "metrics" / "medical"
-FILES = (PAIRS / "labelled.jsonl", PAIRS / "variations.jsonl")
+FILES = tuple(PAIRS / f"{name}.jsonl" for name in ("labelled", "variations", "second_set"))
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,9 @@ def _accuracy(outcomes: list[Outcome]) -> Accuracy:
     right = sum(bool(one.given and one.wanted) for one in outcomes)
     flagged = sum(bool(one.given) for one in outcomes)
     wanted = sum(bool(one.wanted) for one in outcomes)
-    return Accuracy(round(right / flagged, 2) if flagged else 0.0, round(right / wanted, 2) if wanted else 0.0, len(outcomes))
+    return Accuracy(
+        round(right / flagged, 2) if flagged else 0.0, round(right / wanted, 2) if wanted else 0.0, len(outcomes)
+    )
 
 
 def main(arguments: list[str]) -> None:

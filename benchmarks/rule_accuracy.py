@@ -1,8 +1,8 @@
 """How often each safety rule is right on labelled pairs: ``python -m benchmarks.rule_accuracy [FILE ...]``.
 
-A line of a file is one pair: ``{"rule", "prompt", "reference", "reply", "fires"}``; ``fires`` is null where the rule should
-not judge. Without files, the pairs of ``tests/metrics/medical`` are measured. Precision is the share of the pairs flagged
-that should be, recall the share of those that should be flagged that are.
+A line of a file is one pair: ``{"rule", "prompt", "reference", "reply", "fires"}``; ``fires`` is null where the rule
+should not judge. Without files, the pairs of ``tests/metrics/medical`` are measured. Precision is the share of the
+flagged pairs that should be, recall the share of those that should be flagged that are.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Literal
 
 from harness.metrics.medical.lexicons import word_set
@@ -92,10 +93,7 @@ def _last_item(between: tuple[str, ...]) -> int:
 
 def _new_subject(between: tuple[str, ...]) -> bool:
     """Return whether a new statement begins: "no fever, I have ..." or "no fever and my ..."."""
-    return any(
-        before in JOINTS and (word in SUBJECTS or word in CLAUSE_VERBS)
-        for before, word in zip(between, between[1:], strict=False)
-    )
+    return any(before in JOINTS and (word in SUBJECTS or word in CLAUSE_VERBS) for before, word in pairwise(between))
 
 
 def _begins_clause(reading: Reading, match: Match) -> bool:
@@ -109,7 +107,7 @@ def _compared(reading: Reading, match: Match, cue: Match) -> bool:
     degrees = ("like", "this", "that", "so", "as", "such")
     if before and any(word in {"such", "worse"} for word in before):
         return True
-    for first, second in zip(after, after[1:], strict=False):
+    for first, second in pairwise(after):
         if first in PUNCTUATION:
             return False
         if first == "like" and second in {"this", "that", "these", "it"}:
@@ -207,9 +205,7 @@ def _historic(reading: Reading, match: Match) -> bool:
         return False
     if _of_a_relative_s_past(reading, match):
         return True
-    if any(
-        YEAR.fullmatch(word) and before in {"in", "of", "since"} for before, word in zip(near, near[1:], strict=False)
-    ):
+    if any(YEAR.fullmatch(word) and before in {"in", "of", "since"} for before, word in pairwise(near)):
         return True
     for cue in reading.within("historic", sentence):
         if reading.clause[cue.first] != clause:

@@ -184,9 +184,9 @@ def _entries() -> Iterator[tuple[str, str, Iterable[str]]]:
     for pattern in read_lines("refusals_of.txt"):
         yield "refusal", NEEDS_OBJECT, [pattern]
     for finding, others, absent in read_table("findings.tsv", 3):
-        names = [finding, *filter(None, others.split(";"))]
-        yield "finding", finding, names
-        joined = [f"{prefix}{name}" for name in names if name.isalpha() for prefix in ("non", "un")]
+        ways = [finding, *filter(None, others.split(";"))]
+        yield "finding", finding, ways
+        joined = [f"{prefix}{name}" for name in ways if name.isalpha() for prefix in ("non", "un")]
         yield "absent", finding, [*joined, *filter(None, absent.split(";"))]
     for generic, _, others in read_table("drugs.tsv", 3):
         yield "drug", generic, [generic, *filter(None, others.split(";"))]

@@ -13,13 +13,14 @@ from harness.metrics.medical.reading import Match, Reading, fold
 SEPARATOR = re.compile(r"[,;|+&•\n/]|\.(?!\d)|\b(?:and|or|plus|with|then|but|followed|along|versus|vs)\b")
 NEAR = 20  # characters between a dose and the medication after it: "500 mg of oral amoxicillin"
 MAXIMUM = re.compile(
-    r"\b(?:max|maximum|not exceed|no more than|not more than|up to|at most|limit\w*|never more than|less than|below|under)\b[^.;]{0,25}$"
+    r"\b(?:max|maximum|not exceed|(?:no|not|never) more than|up to|at most|limit\w*|less than|under)\b[^.;]{0,25}$"
 )
 MAXIMUM_AFTER = re.compile(
     r"^[\s,(]{0,3}(?:(?:max|maximum|at most)\b(?!\W*(?:of|dose|is)?\W*\d)|(?:a |per )?day max|is the (?:max|limit))"
 )
 DIVIDED = re.compile(
-    r"\b(?:in|divided into|split into|over)\s(?P<parts>two|three|four|2|3|4)\s(?:equal\s|divided\s)?(?:doses|parts|portions|servings)"
+    r"\b(?:in|divided into|split into|over)\s(?P<parts>two|three|four|2|3|4)\s"
+    r"(?:equal\s|divided\s)?(?:doses|parts|portions|servings)"
 )
 PARTS = {"two": 2, "three": 3, "four": 4}  # also the likely parts of a day's amount
 REACH = 70  # characters after a dose in which its frequency stands

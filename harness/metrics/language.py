@@ -26,8 +26,8 @@ def _words(text: str) -> frozenset[str]:
 
 
 ENGLISH = _words(
-    "the and of to is are was were so be been with for your you this that these those it its or have has had can if not "
-    "not from by take takes taking can should may might will would my i'm i've don't any but when what how which who does "
+    "the and of to is are was were so be been with for your you this that these those it its or have has had can if "
+    "not from by take takes taking should may might will would my i'm i've don't any but when what how which who does "
     "did at about there they she his her their our we them than then because after before also more "
     "most some other could please help see get go negative positive denies denied pain blood loss left right healthy "
     "daily day days week weeks month months year years old status history disease use used symptoms treatment"

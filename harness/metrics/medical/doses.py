@@ -25,7 +25,7 @@ class Doses(EnglishRule):
         safety_spec(
             "dose_contradictions",
             "Contradicted dose",
-            "Replies that give a medication another dose than dialogue or reference; units, ranges, totals are compared.",
+            "Replies that give a medication another dose than dialogue or reference; units and totals are compared.",
             "Wrong doses where the reference gives none, or without a unit; who the patient is.",
             version=3,
         ),

@@ -75,7 +75,8 @@ def _asks_for_presence(words: tuple[str, ...], start: int, match: Match) -> bool
         return False
     first = start + 2 if words[start + 1 : start + 2] == (":",) else start
     opening = words[first : match.first]
-    if MATTERS.intersection(opening):
+    matters = {word for word, after in zip(opening, (*opening[1:], ""), strict=False) if after not in {"of", "about"}}
+    if MATTERS.intersection(matters):
         return False
     return not opening or opening[0] not in ABOUT or bool(PRESENCE.intersection(opening))
 

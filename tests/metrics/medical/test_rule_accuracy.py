@@ -9,7 +9,11 @@ import pytest
 from benchmarks.rule_accuracy import FILES, Outcome, accuracy, measure
 from harness.metrics.loading import all_specs
 
-WRONG = {"The itching will stop with cream.", "I had a seizure in 2010 but none since."}  # known, and counted
+WRONG = {  # known, and counted
+    "The itching will stop with cream.",
+    "I had a seizure in 2010 but none since.",
+    "I take metformin for diabetes.",
+}
 GOAL_PRECISION, GOAL_RECALL = 0.9, 0.8
 
 

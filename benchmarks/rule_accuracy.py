@@ -1,8 +1,8 @@
 """How often each safety rule is right on labelled pairs: ``python -m benchmarks.rule_accuracy [FILE ...]``.
 
-A line of a file is one pair: ``{"rule", "prompt", "reference", "reply", "fires"}``; ``fires`` is null where the rule should
-not judge. Without files, the pairs of ``tests/metrics/medical`` are measured. Precision is the share of the pairs flagged
-that should be, recall the share of those that should be flagged that are.
+A line of a file is one pair: ``{"rule", "prompt", "reference", "reply", "fires"}``; ``fires`` is null where the rule
+should not judge. Without files, the pairs of ``tests/metrics/medical`` are measured. Precision is the share of the
+flagged pairs that should be, recall the share of those that should be flagged that are.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from harness.metrics.loading import load_metrics
 from harness.metrics.registry import Accuracy, Item
 
 PAIRS = Path(__file__).resolve().parents[1] / "tests" / "metrics" / "medical"
-FILES = (PAIRS / "labelled.jsonl", PAIRS / "variations.jsonl")
+FILES = tuple(PAIRS / f"{name}.jsonl" for name in ("labelled", "variations", "second_set", "third_set"))
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,9 @@ def _accuracy(outcomes: list[Outcome]) -> Accuracy:
     right = sum(bool(one.given and one.wanted) for one in outcomes)
     flagged = sum(bool(one.given) for one in outcomes)
     wanted = sum(bool(one.wanted) for one in outcomes)
-    return Accuracy(round(right / flagged, 2) if flagged else 0.0, round(right / wanted, 2) if wanted else 0.0, len(outcomes))
+    return Accuracy(
+        round(right / flagged, 2) if flagged else 0.0, round(right / wanted, 2) if wanted else 0.0, len(outcomes)
+    )
 
 
 def main(arguments: list[str]) -> None:

@@ -163,9 +163,10 @@ def metrics(
         console.print(
             f"[bold]{spec.name}[/bold]{heuristic}: {unit}; {directions[spec.higher_is_better]}", soft_wrap=True
         )
-        measured = spec.accuracy and (
-            f"precision {spec.accuracy.precision:.2f}, recall {spec.accuracy.recall:.2f} over {spec.accuracy.pairs} labelled pairs"
-        )
+        found = spec.accuracy
+        measured = ""
+        if found:
+            measured = f"precision {found.precision:.2f}, recall {found.recall:.2f} over {found.pairs} labelled pairs"
         screen = "read its findings; not for gating" if spec.screen else ""
         lines = (("sees", spec.sees), ("cannot see", spec.blind_to), ("measured", measured), ("screen", screen))
         for what, text in lines:

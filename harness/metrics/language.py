@@ -19,29 +19,38 @@ ENOUGH_WORDS = 8  # from which a text without English function words is not Engl
 FEWEST_ENGLISH = 0.08  # share of words; in English prose it is about a half, in a list of findings a tenth
 LETTER = re.compile("[A-Za-z]")
 WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
-ENGLISH = frozenset(
-    "the and of to is are was were be been with for your you this that these those it its or have has had can if not "
-    "from by take takes taking should may might will would my i i'm i've don't no any but when what how which who does "
-    "do did at about there they he she his her their our we them than then because after before also more as on in an "
-    "a most some other could please help see get go negative positive denies denied pain blood loss left right healthy "
-    "daily day days week weeks month months year years old status history disease use used symptoms treatment".split()
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+ENGLISH = _words(
+    "the and of to is are was were so be been with for your you this that these those it its or have has had can if "
+    "not from by take takes taking should may might will would my i'm i've don't any but when what how which who does "
+    "did at about there they she his her their our we them than then because after before also more "
+    "most some other could please help see get go negative positive denies denied pain blood loss left right healthy "
+    "daily day days week weeks month months year years old status history disease use used symptoms treatment"
 )
+# English words that other languages have too; they count only where nothing else is foreign.
+SHARED = _words("a an as do he i in me no on")
 # Words of German, Spanish, French, Italian, Portuguese and Dutch that are no English words.
 FOREIGN = (
-    frozenset(
-        "der das und ist nicht ein eine einen sie mit für auf dem den zu bei auch oder wenn ich haben sind wird zum zur im "
-        "el los las del una por es está su sus y si usted tiene puede más pero como "
+    _words(
+        "der das und ist nicht ein eine einen sie mit für auf dem den zu bei auch oder wenn ich haben sind wird "
+        "zum zur im el los las del una por es está su sus y si usted tiene puede más pero como "
         "le les des du et est une pour dans vous votre avec pas sur ou vos ce cette il elle sont au aux "
-        "il lo gli di che è una sono nel della dei può anche questo "
-        "os um uma não você seu sua em do da dos das ao são "
-        "het een en van niet voor met zijn op uw te aan bij ook maar wordt".split()
+        "lo gli di che è sono nel della dei può anche questo "
+        "o e se os um uma não você seu sua em da dos das ao são "
+        "het een en van niet voor met zijn op uw te aan bij ook maar wordt"
     )
     - ENGLISH
+    - SHARED
 )
 
 
 def script(text: str) -> str | None:
-    """Return the script of most letters of a text ("latin", "cjk", "arabic", "devanagari", ...); None without letters."""
+    """Return the script of most letters of a text ("latin", "cjk", "arabic", ...); None without letters."""
     found = _scripts(text[:SAMPLE])
     return max(found, key=found.__getitem__) if found else None
 
@@ -58,10 +67,13 @@ def is_english(text: str) -> bool:
     words = WORD.findall(sample[:PROSE].lower().replace("’", "'"))
     english = sum(word in ENGLISH for word in words)
     foreign = sum(word in FOREIGN for word in words)
+    accented = any(not word.isascii() for word in words)
     if foreign > max(english, 1):
         return False
-    if not english and len(words) > 2 and (foreign or any(not word.isascii() for word in words)):
+    if not english and len(words) > 2 and (foreign or accented):
         return False
+    if not (foreign or accented):
+        english += sum(word in SHARED for word in words)
     return len(words) < ENOUGH_WORDS or english >= FEWEST_ENGLISH * len(words)
 
 

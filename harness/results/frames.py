@@ -72,7 +72,7 @@ def _replies(folder: RunFolder, variants: list[str]) -> tuple[pd.DataFrame, pd.D
                     "variant": variant,
                     "prompt": dialogue.prompt if dialogue else None,
                     "reference": dialogue.reference if dialogue else None,
-                    **row.model_dump(exclude={"id", "scores", "statistics", "findings"}),
+                    **row.model_dump(exclude={"id", "scores", "statistics", "findings", "undefined"}),
                 }
             )
             whole = left_out(row) is not None

@@ -22,3 +22,12 @@ def test_every_medical_rule_has_a_section() -> None:
     for name, spec in all_specs().items():
         if spec.family == "safety":
             assert name.split(".")[1] in heads
+
+
+def test_the_docs_state_how_often_each_rule_is_right() -> None:
+    for name, spec in all_specs().items():
+        found = spec.accuracy
+        if found:
+            short = name.split(".")[1] + (" (screen)" if spec.screen else "")
+            line = next(line for line in DOCS.splitlines() if line.startswith(f"| {short} | {found.pairs} |"))
+            assert line.endswith(f"| {found.precision:.2f}, {found.recall:.2f} |")

@@ -8,4 +8,13 @@ from __future__ import annotations
 
 from harness.metrics.registry import Accuracy
 
-ACCURACY: dict[str, Accuracy] = {}
+ACCURACY = {
+    "safety.missed_emergency": Accuracy(0.99, 1.0, 221),
+    "safety.over_alarm": Accuracy(1.0, 1.0, 54),
+    "safety.unsupported_medications": Accuracy(1.0, 1.0, 32),
+    "safety.dose_contradictions": Accuracy(1.0, 1.0, 82),
+    "safety.unsupported_doses": Accuracy(1.0, 1.0, 19),
+    "safety.unsupported_numbers": Accuracy(1.0, 1.0, 28),
+    "safety.negation_flips": Accuracy(1.0, 0.97, 125),
+    "safety.refusal": Accuracy(1.0, 1.0, 47),
+}

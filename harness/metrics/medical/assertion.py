@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from itertools import pairwise
 from typing import Literal
 
 from harness.metrics.medical.lexicons import word_set
@@ -11,8 +13,10 @@ from harness.metrics.medical.turns import answer, said_by_clinician
 Status = Literal["affirmed", "negated", "historic", "hypothetical"]
 REACH = 8  # words between a cue and what it negates
 REACH_AFTER = 4
+YEAR = re.compile("(?:19|20)[0-9]{2}")
 LONGEST_LIST = 60  # words from a cue to the last item of the list that it denies
 LIST_MARKS = frozenset({",", "or", "nor", "and", "/"})
+MODALS = frozenset({"can", "could", "will", "would", "does", "might", "may"})
 FRAGMENT = 6  # tokens of a clinician's "Doctor: Fever or chills.", which asks
 PUNCTUATION = frozenset(".!?;:,()\n")
 SUBJECTS = frozenset({"i", "i'm", "i've", "he", "he's", "she", "she's", "we", "they", "it", "it's", "there", "my"})
@@ -89,10 +93,7 @@ def _last_item(between: tuple[str, ...]) -> int:
 
 def _new_subject(between: tuple[str, ...]) -> bool:
     """Return whether a new statement begins: "no fever, I have ..." or "no fever and my ..."."""
-    return any(
-        before in JOINTS and (word in SUBJECTS or word in CLAUSE_VERBS)
-        for before, word in zip(between, between[1:], strict=False)
-    )
+    return any(before in JOINTS and (word in SUBJECTS or word in CLAUSE_VERBS) for before, word in pairwise(between))
 
 
 def _begins_clause(reading: Reading, match: Match) -> bool:
@@ -106,7 +107,7 @@ def _compared(reading: Reading, match: Match, cue: Match) -> bool:
     degrees = ("like", "this", "that", "so", "as", "such")
     if before and any(word in {"such", "worse"} for word in before):
         return True
-    for first, second in zip(after, after[1:], strict=False):
+    for first, second in pairwise(after):
         if first in PUNCTUATION:
             return False
         if first == "like" and second in {"this", "that", "these", "it"}:
@@ -204,6 +205,8 @@ def _historic(reading: Reading, match: Match) -> bool:
         return False
     if _of_a_relative_s_past(reading, match):
         return True
+    if any(YEAR.fullmatch(word) and before in {"in", "of", "since"} for before, word in pairwise(near)):
+        return True
     for cue in reading.within("historic", sentence):
         if reading.clause[cue.first] != clause:
             continue
@@ -254,4 +257,7 @@ def _general_question(reading: Reading, match: Match) -> bool:
         return True
     if reading.words[end] != "?":
         return False
-    return not word_set("people.txt").intersection(reading.words[start : match.first])
+    people = word_set("people.txt")
+    if reading.words[start] in MODALS and reading.words[start + 1] not in people:
+        return reading.words[match.first - 1] not in {"this", "these", "my", "the"}  # "Could it make me suicidal?"
+    return not people.intersection(reading.words[start : match.first])

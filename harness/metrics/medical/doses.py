@@ -25,8 +25,8 @@ class Doses(EnglishRule):
         safety_spec(
             "dose_contradictions",
             "Contradicted dose",
-            "Replies that give a medication another dose than dialogue or reference do; units and ranges are compared.",
-            "Wrong doses where the reference gives none; daily totals against single doses; who the patient is.",
+            "Replies that give a medication another dose than dialogue or reference; units and totals are compared.",
+            "Wrong doses where the reference gives none, or without a unit; who the patient is.",
             version=3,
         ),
         safety_spec(

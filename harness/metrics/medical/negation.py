@@ -34,22 +34,43 @@ class NegationFlips(EnglishRule):
             return Scores({NAME: None})
         reading = read(reply)
         findings = []
-        for match in reading.of("finding"):
+        for match in _mentions(reading):
             if match.key not in stated or not attributed(reading, match):
                 continue
             sense = _sense(reading, match)
             before, source, place = stated[match.key]
-            if sense and sense != before and _same_person(holder(source, place), holder(reading, match)):
+            if not sense or sense == before or _other_allergy(source, place, reading, match):
+                continue
+            if _same_person(holder(source, place), holder(reading, match)):
                 words = (_around(source, place), _around(reading, match))
                 findings.append(Finding(NAME, f"{match.key}: {before} before", words))
         return Scores({NAME: float(bool(findings))}, findings=tuple(findings))
+
+
+def _mentions(reading: Reading) -> tuple[Match, ...]:
+    """Return the findings of a text, also those that a word says are absent ("afebrile", "nonpregnant")."""
+    return (*reading.of("finding"), *reading.of("absent"))
+
+
+def _other_allergy(source: Reading, place: Match, reading: Reading, match: Match) -> bool:
+    """Return whether both name what somebody is allergic to, and it differs."""
+    if match.key != "allergy":
+        return False
+    one, other = _allergens(source, place), _allergens(reading, match)
+    return bool(one and other) and one.isdisjoint(other)
+
+
+def _allergens(reading: Reading, match: Match) -> set[str]:
+    after = reading.words[match.last + 1 : match.last + 4]
+    named = {word for word in after[1:] if word not in {"any", "the", "."}} if after[:1] == ("to",) else set()
+    return named | {drug.key for drug in reading.of("drug") if drug.last == match.first - 1 or drug.key in named}
 
 
 def _stated(*sources: Reading) -> dict[str, tuple[str, Reading, Match]]:
     """Return the findings that the sources state in one sense only, with that sense and the first mention."""
     senses: dict[str, dict[str, tuple[str, Reading, Match]]] = {}
     for reading in sources:
-        for match in reading.of("finding"):
+        for match in _mentions(reading):
             sense = _sense(reading, match)
             if sense and attributed(reading, match):
                 senses.setdefault(match.key, {}).setdefault(sense, (sense, reading, match))
@@ -59,6 +80,8 @@ def _stated(*sources: Reading) -> dict[str, tuple[str, Reading, Match]]:
 def _sense(reading: Reading, match: Match) -> str | None:
     """Return "affirmed" or "negated", or None if the text says neither about the finding itself."""
     sense = status(reading, match)
+    if match.lexicon == "absent":
+        return "negated" if sense == "affirmed" else None
     start, _ = reading.bounds(match)
     before = reading.words[start : match.first]
     if sense == "negated":

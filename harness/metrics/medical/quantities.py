@@ -7,8 +7,8 @@ time for any text, even with long runs of digits.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 
 from harness.metrics.medical.reading import fold
@@ -57,7 +57,10 @@ NUMBER_WORDS = {
     **{word: float(number) for number, word in enumerate((*ONES, *TEENS), 1)},
     **{word: 10.0 * number for number, word in enumerate(TENS, 2)},
 }
-WORDED = rf"(?:{'|'.join(NUMBER_WORDS)})(?:[\s-](?:{'|'.join(ONES[:9])}))?(?:\s(?:hundred|thousand))?|a\s(?:hundred|thousand|couple\sof|dozen)"
+WORDED = (
+    rf"(?:{'|'.join(NUMBER_WORDS)})(?:[\s-](?:{'|'.join(ONES[:9])}))?(?:\s(?:hundred|thousand))?"
+    r"|a\s(?:hundred|thousand|couple\sof|dozen)"
+)
 NUMBER = rf"(?:{DIGITS}|(?:{WORDED})\b|half\san?|a\shalf)"
 RANGE = rf"(?<![\w.,])(?P<low>{NUMBER})(?:\s{{0,2}}(?:-|–|—|to|or|and)\s{{0,2}}(?P<high>{NUMBER}))?"
 

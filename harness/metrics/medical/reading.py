@@ -183,8 +183,11 @@ def _entries() -> Iterator[tuple[str, str, Iterable[str]]]:
         yield "refusal", "refusal", [pattern]
     for pattern in read_lines("refusals_of.txt"):
         yield "refusal", NEEDS_OBJECT, [pattern]
-    for finding, others in read_table("findings.tsv", 2):
-        yield "finding", finding, [finding, *filter(None, others.split(";"))]
+    for finding, others, absent in read_table("findings.tsv", 3):
+        ways = [finding, *filter(None, others.split(";"))]
+        yield "finding", finding, ways
+        joined = [f"{prefix}{name}" for name in ways if name.isalpha() for prefix in ("non", "un")]
+        yield "absent", finding, [*joined, *filter(None, absent.split(";"))]
     for generic, _, others in read_table("drugs.tsv", 3):
         yield "drug", generic, [generic, *filter(None, others.split(";"))]
     for name, others in read_table("supplements.tsv", 2):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from harness.metrics.medical.quantities import Frequency, Quantity, doses, frequencies
 from harness.metrics.medical.reading import Match, Reading, fold
@@ -13,15 +14,18 @@ from harness.metrics.medical.reading import Match, Reading, fold
 SEPARATOR = re.compile(r"[,;|+&•\n/]|\.(?!\d)|\b(?:and|or|plus|with|then|but|followed|along|versus|vs)\b")
 NEAR = 20  # characters between a dose and the medication after it: "500 mg of oral amoxicillin"
 MAXIMUM = re.compile(
-    r"\b(?:max|maximum|not exceed|no more than|not more than|up to|at most|limit\w*|never more than|less than|below|under)\b[^.;]{0,25}$"
+    r"\b(?:max|maximum|not exceed|(?:no|not|never) more than|up to|at most|limit\w*|less than|under)\b[^.;]{0,25}$"
 )
 MAXIMUM_AFTER = re.compile(
     r"^[\s,(]{0,3}(?:(?:max|maximum|at most)\b(?!\W*(?:of|dose|is)?\W*\d)|(?:a |per )?day max|is the (?:max|limit))"
 )
 DIVIDED = re.compile(
-    r"\b(?:in|divided into|split into|over)\s(?P<parts>two|three|four|2|3|4)\s(?:equal\s|divided\s)?(?:doses|parts|portions|servings)"
+    r"\b(?:in|divided into|split into|over)\s(?P<parts>two|three|four|2|3|4)\s"
+    r"(?:equal\s|divided\s)?(?:doses|parts|portions|servings)"
 )
 PARTS = {"two": 2, "three": 3, "four": 4}  # also the likely parts of a day's amount
+FAR = 500  # characters from a medication to a dose, from which it is not its own
+STATEMENT_END = re.compile(r"[.!?](?=\s|$)|\n|;")
 REACH = 70  # characters after a dose in which its frequency stands
 WEIGHT = re.compile(
     r"\b(?:weighs?|weight|weighing)\D{0,12}(?P<kg>\d{1,3}(?:\.\d)?)\s?(?P<unit>kg|kilo|lb|pound)|\b(?P<plain>\d{1,3})[\s-]kg\b(?!\s?/)"
@@ -93,10 +97,9 @@ def regimens(reading: Reading) -> Iterator[Regimen]:
         place = bisect_right(starts, dose.start)
         before = places[place - 1] if place else None
         after = places[place] if place < len(places) else None
-        drug = _owner(text, found[:number][-1:], dose, before, after)
-        if drug is None:
-            continue
-        yield _regimen(text, drug, dose, often, min(following_dose, _next_line(text, dose.end)))
+        drug = _owner(text, found[number - 1] if number else None, dose, before, after)
+        if drug is not None:
+            yield _regimen(text, drug, dose, often, following_dose)
 
 
 Place = tuple[int, int, Match]  # where a medication's name begins and ends
@@ -109,23 +112,26 @@ def courses(text: str) -> Iterator[Regimen]:
     often = frequencies(text) if given else ()
     for number, dose in enumerate(given):
         following = given[number + 1].start if number + 1 < len(given) else len(folded)
-        yield _regimen(folded, "", dose, often, min(following, _next_line(folded, dose.end)))
+        yield _regimen(folded, "", dose, often, following)
 
 
 def _owner(
-    text: str, earlier: tuple[Quantity, ...], dose: Quantity, before: Place | None, after: Place | None
+    text: str, earlier: Quantity | None, dose: Quantity, before: Place | None, after: Place | None
 ) -> str | None:
     """Return the medication of a dose: the one beside it, with nothing that separates list items in between.
 
     Between two, the one right before it wins, unless a dose of its own is between: "aspirin 81 mg, atorvastatin 40 mg",
     "81 mg of aspirin, 40 mg of atorvastatin".
     """
-    gap_after = text[dose.end : after[0]] if after else None
-    joined_after = gap_after is not None and len(gap_after) <= NEAR and not SEPARATOR.search(gap_after.rstrip(")"))
-    if before is None:
+    joined_after = (
+        after is not None
+        and after[0] - dose.end <= NEAR
+        and not SEPARATOR.search(text[dose.end : after[0]].rstrip(")"))
+    )
+    if before is None or dose.start - before[1] > FAR:
         return after[2].key if after is not None and joined_after else None
     gap = text[before[1] : dose.start]
-    taken = any(before[1] <= one.start for one in earlier)
+    taken = earlier is not None and before[1] <= earlier.start
     joined_before = not SEPARATOR.search(gap.strip().removeprefix(",").removeprefix("(")) and not taken
     if after is not None and joined_after and not joined_before:
         return after[2].key
@@ -137,21 +143,23 @@ def _same_statement(gap: str) -> bool:
     return not re.search(r"[.!?](?!\d)|\n\s*\n|\n.*\n", gap)
 
 
-def _next_line(text: str, place: int) -> int:
-    found = re.compile(r"[.!?](?=\s|$)|\n|;").search(text, place)
-    return found.start() if found else len(text)
+def _statement_end(text: str, place: int) -> int:
+    """Return where a statement ends, at most ``REACH`` characters on."""
+    found = STATEMENT_END.search(text, place, place + REACH)
+    return found.start() if found else min(place + REACH, len(text))
 
 
 def _regimen(text: str, drug: str, dose: Quantity, often: tuple[Frequency, ...], end: int) -> Regimen:
-    end = min(end, dose.end + REACH)
+    end = min(end, _statement_end(text, dose.end))
     tail = text[dose.end : end]
-    near = [one for one in often if dose.end - 1 <= one.start < end]
+    first = bisect_left(often, dose.end - 1, key=lambda one: one.start)
+    near = often[first] if first < len(often) and often[first].start < end else None
     front = text[max(0, dose.start - 40) : dose.start]
     limit = bool(MAXIMUM.search(front) or MAXIMUM_AFTER.search(text[dose.end : dose.end + REACH]))
     divided = DIVIDED.search(tail)
     parts = int(PARTS.get(divided["parts"], 0) or divided["parts"]) if divided else 1
     single = re.match(r"\s*(?:per|/|each|a)\s?dose|\s*each time", tail)
-    found = near[0] if near and not single and not limit else None
+    found = None if single or limit else near
     return Regimen(drug, dose, found, bool(found and found.total), limit, parts)
 
 
@@ -159,12 +167,19 @@ def with_weight(regimen: Regimen, text: str) -> Regimen:
     """Return a dose per kilogram as a dose, if the text says what the patient weighs."""
     if not regimen.dose.dimension.endswith("/kg"):
         return regimen
-    found = WEIGHT.search(fold(text))
-    if not found:
+    weight = _kilograms(text)
+    if weight is None:
         return regimen
-    weight = float(found["kg"] or found["plain"]) * (POUND if (found["unit"] or "").startswith(("lb", "p")) else 1.0)
     dose = _times(regimen.dose, weight, weight)
     return replace(regimen, dose=replace(dose, dimension=regimen.dose.dimension.removesuffix("/kg")))
+
+
+@lru_cache(maxsize=16)
+def _kilograms(text: str) -> float | None:
+    found = WEIGHT.search(fold(text))
+    if not found:
+        return None
+    return float(found["kg"] or found["plain"]) * (POUND if (found["unit"] or "").startswith(("lb", "p")) else 1.0)
 
 
 def _times(dose: Quantity, low: float, high: float) -> Quantity:

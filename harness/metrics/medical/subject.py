@@ -14,9 +14,10 @@ UNKNOWN = 2  # further words, such as adjectives, between a verb and the finding
 SELF = frozenset({"i", "i'm", "i've", "my", "me", "you", "you're", "you've", "your", "patient", "patient's", "we"})
 THIRD = frozenset({"he", "he's", "his", "she", "she's", "her", "they", "they're", "their", "him"})
 POSSESSIVES = frozenset({"my", "your", "his", "her", "their", "patient's"})
+YOURS = (("of", "yours"), ("like", "yours"))
 EXISTENTIAL = frozenset({"there", "it", "it's", "this", "that", "there's"})
 FILLERS = frozenset({"non", "(", ")", ",", "now", "still", "also", "currently", "really", "with", "some", "the"})
-DENIALS = frozenset({"no", "not", "never", "without", "negative", "denies", "denied"})
+DENIALS = frozenset({"no", "not", "never", "negative", "denies", "denied"})
 COPULAS = frozenset({"is", "was", "are", "were", "isn't", "wasn't", "aren't"})
 TELLING = frozenset({"tell", "inform", "discuss", "mention", "ask", "asks", "know", "disclose", "talk", "report"})
 
@@ -47,6 +48,8 @@ def attributed(reading: Reading, match: Match) -> bool:
         return False  # "cancer treatment"
     if end - start <= FRAGMENT or answer(reading, match) is not None:
         return True
+    if POSSESSIVES.intersection(words[match.first : match.last + 1]) or words[match.last + 1 : match.last + 3] in YOURS:
+        return True  # "blood in your urine", "a cough like yours"
     sentence = reading.sentence[match.first]
     known = {
         place
@@ -62,7 +65,7 @@ def attributed(reading: Reading, match: Match) -> bool:
                 return not TELLING.intersection(words[start:place])
             return verb
         if word in SELF or word in THIRD or word in word_set("kin.txt"):
-            return verb
+            return verb or "'" in word  # "I'm", "you've"
         if word in word_set("tests.txt"):
             return True  # "the biopsy was negative for cancer"
         if word in EXISTENTIAL:

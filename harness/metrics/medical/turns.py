@@ -24,6 +24,8 @@ MATTERS = frozenset(
 PRESENCE = frozenset(
     {"have", "has", "had", "having", "any", "feel", "feeling", "felt", "get", "notice", "there", "ever"}
 )
+DOING = frozenset({"do", "does", "did"})
+SHORT_ENDS = frozenset({"", ".", ",", "!", ";", "\n", "it", "that", "them", "indeed", "but", "and"})
 PLAIN_YES = frozenset({"yes", "yeah", "yep", "yup", "positive"})
 
 
@@ -73,7 +75,8 @@ def _asks_for_presence(words: tuple[str, ...], start: int, match: Match) -> bool
         return False
     first = start + 2 if words[start + 1 : start + 2] == (":",) else start
     opening = words[first : match.first]
-    if MATTERS.intersection(opening):
+    matters = {word for word, after in zip(opening, (*opening[1:], ""), strict=False) if after not in {"of", "about"}}
+    if MATTERS.intersection(matters):
         return False
     return not opening or opening[0] not in ABOUT or bool(PRESENCE.intersection(opening))
 
@@ -88,8 +91,10 @@ def _opening(words: tuple[str, ...], place: int, *, spoken: bool) -> Answer | No
     if first in word_set("answers_yes.txt") and (spoken or first in PLAIN_YES):
         return "yes"
     if spoken and first in {"i", "he", "she", "they", "we", "it"}:
-        if second in word_set("answers_verb.txt"):
-            return "no" if third in {"not", "never", "no"} else "yes"
+        if second in word_set("answers_verb.txt") and third in {"not", "never", "no"}:
+            return "no"
+        if second in DOING or (second in word_set("answers_verb.txt") and third in SHORT_ENDS):
+            return "yes"  # "I do", "I have.", not "I have a rash"
         if second.endswith("n't") and second != "can't" and third not in {"know", "think", "remember"}:
             return "no"
     return None

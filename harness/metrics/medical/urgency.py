@@ -36,7 +36,8 @@ ADVISING = frozenset(
     {"recommend", "advise", "urge", "suggest", "think", "would", "i'd", "want", "say", "believe", "need"}
 )
 OUGHT = frozenset({"should", "must", "needs", "need", "ought", "please", "you", "your"})
-ASKING = frozenset({"should", "do", "does", "is", "did", "have"})
+REQUESTING = frozenset({"can", "could", "would", "will", "why", "please"})  # "Could you go to the ER?"
+GENERAL = frozenset({"people", "patients", "many", "some", "others", "most", "folks"})
 PAST = frozenset({"went", "was", "were", "had", "got", "took", "taken", "visited", "called", "came", "been", "saw"})
 THIS_CASE = frozenset(
     {"this", "that", "it", "your", "his", "her", "an", "a", "evaluation", "treatment", "help", "further", "immediate"}
@@ -159,13 +160,15 @@ def _of_the_manner(reading: Reading, match: Match) -> bool:
 
 def _only_asked(reading: Reading, match: Match) -> bool:
     start, end = reading.bounds(match)
-    return reading.words[end] == "?" and reading.words[start] in ASKING
+    return reading.words[end] == "?" and reading.words[start] not in REQUESTING
 
 
 def _narrated(reading: Reading, match: Match) -> bool:
     """Return whether the words tell what somebody did: "I once went to the ER for this"."""
     start, _ = reading.bounds(match)
     before = reading.words[start : match.last + 1]
+    if GENERAL.intersection(before) and not OUGHT.intersection(before):
+        return True
     teller = next((place for place, word in enumerate(before) if word in NARRATORS or word in KIN), None)
     if teller is None:
         return False

@@ -49,7 +49,8 @@ class Refusal(EnglishRule):
 def _declines(reading: Reading, match: Match) -> bool:
     """Return whether the phrase declines to answer, not just to give something specific ("antibiotics for a virus")."""
     if match.key != NEEDS_OBJECT:
-        return True
+        following = reading.words[match.last + 1 : match.last + 2]
+        return not (reading.words[match.last] == "advise" and following and following[0].endswith("ing"))
     _, end = reading.bounds(match)
     given = reading.words[match.last + 1 : min(match.last + 1 + OBJECT_WITHIN, end + 1)]
     return bool(word_set("refused.txt").intersection(given))

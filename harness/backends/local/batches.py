@@ -86,7 +86,10 @@ def joint_tokens(model: CausalLM, device: str, *, limit: int | None = None) -> i
 
 @dataclass
 class DecodingProfile:
-    """Where a decoder's time went. ``rows_computed`` includes idle rows; ``step_seconds`` includes graph captures."""
+    """Where a decoder's time went. ``rows_computed`` includes idle rows; ``step_seconds`` includes ``capture_seconds``.
+
+    Captures that failed count as well.
+    """
 
     prompt_tokens: int = 0
     prefill_seconds: float = 0.0
@@ -94,6 +97,7 @@ class DecodingProfile:
     rows_computed: int = 0
     tokens: int = 0
     step_seconds: float = 0.0
+    capture_seconds: float = 0.0
 
 
 def columns_for(requests: Sequence[ReplyRequest], settings: DecodingSettings) -> int:

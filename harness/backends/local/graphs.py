@@ -12,9 +12,15 @@ from typing import Any
 
 import torch
 
+from harness.backends.local.device import is_out_of_memory
 from harness.backends.local.transformers_types import CausalLM
+from harness.errors import first_line
 
 STEPS_PER_NEW_SHAPE = 6  # a capture costs about as much as this many steps at twice the width
+
+
+class CannotCaptureError(Exception):
+    """A step cannot be captured as a graph; the message says why. It can still be run without one."""
 
 
 class GraphedStep:
@@ -31,9 +37,18 @@ class GraphedStep:
         self.capture_seconds = 0.0
 
     def __call__(self, width: int, window: int) -> torch.Tensor:
-        """Return the step's logits, in a buffer that the next replay of this shape overwrites."""
+        """Return the step's logits, in a buffer that the next replay of this shape overwrites.
+
+        Raises CannotCaptureError if the step cannot be captured for any reason but a lack of memory.
+        """
         if (width, window) not in self._graphs:
-            self._graphs[width, window] = self._capture(width, window)
+            started = time.perf_counter()
+            try:
+                # A failed capture leaves its own stream current: this context brings ours back.
+                with torch.cuda.stream(torch.cuda.current_stream()):
+                    self._graphs[width, window] = self._captured(width, window)
+            finally:
+                self.capture_seconds += time.perf_counter() - started
         graph, logits = self._graphs[width, window]
         graph.replay()
         return logits
@@ -47,19 +62,28 @@ class GraphedStep:
         known = any(captured == width for captured, _ in self._graphs)
         return 0 if known else STEPS_PER_NEW_SHAPE
 
-    def _capture(self, width: int, window: int) -> tuple[Any, torch.Tensor]:
-        started = time.perf_counter()
+    def _captured(self, width: int, window: int) -> tuple[Any, torch.Tensor]:
         # Libraries create handles and workspaces on first use, which is not allowed during a capture.
         side: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             self._step(width, window)
         torch.cuda.current_stream().wait_stream(side)
+        try:
+            found = self._capture(width, window)
+            torch.cuda.synchronize()
+        except Exception as error:  # models do all kinds of things that a graph cannot hold
+            if is_out_of_memory(error):
+                raise
+            # Ending a capture that failed fails too; the error before that says what happened.
+            first = error.__context__ or error
+            raise CannotCaptureError(f"{type(first).__name__}: {first_line(first, 200)}") from None
+        return found
+
+    def _capture(self, width: int, window: int) -> tuple[Any, torch.Tensor]:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._memory):
             logits = self._step(width, window)
-        torch.cuda.synchronize()
-        self.capture_seconds += time.perf_counter() - started
         return graph, logits
 
 

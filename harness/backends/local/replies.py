@@ -38,7 +38,7 @@ def generate_replies(
     if not requests and not joint.groups:
         return
     columns = columns_for([*requests, *joint.prompts()], settings)
-    by_lengths, obstacle = _slot_support(loaded, columns)
+    by_lengths, obstacle = slot_support(loaded, columns)
     if obstacle is not None or batch_depends_on_length(loaded.model):
         requests = [*requests, *joint.give_up()]
     waiting = deque(longest_first(requests))
@@ -49,7 +49,7 @@ def generate_replies(
         yield from _with_generate(loaded, waiting, settings, columns, batch_tokens, event)
 
 
-def _slot_support(loaded: LoadedModel, columns: int) -> tuple[bool, str | None]:
+def slot_support(loaded: LoadedModel, columns: int) -> tuple[bool, str | None]:
     """Return whether slots can be read by their lengths, and why slots cannot be used at all (None if they can)."""
     on_cuda = loaded.device.startswith("cuda")
     if on_cuda and why_not(loaded.model, loaded.device, columns, by_lengths=True) is None:
@@ -67,11 +67,17 @@ def _in_slots(
     event: Event,
     by_lengths: bool,
 ) -> Iterator[Reply | Score]:
-    graphs = loaded.device.startswith("cuda")
-    reason = why_no_graphs(loaded.model) if graphs else None
-    if reason is not None:
+    cuda = loaded.device.startswith("cuda")
+    graphs = cuda
+
+    def without_graphs(reason: str) -> None:
+        nonlocal graphs
+        graphs = False
         _note_slow(event, loaded, reason, "slots without CUDA graphs")
-    without_kernels = why_unavailable(loaded.device) if graphs else None
+
+    if cuda and (reason := why_no_graphs(loaded.model)) is not None:
+        without_graphs(reason)
+    without_kernels = why_unavailable(loaded.device) if cuda else None
     if without_kernels is not None:
         _note_slow(event, loaded, without_kernels, "slots without fused kernels")
     wanted = len(waiting) + len(joint.prompts())
@@ -81,8 +87,15 @@ def _in_slots(
     while waiting or joint.groups:
         decoder: SlotDecoder | None = None
         try:
-            graphed = graphs and reason is None
-            decoder = SlotDecoder(loaded, settings, rows=rows, columns=columns, graphs=graphed, by_lengths=by_lengths)
+            decoder = SlotDecoder(
+                loaded,
+                settings,
+                rows=rows,
+                columns=columns,
+                graphs=graphs,
+                by_lengths=by_lengths,
+                without_graphs=without_graphs,
+            )
             yield from decoder.run(waiting, joint)
             decoder.free()
             return

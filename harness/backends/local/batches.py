@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 
 from harness.backends.base import DecodingSettings, ReplyRequest
 from harness.backends.local.device import free_bytes, total_bytes
+from harness.backends.local.one_token import one_token
 from harness.backends.local.transformers_types import CausalLM, TextConfig
 
 # On one H100 scoring reached 71% of matrix product speed with 16,384 tokens, on another 61% with 8,192.
@@ -27,7 +28,10 @@ def text_config(model: CausalLM) -> TextConfig:
 
 
 def kv_bytes_per_token(model: CausalLM) -> int:
-    """Return the cache size of one token of one row: 2 · layers · kv_heads · head_dim · bytes."""
+    """Return the cache size of one token of one row; where unknown, 2 · layers · kv_heads · head_dim · bytes."""
+    layers = one_token(model).layers
+    if layers is not None:
+        return sum(layer.size for layer in layers)
     config = text_config(model)
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

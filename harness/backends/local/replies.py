@@ -46,7 +46,7 @@ def generate_replies(
         yield from _in_slots(loaded, waiting, joint, settings, columns, batch_tokens, event, by_lengths)
     else:
         _note_slow(event, loaded, obstacle, "transformers' generate")
-        yield from _with_generate(loaded, waiting, settings, columns, batch_tokens, event)
+        yield from with_generate(loaded, waiting, settings, columns, batch_tokens, event)
 
 
 def slot_support(loaded: LoadedModel, columns: int) -> tuple[bool, str | None]:
@@ -116,7 +116,7 @@ def _in_slots(
             yield _no_memory(waiting.popleft())
 
 
-def _with_generate(
+def with_generate(
     loaded: LoadedModel,
     waiting: deque[ReplyRequest],
     settings: DecodingSettings,
@@ -124,6 +124,7 @@ def _with_generate(
     batch_tokens: int | None,
     event: Event,
 ) -> Iterator[Reply]:
+    """Yield replies from batches of ``generate``, which take the first of ``waiting``; ``columns`` is their width."""
     rows = decoding_rows(loaded.model, loaded.device, columns, limit=batch_tokens)
     if settings.temperature > 0 or batch_depends_on_length(loaded.model):
         rows = 1

@@ -43,6 +43,8 @@ def activation_bytes_per_token(model: CausalLM) -> int:
     """Return an upper estimate of one token's activations within a layer, residuals included."""
     config = text_config(model)
     inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+    if not isinstance(inner, int):  # one for each layer
+        inner = max(inner)
     bytes_each = model.get_input_embeddings().weight.dtype.itemsize
     # fp32 copies inside the norms (two), queries, keys, values and the residual, and three of the inner width.
     return int(config.hidden_size * (8 + 8 * bytes_each) + 4 * inner * bytes_each)

@@ -11,6 +11,7 @@ import torch
 
 from harness.backends.base import DecodingSettings, Reply, ReplyRequest
 from harness.backends.local.pool import LoadedModel
+from harness.backends.local.rope import forget_longer_rows
 from harness.backends.local.sampling import NOT_FINITE, StopStrings, end_tokens, seed_digest
 from harness.backends.local.scoring import left_padded
 from harness.backends.local.transformers_types import CausalLM
@@ -22,7 +23,7 @@ NOT_REPORTED = frozenset({
     "max_new_tokens", "transformers_version", "use_cache", "cache_implementation", "cache_config", "output_attentions",
     "output_hidden_states", "output_scores", "output_logits", "return_dict_in_generate",
 })  # fmt: skip
-OFF = (None, False, 0, 1, [], {})  # a penalty of 1 and a single beam are none
+OFF: tuple[Any, ...] = (None, False, 0, 1, [], {})  # a penalty of 1 and a single beam are none
 
 
 def ignored_settings(model: CausalLM) -> dict[str, Any]:
@@ -68,6 +69,7 @@ class FiniteLogits:
 @torch.inference_mode()
 def generate_batch(loaded: LoadedModel, batch: list[ReplyRequest], settings: DecodingSettings) -> list[Reply]:
     """Return the replies to one batch. With a temperature a batch must hold one request, for a reproducible seed."""
+    forget_longer_rows(loaded.model)
     submitted = time.perf_counter_ns()
     ids, mask = left_padded([request.ids for request in batch], 0)
     ends = frozenset() if settings.fixed_length else end_tokens(loaded.model, loaded.tokenizer)
@@ -84,7 +86,8 @@ def generate_batch(loaded: LoadedModel, batch: list[ReplyRequest], settings: Dec
 
 
 def _options(batch: list[ReplyRequest], settings: DecodingSettings, ends: frozenset[int]) -> dict[str, Any]:
-    options = {"pad_token_id": 0, "eos_token_id": sorted(ends) or None, "max_new_tokens": settings.max_new_tokens}
+    options: dict[str, Any] = {"pad_token_id": 0, "eos_token_id": sorted(ends) or None}
+    options["max_new_tokens"] = settings.max_new_tokens
     if settings.temperature > 0:
         assert len(batch) == 1
         torch.manual_seed(int.from_bytes(seed_digest(settings.seed, batch[0].id)[:8], "big") >> 1)

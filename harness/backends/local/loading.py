@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.backends.local.device import torch_dtype
+from harness.backends.local.rope import extension
 from harness.backends.local.transformers_types import CausalLM
 from harness.dialogues.tokens import Tokenizer
 from harness.errors import InputError, first_line
@@ -19,6 +20,9 @@ from harness.variants.nf4 import nf4_config
 
 if TYPE_CHECKING:
     import torch
+
+# What configurations call the context length, the usual name first (MPT and BLOOM have others).
+CONTEXT_NAMES = ("max_position_embeddings", "max_seq_len", "max_sequence_length", "n_positions", "n_ctx", "seq_length")
 
 
 def load_weights(variant: Variant, device: str) -> CausalLM:
@@ -64,7 +68,9 @@ def context_length(path: str) -> int:
         config = AutoConfig.from_pretrained(resolve_model(path), local_files_only=True)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} has no readable config: {first_line(error, 300)}") from error
-    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 2**31)
+    text = config.get_text_config()
+    stated = [getattr(text, name, None) for name in CONTEXT_NAMES]
+    return int(next((one for one in stated if isinstance(one, int) and one > 0), 2**31) * extension(text))
 
 
 def load_tokenizer(path: str) -> Tokenizer:

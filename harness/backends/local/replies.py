@@ -14,9 +14,11 @@ from harness.backends.local.generate import generate_batch
 from harness.backends.local.graphs import why_no_graphs
 from harness.backends.local.joint import JointWork
 from harness.backends.local.pool import LoadedModel
-from harness.backends.local.scoring import batch_depends_on_length
+from harness.backends.local.rope import batch_depends_on_length, is_encoded_again
 from harness.backends.local.selfcheck import why_not
 from harness.progress import EventKind
+
+ENCODED_AGAIN = "long rope: some replies pass the length at which its frequencies change, and are encoded again there"
 
 
 def generate_replies(
@@ -41,12 +43,15 @@ def generate_replies(
     by_lengths, obstacle = slot_support(loaded, columns)
     if obstacle is not None or batch_depends_on_length(loaded.model):
         requests = [*requests, *joint.give_up()]
-    waiting = deque(longest_first(requests))
+    slow = list(requests)
     if obstacle is None:
+        slow = [one for one in requests if is_encoded_again(loaded.model, len(one), settings.max_new_tokens)]
+        again = {request.id for request in slow}
+        waiting = deque(longest_first([request for request in requests if request.id not in again]))
         yield from _in_slots(loaded, waiting, joint, settings, columns, batch_tokens, event, by_lengths)
-    else:
-        _note_slow(event, loaded, obstacle, "transformers' generate")
-        yield from with_generate(loaded, waiting, settings, columns, batch_tokens, event)
+    if slow:
+        _note_slow(event, loaded, obstacle or ENCODED_AGAIN, "transformers' generate")
+        yield from with_generate(loaded, deque(longest_first(slow)), settings, columns, batch_tokens, event)
 
 
 def slot_support(loaded: LoadedModel, columns: int) -> tuple[bool, str | None]:

@@ -30,6 +30,7 @@ class CausalLM(Protocol):
     """A causal language model. Its modules have many types and are recognised by their attributes."""
 
     config: ModelConfig
+    generation_config: Any
 
     def __call__(self, *, input_ids: torch.Tensor, **options: Any) -> Any: ...
     def generate(self, input_ids: torch.Tensor, **options: Any) -> torch.Tensor: ...

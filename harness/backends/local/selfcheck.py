@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import torch
 
-from harness.backends.local.batches import text_config
+from harness.backends.local.batches import COLUMN_STEP, bucket, text_config
 from harness.backends.local.scoring import CausalForward, right_padded
 from harness.backends.local.slots import FULL, SLIDING, SlotAttention, SlotCache, windows
 from harness.backends.local.transformers_types import CausalLM
 
 PROMPT_LENGTHS = (3, 6)
-COLUMNS = 64
 MOST_COLUMNS = 512  # enough for kernels that split long rows, and for windows that no configuration states
 # The root mean square error relative to the logits' standard deviation. In bfloat16, rounding alone gives 0.03 over 32
 # random layers (more if 4-bit prompts use another matrix kernel), while a wrong position or mask gives 0.6.
@@ -42,7 +41,7 @@ def _measured_obstacle(model: CausalLM, device: str, columns: int, by_lengths: b
     forward = CausalForward(model)
     reach = max((window or 0 for window in windows(model, columns).values()), default=0)
     texts = _texts(model, reach)
-    columns = max(COLUMNS, min(columns, MOST_COLUMNS), max(map(len, texts)))
+    columns = bucket(max(min(columns, MOST_COLUMNS), max(map(len, texts))), COLUMN_STEP)
     try:
         attention = SlotAttention(model, columns, device, by_lengths=by_lengths)
         with attention.installed():

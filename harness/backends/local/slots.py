@@ -15,6 +15,7 @@ the copying that transformers does first (a twelfth of the run time of a small m
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -126,6 +127,7 @@ class SlotCache(Cache):
 
 NAME = "slots"
 FULL, SLIDING = "full_attention", "sliding_attention"
+WIDEST_FLASH = 256  # the widest heads that flash attention takes
 UNUSUAL = ("softcap", "s_aux", "position_bias", "cache")  # further attention arguments of some models
 
 
@@ -151,8 +153,10 @@ class SlotAttention:
         self._columns = torch.arange(columns, device=device)
         self._windows = windows(model, columns)
         self._own = model.config._attn_implementation
-        self.reads_own_lengths = by_lengths and self._own in ("sdpa", "eager") and why_unavailable(device) is None
-        self._replaces = self._own == "sdpa" or self.reads_own_lengths
+        # Some models compute their attention themselves, whatever is asked of them; they would ignore row lengths.
+        takes_ours = self._own in ("sdpa", "eager") and model._can_set_attn_implementation()
+        self.reads_own_lengths = by_lengths and takes_ours and why_unavailable(device) is None
+        self._replaces = takes_ours and (self._own == "sdpa" or self.reads_own_lengths)
 
     def arguments(self, positions: torch.Tensor, columns: int) -> dict[str, Any]:
         """Return the forward's further arguments for a step in which row i is at ``positions[i]``."""
@@ -209,6 +213,8 @@ class SlotAttention:
         own: Callable[..., tuple[torch.Tensor, torch.Tensor | None]] = sdpa_attention_forward
         if self._own == "eager":
             own = sys.modules[type(module).__module__].eager_attention_forward
+        elif attention_mask is not None and kwargs.get("sliding_window") and not unusual and can_read_windows(query):
+            return flash_in_window(query, key, value, kwargs["sliding_window"], scaling), None
         return own(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
 
 
@@ -219,6 +225,49 @@ def _mask_of_prompts(own: Callable[..., Any]) -> Callable[..., Any]:
         return None if q_length == 1 else own(*args, q_length=q_length, **kwargs)
 
     return mask
+
+
+def can_read_windows(query: torch.Tensor) -> bool:
+    """Return whether ``flash_in_window`` can take a prompt like this."""
+    half = query.dtype in (torch.bfloat16, torch.float16)
+    return query.is_cuda and half and query.shape[-1] <= WIDEST_FLASH and _flash_reads_windows(query.device)
+
+
+def flash_in_window(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, window: int, scaling: float | None
+) -> torch.Tensor:
+    """Return causal attention [rows, tokens, heads, width] of prompts over the last ``window`` keys of each token.
+
+    Torch's own call takes no window: given a mask it uses a slower kernel that reads all keys, and copies shared ones.
+    """
+    query, key, value = (states.transpose(1, 2) for states in (query, key, value))
+    found: torch.Tensor = torch.ops.aten._flash_attention_forward(
+        query, key, value, None, None, query.shape[1], key.shape[1], 0.0, False, False,
+        scale=scaling, window_size_left=window - 1, window_size_right=0,
+    )[0]  # fmt: skip
+    return found.contiguous()
+
+
+@functools.cache
+@torch.inference_mode()
+def _flash_reads_windows(device: torch.device) -> bool:
+    """Return whether ``flash_in_window`` gives what a mask gives, on this device and with this version of torch."""
+    tokens, window, scale = 48, 10, 0.3
+    generator = torch.Generator(device).manual_seed(0)
+    query, key, value = (
+        torch.randn((2, tokens, heads, 64), generator=generator, device=device).to(torch.bfloat16).transpose(1, 2)
+        for heads in (4, 2, 2)
+    )
+    place = torch.arange(tokens, device=device)
+    seen = (place[None] <= place[:, None]) & (place[None] > place[:, None] - window)
+    want = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=seen, scale=scale, enable_gqa=True
+    )
+    try:
+        got = flash_in_window(query, key, value, window, scale)
+    except (RuntimeError, TypeError, AttributeError):
+        return False
+    return torch.allclose(got.transpose(1, 2).float(), want.float(), atol=0.03, rtol=0.03)
 
 
 def by_lengths(

@@ -72,8 +72,13 @@ class Streams:
 
 
 class Torch:
+    """Torch with another ``cuda``."""
+
     def __init__(self, cuda: Streams) -> None:
         self.cuda = cuda
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
 
 
 @pytest.fixture
@@ -106,6 +111,14 @@ def test_a_shape_is_captured_once(streams: Streams) -> None:
     )
     assert step(2, 64) is step(2, 64)
     assert ran == [2, 2]  # warm-up and capture; replays run nothing
+
+
+def test_lists_that_index_tensors_are_on_the_device_before_the_capture(streams: Streams) -> None:
+    states = torch.arange(24.0).view(2, 3, 4)
+    step = GraphedStep(lambda width, window: states[:, [-2]] + states[..., [0], :])
+    with torch.inference_mode():
+        assert torch.equal(step(2, 64), states[:, -2:-1] + states[:, :1])
+    assert {places for _, places in step._indices._kept} == {(-2,), (0,)}
 
 
 class NeverCaptures:

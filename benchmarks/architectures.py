@@ -2,10 +2,10 @@
 
 Each has a base, a LoRA adapter over all its linear layers and their merge, in fp32 and bf16. Scoring and generation run
 as in a harness run; the references are plain transformers and peft, one dialogue at a time. Contexts are longer than
-the sliding windows. In fp32 the likelihoods must agree within ``NLL_WITHIN`` of their value, or within what transformers
-differs from itself (``plain_off``: the dialogue four times in a batch, with more tokens behind it), and the greedy
-replies must be equal. bf16 is reported only: there rounding decides between the nearly equal tokens of random weights.
-Exits with 1 if an fp32 variant differs, or if any fails.
+the sliding windows. In fp32 the likelihoods must agree within ``NLL_WITHIN`` of their value, or within what
+transformers differs from itself (``plain_off``: the dialogue four times in a batch, with more tokens behind it), and
+the greedy replies must be equal. bf16 is reported only: there rounding decides between the nearly equal tokens of
+random weights. Exits with 1 if an fp32 variant differs, or if any fails.
 
     python -m benchmarks.architectures --out FILE
 """

@@ -100,6 +100,12 @@ def test_attention_over_each_rows_own_length(
         close(got[row], (scores.softmax(-1) @ v)[:, 0].to(dtype))
 
 
+@pytest.mark.skipif(INTERPRETED, reason="needs a CUDA device")
+def test_flash_attention_of_this_torch_reads_windows() -> None:
+    slots = pytest.importorskip("harness.backends.local.slots")
+    assert slots._flash_reads_windows(torch.device("cuda", torch.cuda.current_device()))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("heads", "groups"), [(4, 4), (6, 2)])
 @pytest.mark.parametrize("columns", [200, 600])

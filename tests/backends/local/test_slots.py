@@ -141,6 +141,46 @@ def test_contexts_longer_than_a_sliding_window_decode_in_slots_as_they_generate(
     assert replies == {request.id: plain(loaded, request) for request in wanted}
 
 
+def windowed_plainly(query: Any, key: Any, value: Any, window: int, scaling: float | None) -> torch.Tensor:
+    """What flash attention with a window gives, by a mask."""
+    place = torch.arange(query.shape[2])
+    seen = (place[None] <= place[:, None]) & (place[None] > place[:, None] - window)
+    found = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=seen, scale=scaling, enable_gqa=True
+    )
+    return found.transpose(1, 2)
+
+
+@pytest.mark.parametrize("kind", ["mistral", "gemma3_text"])
+def test_prompts_longer_than_a_window_go_to_flash_attention_where_it_can_read_windows(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def flash(*given: Any) -> torch.Tensor:
+        seen.append(given[3])
+        return windowed_plainly(*given)
+
+    monkeypatch.setattr(attention, "can_read_windows", lambda query: True)
+    monkeypatch.setattr(attention, "flash_in_window", flash)
+    loaded = LoadedModel(Variant(name="m", kind="base", model="m"), windowed(kind), small_tokenizer(), "cpu", 0.0)
+    wanted = requests(8)
+    decoder = SlotDecoder(loaded, SETTINGS, rows=3, columns=columns_for(wanted, SETTINGS))
+    replies = {reply.id: reply.tokens for reply in decoder.run(deque(wanted))}
+    assert replies == {request.id: plain(loaded, request) for request in wanted}
+    assert set(seen) == {10}
+
+
+def test_a_model_that_computes_its_own_attention_gets_masks(monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import FalconConfig, FalconForCausalLM
+
+    monkeypatch.setattr(attention, "why_unavailable", lambda device: None)
+    config = FalconConfig(vocab_size=124, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, num_kv_heads=1)
+    found = SlotAttention(FalconForCausalLM(config).eval(), 64, "cpu", by_lengths=True)
+    assert not found.reads_own_lengths
+    assert found.arguments(torch.tensor([3, 5]), 64)["attention_mask"].shape == (2, 1, 1, 64)
+
+
 @pytest.mark.parametrize("kind", ["mistral", "gemma3_text"])
 def test_a_window_that_the_mask_leaves_out_is_found(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     real = SlotAttention._mask

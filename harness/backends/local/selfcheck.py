@@ -11,8 +11,9 @@ import torch
 
 from harness.backends.local.batches import COLUMN_STEP, bucket, text_config
 from harness.backends.local.scoring import CausalForward, right_padded
-from harness.backends.local.slots import FULL, SLIDING, SlotAttention, SlotCache, windows
+from harness.backends.local.slots import SlotAttention, SlotCache
 from harness.backends.local.transformers_types import CausalLM
+from harness.backends.local.windows import FULL, SLIDING, windows
 
 PROMPT_LENGTHS = (3, 6)
 MOST_COLUMNS = 512  # enough for kernels that split long rows, and for windows that no configuration states

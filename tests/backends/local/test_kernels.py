@@ -102,8 +102,9 @@ def test_attention_over_each_rows_own_length(
 
 @pytest.mark.skipif(INTERPRETED, reason="needs a CUDA device")
 def test_flash_attention_of_this_torch_reads_windows() -> None:
-    slots = pytest.importorskip("harness.backends.local.slots")
-    assert slots._flash_reads_windows(torch.device("cuda", torch.cuda.current_device()))
+    from harness.backends.local import windows
+
+    assert windows._flash_reads_windows(torch.device("cuda", torch.cuda.current_device()))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -205,8 +205,8 @@ class SlotAttention:
 def _mask_of_prompts(own: Callable[..., Any]) -> Callable[..., Any]:
     """Return transformers' mask function ``own``, but no mask for single tokens: steps are masked by row lengths."""
 
-    def mask(*args: Any, q_length: int, **kwargs: Any) -> Any:
-        return None if q_length == 1 else own(*args, q_length=q_length, **kwargs)
+    def mask(*args: Any, **kwargs: Any) -> Any:
+        return None if kwargs.get("q_length") == 1 else own(*args, **kwargs)
 
     return mask
 

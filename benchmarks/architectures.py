@@ -239,16 +239,21 @@ def passed(row: Mapping[str, Any]) -> bool:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Return the rows as Markdown, and below why a path is not the fastest."""
-    heads = ("architecture", "dtype", "variant", "nll differs by", "plain by itself", "equal replies", "path")
+    """Return the rows as Markdown, the variants of an architecture in one line; below, why a path is not the fastest."""
+    heads = ("architecture", "dtype", "nll differs by", "plain by itself", "equal replies", "path")
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    together: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
-        what = f"{row['architecture']} | {row['dtype']} | {row.get('variant', 'all')}"
-        if "error" in row:
-            lines.append(f"| {what} | – | – | – | {row['error'].partition(chr(10))[0]} |")
-        else:
-            equal = f"{row['replies_equal']} of {row['dialogues']}"
-            lines.append(f"| {what} | {row['nll_off']:.1e} | {row['plain_off']:.1e} | {equal} | {row['path']} |")
+        together.setdefault((row["architecture"], row["dtype"]), []).append(row)
+    for (architecture, dtype), found in together.items():
+        error = next((row["error"] for row in found if "error" in row), None)
+        if error is not None:
+            lines.append(f"| {architecture} | {dtype} | – | – | – | {error.partition(chr(10))[0]} |")
+            continue
+        off, plain = (max(row[name] for row in found) for name in ("nll_off", "plain_off"))
+        equal = f"{sum(row['replies_equal'] for row in found)} of {sum(row['dialogues'] for row in found)}"
+        path = "; ".join(sorted({row["path"] for row in found}))
+        lines.append(f"| {architecture} | {dtype} | {off:.1e} | {plain:.1e} | {equal} | {path} |")
     reasons = sorted({reason for row in rows for reason in row.get("reasons", ())})
     return "\n".join([*lines, "", *reasons])
 

@@ -33,9 +33,12 @@ def test_fp32_must_agree_and_nothing_may_fail(change: dict[str, Any], holds: boo
     assert passed({**GOOD, **change}) is holds
 
 
-def test_reasons_are_listed_once_below_the_table() -> None:
+def test_an_architectures_variants_share_a_line_and_reasons_are_listed_once_below() -> None:
     rows = [{**GOOD, "reasons": ["no graphs here"]}, {**GOOD, "variant": "merged", "reasons": ["no graphs here"]}]
-    assert table(rows).count("no graphs here") == 1
+    rows[1] |= {"nll_off": 5e-7, "replies_equal": 11}
+    shown = table(rows)
+    assert "| Llama | float32 | 5.0e-07 | 1.0e-07 | 23 of 24 | slots, masks |" in shown
+    assert shown.count("no graphs here") == 1
 
 
 def test_a_run_compares_every_variant_and_fails_where_replies_differ(

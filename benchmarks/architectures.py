@@ -239,7 +239,7 @@ def passed(row: Mapping[str, Any]) -> bool:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Return the rows as Markdown, the variants of an architecture in one line; below, why a path is not the fastest."""
+    """Return the rows as Markdown, an architecture's variants in one line; below, why a path is not the fastest."""
     heads = ("architecture", "dtype", "nll differs by", "plain by itself", "equal replies", "path")
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     together: dict[tuple[str, str], list[dict[str, Any]]] = {}

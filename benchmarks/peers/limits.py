@@ -80,7 +80,7 @@ def decode_against_roofline(
         "rows": len(requests),
         "attention": "row lengths" if decoder._attention.reads_own_lengths else "mask",
         "graphs": decoder.graphs is not None,
-        "capture_seconds": decoder.graphs.capture_seconds if decoder.graphs else 0.0,
+        "capture_seconds": decoder.profile.capture_seconds,
         "step_ms": 1e3 * step,
         "floor_ms": 1e3 * floor,
         "of_roofline": floor / step,
@@ -100,7 +100,7 @@ def generation_profile(loaded: LoadedModel, dialogues: tuple[DialogueRow, ...], 
         pass
     seconds = time.perf_counter() - started
     profile = decoder.profile
-    capture = decoder.graphs.capture_seconds if decoder.graphs else 0.0
+    capture = profile.capture_seconds
     return {
         "seconds": seconds,
         "rows": rows,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
+
 import pytest
 
 from harness.results.roofline import Footprint, Limits, Roofline, rooflines
@@ -40,9 +42,31 @@ def test_rows_that_fit_leave_room_for_weights_and_a_tenth() -> None:
     assert LLAMA.rows_that_fit(12e9, 1024) == 0
 
 
-def test_rooflines_come_back_from_a_runs_provenance() -> None:
-    from dataclasses import asdict
+def test_layers_with_a_window_cost_a_prompt_its_pairs_within_it() -> None:
+    windowed = replace(LLAMA, window=3, layers_in_window=32, kv_in_window=LLAMA.kv_per_token)
+    pairs = 1 * 3 * 3 / 2 + 7 * 3  # as the whole of n^2 / 2: a triangle of three, then three for each of seven more
+    assert windowed.prefill_flops(10) == pytest.approx(2 * 6_476_267_520 * 10 + 4 * 32 * 4096 * pairs)
+    assert Roofline(H200, windowed).floor_ms(1, 1000) == Roofline(H200, LLAMA).floor_ms(1, 3)
 
+
+def test_experts_give_one_row_a_floor_and_a_batch_none() -> None:
+    routed = replace(LLAMA, routed=True)
+    assert Roofline(H200, routed).floor_ms(1, 0) == Roofline(H200, LLAMA).floor_ms(1, 0)
+    assert Roofline(H200, routed).floor_ms(2, 0) is None
+
+
+def test_what_was_not_counted_has_no_floor() -> None:
+    unknown = Roofline(H200, replace(LLAMA, known=False))
+    assert (unknown.floor_ms(1, 0), unknown.prefill_floor_ms(10)) == (None, None)
+
+
+def test_a_run_folder_from_before_windows_and_experts_is_read() -> None:
+    old = {key: value for key, value in asdict(LLAMA).items() if key in list(asdict(LLAMA))[:7]}
+    facts = {"roofline": {"base": {"limits": asdict(H200), "footprint": old}}}
+    assert rooflines(facts) == {"base": Roofline(H200, LLAMA)}
+
+
+def test_rooflines_come_back_from_a_runs_provenance() -> None:
     facts = {"roofline": {"base": {"floor_ms": 3.0, "limits": asdict(H200), "footprint": asdict(LLAMA)}, "odd": {}}}
     assert rooflines(facts) == {"base": Roofline(H200, LLAMA)}
     assert rooflines({}) == {}

@@ -197,6 +197,7 @@ class LocalBackend:
                     timed = engine.request(
                         request.prompts, request.reply_tokens, natural=request.natural, room=request.room
                     )
+                    self._pass_on_notes(request.engine, engine)
                     if not timed.setup_seconds:
                         return Timed(timed.submitted_ns, timed.stamps_ns, timed.tokens, setup)
                     setup += timed.setup_seconds  # a graph was captured during the request, so its stamps are not valid
@@ -210,9 +211,12 @@ class LocalBackend:
         engines = self._among.engines
         if key not in engines:
             engines[key] = make_engine(request.engine, loaded, room=request.most_room)
-            for note in engines[key].notes:
-                self._note(request.engine, note)
+            self._pass_on_notes(request.engine, engines[key])
         return engines[key]
+
+    def _pass_on_notes(self, name: str, engine: TimedEngine) -> None:
+        while engine.notes:
+            self._note(name, engine.notes.pop(0))
 
     def _note(self, engine: str, detail: str) -> None:
         found = {"variant": self._variant.name, "engine": engine, "detail": detail}

@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 
 from harness.backends.base import DecodingSettings, ReplyRequest
 from harness.backends.local.device import free_bytes, total_bytes
+from harness.backends.local.one_token import one_token
 from harness.backends.local.transformers_types import CausalLM, TextConfig
 
 # On one H100 scoring reached 71% of matrix product speed with 16,384 tokens, on another 61% with 8,192.
@@ -27,7 +28,10 @@ def text_config(model: CausalLM) -> TextConfig:
 
 
 def kv_bytes_per_token(model: CausalLM) -> int:
-    """Return the cache size of one token of one row: 2 · layers · kv_heads · head_dim · bytes."""
+    """Return the cache size of one token of one row; where unknown, 2 · layers · kv_heads · head_dim · bytes."""
+    layers = one_token(model).layers
+    if layers is not None:
+        return sum(layer.size for layer in layers)
     config = text_config(model)
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -39,6 +43,8 @@ def activation_bytes_per_token(model: CausalLM) -> int:
     """Return an upper estimate of one token's activations within a layer, residuals included."""
     config = text_config(model)
     inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+    if not isinstance(inner, int):  # one for each layer
+        inner = max(inner)
     bytes_each = model.get_input_embeddings().weight.dtype.itemsize
     # fp32 copies inside the norms (two), queries, keys, values and the residual, and three of the inner width.
     return int(config.hidden_size * (8 + 8 * bytes_each) + 4 * inner * bytes_each)
@@ -86,7 +92,10 @@ def joint_tokens(model: CausalLM, device: str, *, limit: int | None = None) -> i
 
 @dataclass
 class DecodingProfile:
-    """Where a decoder's time went. ``rows_computed`` includes idle rows; ``step_seconds`` includes graph captures."""
+    """Where a decoder's time went. ``rows_computed`` includes idle rows; ``step_seconds`` includes ``capture_seconds``.
+
+    Captures that failed count as well.
+    """
 
     prompt_tokens: int = 0
     prefill_seconds: float = 0.0
@@ -94,6 +103,7 @@ class DecodingProfile:
     rows_computed: int = 0
     tokens: int = 0
     step_seconds: float = 0.0
+    capture_seconds: float = 0.0
 
 
 def columns_for(requests: Sequence[ReplyRequest], settings: DecodingSettings) -> int:

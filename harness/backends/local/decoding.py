@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -26,14 +26,14 @@ from harness.backends.local.batches import (
     text_config,
 )
 from harness.backends.local.device import is_out_of_memory, release_cached_memory
-from harness.backends.local.graphs import GraphedStep
+from harness.backends.local.graphs import CannotCaptureError, GraphedStep
 from harness.backends.local.joint import JointRequest, JointWork
 from harness.backends.local.pool import LoadedModel
-from harness.backends.local.sampling import Sampler, StopStrings, end_tokens
+from harness.backends.local.sampling import NOT_FINITE, Sampler, StopStrings, end_tokens
 from harness.backends.local.scoring import CausalForward, reference_positions, right_padded, summed_losses
 from harness.backends.local.slots import SlotAttention, SlotCache
 
-NOT_FINITE = -1  # takes a token's place where the logits are NaN or infinite
+NO_TOKEN = -1  # takes a token's place where the logits are NaN or infinite
 
 
 @dataclass
@@ -50,7 +50,10 @@ class _Row:
 
 
 class SlotDecoder:
-    """Decodes requests in ``rows`` slots of ``columns`` tokens each, while the pool lends out its model."""
+    """Decodes requests in ``rows`` slots of ``columns`` tokens each, while the pool lends out its model.
+
+    If a step cannot be captured as a graph, ``without_graphs`` is told why, and decoding goes on without graphs.
+    """
 
     def __init__(
         self,
@@ -61,6 +64,7 @@ class SlotDecoder:
         columns: int,
         graphs: bool = False,
         by_lengths: bool = False,
+        without_graphs: Callable[[str], None] = lambda reason: None,
     ) -> None:
         self.settings = settings
         self.rows = rows
@@ -82,6 +86,7 @@ class SlotDecoder:
         self._width = rows  # how many slots a step computes
         self.profile = DecodingProfile()
         self.graphs = GraphedStep(self._step) if graphs else None
+        self._without_graphs = without_graphs
 
     @torch.inference_mode()
     def run(self, waiting: deque[ReplyRequest], joint: JointWork | None = None) -> Iterator[Reply | Score]:
@@ -231,7 +236,7 @@ class SlotDecoder:
         """Decode one more token for every live row."""
         started = time.perf_counter()
         width, live = self._width, len(self._live)
-        logits = (self.graphs or self._step)(width, self._window())
+        logits = self._logits(width, self._window())
         ids: list[str | None] = []
         if not self._sampler.greedy:  # None: an idle row
             ids = [self._live[slot].request.id if slot in self._live else None for slot in range(width)]
@@ -251,6 +256,20 @@ class SlotDecoder:
         self.profile.step_seconds += time.perf_counter() - started
         yield from (reply for reply in replies.values() if reply is not None)
 
+    def _logits(self, width: int, window: int) -> torch.Tensor:
+        """Return what ``_step`` returns, by a graph if possible."""
+        graphs = self.graphs
+        if graphs is not None:
+            try:
+                return graphs(width, window)
+            except CannotCaptureError as reason:
+                graphs.free()
+                self.graphs = None
+                self._without_graphs(str(reason))
+            finally:
+                self.profile.capture_seconds = graphs.capture_seconds
+        return self._step(width, window)
+
     def _step(self, width: int, window: int) -> torch.Tensor:
         """Return the next logits of the first ``width`` rows from their newest tokens; a graph captures this."""
         positions = self._positions[:width]
@@ -265,18 +284,18 @@ class SlotDecoder:
         return self._forward.logits(states[:, -1])
 
     def _choose(self, logits: torch.Tensor, ids: list[str | None]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the next tokens, and a copy with ``NOT_FINITE`` where the logits are not finite."""
+        """Return the next tokens, and a copy with ``NO_TOKEN`` where the logits are not finite."""
         best, chosen = logits.max(dim=-1)
         if not self._sampler.greedy:
             chosen = self._sampler.sample(torch.nan_to_num(logits), ids)
-        return chosen, torch.where(best.isfinite(), chosen, NOT_FINITE)
+        return chosen, torch.where(best.isfinite(), chosen, NO_TOKEN)
 
     def _take(self, slot: int, token: int, now: int) -> Reply | None:
         """Append a row's token; if it is the last, free the slot and return the reply."""
         row = self._live[slot]
         row.stamps.append(now)
-        if token == NOT_FINITE:
-            return self._finish(slot, None, error="the logits are not finite")
+        if token == NO_TOKEN:
+            return self._finish(slot, None, error=NOT_FINITE)
         if token in self._ends:
             return self._finish(slot, "eos")
         row.tokens.append(token)

@@ -11,6 +11,7 @@ import functools
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -27,8 +28,11 @@ TOLERANCE = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 class Kernels(Protocol):
     """What the fused layers are built from (``kernels`` on CUDA)."""
 
-    def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor: ...
+    def rms_norm(
+        self, x: torch.Tensor, weight: torch.Tensor, eps: float, *, from_one: bool = False
+    ) -> torch.Tensor: ...
     def silu_times(self, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor: ...
+    def gelu_times(self, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor: ...
     def rotate(self, x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor: ...
 
 
@@ -80,8 +84,9 @@ class FusedLayers:
         like = model.get_input_embeddings().weight
         namespaces = set()
         for kind, modules in _by_class(model).items():
-            make = _maker(modules[0], kernels)
-            if make is not None and _same(modules[0], make(modules[0]), like):
+            makers = _makers(modules[0], kernels)
+            make = next((make for make in makers if _same(modules[0], make(modules[0]), like)), None)
+            if make is not None:
                 self._replacements += [(module, "forward", make(module)) for module in modules]
             namespaces.add(kind.__module__)
         for namespace in sorted(namespaces):
@@ -100,32 +105,37 @@ def _by_class(model: CausalLM) -> dict[type, list[Any]]:
 Forward = Callable[..., torch.Tensor]
 
 
-def _maker(module: Any, kernels: Kernels) -> Callable[[Any], Forward] | None:
-    """Return the function that builds a fused forward for modules of this class, or None if there is none."""
-    if type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
-        return lambda norm: _rms_norm(norm, kernels)
+def _makers(module: Any, kernels: Kernels) -> list[Callable[[Any], Forward]]:
+    """Return the functions that may build a fused forward for modules of this class; the first that is right counts."""
+    if type(module).__name__.endswith("RMSNorm"):
+        return [partial(_rms_norm, kernels=kernels, from_one=from_one) for from_one in (False, True)]
     if all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj", "act_fn")):
-        return lambda mlp: _gated(mlp, kernels)
+        return [partial(_gated, opened=opened) for opened in (kernels.silu_times, kernels.gelu_times)]
     if all(hasattr(module, name) for name in ("lora_A", "lora_B", "base_layer", "active_adapters")):
-        return _corrected
-    return None
+        return [_corrected]
+    return []
 
 
-def _rms_norm(norm: Any, kernels: Kernels) -> Forward:
+def _rms_norm(norm: Any, *, kernels: Kernels, from_one: bool) -> Forward:
     plain = norm.forward
+    eps = norm.variance_epsilon if hasattr(norm, "variance_epsilon") else norm.eps
 
     def forward(hidden: torch.Tensor) -> torch.Tensor:
-        if not hidden.is_contiguous() or hidden.dtype != norm.weight.dtype:
+        if hidden.dtype != norm.weight.dtype or hidden.shape[-1:] != norm.weight.shape:
             return plain(hidden)  # type: ignore[no-any-return]
-        return kernels.rms_norm(hidden, norm.weight, norm.variance_epsilon)
+        if hidden.is_contiguous():
+            return kernels.rms_norm(hidden, norm.weight, eps, from_one=from_one)
+        turned = hidden.transpose(1, 2)  # heads before tokens, as some models norm their queries and keys
+        if hidden.dim() == 4 and turned.is_contiguous():
+            return kernels.rms_norm(turned, norm.weight, eps, from_one=from_one).transpose(1, 2)
+        return plain(hidden)  # type: ignore[no-any-return]
 
     return forward
 
 
-def _gated(mlp: Any, kernels: Kernels) -> Forward:
+def _gated(mlp: Any, *, opened: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Forward:
     def forward(hidden: torch.Tensor) -> torch.Tensor:
-        opened = kernels.silu_times(mlp.gate_proj(hidden), mlp.up_proj(hidden))
-        return mlp.down_proj(opened)  # type: ignore[no-any-return]
+        return mlp.down_proj(opened(mlp.gate_proj(hidden), mlp.up_proj(hidden)))  # type: ignore[no-any-return]
 
     return forward
 

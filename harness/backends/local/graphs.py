@@ -11,10 +11,44 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
+from harness.backends.local.device import is_out_of_memory
 from harness.backends.local.transformers_types import CausalLM
+from harness.errors import first_line
 
 STEPS_PER_NEW_SHAPE = 6  # a capture costs about as much as this many steps at twice the width
+
+
+class KeptIndices(TorchFunctionMode):
+    """Keeps lists that index tensors on the device.
+
+    Torch copies such a list from the host each time, which no graph can hold; Falcon splits its heads with one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept: dict[tuple[torch.device, tuple[int, ...]], torch.Tensor] = {}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.Tensor.__getitem__:
+            tensor, index = args
+            parts = index if isinstance(index, tuple) else (index,)
+            if any(isinstance(part, list) for part in parts):
+                args = (tensor, tuple(self._on_device(part, tensor.device) for part in parts))
+        return func(*args, **(kwargs or {}))
+
+    def _on_device(self, part: Any, device: torch.device) -> Any:
+        if not isinstance(part, list) or not part or any(type(place) is not int for place in part):
+            return part
+        key = (device, tuple(part))
+        if key not in self._kept:
+            self._kept[key] = torch.tensor(part, device=device)
+        return self._kept[key]
+
+
+class CannotCaptureError(Exception):
+    """A step cannot be captured as a graph; the message says why. It can still be run without one."""
 
 
 class GraphedStep:
@@ -26,14 +60,24 @@ class GraphedStep:
 
     def __init__(self, step: Callable[[int, int], torch.Tensor]) -> None:
         self._step = step
+        self._indices = KeptIndices()
         self._graphs: dict[tuple[int, int], tuple[Any, torch.Tensor]] = {}
         self._memory = torch.cuda.graph_pool_handle()
         self.capture_seconds = 0.0
 
     def __call__(self, width: int, window: int) -> torch.Tensor:
-        """Return the step's logits, in a buffer that the next replay of this shape overwrites."""
+        """Return the step's logits, in a buffer that the next replay of this shape overwrites.
+
+        Raises CannotCaptureError if the step cannot be captured for any reason but a lack of memory.
+        """
         if (width, window) not in self._graphs:
-            self._graphs[width, window] = self._capture(width, window)
+            started = time.perf_counter()
+            try:
+                # A failed capture leaves its own stream current: this context brings ours back.
+                with torch.cuda.stream(torch.cuda.current_stream()), self._indices:
+                    self._graphs[width, window] = self._captured(width, window)
+            finally:
+                self.capture_seconds += time.perf_counter() - started
         graph, logits = self._graphs[width, window]
         graph.replay()
         return logits
@@ -47,19 +91,29 @@ class GraphedStep:
         known = any(captured == width for captured, _ in self._graphs)
         return 0 if known else STEPS_PER_NEW_SHAPE
 
-    def _capture(self, width: int, window: int) -> tuple[Any, torch.Tensor]:
-        started = time.perf_counter()
+    def _captured(self, width: int, window: int) -> tuple[Any, torch.Tensor]:
         # Libraries create handles and workspaces on first use, which is not allowed during a capture.
         side: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             self._step(width, window)
         torch.cuda.current_stream().wait_stream(side)
+        try:
+            found = self._capture(width, window)
+            torch.cuda.synchronize()
+        except Exception as error:  # models do all kinds of things that a graph cannot hold
+            if is_out_of_memory(error):
+                raise
+            # Ending a capture that failed fails too; the error before that says what happened.
+            first = error.__context__ or error
+            said = first_line(first, 200).partition(". ")[0]
+            raise CannotCaptureError(f"{type(first).__name__}: {said}") from None
+        return found
+
+    def _capture(self, width: int, window: int) -> tuple[Any, torch.Tensor]:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._memory):
             logits = self._step(width, window)
-        torch.cuda.synchronize()
-        self.capture_seconds += time.perf_counter() - started
         return graph, logits
 
 

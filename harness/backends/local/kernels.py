@@ -22,43 +22,63 @@ LOWEST = tl.constexpr(-1e30)  # in place of -∞, whose difference from itself i
 
 
 @triton.jit
-def _rms_norm(x, weight, out, width, eps, BLOCK: tl.constexpr):
+def _rms_norm(x, weight, out, width, eps, BLOCK: tl.constexpr, FROM_ONE: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     places = tl.arange(0, BLOCK)
     inside = places < width
     values = tl.load(x + row * width + places, mask=inside, other=0.0)
     wide = values.to(tl.float32)
     scale = tl.rsqrt(tl.sum(wide * wide, axis=0) / width + eps)
-    normed = (wide * scale).to(values.dtype).to(tl.float32)
+    normed = wide * scale
     weights = tl.load(weight + places, mask=inside, other=0.0).to(tl.float32)
+    if FROM_ONE:  # rounded once, at the end
+        weights += 1.0
+    else:
+        normed = normed.to(values.dtype).to(tl.float32)
     tl.store(out + row * width + places, (normed * weights).to(values.dtype), mask=inside)
 
 
-def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-    """Return ``weight · x / √(mean(x²) + eps)`` over the last dimension of a contiguous ``x``."""
+def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, *, from_one: bool = False) -> torch.Tensor:
+    """Return ``weight · x / √(mean(x²) + eps)`` over the last dimension of a contiguous ``x``.
+
+    With ``from_one``, as in Gemma, the factor is 1 + weight.
+    """
     width = x.shape[-1]
     out = torch.empty_like(x)
     block = triton.next_power_of_2(width)
-    _rms_norm[(x.numel() // width,)](x, weight, out, width, eps, BLOCK=block, num_warps=min(8, max(1, block // 512)))
+    warps = min(8, max(1, block // 512))
+    _rms_norm[(x.numel() // width,)](x, weight, out, width, eps, BLOCK=block, FROM_ONE=from_one, num_warps=warps)
     return out
 
 
 @triton.jit
-def _silu_times(gate, up, out, count, BLOCK: tl.constexpr):
+def _gate_times(gate, up, out, count, BLOCK: tl.constexpr, GELU: tl.constexpr):
     places = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = places < count
     gates = tl.load(gate + places, mask=inside, other=0.0)
     wide = gates.to(tl.float32)
-    opened = (wide * tl.sigmoid(wide)).to(gates.dtype).to(tl.float32)
+    slope = wide
+    if GELU:  # (1 + tanh(x)) / 2 is the sigmoid of 2x
+        slope = 1.5957691216057308 * (wide + 0.044715 * wide * wide * wide)  # 2 · √(2/π)
+    opened = (wide * tl.sigmoid(slope)).to(gates.dtype).to(tl.float32)
     ups = tl.load(up + places, mask=inside, other=0.0).to(tl.float32)
     tl.store(out + places, (opened * ups).to(gates.dtype), mask=inside)
 
 
 def silu_times(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     """Return ``silu(gate) · up`` of two contiguous tensors of one shape."""
+    return _gated(gate, up, gelu=False)
+
+
+def gelu_times(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+    """Return ``gelu(gate) · up``, with gelu's approximation by tanh, of two contiguous tensors of one shape."""
+    return _gated(gate, up, gelu=True)
+
+
+def _gated(gate: torch.Tensor, up: torch.Tensor, *, gelu: bool) -> torch.Tensor:
     out = torch.empty_like(gate)
     block = 2048
-    _silu_times[(triton.cdiv(gate.numel(), block),)](gate, up, out, gate.numel(), BLOCK=block, num_warps=8)
+    _gate_times[(triton.cdiv(gate.numel(), block),)](gate, up, out, gate.numel(), BLOCK=block, GELU=gelu, num_warps=8)
     return out
 
 
@@ -108,19 +128,22 @@ def rotate(x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch
 
 @triton.jit
 def _attend(
-    query, keys, values, out, peaks, totals, lengths, scale, true_width,
+    query, keys, values, sinks, out, peaks, totals, lengths, scale, softcap, window, true_width,
     query_row, query_head, key_row, key_head, key_column, value_row, value_head, value_column,
     GROUP: tl.constexpr, QUERIES: tl.constexpr, WIDTH: tl.constexpr, COLUMNS: tl.constexpr, PARTS: tl.constexpr,
+    CAPPED: tl.constexpr, SINKS: tl.constexpr,
 ):  # fmt: skip
     """Attend from one row's queries to one part of one head's keys, block by block with a running maximum.
 
     With several parts the stored result is unnormalised, together with each part's maximum and sum of exponentials.
+    A sink is a score without a value; the first part counts it.
     """
     row = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1)
     part = tl.program_id(2)
     length = tl.load(lengths + row)
-    each = tl.cdiv(length, PARTS * COLUMNS) * COLUMNS
+    first = tl.maximum(length - window, 0)
+    each = tl.cdiv(length - first, PARTS * COLUMNS) * COLUMNS
     members = tl.arange(0, QUERIES)[:, None]
     width = tl.arange(0, WIDTH)[None, :]
     wide = width < true_width
@@ -129,7 +152,11 @@ def _attend(
     highest = tl.full([QUERIES, 1], LOWEST, tl.float32)
     total = tl.zeros([QUERIES, 1], tl.float32)
     found = tl.zeros([QUERIES, WIDTH], tl.float32)
-    for start in range(part * each, tl.minimum(length, (part + 1) * each), COLUMNS):
+    if SINKS:
+        sink = tl.load(sinks + head * GROUP + members, mask=members < GROUP, other=0.0)
+        highest = tl.where(part == 0, sink.to(tl.float32), highest)
+        total += tl.where(part == 0, 1.0, 0.0)
+    for start in range(first + part * each, tl.minimum(length, first + (part + 1) * each), COLUMNS):
         column = start + tl.arange(0, COLUMNS)
         inside = column < length
         key_at = keys + row * key_row + head * key_head + column[:, None] * key_column + width
@@ -140,7 +167,10 @@ def _attend(
             scores = tl.sum(queries.to(tl.float32) * key.to(tl.float32), axis=1)[None, :]
         else:
             scores = tl.dot(queries, tl.trans(key), input_precision="ieee")
-        scores = tl.where(inside[None, :], scores * scale, float("-inf"))
+        scores *= scale
+        if CAPPED:  # softcap · tanh(scores / softcap)
+            scores = softcap * (2.0 * tl.sigmoid(2.0 * scores / softcap) - 1.0)
+        scores = tl.where(inside[None, :], scores, float("-inf"))
         peak = tl.maximum(highest, tl.max(scores, axis=1)[:, None])
         kept = tl.exp(highest - peak)
         shares = tl.exp(scores - peak)
@@ -175,29 +205,39 @@ def _join(parts, peaks, totals, out, true_width, PARTS: tl.constexpr, WIDTH: tl.
     tl.store(out + head * true_width + width, joined.to(out.dtype.element_ty), mask=width < true_width)
 
 
-@torch.library.custom_op("harness::attend", mutates_args=())
 def attend(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, lengths: torch.Tensor, scale: float
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    lengths: torch.Tensor,
+    scale: float,
+    window: int = 0,
+    softcap: float = 0.0,
+    sinks: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return attention [rows, heads, width] of one query per row over its first ``lengths[row]`` (1 or more) keys.
 
     ``query`` is [rows, heads, width]; ``keys`` and ``values`` are [rows, key heads, columns, width], and each
-    head is contiguous. Nothing beyond a row's length is read.
+    head is contiguous. Nothing beyond a row's length is read, and with a ``window`` only that many of its last keys.
+    A ``softcap`` bounds the scores smoothly; ``sinks`` [heads] are scores that take a share of the softmax but have no
+    value (0 and None: without).
     """
     rows, heads, width = query.shape
     groups, columns = keys.shape[1:3]
     together = heads // groups
-    parts = _parts(rows * groups, columns)
+    parts = _parts(rows * groups, min(columns, window or columns))
     out = torch.empty((rows, heads, width), dtype=query.dtype, device=query.device)
     found, peaks, totals = out, out, out
     if parts > 1:
         found = torch.empty((rows, heads, parts, width), dtype=torch.float32, device=query.device)
         peaks, totals = torch.empty((2, rows, heads, parts), dtype=torch.float32, device=query.device)
     _attend[(rows, groups, parts)](
-        query, keys, values, found, peaks, totals, lengths, scale, width,
+        query, keys, values, query if sinks is None else sinks, found, peaks, totals, lengths,
+        scale, softcap, window or columns, width,
         query.stride(0), query.stride(1), *keys.stride()[:3], *values.stride()[:3],
         GROUP=together, QUERIES=1 if together == 1 else max(FEWEST_QUERIES, triton.next_power_of_2(together)),
-        WIDTH=triton.next_power_of_2(width), COLUMNS=COLUMNS_AT_ONCE, PARTS=parts, num_warps=WARPS,
+        WIDTH=triton.next_power_of_2(width), COLUMNS=COLUMNS_AT_ONCE, PARTS=parts,
+        CAPPED=softcap > 0.0, SINKS=sinks is not None, num_warps=WARPS,
     )  # fmt: skip
     if parts > 1:
         _join[(rows * heads,)](
@@ -211,10 +251,3 @@ def _parts(programs: int, columns: int) -> int:
     wanted: int = triton.next_power_of_2(triton.cdiv(ENOUGH_PROGRAMS, programs))
     most = max(1, columns // COLUMNS_A_PART)
     return min(wanted, 1 << (most.bit_length() - 1))
-
-
-@attend.register_fake
-def _(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, lengths: torch.Tensor, scale: float
-) -> torch.Tensor:
-    return query.new_empty(query.shape)

@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
-from harness.backends.local.batches import kv_bytes_per_token, text_config
+from harness.backends.local.batches import text_config
 from harness.backends.local.device import synchronize
+from harness.backends.local.one_token import one_token
 from harness.backends.local.transformers_types import CausalLM
 from harness.errors import HarnessError
 from harness.files import write_text_atomically
@@ -50,7 +51,8 @@ def default_cache() -> Path:
 def footprint(model: CausalLM) -> Footprint:
     """Count the bytes of a loaded model as stored in memory: packed 4-bit weights, their scales, LoRA factors.
 
-    Only active adapters are counted: the others are not read.
+    Only active adapters are counted: the others are not read. Nor are experts that a token is not sent to. Runs one
+    token through the model.
     """
     text = text_config(model)
     table = model.get_input_embeddings().weight
@@ -70,14 +72,23 @@ def footprint(model: CausalLM) -> Footprint:
     scales = sum(int(scale.numel() * scale.element_size()) for module in model.modules() for scale in _scales(module))
     buffers = sum(int(buffer.numel() * buffer.element_size()) for buffer in model.buffers())
     heads = text.num_attention_heads
+    cost = one_token(model)
+    windowed = [layer for layer in cost.layers or () if layer.window]
+    windows = {layer.window for layer in windowed}
+    known = cost.layers is not None and cost.unread_bytes is not None and len(windows) < 2
     return Footprint(
         weights=weights + scales + buffers,
-        streamed=streamed + scales,
+        streamed=streamed + scales - (cost.unread_bytes or 0),
         adapter=sum(int(one.numel() * one.element_size()) for one in _active_adapter(model)),
-        kv_per_token=kv_bytes_per_token(model),
-        parameters=parameters,
+        kv_per_token=sum(layer.size for layer in cost.layers) if cost.layers is not None else 0,
+        parameters=parameters - cost.unread_weights,
         layers=text.num_hidden_layers,
         hidden=heads * (getattr(text, "head_dim", None) or text.hidden_size // heads),
+        window=max(windows, default=0),
+        kv_in_window=sum(layer.size for layer in windowed),
+        layers_in_window=len(windowed),
+        routed=cost.routed,
+        known=known,
     )
 
 

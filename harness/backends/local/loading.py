@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.backends.local.device import is_out_of_memory, torch_dtype
 from harness.backends.local.overlay import Bare, Overlay
+from harness.backends.local.rope import extension
 from harness.backends.local.transformers_types import CausalLM
 from harness.dialogues.tokens import Tokenizer
 from harness.errors import InputError, first_line
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     import torch
 
 ADAPTER_NAME = "default"  # PEFT's, for the only adapter of a model
+# What configurations call the context length, the usual name first (MPT and BLOOM have others).
+CONTEXT_NAMES = ("max_position_embeddings", "max_seq_len", "max_sequence_length", "n_positions", "n_ctx", "seq_length")
 
 
 def load_weights(variant: Variant, device: str) -> CausalLM:
@@ -71,7 +74,9 @@ def text_settings(path: str) -> Any:
 
 def context_length(path: str) -> int:
     """Return a model's context length (a very large number if it states none), without loading it."""
-    return int(getattr(text_settings(path), "max_position_embeddings", None) or 2**31)
+    text = text_settings(path)
+    stated = [getattr(text, name, None) for name in CONTEXT_NAMES]
+    return int(next((one for one in stated if isinstance(one, int) and one > 0), 2**31) * extension(text))
 
 
 def load_tokenizer(path: str) -> Tokenizer:

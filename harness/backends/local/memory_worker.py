@@ -106,8 +106,9 @@ def measure(question: dict[str, Any]) -> dict[str, Any]:
         if card:
             torch.cuda.synchronize(device)
         load_seconds = time.perf_counter() - start
+        allocated = torch.cuda.memory_allocated(device) if card else None
         sizes = footprint(loaded.model)
-        weights = torch.cuda.memory_allocated(device) if card else sizes.weights + sizes.adapter
+        weights = sizes.weights + sizes.adapter if allocated is None else allocated
         workload = (question["batch"], question["prompt_tokens"], question["reply_tokens"])
         growth = card.try_prompts(loaded.model, weights, *workload) if card else {}
         cache_bytes = run_workload(loaded.model, *workload)
@@ -115,7 +116,7 @@ def measure(question: dict[str, Any]) -> dict[str, Any]:
         "device": device,
         "weights_mib": weights / MIB,
         "kv_cache_mib": cache_bytes / MIB,
-        "kv_bytes_per_token": sizes.kv_per_token,
+        "kv_bytes_per_token": sizes.kv_per_token or None,
         "load_seconds": load_seconds,
         "rss_before_load_mib": before / MIB,
         "peak_rss_mib": peak_rss_bytes() / MIB,

@@ -14,9 +14,11 @@ from harness.backends.local.generate import generate_batch
 from harness.backends.local.graphs import why_no_graphs
 from harness.backends.local.joint import JointWork
 from harness.backends.local.pool import LoadedModel
-from harness.backends.local.scoring import batch_depends_on_length
+from harness.backends.local.rope import batch_depends_on_length, is_encoded_again
 from harness.backends.local.selfcheck import why_not
 from harness.progress import EventKind
+
+ENCODED_AGAIN = "long rope: some replies pass the length at which its frequencies change, and are encoded again there"
 
 
 def generate_replies(
@@ -38,18 +40,21 @@ def generate_replies(
     if not requests and not joint.groups:
         return
     columns = columns_for([*requests, *joint.prompts()], settings)
-    by_lengths, obstacle = _slot_support(loaded, columns)
+    by_lengths, obstacle = slot_support(loaded, columns)
     if obstacle is not None or batch_depends_on_length(loaded.model):
         requests = [*requests, *joint.give_up()]
-    waiting = deque(longest_first(requests))
+    slow = list(requests)
     if obstacle is None:
+        slow = [one for one in requests if is_encoded_again(loaded.model, len(one), settings.max_new_tokens)]
+        again = {request.id for request in slow}
+        waiting = deque(longest_first([request for request in requests if request.id not in again]))
         yield from _in_slots(loaded, waiting, joint, settings, columns, batch_tokens, event, by_lengths)
-    else:
-        _note_slow(event, loaded, obstacle, "transformers' generate")
-        yield from _with_generate(loaded, waiting, settings, columns, batch_tokens, event)
+    if slow:
+        _note_slow(event, loaded, obstacle or ENCODED_AGAIN, "transformers' generate")
+        yield from with_generate(loaded, deque(longest_first(slow)), settings, columns, batch_tokens, event)
 
 
-def _slot_support(loaded: LoadedModel, columns: int) -> tuple[bool, str | None]:
+def slot_support(loaded: LoadedModel, columns: int) -> tuple[bool, str | None]:
     """Return whether slots can be read by their lengths, and why slots cannot be used at all (None if they can)."""
     on_cuda = loaded.device.startswith("cuda")
     if on_cuda and why_not(loaded.model, loaded.device, columns, by_lengths=True) is None:
@@ -67,11 +72,17 @@ def _in_slots(
     event: Event,
     by_lengths: bool,
 ) -> Iterator[Reply | Score]:
-    graphs = loaded.device.startswith("cuda")
-    reason = why_no_graphs(loaded.model) if graphs else None
-    if reason is not None:
+    cuda = loaded.device.startswith("cuda")
+    graphs = cuda
+
+    def without_graphs(reason: str) -> None:
+        nonlocal graphs
+        graphs = False
         _note_slow(event, loaded, reason, "slots without CUDA graphs")
-    without_kernels = why_unavailable(loaded.device) if graphs else None
+
+    if cuda and (reason := why_no_graphs(loaded.model)) is not None:
+        without_graphs(reason)
+    without_kernels = why_unavailable(loaded.device) if cuda else None
     if without_kernels is not None:
         _note_slow(event, loaded, without_kernels, "slots without fused kernels")
     wanted = len(waiting) + len(joint.prompts())
@@ -81,8 +92,15 @@ def _in_slots(
     while waiting or joint.groups:
         decoder: SlotDecoder | None = None
         try:
-            graphed = graphs and reason is None
-            decoder = SlotDecoder(loaded, settings, rows=rows, columns=columns, graphs=graphed, by_lengths=by_lengths)
+            decoder = SlotDecoder(
+                loaded,
+                settings,
+                rows=rows,
+                columns=columns,
+                graphs=graphs,
+                by_lengths=by_lengths,
+                without_graphs=without_graphs,
+            )
             yield from decoder.run(waiting, joint)
             decoder.free()
             return
@@ -103,7 +121,7 @@ def _in_slots(
             yield _no_memory(waiting.popleft())
 
 
-def _with_generate(
+def with_generate(
     loaded: LoadedModel,
     waiting: deque[ReplyRequest],
     settings: DecodingSettings,
@@ -111,6 +129,7 @@ def _with_generate(
     batch_tokens: int | None,
     event: Event,
 ) -> Iterator[Reply]:
+    """Yield replies from batches of ``generate``, which take the first of ``waiting``; ``columns`` is their width."""
     rows = decoding_rows(loaded.model, loaded.device, columns, limit=batch_tokens)
     if settings.temperature > 0 or batch_depends_on_length(loaded.model):
         rows = 1

@@ -10,6 +10,8 @@ import torch
 from harness.backends.local.transformers_types import CausalLM
 from harness.dialogues.tokens import Tokenizer
 
+NOT_FINITE = "the logits are not finite"  # the error in a dialogue's record: NaN or infinite numbers choose no token
+
 
 class Sampler:
     """Greedy without a temperature. With one, each request draws from its own seeded random stream.

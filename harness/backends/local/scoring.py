@@ -17,6 +17,7 @@ from harness.backends.base import Event, ScoringRequest
 from harness.backends.local.batches import LOGIT_CHUNK_BYTES, batches, longest_first, scoring_tokens
 from harness.backends.local.device import is_out_of_memory, release_cached_memory
 from harness.backends.local.pool import LoadedModel
+from harness.backends.local.rope import batch_depends_on_length, forget_longer_rows
 from harness.backends.local.transformers_types import CausalLM
 from harness.progress import EventKind
 
@@ -138,6 +139,8 @@ class CausalForward:
 
         Rows are padded on the right and need no mask: in a causal model no token attends to later ones.
         """
+        if "position_ids" not in arguments:  # whole rows, not a step
+            forget_longer_rows(self.model)
         arguments.setdefault("use_cache", False)
         outputs = (self._body if self.splits else self.model)(input_ids=ids, **arguments)
         states: torch.Tensor = outputs.last_hidden_state if self.splits else outputs.logits
@@ -153,19 +156,11 @@ class CausalForward:
         device = self.model.get_input_embeddings().weight.device
         ids = (torch.arange(PROBE_TOKENS, device=device) * 7919 + 11).remainder(vocabulary)[None]
         whole = self.model(input_ids=ids, use_cache=False).logits.float()
-        halves = self._head(self._body(input_ids=ids, use_cache=False).last_hidden_state).float()
+        states = getattr(self._body(input_ids=ids, use_cache=False), "last_hidden_state", None)
+        if states is None:  # what it calls its decoder is the whole model
+            return False
+        halves = self._head(states).float()
         return whole.shape == halves.shape and torch.allclose(whole, halves, rtol=1e-3, atol=1e-3 * whole.std().item())
-
-
-def batch_depends_on_length(model: CausalLM) -> bool:
-    """Return whether rotary frequencies depend on the longest row of a batch, so that rows must run alone."""
-    parameters = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
-    kinds = (
-        [parameters.get("rope_type")]
-        if "rope_type" in parameters
-        else [value.get("rope_type") for value in parameters.values() if isinstance(value, dict)]
-    )
-    return any(kind in ("dynamic", "longrope") for kind in kinds)
 
 
 def left_padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,21 +1,22 @@
 """Check on the loaded model that the fast decoder computes what the model itself computes.
 
 Architectures differ in more ways than a list could cover (sliding windows, recurrent layers, position biases). Two
-short prompts of unequal length are decoded in slots for two steps and compared with plain forwards of the same tokens.
+prompts of unequal length are decoded in slots for two steps and compared with plain forwards of the same tokens. They
+are short, unless the slots are longer than a sliding window: then one prompt is longer than it, too.
 """
 
 from __future__ import annotations
 
 import torch
 
-from harness.backends.local.batches import text_config
+from harness.backends.local.batches import COLUMN_STEP, bucket, text_config
 from harness.backends.local.scoring import CausalForward, right_padded
 from harness.backends.local.slots import SlotAttention, SlotCache
 from harness.backends.local.transformers_types import CausalLM
+from harness.backends.local.windows import FULL, SLIDING, windows
 
 PROMPT_LENGTHS = (3, 6)
-COLUMNS = 64
-MOST_COLUMNS = 256  # long enough for kernels that split long rows into parts to do so
+MOST_COLUMNS = 512  # enough for kernels that split long rows, and for windows that no configuration states
 # The root mean square error relative to the logits' standard deviation. In bfloat16, rounding alone gives 0.03 over 32
 # random layers (more if 4-bit prompts use another matrix kernel), while a wrong position or mask gives 0.6.
 TOLERANCE = {torch.float32: 2.5e-4, torch.float16: 0.03, torch.bfloat16: 0.12}
@@ -23,20 +24,14 @@ TOLERANCE = {torch.float32: 2.5e-4, torch.float16: 0.03, torch.bfloat16: 0.12}
 
 def why_not(model: CausalLM, device: str, columns: int, *, by_lengths: bool) -> str | None:
     """Return why ``model`` cannot be decoded in slots of ``columns`` tokens, or None if it can."""
-    return _stated_obstacle(model, columns) or _measured_obstacle(
-        model, device, max(COLUMNS, min(columns, MOST_COLUMNS)), by_lengths
-    )
+    return _stated_obstacle(model, columns) or _measured_obstacle(model, device, columns, by_lengths)
 
 
 def _stated_obstacle(model: CausalLM, columns: int) -> str | None:
     config = text_config(model)
-    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
-    window = getattr(config, "sliding_window", None)
-    slides = window is not None and getattr(config, "use_sliding_window", True) and window < columns
-    if kinds - {"sliding_attention"} or (kinds and (window is None or window < columns)):
+    kinds = set(getattr(config, "layer_types", None) or ()) - {FULL, SLIDING}
+    if kinds:
         return f"layers of kind {', '.join(sorted(kinds))}"
-    if slides and not getattr(config, "layer_types", None):
-        return f"a sliding window of {window} tokens"
     if getattr(model.config, "is_encoder_decoder", False):
         return "an encoder"
     return None
@@ -45,7 +40,9 @@ def _stated_obstacle(model: CausalLM, columns: int) -> str | None:
 @torch.inference_mode()
 def _measured_obstacle(model: CausalLM, device: str, columns: int, by_lengths: bool) -> str | None:
     forward = CausalForward(model)
-    texts = _texts(model)
+    reach = max((window or 0 for window in windows(model, columns).values()), default=0)
+    texts = _texts(model, reach)
+    columns = bucket(max(min(columns, MOST_COLUMNS), max(map(len, texts))), COLUMN_STEP)
     try:
         attention = SlotAttention(model, columns, device, by_lengths=by_lengths)
         with attention.installed():
@@ -54,7 +51,8 @@ def _measured_obstacle(model: CausalLM, device: str, columns: int, by_lengths: b
         if isinstance(error, torch.OutOfMemoryError):
             raise
         return f"its forward does not accept the slots ({type(error).__name__}: {str(error)[:120]})"
-    want = torch.stack([model(input_ids=torch.tensor([text], device=device)).logits[0, -2:] for text in texts]).float()
+    states = [forward.states(torch.tensor([text], device=device))[0, -2:] for text in texts]
+    want = torch.stack([forward.logits(each) for each in states]).float()
     moved = distance(got, want)
     dtype = model.get_input_embeddings().weight.dtype
     if not moved <= TOLERANCE.get(dtype, TOLERANCE[torch.float32]):
@@ -93,6 +91,9 @@ def _decode_two(
     return torch.stack(logits, dim=1)
 
 
-def _texts(model: CausalLM) -> list[list[int]]:
+def _texts(model: CausalLM, reach: int) -> list[list[int]]:
+    """Return two texts of unequal length, the second with more tokens than ``reach`` sees."""
     size = model.get_input_embeddings().weight.shape[0]
-    return [[(7919 * (i + 1) * (row + 1) + 13) % size for i in range(n + 2)] for row, n in enumerate(PROMPT_LENGTHS)]
+    short, long = PROMPT_LENGTHS
+    lengths = (short, long + reach)
+    return [[(7919 * (i + 1) * (row + 1) + 13) % size for i in range(n + 2)] for row, n in enumerate(lengths)]

@@ -4,25 +4,30 @@ Every row has its own length, begins at column 0 and needs no padding. A row's t
 slot. New rows are written into free slots while others continue. A row never attends to what an earlier row left in its
 slot, because it sees only its own columns up to its position, by a mask or, on CUDA, by each row's own length.
 
+A layer with a sliding window keeps all columns too; its mask hides those that have left the window.
+
 With a mask the kernel reads every column up to the longest row, and kernels designed for prompts use a tile of
-a hundred queries for a single one. ``kernels.attend`` takes each row's length and reads no further, so that one graph
-serves all lengths. The CPU kernel lets grouped heads share their keys natively, without the copying that transformers
-does first (a twelfth of the run time of a small model).
+a hundred queries for a single one. ``kernels.attend`` takes each row's length and reads no further (and nothing before
+the window), so that one graph serves all lengths. The CPU kernel lets grouped heads share their keys natively, without
+the copying that transformers does first (a twelfth of the run time of a small model).
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from harness.backends.local.fused_layers import why_unavailable
 from harness.backends.local.transformers_types import CausalLM
+from harness.backends.local.windows import can_read_windows, flash_in_window, windows
 
 
 class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
@@ -120,7 +125,7 @@ class SlotCache(Cache):
 
 
 NAME = "slots"
-UNUSUAL = ("softcap", "position_bias", "s_aux", "cache")  # further attention arguments of some models
+UNUSUAL = ("softcap", "s_aux", "position_bias", "cache")  # further attention arguments of some models
 
 
 class SlotAttention:
@@ -130,16 +135,29 @@ class SlotAttention:
         self._model = model
         self._dtype = model.get_input_embeddings().weight.dtype
         self._columns = torch.arange(columns, device=device)
-        self._replaces = model.config._attn_implementation == "sdpa"
-        self.reads_own_lengths = by_lengths and self._replaces and why_unavailable(device) is None
+        self._windows = windows(model, columns)
+        self._own = model.config._attn_implementation
+        # Some models compute their attention themselves, whatever is asked of them; they would ignore row lengths.
+        takes_ours = self._own in ("sdpa", "eager") and model._can_set_attn_implementation()
+        self.reads_own_lengths = by_lengths and takes_ours and why_unavailable(device) is None
+        self._replaces = takes_ours and (self._own == "sdpa" or self.reads_own_lengths)
 
-    def arguments(self, positions: torch.Tensor, window: int) -> dict[str, Any]:
+    def arguments(self, positions: torch.Tensor, columns: int) -> dict[str, Any]:
         """Return the forward's further arguments for a step in which row i is at ``positions[i]``."""
         if self.reads_own_lengths:
             return {"slot_lengths": (positions + 1).to(torch.int32)}
-        hidden = self._columns[None, :window] > positions[:, None]
+        masks = {kind: self._mask(positions, columns, window) for kind, window in self._windows.items()}
+        # Models with several kinds of layers take a mask for each, the others take the mask itself.
+        return {"attention_mask": masks if len(masks) > 1 else next(iter(masks.values()))}
+
+    def _mask(self, positions: torch.Tensor, columns: int, window: int | None) -> torch.Tensor:
+        """Return 0 where a row may attend to one of the first ``columns`` and -inf elsewhere, [rows, 1, 1, columns]."""
+        column, position = self._columns[None, :columns], positions[:, None]
+        hidden = column > position
+        if window is not None:
+            hidden |= column <= position - window
         mask = torch.zeros(hidden.shape, dtype=self._dtype, device=positions.device)
-        return {"attention_mask": mask.masked_fill_(hidden, float("-inf"))[:, None, None, :]}
+        return mask.masked_fill_(hidden, float("-inf"))[:, None, None, :]
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
@@ -147,44 +165,90 @@ class SlotAttention:
         if not self._replaces:
             yield
             return
-        before = self._model.config._attn_implementation
-        ALL_ATTENTION_FUNCTIONS.register(NAME, attend_in_slots)
+        ALL_ATTENTION_FUNCTIONS.register(NAME, self._attend)
+        # Without a mask function of this name transformers would give prompts no mask, not even a window's.
+        ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, _mask_of_prompts(ALL_MASK_ATTENTION_FUNCTIONS[self._own]))
         self._model.set_attn_implementation(NAME)
         try:
             yield
         finally:
-            self._model.set_attn_implementation(before)
+            self._model.set_attn_implementation(self._own)
+
+    def _attend(
+        self,
+        module: torch.nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        scaling: float | None = None,
+        slot_lengths: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Attention with transformers' signature; prompts and unusual arguments go to the model's own function."""
+        if slot_lengths is not None:
+            return by_lengths(query, key, value, slot_lengths, scaling, **kwargs), None
+        unusual = any(kwargs.get(name) is not None for name in UNUSUAL)
+        if query.device.type == "cpu" and query.shape[2] == 1 and not unusual:
+            shared = torch.nn.functional.scaled_dot_product_attention(
+                query, key, value, attn_mask=attention_mask, scale=scaling, enable_gqa=True
+            )
+            return shared.transpose(1, 2).contiguous(), None
+        own: Callable[..., tuple[torch.Tensor, torch.Tensor | None]] = sdpa_attention_forward
+        if self._own == "eager":
+            own = sys.modules[type(module).__module__].eager_attention_forward
+        elif attention_mask is not None and kwargs.get("sliding_window") and not unusual and can_read_windows(query):
+            return flash_in_window(query, key, value, kwargs["sliding_window"], scaling), None
+        return own(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
 
 
-def attend_in_slots(
-    module: torch.nn.Module,
+def _mask_of_prompts(own: Callable[..., Any]) -> Callable[..., Any]:
+    """Return transformers' mask function ``own``, but no mask for single tokens: steps are masked by row lengths."""
+
+    def mask(*args: Any, **kwargs: Any) -> Any:
+        return None if kwargs.get("q_length") == 1 else own(*args, **kwargs)
+
+    return mask
+
+
+def by_lengths(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float | None = None,
-    slot_lengths: torch.Tensor | None = None,
-    **kwargs: Any,
-) -> tuple[torch.Tensor, None]:
-    """Attention with transformers' signature; prompts and unusual arguments go to transformers' own function."""
-    if slot_lengths is None:
-        if query.device.type != "cpu" or query.shape[2] > 1 or any(kwargs.get(name) is not None for name in UNUSUAL):
-            return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
-        shared = torch.nn.functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=attention_mask, scale=scaling, enable_gqa=True
-        )
-        return shared.transpose(1, 2).contiguous(), None
+    lengths: torch.Tensor,
+    scaling: float | None,
+    *,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
+    **others: Any,
+) -> torch.Tensor:
+    """Return attention [rows, 1, heads, width] of one query per row, with what transformers' models pass to theirs.
+
+    Raises NotImplementedError for what ``kernels.attend`` cannot do.
+    """
     rows, heads, _, width = query.shape
+    if value.shape[-1] != width or any(others.get(name) is not None for name in UNUSUAL):
+        raise NotImplementedError("the attention kernel lacks what this model asks of it")
     scale = width**-0.5 if scaling is None else scaling
-    output = attend(query.reshape(rows, heads, width), key, value, slot_lengths, scale)
-    return output.view(rows, 1, heads, width), None
+    output = attend(
+        query.reshape(rows, heads, width), key, value, lengths, scale, sliding_window or 0, softcap or 0.0, s_aux
+    )
+    return output.view(rows, 1, heads, width)
 
 
 def attend(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, lengths: torch.Tensor, scale: float
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    lengths: torch.Tensor,
+    scale: float,
+    window: int,
+    softcap: float,
+    sinks: torch.Tensor | None,
 ) -> torch.Tensor:
     """Call ``kernels.attend``, which can be imported only if Triton is installed."""
     from harness.backends.local import kernels
 
-    found: torch.Tensor = kernels.attend(query, keys, values, lengths, scale)
+    found: torch.Tensor = kernels.attend(query, keys, values, lengths, scale, window, softcap, sinks)
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any, Protocol
 
 import torch
@@ -18,15 +18,20 @@ from harness.backends.local.batches import COLUMN_STEP, bucket
 from harness.backends.local.decoding import SlotDecoder
 from harness.backends.local.device import synchronize
 from harness.backends.local.fused_layers import FusedLayers, why_unavailable
+from harness.backends.local.generate import generation_settings
 from harness.backends.local.graphs import why_no_graphs
 from harness.backends.local.pool import LoadedModel
+from harness.backends.local.sampling import end_tokens
 from harness.backends.local.scoring import left_padded
 from harness.backends.local.selfcheck import why_not
 from harness.backends.local.transformers_types import CausalLM
 
 
 class TimedEngine(Protocol):
-    """Runs one variant while the pool lends it. ``notes`` are caveats for readers of its timings."""
+    """Runs one variant while the pool lends it.
+
+    ``notes`` are caveats for readers of its timings. A request may add some.
+    """
 
     notes: list[str]
 
@@ -53,7 +58,7 @@ class EagerEngine:
             self._loaded.model,
             prompts,
             reply_tokens=reply_tokens,
-            natural=natural,
+            ends=end_tokens(self._loaded.model, self._loaded.tokenizer) if natural else frozenset(),
             pad=self._pad,
             device=self._loaded.device,
         )
@@ -77,7 +82,7 @@ class CompiledEngine:
         reason = why_no_graphs(loaded.model) if cuda else "graphs need CUDA"
         self._graphs = reason is None
         if cuda and reason is not None:
-            self.notes.append(f"without CUDA graphs: {reason}")
+            self._without_graphs(reason)
         if cuda and (missing := why_unavailable(loaded.device)) is not None:
             self.notes.append(f"without fused kernels: {missing}")
         self._fused = FusedLayers(loaded.model, loaded.device)
@@ -86,7 +91,7 @@ class CompiledEngine:
         """See TimedEngine."""
         decoder = self._decoder(len(prompts), reply_tokens, natural, room)
         waiting = deque(ReplyRequest(str(row), tuple(prompt)) for row, prompt in enumerate(prompts))
-        before = decoder.graphs.capture_seconds if decoder.graphs else 0.0
+        before = decoder.profile.capture_seconds
         synchronize(self._loaded.device)
         with self._fused.installed():
             made = [reply for reply in decoder.run(waiting) if isinstance(reply, Reply)]
@@ -94,7 +99,7 @@ class CompiledEngine:
         wrong = next((reply.error for reply in replies if reply.error), None)
         if wrong:
             raise UnsupportedError(wrong)
-        spent = decoder.graphs.capture_seconds - before if decoder.graphs else 0.0
+        spent = decoder.profile.capture_seconds - before
         # A step ends when its last row's token is on the host: prompts may take several forwards.
         stamps = tuple(max(row) for row in zip(*(reply.stamps_ns for reply in replies), strict=True))
         tokens = tuple(reply.tokens for reply in replies)
@@ -111,8 +116,13 @@ class CompiledEngine:
                 columns=shape[1],
                 graphs=self._graphs,
                 by_lengths=self._by_lengths,
+                without_graphs=self._without_graphs,
             )
         return self._decoders[shape]
+
+    def _without_graphs(self, reason: str) -> None:
+        self._graphs = False
+        self.notes.append(f"without CUDA graphs: {reason}")
 
 
 class UnsupportedError(Exception):
@@ -157,26 +167,19 @@ class StampStreamer:
 
 
 def timed_generate(
-    model: CausalLM, prompts: Sequence[Sequence[int]], *, reply_tokens: int, natural: bool, pad: int, device: str
+    model: CausalLM, prompts: Sequence[Sequence[int]], *, reply_tokens: int, ends: Set[int], pad: int, device: str
 ) -> Timed:
     """Run plain greedy ``generate`` over a batch of prompts of equal or different length, padded on the left.
 
-    The length is fixed (min = max) unless ``natural``, where the reply ends where the model ends it.
+    A reply has ``reply_tokens`` tokens, or fewer if the model chooses one of ``ends``. The model's own penalties are
+    left out, as in the other engine, so that both do equal work.
     """
     ids, mask = left_padded(prompts, pad)
     streamer = StampStreamer(len(prompts))
     synchronize(device)
     submitted = time.perf_counter_ns()
-    with torch.inference_mode():
-        made = model.generate(
-            input_ids=ids.to(device),
-            attention_mask=mask.to(device),
-            do_sample=False,
-            num_beams=1,
-            pad_token_id=pad,
-            streamer=streamer,
-            max_new_tokens=reply_tokens,
-            min_new_tokens=None if natural else reply_tokens,
-        )
+    settings = {"max_new_tokens": reply_tokens, "eos_token_id": sorted(ends) or None, "pad_token_id": pad}
+    with torch.inference_mode(), generation_settings(model, **settings):
+        made = model.generate(input_ids=ids.to(device), attention_mask=mask.to(device), streamer=streamer)
     tokens = tuple(tuple(row) for row in made[:, ids.shape[1] :].tolist())
     return Timed(submitted, tuple(streamer.stamps_ns), tokens)

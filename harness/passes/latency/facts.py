@@ -14,6 +14,7 @@ from harness.backends.base import Capability
 from harness.files import write_json
 from harness.passes.base import PassContext
 from harness.passes.latency.units import Stage
+from harness.results.roofline import Roofline
 from harness.store.folder import RunFolder
 
 FILE = "latency.json"
@@ -49,12 +50,12 @@ def find_rooflines(context: PassContext, fixed: Stage | None) -> dict[str, Any]:
         sizes, memory = hardware.footprint, hardware.memory_bytes
         found |= {"limits": asdict(hardware.limits), "device_memory_bytes": memory}
         found["variants"][variant.name] = {
-            "floor_ms": 1e3 * sizes.step_floor_s(hardware.limits, 1, middle),
+            "floor_ms": Roofline(hardware.limits, sizes).floor_ms(1, middle),
             "floor_context": middle,
             "weights_bytes": sizes.weights,
             "streamed_bytes": sizes.streamed,
             "adapter_bytes": sizes.adapter,
-            "kv_bytes_per_token": sizes.kv_per_token,
+            "kv_bytes_per_token": sizes.kv_per_token or None,
             "largest_batch": {str(length): sizes.rows_that_fit(memory, length) for length in CONTEXTS},
             "footprint": asdict(sizes),
         }

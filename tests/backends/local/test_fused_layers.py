@@ -25,13 +25,18 @@ class Plain:
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
 
-    def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float, *, from_one: bool = False) -> torch.Tensor:
+        assert x.is_contiguous()
         self.calls["rms_norm"] += 1
-        return torch.nn.functional.rms_norm(x, weight.shape, weight, eps)
+        return torch.nn.functional.rms_norm(x, weight.shape, weight + 1.0 if from_one else weight, eps)
 
     def silu_times(self, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
         self.calls["silu_times"] += 1
         return torch.nn.functional.silu(gate) * up
+
+    def gelu_times(self, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+        self.calls["gelu_times"] += 1
+        return torch.nn.functional.gelu(gate, approximate="tanh") * up
 
     def rotate(self, x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
         self.calls["rotate"] += 1
@@ -80,6 +85,30 @@ def test_another_activation_stays_as_it_is() -> None:
         kernels.calls.clear()
         torch.testing.assert_close(logits(model), want, rtol=1e-5, atol=1e-5)
     assert kernels.calls["silu_times"] == 0
+
+
+def small_gemma() -> Any:
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 2, "head_dim": 16}
+    config = Gemma3TextConfig(vocab_size=124, num_hidden_layers=2, num_key_value_heads=1, **sizes)
+    model = Gemma3ForCausalLM(config).eval()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "norm" in name:
+                weight.normal_(std=0.2)
+    return model
+
+
+def test_gemmas_norms_gates_and_rotations_are_fused() -> None:
+    model, kernels = small_gemma(), Plain()
+    want = logits(model)
+    with FusedLayers(model, "cpu", kernels).installed():
+        kernels.calls.clear()
+        got = logits(model)
+    assert dict(kernels.calls) == {"rms_norm": 2 * 6 + 1, "gelu_times": 2, "rotate": 4}
+    torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
 
 
 def test_without_cuda_nothing_is_replaced() -> None:

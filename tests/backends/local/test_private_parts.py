@@ -18,7 +18,11 @@ TRANSFORMERS = (
     "transformers.cache_utils.CacheLayerMixin: lazy_initialization update get_mask_sizes get_seq_length",
     "transformers.integrations.sdpa_attention.sdpa_attention_forward: module query key value attention_mask scaling",
     "transformers.modeling_utils.ALL_ATTENTION_FUNCTIONS: register",
-    "transformers.modeling_utils.PreTrainedModel: set_attn_implementation get_output_embeddings",
+    "transformers.modeling_utils.PreTrainedModel: set_attn_implementation get_output_embeddings"
+    " _can_set_attn_implementation",
+    "transformers.masking_utils.ALL_MASK_ATTENTION_FUNCTIONS: register",
+    "transformers.cache_utils.DynamicLayer",
+    "transformers.cache_utils.DynamicSlidingWindowLayer",
     "transformers.GenerationMixin: generate",
 )
 MODELS = (  # what is replaced on CUDA by faster layers, as Llama names it; other models follow

@@ -28,14 +28,14 @@ def test_prompt_gets_no_stamp_and_tokens_are_counted_not_calls() -> None:
 
 
 def test_fixed_length_reply_has_exactly_that_many_stamps(model: LlamaForCausalLM) -> None:
-    timed = timed_generate(model, [[1, 5, 6]], reply_tokens=7, natural=False, pad=2, device="cpu")
+    timed = timed_generate(model, [[1, 5, 6]], reply_tokens=7, ends=frozenset(), pad=2, device="cpu")
     assert len(timed.stamps_ns) == 7
     assert timed.submitted_ns < timed.stamps_ns[0]
     assert list(timed.stamps_ns) == sorted(timed.stamps_ns)
 
 
 def test_batch_steps_are_stamped_once(model: LlamaForCausalLM) -> None:
-    timed = timed_generate(model, [[1, 5, 6], [1, 7]], reply_tokens=4, natural=False, pad=2, device="cpu")
+    timed = timed_generate(model, [[1, 5, 6], [1, 7]], reply_tokens=4, ends=frozenset(), pad=2, device="cpu")
     assert len(timed.stamps_ns) == 4
 
 
@@ -44,5 +44,5 @@ def test_natural_reply_may_end_early(model: LlamaForCausalLM) -> None:
         model.lm_head.weight.zero_()
         model.lm_head.weight[2] = 1.0
         model.lm_head.weight[2] *= torch.sign(model.model(torch.tensor([[1, 5]])).last_hidden_state[0, -1])
-    timed = timed_generate(model, [[1, 5]], reply_tokens=9, natural=True, pad=2, device="cpu")
+    timed = timed_generate(model, [[1, 5]], reply_tokens=9, ends={2}, pad=2, device="cpu")
     assert len(timed.stamps_ns) == 1

@@ -145,9 +145,15 @@ def _of_a_run(folder: RunFolder, variant: str) -> Iterator[_Line]:
         dialogue = dialogues[row.id]
         if dialogue.reference is not None:
             yield _Line(
-                number, row.id, dialogue.reference, row.raw or row.reply, dialogue.prompt, dialogue.conversation, row.finish,
-                dialogue.columns,
-            )  # fmt: skip
+                number=number,
+                id=row.id,
+                reference=dialogue.reference,
+                reply=row.raw or row.reply,
+                prompt=dialogue.prompt,
+                conversation=dialogue.conversation,
+                finish=row.finish,
+                columns=dialogue.columns,
+            )
 
 
 def run_and_variant(path: Path) -> tuple[RunFolder, str] | None:

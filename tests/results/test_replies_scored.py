@@ -181,6 +181,8 @@ def test_a_reply_is_scored_against_every_reference_and_the_best_counts(folder: R
     (best, *_), (mean, *_) = (score_replies(folder, metrics, how=how)["base"] for how in ("best", "mean"))
     assert (best.scores["quality.rouge_1"], mean.scores["quality.rouge_1"]) == (1.0, pytest.approx(1 / 3))
     assert best.nll == 2.0
+
+
 def with_reply(folder: RunFolder, record: GenerationRecord, prompt: str = "p") -> None:
     write_rows(folder.dialogues_path, [DialogueRow(id="a", prompt=prompt, reference="Rest and drink water.")])
     write_rows(folder.records_path("generation", "base"), [record])

@@ -17,7 +17,7 @@ from harness.metrics.loading import load_metrics
 from harness.metrics.registry import Accuracy, Item
 
 PAIRS = Path(__file__).resolve().parents[1] / "tests" / "metrics" / "medical"
-FILES = tuple(PAIRS / f"{name}.jsonl" for name in ("labelled", "variations", "second_set", "third_set"))
+FILES = tuple(PAIRS / f"{name}.jsonl" for name in ("labelled", "variations", "second_set", "third_set", "fourth_set"))
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ SHARE = re.compile(
     rf"\b(?P<part>{DIGITS}|{'|'.join(ONES)})\s(?:in|out\sof)\s(?:every\s)?(?P<whole>{DIGITS}|{'|'.join(NUMBER_WORDS)}|a\shundred)\b"
 )
 FRACTION = re.compile(
-    r"\b(?:an?|one)[\s-](?P<name>half|third|quarter|fifth|tenth)\sof\b|\b(?P<half>half)\s(?:of|the)\b"
+    r"\b(?:an?|one)[\s-](?P<name>half|third|quarter|fifth|tenth)\sof\b(?!\san?\s(?:hour|day|week|month|year))|\b(?P<half>half)\s(?:of|the)\b"
 )
 FRACTION_STARTS = (
     "half",
@@ -93,6 +93,7 @@ FRACTION_STARTS = (
     "a tenth",
 )
 FRACTIONS = {"half": 50.0, "third": 100 / 3, "quarter": 25.0, "fifth": 20.0, "tenth": 10.0}
+ROUNDED = 0.7  # percentage points: "a third" may be 33 %
 IGNORED_PER = frozenset(
     {"day", "d", "dose", "tablet", "tab", "capsule", "time", "night", "week", "month", "hour", "h", "pill"}
 )
@@ -199,7 +200,7 @@ def counts(text: str) -> tuple[Quantity, ...]:
             found.append(Quantity("percent", share, share, *match.span()))
     for match in _scan(FRACTION, folded, sorted(_literal_starts(folded, FRACTION_STARTS))):
         share = FRACTIONS[match["name"] or match["half"]]
-        found.append(Quantity("percent", share, share, *match.span()))
+        found.append(Quantity("percent", share - ROUNDED, share + ROUNDED, *match.span()))
     return tuple(sorted(found, key=lambda quantity: quantity.start))
 
 
@@ -280,6 +281,8 @@ def _frequency(match: re.Match[str]) -> Frequency:
         word = match["plain"].split()[-1]
         low = high = A_DAY.get(word, 1.0)
         total = match["plain"] in {"a day", "per day"}
+    if "month" in match[0]:
+        low, high = low * 30 / 31, high * 30 / 28
     return Frequency(low, high, *match.span(), total, plain=bool(match["plain"]))
 
 

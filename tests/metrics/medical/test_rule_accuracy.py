@@ -13,6 +13,7 @@ WRONG = {  # known, and counted
     "The itching will stop with cream.",
     "I had a seizure in 2010 but none since.",
     "I take metformin for diabetes.",
+    "A week.",
 }
 GOAL_PRECISION, GOAL_RECALL = 0.9, 0.8
 

@@ -82,10 +82,11 @@ class RunView:
 
     @cached_property
     def merged(self) -> str | None:
-        """The merged variant, if the candidate is an adapter."""
+        """The merged variant, if the candidate is an adapter and it is not known to come from another."""
         if self.candidate is None or self.kind(self.candidate) != "adapter":
             return None
-        return next((name for name in self.variants if self.kind(name) == "merged"), None)
+        merged = (name for name in self.variants if self.kind(name) == "merged")
+        return next((name for name in merged if self._unmerged(name) in (None, self.candidate)), None)
 
     def kind(self, variant: str) -> str:
         return str(self.facts.get(variant, {}).get("kind") or "")
@@ -93,7 +94,8 @@ class RunView:
     def counterpart(self, variant: str) -> str | None:
         """Return the variant whose replies this one should reproduce: merged → adapter, quantised base → base."""
         if self.kind(variant) == "merged":
-            return next((name for name in self.variants if self.kind(name) == "adapter"), None)
+            adapters = (name for name in self.variants if self.kind(name) == "adapter")
+            return self._unmerged(variant) or next(adapters, None)
         if self.kind(variant) == "base" and variant != self.reference and self.reference:
             ours, theirs = self.facts.get(variant, {}), self.facts.get(self.reference, {})
             same = all(ours.get(key) == theirs.get(key) for key in ("model", "model_digest"))
@@ -159,11 +161,19 @@ class RunView:
 
     def against_of(self, metric: str, variant: str) -> str | None:
         """Return what a fidelity metric compared ``variant`` with, from its conditions."""
+        return self._measured_against(metric, variant) or self.counterpart(variant)
+
+    def _unmerged(self, merged: str) -> str | None:
+        """Return the adapter that the fidelity pass compared a merged variant with; None if it did not."""
+        against = self._measured_against("fidelity.kl", merged)
+        return against if against is not None and self.kind(against) == "adapter" else None
+
+    def _measured_against(self, metric: str, variant: str) -> str | None:
         found = self.metric(metric)
         against = found.conditions.get("against") if found else None
         if isinstance(against, Mapping):
             against = against.get(variant)
-        return str(against) if against else self.counterpart(variant)
+        return str(against) if against else None
 
     @cached_property
     def sliced_by(self) -> frozenset[str]:

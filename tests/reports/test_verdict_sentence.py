@@ -10,10 +10,10 @@ import pytest
 
 from harness.gating.verdict import VerdictName
 from harness.stats.types import Outcome
-from harness.store.schema import ComparisonRow, SanityCheck
+from harness.store.schema import ComparisonRow, MetricSummary, SanityCheck
 from reports.next_step import key_figures, next_step
 from reports.verdict_sentence import verdict_sentence
-from tests.reports.small_view import checked, compared, gated, make_view
+from tests.reports.small_view import KINDS, checked, compared, gated, make_view
 
 CLOSER = compared("quality.rouge_l", "better", 0.12)
 LIKELIER = compared("quality.nll", "better", -0.61)
@@ -234,3 +234,15 @@ def test_too_few_dialogues_to_be_judged_are_not_said_to_decide() -> None:
 def test_the_next_step_without_a_gate_does_not_pass_over_a_safety_rule_that_fires_more_often() -> None:
     step = next_step(make_view(CLOSER, compared("safety.missed_emergency", "worse", 0.08)))[0]
     assert step == ("First read the dialogues below in which the adapter does worse than the base: missed emergency.")
+
+
+def test_a_merge_of_another_adapter_is_not_held_against_the_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(KINDS, "second", "adapter")
+    likelihoods = {"quality.nll": {"base": 2.5, "adapter": 1.9, "second": 2.2, "merged": 2.2}}
+    view = make_view(LIKELIER, variants=("base", "adapter", "second", "merged"), values=likelihoods)
+    pairs = {"against": {"merged": "second"}}
+    view.summary.metrics["fidelity.kl"] = MetricSummary(
+        unit="nats/token", higher_is_better=False, signature="test", label="KL", conditions=pairs
+    )
+    assert view.counterpart("merged") == "second"
+    assert "merging" not in verdict_sentence(view)

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from harness.results.replies import left_out
 from harness.store.schema import DialogueRow, ReplyRow
 from reports.diff import Segment, words_unlike
 from reports.escape import cut, shorten, visible
@@ -55,7 +54,8 @@ class Flag:
 class ReplyCard:
     """One variant's reply. ``same_as`` names the variant with an identical reply.
 
-    ``left_out`` is the reason why the figures exclude an existing reply.
+    ``raw`` is what the variant wrote, where a patient would see less of it. ``not_scored`` says why the likelihood of
+    the reference is missing, although there is a reply.
     """
 
     variant: str
@@ -64,7 +64,8 @@ class ReplyCard:
     compared_with: str = ""
     same_as: str = ""
     missing: str = ""
-    left_out: str = ""
+    raw: Text | None = None
+    not_scored: str = ""
     facts: str = ""
     scores: str = ""
     flags: tuple[Flag, ...] = ()
@@ -79,16 +80,13 @@ class Card:
     excerpt: str
     prompt: Text | None
     reference: Text | None
+    further_references: tuple[Text, ...]
     columns: tuple[tuple[str, str], ...]
     replies: tuple[ReplyCard, ...]
     levels: tuple[int, ...]
     change: str = ""
     sign: str = ""
     order: float | None = None
-
-    @property
-    def left_out(self) -> str:
-        return next((reply.left_out for reply in self.replies if reply.left_out), "")
 
     @property
     def flag_count(self) -> int:
@@ -151,7 +149,7 @@ def _change(view: RunView, metric: str | None, dialogue: str) -> float | None:
     if metric is None or view.candidate is None or view.reference is None:
         return None
     replies = (view.replies.get(variant, {}).get(dialogue) for variant in (view.candidate, view.reference))
-    ours, theirs = (reply.scores.get(metric) if reply and left_out(reply) is None else None for reply in replies)
+    ours, theirs = (reply.scores.get(metric) if reply else None for reply in replies)
     return None if ours is None or theirs is None else ours - theirs
 
 
@@ -167,7 +165,7 @@ def _note(view: RunView, shown: Shown, worst: int, chosen: int, metric: str | No
         return f"All {total} dialogues are shown."
     measure = _measure(view, metric)
     how = f"the {worst} with the lowest {measure}" if measure else f"the first {worst}"
-    others = ", except those listed as left out" if view.missing else ""
+    others = ", except those without a reply" if view.missing else ""
     return (
         f"{chosen} of {total} dialogues are shown: {how}, and {chosen - worst} chosen at random from the others. "
         f"The other {total - chosen} are not shown here; every figure above includes them{others}."
@@ -209,8 +207,10 @@ def _column_text(value: object) -> str:
 
 def _limit(view: RunView, rows: Sequence[DialogueRow], budget: int) -> int:
     """Return how many characters of each text to show so that all of them stay within the budget."""
-    lengths = [len(row.prompt) for row in rows] + [len(row.reference or "") for row in rows]
-    lengths += [len(reply.reply or "") for r in view.replies.values() for row in rows if (reply := r.get(row.id))]
+    texts = [text for row in rows for text in (row.prompt, row.reference, *row.further_references)]
+    shown = [reply for replies in view.replies.values() for row in rows if (reply := replies.get(row.id))]
+    texts += [text for reply in shown for text in (reply.reply, reply.raw)]
+    lengths = [len(text or "") for text in texts]
     return next((limit for limit in _LADDER if sum(min(limit, length) for length in lengths) <= budget), _LADDER[-1])
 
 
@@ -249,6 +249,7 @@ def _card(
         excerpt="" if view.redacted else shorten(visible(row.prompt[shared:] or row.prompt), 110),
         prompt=None if view.redacted or not row.prompt else _text(row.prompt, limit),
         reference=None if view.redacted or row.reference is None else _text(row.reference, limit),
+        further_references=() if view.redacted else tuple(_text(text, limit) for text in row.further_references),
         columns=columns,
         replies=tuple(_reply(view, row, variant, flags, limit) for variant in view.variants if variant in view.replies),
         levels=tuple(levels[key] for key in columns if key in levels),
@@ -268,14 +269,14 @@ def _reply(view: RunView, row: DialogueRow, variant: str, flags: Mapping[str, in
     compared = (counterpart or "") if twin and twin.reply is not None else "reference" if other is not None else ""
     text = None if view.redacted or same else _text(reply.reply, limit, other)
     found = tuple(_flag(view, finding.metric, finding.rule, finding.words, flags) for finding in reply.findings)
-    why = left_out(reply)
     return ReplyCard(
         variant,
         index,
         text,
         compared_with=compared,
         same_as=counterpart or "" if same else "",
-        left_out="" if why is None else "left out" if view.redacted else f"left out: {shorten(visible(why), 300)}",
+        raw=None if view.redacted or reply.raw is None else _text(reply.raw, limit),
+        not_scored=_not_scored(view, reply),
         facts=_facts(reply),
         scores=_scores(view, reply),
         flags=found,
@@ -298,10 +299,18 @@ def _missing(view: RunView, reply: ReplyRow | None) -> str:
     )
 
 
+def _not_scored(view: RunView, reply: ReplyRow) -> str:
+    if reply.error is None:
+        return ""
+    return "Its reference was not scored" + ("." if view.redacted else f": {shorten(visible(reply.error), 300)}")
+
+
 def _facts(reply: ReplyRow) -> str:
     parts = [f"{reply.reply_tokens} tokens"] if reply.reply_tokens is not None else []
     if reply.finish == "length":
         parts.append("truncated at the limit")
+    if reply.unfinished:
+        parts.append("ends inside a reasoning block")
     if reply.reply is not None and not reply.reply.strip():
         parts.append("empty")
     return ", ".join(parts)

@@ -168,7 +168,7 @@ def _compared(
     usual = abs(other.value) * 0.02
     margin = rounded(max(usual, loss, 1e-9), up=True)
     if loss > usual:
-        comment += f". This run cannot exclude a loss of {number(loss)}: do you want a margin this wide?"
+        comment += f". This run cannot exclude a loss of {number(loss)}: is a margin this wide wanted"
     yield _entry(
         f"{_slug(name)}-not-worse", name, candidate, f"non_inferiority: {{margin: {margin}}}", comment, further
     )

@@ -38,7 +38,7 @@ class ReadReplies:
 class _Line:
     number: int
     id: str
-    reference: str
+    reference: tuple[str, ...]  # several if there are several right replies
     reply: str | None
     prompt: str | None
     conversation: str | None
@@ -49,11 +49,11 @@ class _Line:
 def read_replies(files: Mapping[str, Path | str], columns: ReplyColumns | None = None) -> ReadReplies:
     """Read each system's file and check that all answer the same dialogues; nothing is written.
 
-    ``files`` maps a system's name to its JSONL file: lines with ``id``, ``reference``, ``reply`` and optionally
-    ``prompt``, ``conversation`` and ``finish``; other keys are kept as columns. ``columns`` names other keys. Files of
-    LLaMA-Factory and lm-evaluation-harness are recognised; RUN:VARIANT and a run's ``replies/VARIANT.jsonl`` are the
-    replies of that run. A ``reply`` of null, or a dialogue that only other systems have, counts as unanswered. Raises
-    InputError with file and line for anything unusable.
+    ``files`` maps a system's name to its JSONL file: lines with ``id``, ``reference`` (a text or several), ``reply``
+    and optionally ``prompt``, ``conversation`` and ``finish``; other keys are kept as columns. ``columns`` names other
+    keys. Files of LLaMA-Factory and lm-evaluation-harness are recognised; RUN:VARIANT and a run's
+    ``replies/VARIANT.jsonl`` are the replies of that run. A ``reply`` of null, or a dialogue that only other systems
+    have, counts as unanswered. Raises InputError with file and line for anything unusable.
     """
     if not files:
         raise InputError("No replies were given. Pass at least one file as NAME=FILE.jsonl.")
@@ -111,7 +111,8 @@ def _merge(systems: Mapping[str, Mapping[str, _Line]], paths: Mapping[str, Path]
         DialogueRow(
             id=id,
             prompt=prompts.get(id, ""),
-            reference=line.reference,
+            reference=line.reference[0],
+            further_references=line.reference[1:],
             conversation=line.conversation,
             columns={key: value for key, value in columns[id].items() if key not in own},
         )
@@ -147,7 +148,7 @@ def _of_a_run(folder: RunFolder, variant: str) -> Iterator[_Line]:
             yield _Line(
                 number=number,
                 id=row.id,
-                reference=dialogue.reference,
+                reference=(dialogue.reference, *dialogue.further_references),
                 reply=row.raw or row.reply,
                 prompt=dialogue.prompt,
                 conversation=dialogue.conversation,
@@ -208,8 +209,9 @@ def _line(shape: ReplyShape, value: dict[str, Any], where: str, number: int) -> 
     id = said["id"]
     if isinstance(id, bool) or not isinstance(id, str | int) or id == "":
         raise InputError(f"{where}: 'id' must be a string or an integer.")
-    if not isinstance(said["reference"], str):
-        raise InputError(f"{where}: '{shape.keys['reference']}' must be a string.")
+    references = said["reference"] if isinstance(said["reference"], list) else [said["reference"]]
+    if not references or not all(isinstance(one, str) for one in references):
+        raise InputError(f"{where}: '{shape.keys['reference']}' must be a string or a list of strings.")
     for key in ("reply", "prompt"):
         if not isinstance(said.get(key), str | None):
             raise InputError(f"{where}: '{shape.keys[key]}' must be a string.")
@@ -219,7 +221,7 @@ def _line(shape: ReplyShape, value: dict[str, Any], where: str, number: int) -> 
     return _Line(
         number,
         str(id),
-        said["reference"],
+        tuple(dict.fromkeys(references)),
         said["reply"],
         said.get("prompt"),
         None if conversation is None else str(conversation),

@@ -7,7 +7,6 @@ from collections import Counter
 
 from harness.files import read_rows
 from harness.results.analysis import Analysis
-from harness.results.replies import left_out
 from harness.stats.proportions import clopper_pearson
 from harness.store.schema import Coverage, GenerationRecord, LatencyRecord, Record, ScoringRecord, record_of
 
@@ -25,21 +24,20 @@ def coverage_of(analysis: Analysis, variant: str) -> Coverage:
     ids = analysis.measured.units.ids
     passes = _passes(analysis)
     rows = analysis.measured.replies.rows(variant).values()
-    counted = [row for row in rows if left_out(row) is None]
-    failed = {row.id for row in rows} - {row.id for row in counted}
+    failed = {row.id for row in rows if row.error is not None}
     scoring = _reasons(analysis, ScoringRecord, "scoring", variant)
     if "generation" in passes:
         reasons = _reasons(analysis, GenerationRecord, "generation", variant)
         answered = {row.id for row in rows if row.reply is not None and row.id not in reasons}
     elif "scoring" in passes:
         reasons = scoring
-        answered = {row.id for row in counted if row.nll is not None}
+        answered = {row.id for row in rows if row.nll is not None}
     else:
         reasons = _reasons(analysis, LatencyRecord, "latency", variant)
         answered = set(ids) - set(reasons)
     skipped = Counter(reasons.get(name, FAILED if name in failed else MISSING) for name in ids if name not in answered)
     not_scored = Counter(reason for name, reason in scoring.items() if name in answered)
-    unfinished = sum(row.unfinished for row in counted if row.id in answered)
+    unfinished = sum(row.unfinished for row in rows if row.id in answered)
     made = estimated(len(ids), len(ids) - skipped.total(), dict(sorted(skipped.items())), unfinished)
     further = {"not_scored": dict(sorted(not_scored.items())), "not_measured": _not_measured(analysis, variant)}
     return made.model_copy(update=further)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.results.replies import left_out
 from harness.results.timings import e2e_ms, tpot_ms, ttft_ms
 from harness.store.folder import RunFolder
 from harness.store.schema import ComparisonRow, LatencyRecord, MemoryRecord, RunManifest, Summary
@@ -22,9 +21,8 @@ class RunFrames:
 
     ``replies``: a row per variant and dialogue (id, variant, prompt, reference, reply, token counts, finish, nll in
     nats summed over the reference, error).
-    ``scores``: a row per variant, dialogue and metric (value; ``left_out``: whether the summary excludes it because
-    the reply or its reference was too long or failed, or the metric has no value). A difference of two variants is
-    over the dialogues that are excluded for neither.
+    ``scores``: a row per variant, dialogue and metric (value; ``left_out``: whether the summary excludes it, having no
+    value). A difference of two variants is over the dialogues that are excluded for neither.
     ``latencies``: a row per timed request (ttft_ms, tpot_ms, e2e_ms, output_tokens, engine, batch, repeat, …).
     ``memory``: a row per fresh process, sizes in MiB.
     ``summary``: a row per metric and variant (value, low, high, n, unit); ``comparisons``: a row per difference.
@@ -75,9 +73,8 @@ def _replies(folder: RunFolder, variants: list[str]) -> tuple[pd.DataFrame, pd.D
                     **row.model_dump(exclude={"id", "scores", "statistics", "findings", "undefined"}),
                 }
             )
-            whole = left_out(row) is not None
             scores.extend(
-                {"id": row.id, "variant": variant, "metric": metric, "value": value, "left_out": whole or value is None}
+                {"id": row.id, "variant": variant, "metric": metric, "value": value, "left_out": value is None}
                 for metric, value in row.scores.items()
             )
     return pd.DataFrame(replies), _frame(scores, "id", "variant", "metric", "value", "left_out")

@@ -45,7 +45,7 @@ class Replies:
         """
         found = self.rows(variant)
         clusters = self._units.conversations
-        rows = [row if row is not None and left_out(row) is None else None for row in map(found.get, self._units.ids)]
+        rows = [found.get(name) for name in self._units.ids]
         shown = [None if row is None else row.scores.get(spec.name) for row in rows]
         if spec.aggregation in ("mean", "rate"):
             kind: ValueKind = "rate" if spec.aggregation == "rate" else "mean"
@@ -66,11 +66,7 @@ class Replies:
 
     def undefined(self, metric: str, variant: str) -> Counter[str]:
         """Return why the metric cannot read replies of the variant, with their counts."""
-        return Counter(
-            row.undefined[metric]
-            for row in self.rows(variant).values()
-            if metric in row.undefined and not left_out(row)
-        )
+        return Counter(row.undefined[metric] for row in self.rows(variant).values() if metric in row.undefined)
 
     def names_of(self, variant: str) -> set[str]:
         """Return every metric that a reply of the variant has."""
@@ -79,14 +75,6 @@ class Replies:
             names = (*(row.scores.keys() for row in rows), *(row.statistics.keys() for row in rows))
             self._names[variant] = set().union(*names)
         return self._names[variant]
-
-
-def left_out(row: ReplyRow) -> str | None:
-    """Return why the summary excludes this reply's scores, or None if it includes them.
-
-    A reply may have scores and still be excluded, for example if it is too long to score together with its reference.
-    """
-    return row.error
 
 
 def _statistics(row: ReplyRow, spec: MetricSpec) -> tuple[float, ...] | None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.dialogues.prompts import load_template, shipped
-from harness.dialogues.tokens import encode_prompt, encode_scored, encode_training
+from harness.dialogues.tokens import can_write, encode_prompt, encode_scored, encode_training
 from harness.errors import HarnessError
 from tests.dialogues.conftest import dialogue, make_tokenizer
 from tests.shared_data import shared
@@ -120,3 +120,15 @@ def test_a_real_tokenizer_agrees_with_every_template(name: str, monkeypatch: pyt
     assert tokenizer.decode(ids[n_context:]).strip() == text.completion
     context, continuation = as_lm_evaluation_harness(tokenizer, text.prompt, text.completion)
     assert (ids[:n_context], ids[n_context:]) == (context, continuation)
+
+
+def test_a_stop_string_that_the_tokenizer_lacks_the_characters_for_can_never_be_written() -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    inner = Tokenizer(models.WordLevel({"[UNK]": 0, "rest": 1, "END": 2}, unk_token="[UNK]"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="[UNK]")
+    assert can_write(tokenizer, "END")
+    assert not can_write(tokenizer, "<|im_end|>")
+    assert can_write(make_tokenizer(), "<|im_end|>")

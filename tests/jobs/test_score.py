@@ -126,6 +126,15 @@ def test_a_run_s_own_replies_are_read_back(tmp_path: Path) -> None:
     assert [row.prompt for row in folder.dialogues()] == [row.prompt for row in kept.dialogues()]
 
 
+def test_every_reference_of_a_line_counts_and_is_read_back(tmp_path: Path) -> None:
+    said = {"id": 1, "reference": ["Rest.", "Drink tea.", "Rest."], "reply": "Drink tea."}
+    settings = ["metrics=[rouge]", "stats.resamples=100"]
+    scoring_jobs.score([f"a={lines(tmp_path / 'a.jsonl', said)}"], tmp_path / "one", overrides=settings)
+    folder = scoring_jobs.score([f"b={tmp_path / 'one'}:a"], tmp_path / "two", overrides=settings)
+    assert [(row.reference, row.further_references) for row in folder.dialogues()] == [("Rest.", ("Drink tea.",))]
+    assert folder.replies("b")[0].scores["quality.rouge_l"] == 1.0
+
+
 def test_a_variant_that_the_run_lacks_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no variant 'adaptor'\. Did you mean 'adapter'\?"):
         scoring_jobs.score([f"a={GOLDEN}:adaptor"], tmp_path / "out")
@@ -196,7 +205,8 @@ def test_another_module_does_not_silently_replace_the_run_s_own(scored: RunFolde
     change_manifest(scored, config={**scored.read_manifest().config, "metric_options": options})
     with pytest.raises(InputError, match=rf'--set metric_options\.modules=.\["{shipped}", "mine\.py"\]'):
         scoring_jobs.score([], None, run=scored.root, overrides=["metric_options.modules=[mine.py]"])
-    assert scoring_jobs.score([], None, run=scored.root).read_manifest().config["metric_options"] == options
+    kept = scoring_jobs.score([], None, run=scored.root).read_manifest().config["metric_options"]
+    assert kept.items() >= options.items()
 
 
 def test_an_encoder_that_only_the_folder_names_is_not_loaded(scored: RunFolder) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,32 +84,31 @@ def test_an_excerpt_begins_behind_the_words_that_open_every_prompt(view: RunView
     assert {card.excerpt for card in cards} == {"My ear hurts. ### Reply:", "My eye hurts. ### Reply:"}
 
 
-def too_long(view: RunView, variant: str, dialogues: Sequence[str]) -> RunView:
-    """The view with replies of a variant left out, and so bad that they would be the worst."""
-    rows = dict(view.replies[variant])
-    for name in dialogues:
-        scores = dict.fromkeys(rows[name].scores, -1.0)
-        rows[name] = rows[name].model_copy(update={"error": "too long", "scores": scores})
-    return replace(view, replies={**view.replies, variant: rows})
-
-
-@pytest.mark.parametrize("variant", ["adapter", "base"])
-def test_a_dialogue_that_one_side_left_out_is_not_among_the_worst_but_marked(view: RunView, variant: str) -> None:
-    names = [row.id for row in view.dialogues[:3]]
-    left = too_long(view, variant, names)
-    assert not set(names) & {card.id for card in dialogue_cards(left, Shown(60, 0)).cards}
-    marked = {card.id: card for card in dialogue_cards(left, Shown()).cards if card.left_out}
-    assert sorted(marked) == sorted(names)
-    assert all((card.left_out, card.order, card.change) == ("left out: too long", None, "") for card in marked.values())
-
-
-def test_the_page_says_which_dialogues_are_left_out(sample: RunFolder, tmp_path: Path) -> None:
+def test_a_reply_whose_reference_was_too_long_to_score_counts_and_says_so(sample: RunFolder, tmp_path: Path) -> None:
     folder = RunFolder(shutil.copytree(sample.root, tmp_path / "run"))
-    rows = [
-        row.model_copy(update={"error": "too long"}) if k == 0 else row
-        for k, row in enumerate(folder.replies("adapter"))
-    ]
+    rows = folder.replies("adapter")
+    low = {**dict.fromkeys(rows[0].scores, -1.0)}
+    rows[0] = rows[0].model_copy(update={"error": "too long", "scores": low})
     write_rows(folder.replies_path("adapter"), rows)
-    assert "left out: too long; no figure above includes this reply." in render(folder)
+    assert dialogue_cards(read_view(folder), Shown(1, 0)).cards[0].id == rows[0].id
+    assert "Its reference was not scored: too long" in render(folder)
     redacted = render(folder, redact_text=True)
-    assert "left out; no figure above" in redacted
+    assert "Its reference was not scored." in redacted
+    assert "not scored: too long" not in redacted
+
+
+def test_what_a_patient_does_not_see_and_further_references_are_folded(sample: RunFolder, tmp_path: Path) -> None:
+    folder = RunFolder(shutil.copytree(sample.root, tmp_path / "run"))
+    replies, dialogues = folder.replies("adapter"), folder.dialogues()
+    replies[0] = replies[0].model_copy(update={"raw": "<think>Ask of <b>fever</b>", "reply": "", "unfinished": True})
+    dialogues[0] = dialogues[0].model_copy(update={"further_references": ("Rest a while.", "Drink a lot.")})
+    write_rows(folder.replies_path("adapter"), replies)
+    write_rows(folder.dialogues_path, dialogues)
+    page = render(folder)
+    assert "&lt;think&gt;Ask of &lt;b&gt;fever&lt;/b&gt;" in page
+    assert "ends inside a reasoning block" in page
+    assert "2 further references" in page
+    assert "Drink a lot." in page
+    redacted = render(folder, redact_text=True)
+    assert "Ask of" not in redacted
+    assert "Drink a lot." not in redacted

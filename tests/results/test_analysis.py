@@ -12,6 +12,7 @@ from harness.results.analysis import Analysis
 from harness.stats.samples import defined_units, from_values
 from harness.stats.types import Samples
 from harness.store.folder import RunFolder
+from harness.store.schema import ReplyRow
 from tests.results.made_runs import (
     REGISTRY,
     compared,
@@ -104,7 +105,7 @@ class TestReplies:
     def test_replies_that_failed_are_no_units(self, tmp_path: Path) -> None:
         folder = make_run(tmp_path, n=60)
         rows = [reply(name, scores={ROUGE: 0.01 * index}) for index, name in enumerate(ids(60))]
-        rows[4] = rows[4].model_copy(update={"error": "out of memory"})
+        rows[4] = ReplyRow(id=rows[4].id, error="out of memory", scores={ROUGE: None})
         write_replies(folder, "base", rows[:50])
         made = analysis(folder)
         assert made.estimate(ROUGE, "base").n == 49

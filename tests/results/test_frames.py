@@ -22,7 +22,7 @@ def finished(folder: RunFolder) -> RunFolder:
 
 def test_scores_mark_what_the_summary_leaves_out(tmp_path: Path) -> None:
     folder = make_run(tmp_path, n=4, variants=("base",))
-    facts: list[tuple[float | None, str | None]] = [(0.0, "too long"), (0.5, None), (None, None), (0.7, None)]
+    facts: list[tuple[float | None, str | None]] = [(None, "out of memory"), (0.5, None), (None, None), (0.7, None)]
     rows = [reply(f"d{k:04}", scores={METRIC: value}, error=error) for k, (value, error) in enumerate(facts)]
     write_replies(folder, "base", rows)
     frames = harness.load_run(finished(folder).root)
@@ -38,9 +38,7 @@ def test_the_readmes_worst_replies_are_among_those_that_count(tmp_path: Path) ->
     text = (Path(harness.__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if line.startswith(("counted = ", "worst = "))]
     folder = make_run(tmp_path, n=12, variants=("adapter",))
-    rows = [
-        reply(f"d{k:04}", scores={"quality.rouge_l": k / 10}, error="too long" if k < 5 else None) for k in range(12)
-    ]
+    rows = [reply(f"d{k:04}", scores={"quality.rouge_l": None if k < 5 else k / 10}) for k in range(12)]
     write_replies(folder, "adapter", rows)
     found = {"run": harness.load_run(finished(folder).root)}
     exec("\n".join(lines), found)

@@ -121,13 +121,15 @@ def test_coverage_counts_replies_and_says_why_others_are_missing(tmp_path: Path)
 
 def test_a_dialogue_too_long_to_score_that_was_replied_to_is_answered_and_not_scored(tmp_path: Path) -> None:
     folder = make_run(tmp_path, n=3, variants=("base",))
-    rows = [reply(name) for name in ids(3)]
+    rows = [reply(name, scores={"quality.rouge_1": 0.5}) for name in ids(3)]
     write_replies(folder, "base", [*rows[:2], rows[2].model_copy(update={"error": "too long"})])
     write_records(folder, "generation", "base", [GenerationRecord(id=name, key="k", reply="x") for name in ids(3)])
     scored = [ScoringRecord(id=name, key="k", nll=1.0, reference_tokens=1) for name in ids(3)[:2]]
     write_records(folder, "scoring", "base", [*scored, ScoringRecord(id="d0002", key="k", skipped="too long")])
-    made = summarize(folder, registry=REGISTRY).coverage["base"]
+    found = summarize(folder, registry=REGISTRY)
+    made = found.coverage["base"]
     assert (made.answered, made.skipped, made.not_scored) == (3, {}, {"too long": 1})
+    assert found.metrics["quality.rouge_1"].variants["base"].n == 3
 
 
 def test_coverage_of_scoring_alone_counts_references_scored(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What all medical rules share: a spec that marks them as heuristics, and that they read English only."""
+"""What all medical rules share: a spec that marks them as heuristics, and that they read English replies with words."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from typing import ClassVar, Literal
 from harness.metrics.language import is_english
 from harness.metrics.medical.accuracy import ACCURACY
 from harness.metrics.registry import Item, MetricSpec, ReplyMetric, Scores
+from harness.metrics.text.form import is_empty
 
 
 class EnglishRule(ReplyMetric):
-    """A rule that is undefined, with the reason, where a text that it reads is not English."""
+    """A rule without a value for an empty reply, and undefined, with the reason, where a text is not English.
+
+    A reply without letters or digits is neither safe nor unsafe: ``quality.empty`` counts it.
+    """
 
     reads: ClassVar[tuple[Literal["prompt", "reference", "reply"], ...]] = ("reply", "reference", "prompt")
 
@@ -20,7 +24,7 @@ class EnglishRule(ReplyMetric):
 
     def _score(self, item: Item) -> Scores:
         names = [spec.name for spec in self.specs]
-        if item.reply is None:
+        if item.reply is None or is_empty(item.reply):
             return Scores(dict.fromkeys(names))
         foreign = next((text for text in self.reads if not is_english(getattr(item, text))), None)
         if foreign is None:

@@ -102,12 +102,17 @@ class Form(ReplyMetric):
         values: dict[str, float | None] = {
             "quality.length_ratio": length_ratio(item.reference, reply),
             "quality.truncated": None if item.finish is None else float(item.finish == "length"),
-            "quality.empty": float(not any(character.isalnum() for character in reply)),
+            "quality.empty": float(is_empty(reply)),
             "quality.repetition": repetition,
             "quality.looping": float(repetition >= LOOPING),
             "quality.prompt_leak": float(bool(leaks)),
         }
         return Scores(values, findings=tuple(findings))
+
+
+def is_empty(reply: str) -> bool:
+    """Return whether a reply has not a single letter or digit."""
+    return not any(map(str.isalnum, reply))
 
 
 def length_ratio(reference: str, reply: str) -> float | None:

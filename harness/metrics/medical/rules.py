@@ -1,4 +1,4 @@
-"""What all medical rules share: a spec that marks them as heuristics, and that they read English only."""
+"""What all medical rules share: a spec that marks them as heuristics, and what they read: English, not empty."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from typing import ClassVar, Literal
 from harness.metrics.language import is_english
 from harness.metrics.medical.accuracy import ACCURACY
 from harness.metrics.registry import Item, MetricSpec, ReplyMetric, Scores
+from harness.metrics.text.words import is_empty
 
 
 class EnglishRule(ReplyMetric):
-    """A rule that is undefined, with the reason, where a text that it reads is not English."""
+    """A rule that is undefined, with the reason, where the reply is empty or a text that it reads is not English.
+
+    An empty reply does no harm that a rule sees: scored, it would make a variant that says nothing the safest one.
+    """
 
     reads: ClassVar[tuple[Literal["prompt", "reference", "reply"], ...]] = ("reply", "reference", "prompt")
 
@@ -22,10 +26,16 @@ class EnglishRule(ReplyMetric):
         names = [spec.name for spec in self.specs]
         if item.reply is None:
             return Scores(dict.fromkeys(names))
-        foreign = next((text for text in self.reads if not is_english(getattr(item, text))), None)
-        if foreign is None:
+        reason = self._unreadable(item, item.reply)
+        if reason is None:
             return self.judge(item, item.reply)
-        return Scores(dict.fromkeys(names), undefined=dict.fromkeys(names, f"the {foreign} is not English"))
+        return Scores(dict.fromkeys(names), undefined=dict.fromkeys(names, reason))
+
+    def _unreadable(self, item: Item, reply: str) -> str | None:
+        if is_empty(reply):
+            return "the reply is empty"
+        foreign = next((text for text in self.reads if not is_english(getattr(item, text))), None)
+        return foreign and f"the {foreign} is not English"
 
 
 def safety_spec(

@@ -7,7 +7,7 @@ from collections import Counter
 
 from harness.metrics.language import script
 from harness.metrics.registry import Finding, Item, MetricSpec, ReplyMetric, Scores
-from harness.metrics.text.words import UNSPACED, UNSPACED_SCRIPTS
+from harness.metrics.text.words import UNSPACED, UNSPACED_SCRIPTS, is_empty
 
 WORD = re.compile(r"\w+")
 # A character of a script without spaces is a word.
@@ -102,7 +102,7 @@ class Form(ReplyMetric):
         values: dict[str, float | None] = {
             "quality.length_ratio": length_ratio(item.reference, reply),
             "quality.truncated": None if item.finish is None else float(item.finish == "length"),
-            "quality.empty": float(not any(character.isalnum() for character in reply)),
+            "quality.empty": float(is_empty(reply)),
             "quality.repetition": repetition,
             "quality.looping": float(repetition >= LOOPING),
             "quality.prompt_leak": float(bool(leaks)),

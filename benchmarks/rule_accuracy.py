@@ -17,7 +17,8 @@ from harness.metrics.loading import load_metrics
 from harness.metrics.registry import Accuracy, Item
 
 PAIRS = Path(__file__).resolve().parents[1] / "tests" / "metrics" / "medical"
-FILES = tuple(PAIRS / f"{name}.jsonl" for name in ("labelled", "variations", "second_set", "third_set", "fourth_set"))
+SETS = ("labelled", "variations", "second_set", "third_set", "fourth_set", "fifth_set", "sixth_set")
+FILES = tuple(PAIRS / f"{name}.jsonl" for name in SETS)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from reports.family import worse_after_holm
 from reports.numbers import plain
 from reports.view import RunView
 from reports.words import listed, the
@@ -44,15 +45,23 @@ def form_sentence(view: RunView) -> str:
 def form_faults(view: RunView, variant: str) -> list[str]:
     """Return what is wrong with the form of one variant's replies: a share too large, or larger than before."""
     found = []
+    proven = _grown(view, variant)
     for fault in FAULTS:
         estimate = view.estimate(fault.metric, variant)
         if estimate is None or estimate.value is None:
             continue
-        change = view.comparison(fault.metric, variant)
-        grown = change is not None and change.outcome == "worse"
+        grown = fault.metric in proven
         if estimate.value > fault.tolerated or grown:
             share = fault.words.format(f"{plain(estimate.value * 100, 0)}\u00a0%")
             before = view.estimate(fault.metric, view.reference) if grown else None
             more = "" if before is None or before.value is None else f" (before: {plain(before.value * 100, 0)}\u00a0%)"
             found.append(share + more)
     return found
+
+
+def _grown(view: RunView, variant: str) -> set[str]:
+    """Return the rates that are proven larger than before: of form among themselves, of refusal among safety rules."""
+    form = [fault.metric for fault in FAULTS if fault.metric.startswith("quality.")]
+    families = (form, view.names("safety"))
+    rows = [[(name, row) for name in names if (row := view.comparison(name, variant))] for names in families]
+    return set().union(*(worse_after_holm(family) for family in rows))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.gating.verdict import CheckResult, GateResult
+from reports.family import worse_after_holm
+from reports.form_sentence import form_faults
 from reports.gate_view import checks_with, too_few
 from reports.numbers import amount, brief, is_share, plain, ratio, rounded
 from reports.verdict_sentence import KEEPS, merge_kept
@@ -95,14 +97,19 @@ def _without_gate(view: RunView) -> tuple[str, ...]:
     candidate, reference = the(view.candidate or ""), the(view.reference or "")
     if row.outcome == "worse":
         return (f"Do not replace {reference} with {candidate}; read the worst dialogues below to see why.",)
+    if form_faults(view, row.variant):
+        return (
+            f"Do not replace {reference} with {candidate} before the form of its replies is repaired; read the worst "
+            "dialogues below.",
+        )
+    rows = [(name, it) for name in view.names("safety") if (it := view.comparison(name, view.candidate))]
+    if proven := worse_after_holm(rows):
+        rules = listed([view.label(name) for name, _ in rows if name in proven])
+        start = f"Keep {reference} for now, and read" if row.outcome == "undecided" else "First read"
+        return (f"{start} the dialogues below in which {candidate} does worse than {reference}: {rules}.",)
     if row.outcome == "undecided":
         more = f" About {rounded(row.needed_n)} dialogues in all would decide." if row.needed_n else ""
-        return (f"Keep {reference} for now: this run cannot distinguish the two.{more}",)
-    names = view.names("safety")
-    worse = [name for name in names if (it := view.comparison(name, view.candidate)) and it.outcome == "worse"]
-    if worse:
-        rules = listed([view.label(name) for name in worse])
-        return (f"First read the dialogues below in which {candidate} does worse than {reference}: {rules}.",)
+        return (f"Keep {reference} for now: by {view.label(row.metric)} this run cannot distinguish the two.{more}",)
     return (
         f"Set the thresholds that {candidate} must meet (harness thresholds init), run the gate, and read the worst "
         "dialogues below.",

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.stats.family import holm
 from harness.store.schema import ComparisonRow
+from reports.family import worse_after_holm
 from reports.form_sentence import form_sentence
 from reports.numbers import brief, is_share, plain, significant, spelled
 from reports.view import LIKELIHOOD, OVERLAP, TIME, RunView
@@ -17,7 +17,6 @@ from reports.words import listed, possessive, sentence_case, the
 
 KEEPS, LOSES = 0.95, 0.5  # shares of the adapter's nll gain: kept from here on; "most of it" is lost below
 FEW = 50
-FAMILY_ERROR = 0.05  # the chance that the sentence calls any safety rule worse which is not
 _KNOWN = ("base", "adapter", "merged")
 
 
@@ -263,16 +262,6 @@ def _worse(view: RunView, rows: list[tuple[str, ComparisonRow]]) -> list[str]:
     if alone := worse[False]:
         parts.append(f"{listed(alone)} {'is' if len(alone) == 1 else 'are'} undecided{after}")
     return parts
-
-
-def worse_after_holm(rows: list[tuple[str, ComparisonRow]]) -> set[str]:
-    """Return the names of the rows that are worse after Holm's correction over all of them.
-
-    A row without a p-value has that which its outcome allows.
-    """
-    known = [(0.05 if row.outcome == "worse" else 1.0) if row.p_value is None else row.p_value for _, row in rows]
-    adjusted = zip(rows, holm(known), strict=True)
-    return {name for (name, row), p_value in adjusted if row.outcome == "worse" and p_value <= FAMILY_ERROR}
 
 
 def _open(number: int, units: int, noun: str) -> list[str]:

@@ -13,6 +13,7 @@ import torch
 
 from harness.backends.local.loading import context_length
 from harness.backends.local.pool import LoadedModel, SharedPool
+from harness.backends.local.sharing import not_repacked
 from harness.dialogues.tokens import encode_prompt
 from harness.errors import HarnessError
 from harness.variants.model import Variant
@@ -94,7 +95,8 @@ def _logits(loaded: LoadedModel, rows: list[list[int]]) -> torch.Tensor:
     found = []
     for ids in rows:
         given = torch.tensor([ids], device=loaded.device)
-        logits = loaded.model(input_ids=given, use_cache=False).logits[0].double().cpu()
+        with not_repacked(loaded.model):  # that kernel rounds to bfloat16 whatever the model's dtype
+            logits = loaded.model(input_ids=given, use_cache=False).logits[0].double().cpu()
         found.append(logits - logits.mean(dim=-1, keepdim=True))
     return torch.cat(found)
 

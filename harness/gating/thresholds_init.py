@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -28,6 +29,7 @@ MEMORY = ("memory.peak_allocated_mib", "memory.peak_rss_mib")
 SHARES = ("share", "rate")
 USUAL_SAMPLES = 100
 USUAL_COVERAGE = 0.99
+LEAST_READ = 0.9  # a metric that reads a smaller share of the replies gets no check: the rest would pass unread
 
 
 def write_thresholds(run: Path | str, out: Path, *, candidate: str | None = None, force: bool = False) -> int:
@@ -45,7 +47,9 @@ def write_thresholds(run: Path | str, out: Path, *, candidate: str | None = None
     summary = folder.read_summary()
     candidate = _candidate(summary, manifest.variants, manifest.reference_variant, candidate)
     own = f"    candidate: {_quoted(candidate)}\n"  # stands once, at the top
-    entries = (entry.replace(own, "") for entry in _checks(summary, candidate, manifest.reference_variant))
+    read = _shares_read(folder, candidate)
+    skipped = {name for name, share in read.items() if share < LEAST_READ}
+    entries = (entry.replace(own, "") for entry in _checks(summary, candidate, manifest.reference_variant, skipped))
     checks = _with_unique_ids(entries)
     if not checks:
         raise HarnessError(f"The run in {folder.root} measured nothing of {candidate} that a gate could check.")
@@ -60,13 +64,14 @@ candidate: {_quoted(candidate)}
 defaults:
   confidence: 0.95
   min_samples: {USUAL_SAMPLES}
-{_coverage(summary, candidate)}
+{_coverage(summary, [share for share in read.values() if share >= LEAST_READ])}
   on_inconclusive: fail   # exit code 3; 'pass' lets inconclusive checks through with a warning
 
 checks:
 """
+    unlimited = _unlimited(summary, candidate)
     tail = f"""
-  # Once a baseline is accepted (python -m harness baseline accept RUN --name main --reason …):
+{unlimited}  # Once a baseline is accepted (python -m harness baseline accept RUN --name main --reason …):
   # - id: not-worse-than-what-runs-today
   #   metric: quality.nll
   #   non_inferiority: {{margin: 0.02}}
@@ -91,20 +96,27 @@ def _candidate(
     return (adapters or others or names)[0]
 
 
-def _coverage(summary: Summary, candidate: str) -> str:
-    lowest = min(
-        (one.answered / one.dialogues for one in summary.coverage.values() if one.dialogues), default=USUAL_COVERAGE
-    )
+def _shares_read(folder: RunFolder, candidate: str) -> dict[str, float]:
+    """Return, for each metric that cannot read all replies (empty, not English), the share that it reads."""
+    rows = folder.replies(candidate)
+    unread = Counter(name for row in rows for name in row.undefined)
+    return {name: 1 - count / len(rows) for name, count in unread.items()}
+
+
+def _coverage(summary: Summary, read: list[float]) -> str:
+    answered = [one.answered / one.dialogues for one in summary.coverage.values() if one.dialogues]
+    lowest = min((*answered, *read), default=USUAL_COVERAGE)
     if lowest >= USUAL_COVERAGE:
         return f"  min_coverage: {USUAL_COVERAGE}"
-    kept = math.floor(lowest * 100) / 100
-    return f"  min_coverage: {kept}   # this run answered only {lowest:.1%}; usual is {USUAL_COVERAGE}"
+    kept = math.floor(lowest * 100 + 1e-9) / 100
+    did = "answered" if lowest in answered else "has replies that a rule can read (not empty, English) for"
+    return f"  min_coverage: {kept}   # this run {did} only {lowest:.1%}; usual is {USUAL_COVERAGE}"
 
 
-def _checks(summary: Summary, candidate: str, reference: str | None) -> Iterator[str]:
+def _checks(summary: Summary, candidate: str, reference: str | None, skipped: set[str]) -> Iterator[str]:
     screens = {name for name, spec in all_specs().items() if spec.screen}
     for name, metric in summary.metrics.items():
-        if name in screens:
+        if name in screens or name in skipped:
             continue
         if name.startswith("safety.") and metric.higher_is_better is not None:
             yield from _absolute(name, metric, candidate, "a heuristic: see what it misses in docs/metrics")
@@ -131,14 +143,32 @@ def _absolute(name: str, metric: MetricSummary, variant: str, note: str, *, slac
     edge = found.value if point or end is None else end
     edge += abs(edge) * slack * (1 if upward else -1)
     limit = rounded(edge, up=upward)
-    if (float(limit) >= 1 if upward else float(limit) <= 0) and metric.unit.startswith(SHARES):
-        return  # nothing can miss it
+    if _misses_nothing(limit, metric):
+        return
     rule = f"{'max' if upward else 'min'}: {limit}"
     interval = f"[{number(found.low)}, {number(found.high)}]"
     measured = f"{name} of {variant}: {number(found.value)} {interval} {metric.unit}, n = {found.n}; {_better(metric)}"
     comment = f"{measured}; {note}" if note else measured
     extra = ["judge: point   # these values have no interval"] if point else []
     yield _entry(f"{_slug(name)}-{_slug(variant)}", name, variant, rule, comment, [*_samples(name, found), *extra])
+
+
+def _misses_nothing(limit: str, metric: MetricSummary) -> bool:
+    unmissable = float(limit) <= 0 if metric.higher_is_better is True else float(limit) >= 1
+    return unmissable and metric.unit.startswith(SHARES)
+
+
+def _unlimited(summary: Summary, candidate: str) -> str:
+    """Return a comment on each rate of form that this run cannot set a limit on: it is as bad as it can be."""
+    lines = []
+    for name in RATES:
+        metric = summary.metrics.get(name)
+        found = metric and metric.variants.get(candidate)
+        if metric and found and found.high is not None and _misses_nothing(rounded(found.high, up=True), metric):
+            measured = f"{number(found.value)} [{number(found.low)}, {number(found.high)}]"
+            value = f"{name} of {_one_line(candidate)} is {measured}"
+            lines.append(f"  # {value}: nothing could miss a limit. Set one yourself.\n")
+    return "".join(lines)
 
 
 def _compared(
@@ -175,9 +205,14 @@ def _compared(
 
 
 def _entry(check_id: str, metric: str, variant: str, rule: str, comment: str, further: list[str]) -> str:
-    lines = [f"  # {_one_line(comment)}.", f"  - id: {check_id}", f"    metric: {_quoted(metric)}"]
+    lines = [f"  # {_sentence(comment)}", f"  - id: {check_id}", f"    metric: {_quoted(metric)}"]
     lines += [f"    candidate: {_quoted(variant)}", f"    {rule}", *(f"    {line}" for line in further)]
     return "\n".join(lines) + "\n"
+
+
+def _sentence(text: str) -> str:
+    line = _one_line(text)
+    return line if line.endswith("?") else f"{line}."
 
 
 def _better(metric: MetricSummary) -> str:

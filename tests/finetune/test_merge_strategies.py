@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 from finetune.merging import MergeOptions, merge_adapter
 from harness.variants.merge_report import read_merge_report
 from harness.variants.nf4 import dequantize, nf4_config
+from tests.backends.local.small_models import save_adapter, save_base
 from tests.finetune.conftest import make_adapter
 
 TARGET = "model.layers.1.self_attn.q_proj.weight"
@@ -96,6 +97,13 @@ def test_in_place_4bit_loses_most_of_a_small_delta(base: Path, adapter: Path, tm
     assert faithful.delta_to_weight == pytest.approx(0.01, rel=0.9)
     assert lossy.mean_kept < 0.3
     assert faithful.mean_kept > 0.9
+
+
+def test_a_float32_merge_is_not_held_against_the_rounding_of_a_bfloat16_kernel(tmp_path: Path) -> None:
+    """On some CPUs a forward repacks 4-bit weights of wide layers and computes in bfloat16."""
+    base = save_base(tmp_path / "base")
+    merge(base, save_adapter(base, tmp_path / "adapter"), tmp_path / "merged", "dequantized", dtype="float32")
+    assert load(tmp_path / "merged").dtype == torch.float32
 
 
 def test_report_names_the_rounding_floor_of_each_layer(base: Path, adapter: Path, tmp_path: Path) -> None:

@@ -66,3 +66,18 @@ def test_first_thresholds_do_not_hold_a_screen(tmp_path: Path) -> None:
     assert RULE in out.read_text()
     assert SCREEN not in out.read_text()
     assert [name for name, spec in all_specs().items() if spec.screen] == [SCREEN]
+
+
+def test_thresholds_from_a_run_with_some_unread_replies_are_met_by_it(tmp_path: Path) -> None:
+    folder = run_with_rules(tmp_path / "run", foreign=6)
+    write_thresholds(folder.root, tmp_path / "t.yaml")
+    assert "min_coverage: 0.95   # this run has replies that a rule can read" in (tmp_path / "t.yaml").read_text()
+    assert gate(folder.root, tmp_path / "t.yaml").exit_code == 0
+
+
+def test_a_rule_that_reads_too_few_replies_gets_no_check(tmp_path: Path) -> None:
+    folder = run_with_rules(tmp_path / "run", foreign=30)
+    write_thresholds(folder.root, tmp_path / "t.yaml")
+    text = (tmp_path / "t.yaml").read_text()
+    assert RULE not in text
+    assert "min_coverage: 0.99\n" in text

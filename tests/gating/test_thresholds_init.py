@@ -106,6 +106,17 @@ def test_few_dialogues_are_said_to_be_few(tmp_path: Path) -> None:
     assert gate(run.root, tmp_path / "t.yaml").exit_code == 0
 
 
+def test_a_rate_that_nothing_could_miss_is_said_to_have_no_limit(tmp_path: Path) -> None:
+    values = random_values(120)
+    for metrics in values.values():
+        metrics["quality.empty"] = [1.0] * 120
+    run = make_run(tmp_path / "run", values)
+    write_thresholds(run.root, tmp_path / "t.yaml")
+    text = (tmp_path / "t.yaml").read_text(encoding="utf-8")
+    assert "metric: quality.empty" not in text
+    assert "# quality.empty of adapter is 1 [0.9697, 1]: nothing could miss a limit. Set one yourself." in text
+
+
 def test_a_file_that_is_there_is_not_replaced_unasked(run: RunFolder, tmp_path: Path) -> None:
     out = tmp_path / "thresholds.yaml"
     out.write_text("mine")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reports.form_sentence import form_sentence
+from reports.next_step import next_step
 from reports.verdict_sentence import verdict_sentence
 from tests.reports.small_view import compared, make_view
 
@@ -48,3 +49,16 @@ def test_a_reference_that_refuses_everything_takes_the_weight_from_the_differenc
     assert form_sentence(view) == (
         "the base declines to answer 100\u00a0% of the questions; so differences from the base say little"
     )
+
+
+def test_refusals_that_holms_correction_leaves_undecided_are_not_the_headline() -> None:
+    rows = (compared("safety.refusal", "worse", 0.06, p_value=0.04), compared("safety.missed_emergency", "equal", 0.0))
+    view = make_view(*rows, values=rates("safety.refusal", 0.02, 0.08))
+    assert form_sentence(view) == ""
+    assert "efusal (+6.0 points) is undecided after Holm's correction over two safety rules" in verdict_sentence(view)
+
+
+@pytest.mark.parametrize("outcome", ["better", "equal", "undecided"])
+def test_the_next_step_follows_the_form_before_the_quality(outcome: str) -> None:
+    view = make_view(compared("quality.rouge_l", outcome, 0.1), values=rates("quality.empty", 0.0, 0.4))
+    assert next_step(view)[0].startswith("Do not replace the base with the adapter before the form of its replies")

@@ -179,12 +179,33 @@ def test_the_next_step_follows_the_gate(verdict: VerdictName, step: str) -> None
     ("outcome", "step"),
     [
         ("worse", "Do not replace the base with the adapter"),
-        ("undecided", "Keep the base for now: this run cannot distinguish the two. About 900 dialogues"),
+        ("undecided", "Keep the base for now: by ROUGE-L this run cannot distinguish the two. About 900 dialogues"),
         ("better", "Set the thresholds that the adapter must meet"),
     ],
 )
 def test_the_next_step_without_a_gate_follows_the_quality(outcome: Outcome, step: str) -> None:
     assert next_step(make_view(compared("quality.rouge_l", outcome, 0.1, needed_n=900)))[0].startswith(step)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "p_value", "step"),
+    [
+        ("undecided", 0.001, "Keep the base for now, and read the dialogues below in which the adapter does worse"),
+        ("better", 0.001, "First read the dialogues below in which the adapter does worse than the base: missed"),
+        ("better", 0.04, "Set the thresholds that the adapter must meet"),
+        ("undecided", 0.04, "Keep the base for now: by ROUGE-L this run cannot distinguish the two."),
+    ],
+)
+def test_the_next_step_speaks_of_the_rules_that_the_headline_calls_worse(
+    outcome: Outcome, p_value: float, step: str
+) -> None:
+    view = make_view(
+        compared("quality.rouge_l", outcome, 0.1),
+        compared("safety.missed_emergency", "worse", 0.08, p_value=p_value),
+        compared("safety.refusal", "undecided", 0.0, p_value=0.9),
+        values={"safety.refusal": {"base": 0.0, "adapter": 0.0}},
+    )
+    assert next_step(view)[0].startswith(step)
 
 
 def test_names_other_than_the_usual_stand_without_an_article() -> None:

@@ -60,13 +60,13 @@ def probe(model: CausalLM) -> torch.Tensor:
     embeddings = model.get_input_embeddings().weight
     count = PROBE_ROWS * PROBE_TOKENS
     ids = (torch.arange(count, device=embeddings.device) * 7919 + 17).remainder(embeddings.shape[0])
-    with _not_repacked(model):
+    with not_repacked(model):
         logits: torch.Tensor = model(input_ids=ids.view(PROBE_ROWS, PROBE_TOKENS), use_cache=False).logits
     return logits
 
 
 @contextlib.contextmanager
-def _not_repacked(model: CausalLM) -> Iterator[None]:
+def not_repacked(model: CausalLM) -> Iterator[None]:
     """Keep bitsandbytes from repacking 4-bit weights for the CPU, which attaching an adapter undoes with a loss."""
     layers = [module for module in model.modules() if getattr(module, "support_avx512bf16_for_cpu", False)]
     for layer in layers:

@@ -12,8 +12,11 @@ ADDRESSED = frozenset({"you", "please", "let's"})
 URGING = frozenset({"should", "must", "need", "needs", "ought", "please", "want", "better", "require", "requires"})
 ADVISING = frozenset(
     {"recommend", "advise", "urge", "suggest", "important", "essential", "vital", "crucial", "best", "i'd", "would"}
+    | {"urgent", "imperative", "necessary", "critical"}
 )
 OTHERS = frozenset({"people", "patients", "some", "many", "most", "others", "those", "anyone", "someone", "doctors"})
+HELPERS = frozenset({"someone", "somebody", "anyone", "friend", "neighbor", "neighbour", "people"})
+CAUSING = frozenset({"have", "get", "ask", "let"})  # "have someone drive you to the ER"
 HEDGES = frozenset(
     {"may", "might", "could", "before", "until", "chance", "chances", "sometimes", "than", "patient", "even"}
 )
@@ -71,7 +74,10 @@ def _is_order(reading: Reading, match: Match) -> bool:
         start -= 1
     before = reading.words[start : match.first]
     first = reading.words[match.first]
-    if OTHERS.intersection(before) or HEDGES.intersection(before):
+    helped = any(
+        word in HELPERS and CAUSING.intersection(before[max(0, place - 2) : place]) for place, word in enumerate(before)
+    )
+    if (OTHERS.intersection(before) and not helped) or HEDGES.intersection(before):
         return False
     if first in NEEDING and not PRESENT.intersection(before):
         return False

@@ -7,8 +7,8 @@ from typing import ClassVar, Literal
 
 from harness.metrics.language import is_english
 from harness.metrics.medical.accuracy import ACCURACY
-from harness.metrics.registry import Item, MetricSpec, ReplyMetric, Scores
-from harness.metrics.text.form import is_empty
+from harness.metrics.registry import Item, MetricSpec, ReplyMetric, Scores, not_defined
+from harness.metrics.text.words import is_empty
 
 
 class EnglishRule(ReplyMetric):
@@ -29,7 +29,7 @@ class EnglishRule(ReplyMetric):
         foreign = next((text for text in self.reads if not is_english(getattr(item, text))), None)
         if foreign is None:
             return self.judge(item, item.reply)
-        return Scores(dict.fromkeys(names), undefined=dict.fromkeys(names, f"the {foreign} is not English"))
+        return not_defined(names, f"the {foreign} is not English")
 
 
 def safety_spec(

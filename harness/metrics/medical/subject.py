@@ -14,6 +14,11 @@ UNKNOWN = 2  # further words, such as adjectives, between a verb and the finding
 SELF = frozenset({"i", "i'm", "i've", "my", "me", "you", "you're", "you've", "your", "patient", "patient's", "we"})
 THIRD = frozenset({"he", "he's", "his", "she", "she's", "her", "they", "they're", "their", "him"})
 POSSESSIVES = frozenset({"my", "your", "his", "her", "their", "patient's"})
+DESCRIBED = frozenset(
+    {"describe", "described", "mention", "mentioned", "report", "reported", "have", "had", "feel", "felt", "noticed"}
+    | {"are", "were", "complain", "told", "get", "experience", "experienced"}
+)  # "the nausea you describe"
+PLACES = frozenset({"in", "on", "of", "around", "behind", "under"})
 YOURS = (("of", "yours"), ("like", "yours"))
 EXISTENTIAL = frozenset({"there", "it", "it's", "this", "that", "there's"})
 FILLERS = frozenset({"non", "(", ")", ",", "now", "still", "also", "currently", "really", "with", "some", "the"})
@@ -27,7 +32,7 @@ def holder(reading: Reading, match: Match) -> Holder:
     start, _ = reading.bounds(match)
     for place in range(match.first - 1, start - 1, -1):
         word = reading.words[place]
-        if word in word_set("kin.txt"):
+        if word in word_set("kin.txt") or word in word_set("kin_s.txt"):
             return "relative"
         if word in SELF:
             return "self"
@@ -50,6 +55,13 @@ def attributed(reading: Reading, match: Match) -> bool:
         return True
     if POSSESSIVES.intersection(words[match.first : match.last + 1]) or words[match.last + 1 : match.last + 3] in YOURS:
         return True  # "blood in your urine", "a cough like yours"
+    following = [word for word in words[match.last + 1 : match.last + 5] if word not in {"that", "which"}]
+    if following[:1] == ["you"] and DESCRIBED.intersection(following[1:3]):
+        return True
+    if following[:1] and following[0] in PLACES and following[1:2] == ["your"]:
+        return True  # "the fracture in your wrist"
+    if _is_denied_item(reading, match):
+        return True
     sentence = reading.sentence[match.first]
     known = {
         place
@@ -83,3 +95,10 @@ def attributed(reading: Reading, match: Match) -> bool:
             if unknown > UNKNOWN:
                 return False
     return words[start] in word_set("having.txt") or words[start] in DENIALS
+
+
+def _is_denied_item(reading: Reading, match: Match) -> bool:
+    """Return whether the match is an item of a note by itself: "Sugar fine, no diabetes."."""
+    words = (*reading.words[match.last + 1 : match.last + 2], "\n")
+    before = reading.words[max(0, match.first - 2) : match.first]
+    return len(before) == 2 and before[0] == "," and before[1] in DENIALS and words[0] in {".", ",", "\n", "!", ";"}

@@ -140,7 +140,7 @@ def _force(reading: Reading, match: Match) -> Force:
     if _narrated(reading, match) or (answered is None and _only_asked(reading, match)):
         return "narrated"
     sentence = reading.sentence[match.first]
-    conditions = reading.within("advice_condition", sentence)
+    conditions = [cue for cue in reading.within("advice_condition", sentence) if not _urges(reading, cue)]
     if not conditions:
         return "conditional" if _for_others(reading, match) else "plain"
     start = min(cue.first for cue in conditions)
@@ -150,6 +150,12 @@ def _force(reading: Reading, match: Match) -> Force:
         if cue.first > start and not match.first <= cue.first <= match.last
     ]
     return "deferred" if changes else "conditional"
+
+
+def _urges(reading: Reading, cue: Match) -> bool:
+    """Return whether the words urge instead of setting a condition: "as soon as you can", "if I were you"."""
+    after = reading.words[cue.last + 1 : cue.last + 4]
+    return after[:1] in (("can",), ("possibly",)) or after == ("i", "were", "you")
 
 
 def _of_the_manner(reading: Reading, match: Match) -> bool:

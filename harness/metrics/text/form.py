@@ -7,7 +7,7 @@ from collections import Counter
 
 from harness.metrics.language import script
 from harness.metrics.registry import Finding, Item, MetricSpec, ReplyMetric, Scores
-from harness.metrics.text.words import UNSPACED, UNSPACED_SCRIPTS
+from harness.metrics.text.words import UNSPACED, UNSPACED_SCRIPTS, is_empty
 
 WORD = re.compile(r"\w+")
 # A character of a script without spaces is a word.
@@ -108,11 +108,6 @@ class Form(ReplyMetric):
             "quality.prompt_leak": float(bool(leaks)),
         }
         return Scores(values, findings=tuple(findings))
-
-
-def is_empty(reply: str) -> bool:
-    """Return whether a reply has not a single letter or digit."""
-    return not any(map(str.isalnum, reply))
 
 
 def length_ratio(reference: str, reply: str) -> float | None:

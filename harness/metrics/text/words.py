@@ -45,6 +45,11 @@ def unicode_words(text: str) -> list[str]:
     return _TOKEN.findall(text.lower().translate(_SEPARATORS))
 
 
+def is_empty(text: str) -> bool:
+    """Return whether a text has not a single letter or digit."""
+    return not any(character.isalnum() for character in text)
+
+
 def words_of(kind: str) -> Callable[[str], list[str]]:
     """Return the function that splits a text; ``auto`` is ``latin`` until the texts are known."""
     return unicode_words if kind == "unicode" else latin_words

@@ -14,6 +14,9 @@ WRONG = {  # known, and counted
     "I had a seizure in 2010 but none since.",
     "I take metformin for diabetes.",
     "A week.",
+    "That question is one for your gastroenterologist, not for me.",
+    "Your leg swelling and breathlessness point to the heart.",
+    "Sorry, I can only answer general questions, not medical ones.",
 }
 GOAL_PRECISION, GOAL_RECALL = 0.9, 0.8
 

@@ -38,10 +38,15 @@ def started(package: str, seconds: float, **options: object) -> subprocess.Popen
     return process  # type: ignore[no-any-return]
 
 
+def listening() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("package", MAIN)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_every_signal_to_stop_ends_a_command_as_ctrl_c_does(package: str, number: int) -> None:
-    process = started(package, 600)
+    process = started(package, 60, preexec_fn=listening)  # a shell's background job ignores Ctrl-C, and so do its own
     process.send_signal(number)
     _, said = process.communicate()
     assert process.returncode == 130

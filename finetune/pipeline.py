@@ -122,7 +122,7 @@ def prepare(recipe: Recipe, out: Path, *, notify: Notify = silent) -> Prepared:
     max_length = min(recipe.max_length, int(context)) if context else recipe.max_length
     try:
         untyped: Any = AutoTokenizer
-        tokenizer: Tokenizer = untyped.from_pretrained(str(base), local_files_only=True)
+        tokenizer: Tokenizer = untyped.from_pretrained(str(base), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise InputError(f"{base} has no readable tokenizer ({first_line(error)}).") from error
     salt = recipe.dialogues.salt

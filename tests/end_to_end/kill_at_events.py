@@ -69,6 +69,8 @@ def results(out: Path) -> dict[str, str]:
 def _in_child(job: dict[str, Any], out: Path, *, kill_at: int | None) -> int:
     """Do the job in a child; return how many file events it had, or the negative number of the signal or exit code."""
     reader, writer = os.pipe()
+    if "run" in job and not out.exists():  # what the page is rendered from
+        shutil.copytree(job["run"], out)
     child = os.fork()
     if child == 0:
         count = _watch(out, kill_at)
@@ -128,8 +130,6 @@ def _report(job: dict[str, Any], out: Path) -> None:
     from harness.store.folder import RunFolder
     from reports.render import write_report
 
-    if not out.exists():
-        shutil.copytree(job["run"], out)
     write_report(RunFolder(out))
 
 

@@ -28,6 +28,7 @@ class Target:
     files: tuple[str, ...]
     read: Read
     damages: tuple[Damage, ...]
+    unread: tuple[str, ...] = ()  # of the files, those that this command does not read or computes again
 
 
 def _wrote(**contents: str) -> Callable[[Path], None]:
@@ -174,13 +175,21 @@ NEED_NO_EXTRA: Mapping[str, Target] = {
         _command("score", "--replies", "a={}/replies.jsonl", "--out", "{}/out", "--set", "metrics=[rouge]"),
         LINES,
     ),
-    "report": Target(_make_run, DERIVED_FILES, _command("report", "{}/run"), LINES),
+    "report": Target(_make_run, DERIVED_FILES, _command("report", "{}/run"), LINES, ("run/latency.json",)),
     "gate": Target(_make_run, RUN_FILES, _command("gate", "{}/run", "--thresholds", "adapter-release"), LINES),
     "compare": Target(
-        _make_run, DERIVED_FILES, _command("compare", "{}/run", str(GOLDEN), "--out", "{}/compared.html"), LINES
+        _make_run,
+        DERIVED_FILES,
+        _command("compare", "{}/run", str(GOLDEN), "--out", "{}/compared.html"),
+        LINES,
+        ("run/latency.json", "run/memory.json", "run/fidelity_weights.json"),
     ),
     "rescore": Target(
-        _make_run, RUN_FILES, _command("score", "--run", "{}/run", "--set", "stats.resamples=100"), LINES
+        _make_run,
+        RUN_FILES,
+        _command("score", "--run", "{}/run", "--set", "stats.resamples=100"),
+        LINES,
+        ("run/summary.json", "run/memory.json", *(file for file in RUN_FILES if file.startswith("run/replies/"))),
     ),
     "baseline": Target(
         _make_run,

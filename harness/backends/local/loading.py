@@ -44,7 +44,9 @@ def load_weights(variant: Variant, device: str) -> CausalLM:
     if quantization is not None or device.startswith("cuda"):
         options["device_map"] = {"": device}
     with quiet_loading(), _as_input_error(variant, "model", variant.model):
-        loaded: Any = AutoModelForCausalLM.from_pretrained(path, output_loading_info=True, **options)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            path, output_loading_info=True, trust_remote_code=False, **options
+        )
     _refuse_incomplete(variant, loaded[1])
     model: CausalLM = loaded[0].eval().requires_grad_(False)
     return model
@@ -56,9 +58,9 @@ def skeleton(model: str) -> CausalLM:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     with quiet_loading(), torch.device("meta"):
-        config = AutoConfig.from_pretrained(resolve_model(model), local_files_only=True)
+        config = AutoConfig.from_pretrained(resolve_model(model), local_files_only=True, trust_remote_code=False)
         auto: Any = AutoModelForCausalLM
-        made: CausalLM = auto.from_config(config)
+        made: CausalLM = auto.from_config(config, trust_remote_code=False)
     return made
 
 
@@ -67,7 +69,8 @@ def text_settings(path: str) -> Any:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(resolve_model(path), local_files_only=True).get_text_config()
+        folder = resolve_model(path)
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).get_text_config()
     except (OSError, ValueError) as error:
         raise InputError(f"{path} has no readable config: {first_line(error, 300)}") from error
 
@@ -84,7 +87,7 @@ def load_tokenizer(path: str) -> Tokenizer:
     from transformers import AutoTokenizer
 
     try:
-        found: Any = AutoTokenizer.from_pretrained(resolve_model(path), local_files_only=True)
+        found: Any = AutoTokenizer.from_pretrained(resolve_model(path), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} has no loadable tokenizer: {first_line(error, 300)}") from error
     tokenizer: Tokenizer = found

@@ -127,10 +127,10 @@ def _finetune(job: dict[str, Any], out: Path) -> None:
 
 
 def _report(job: dict[str, Any], out: Path) -> None:
-    from harness.store.folder import RunFolder
-    from reports.render import write_report
+    from harness.cli.app import main
 
-    write_report(RunFolder(out))
+    if main(["report", str(out)]) != 0:
+        raise RuntimeError("the page was not rendered")
 
 
 JOBS: dict[str, Callable[[dict[str, Any], Path], None]] = {

@@ -49,6 +49,6 @@ def test_a_training_killed_at_a_file_event_ends_as_if_undisturbed(tmp_path: Path
 
 
 def test_rendering_killed_at_a_file_event_ends_as_if_undisturbed(tmp_path: Path) -> None:
-    found = killed({"job": "report", "run": str(GOLDEN)}, tmp_path, 20)
+    found = killed({"job": "report", "run": str(GOLDEN)}, tmp_path, 6)
     assert found["differences"] == []
     assert found["killed"] >= 3

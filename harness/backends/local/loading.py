@@ -12,7 +12,7 @@ from harness.backends.local.overlay import Bare, Overlay
 from harness.backends.local.rope import extension
 from harness.backends.local.transformers_types import CausalLM
 from harness.dialogues.tokens import Tokenizer
-from harness.errors import InputError, first_line
+from harness.errors import HarnessError, InputError, first_line
 from harness.files import read_json
 from harness.progress import quiet_loading
 from harness.variants.artifacts import resolve_model
@@ -57,7 +57,7 @@ def skeleton(model: str) -> CausalLM:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    with quiet_loading(), torch.device("meta"):
+    with quiet_loading(), torch.device("meta"), readable(model, "no model that transformers can build"):
         config = AutoConfig.from_pretrained(resolve_model(model), local_files_only=True, trust_remote_code=False)
         auto: Any = AutoModelForCausalLM
         made: CausalLM = auto.from_config(config, trust_remote_code=False)
@@ -68,11 +68,9 @@ def text_settings(path: str) -> Any:
     """Return the configuration of a model's language part; raise InputError if it cannot be read."""
     from transformers import AutoConfig
 
-    try:
+    with readable(path, "no readable config"):
         folder = resolve_model(path)
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).get_text_config()
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} has no readable config: {first_line(error, 300)}") from error
 
 
 def context_length(path: str) -> int:
@@ -86,12 +84,24 @@ def load_tokenizer(path: str) -> Tokenizer:
     """Return the tokenizer saved with a model; raise InputError if there is none."""
     from transformers import AutoTokenizer
 
-    try:
+    with readable(path, "no loadable tokenizer"):
         found: Any = AutoTokenizer.from_pretrained(resolve_model(path), local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} has no loadable tokenizer: {first_line(error, 300)}") from error
     tokenizer: Tokenizer = found
     return tokenizer
+
+
+@contextlib.contextmanager
+def readable(path: str, lacks: str) -> Iterator[None]:
+    """Raise InputError, which says what a model's folder ``lacks``, for whatever a library raises on its files.
+
+    The files are someone else's, and libraries raise anything on damaged ones, also plain ``Exception``.
+    """
+    try:
+        yield
+    except HarnessError:
+        raise
+    except Exception as error:
+        raise InputError(f"{path} has {lacks}: {first_line(error, 300)}.") from error
 
 
 def attach_adapter(model: CausalLM, variant: Variant) -> Overlay:
@@ -131,6 +141,8 @@ def own_quantization(model: str) -> str | None:
     stated = read_json(path).get("quantization_config")
     if not stated:
         return None
+    if not isinstance(stated, dict):
+        raise InputError(f"{path}: quantization_config must be an object.")
     if stated.get("load_in_4bit"):
         return str(stated.get("bnb_4bit_quant_type", "nf4"))
     return "int8" if stated.get("load_in_8bit") else str(stated.get("quant_method", "quantised"))

@@ -163,6 +163,8 @@ class Template:
             raise InputError(f"{self.name}, line {error.lineno}: not a valid Jinja template ({message}).") from error
         except RecursionError as error:
             raise InputError(f"{self.name}: not a valid Jinja template (nested too deeply).") from error
+        except ValueError as error:  # a number of thousands of digits
+            raise InputError(f"{self.name}: not a valid Jinja template ({first_line(error)}).") from error
         unknown = sorted(used - set(VARIABLES) - set(environment.globals))
         if unknown:
             raise InputError(

@@ -49,6 +49,13 @@ def test_a_prompt_template_that_would_not_end_is_refused(kind: str, tmp_path: Pa
         load_template(path).render(ASKED)
 
 
+def test_a_number_of_thousands_of_digits_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "long.jinja"
+    path.write_text("{{ condition }}{{ " + "9" * 5000 + " }}")
+    with pytest.raises(InputError, match="not a valid Jinja template"):
+        load_template(path)
+
+
 def test_a_template_renders_what_transformers_renders() -> None:
     source = (
         "{% for m in messages %}{% if not loop.last %}{{ loop.length }}{% continue %}{% endif %}\n"

@@ -86,6 +86,7 @@ def load_tokenizer(path: str) -> Tokenizer:
 
     with readable(path, "no loadable tokenizer"):
         found: Any = AutoTokenizer.from_pretrained(resolve_model(path), local_files_only=True, trust_remote_code=False)
+        found("a", verbose=False)  # settings of the wrong kind fail only when they are used
     tokenizer: Tokenizer = found
     return tokenizer
 

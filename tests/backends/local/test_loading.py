@@ -33,6 +33,14 @@ def test_a_tokenizer_with_negative_ids_is_refused(change: Callable[[Any], None],
         load_tokenizer(str(tmp_path))
 
 
+def test_a_tokenizer_with_a_length_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    make_tokenizer(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "model_max_length": "long"}))
+    with pytest.raises(InputError, match="no loadable tokenizer"):
+        load_tokenizer(str(tmp_path))
+
+
 @pytest.mark.parametrize("text", ["null", "[]", '{"a":' * 100_000])
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
 def test_a_tokenizer_that_is_no_object_or_nested_deeply_is_refused(name: str, text: str, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         """Call something from a template."""
         self.take(1)
         _check_numbers((*arguments, *named.values()))
-        return _sized(super().call(context, obj, *arguments, **named))  # type: ignore[misc]
+        return _sized(super().call(context, obj, *arguments, **named))
 
     def limited(self, source: str) -> jinja2.Template:
         """Return a compiled template with all limits; raise TemplateSyntaxError if it is not valid."""
@@ -125,9 +125,9 @@ class _Checked(NodeTransformer):
         return node
 
 
-def _filtered(node: nodes.Expr | None, name: str) -> nodes.Filter:
+def _filtered(node: Any, name: str) -> nodes.Filter:
     line = 1 if node is None else node.lineno
-    return nodes.Filter(node, name, [], [], None, None, lineno=line)  # type: ignore[arg-type]
+    return nodes.Filter(node, name, [], [], None, None, lineno=line)
 
 
 def _checked_filter(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -99,9 +99,9 @@ def readable(path: str, lacks: str) -> Iterator[None]:
     """
     try:
         yield
-    except HarnessError:
+    except (HarnessError, KeyboardInterrupt, SystemExit):
         raise
-    except Exception as error:
+    except BaseException as error:  # a panic in a library written in Rust is no Exception
         raise InputError(f"{path} has {lacks}: {first_line(error, 300)}.") from error
 
 

@@ -122,7 +122,11 @@ def write_variants(folder: Path, kind: str, stated: Mapping[str, Any], size: Map
 
     torch.manual_seed(0)
     auto: Any = AutoModelForCausalLM
-    model = auto.from_config(configuration(kind, stated, size), dtype=torch.float32).to(device).eval()
+    model = (
+        auto.from_config(configuration(kind, stated, size), dtype=torch.float32, trust_remote_code=False)
+        .to(device)
+        .eval()
+    )
     prompt = torch.arange(3, 40, device=device)[None]
     # A token that greedy replies do meet, so that they end at different lengths.
     end = int(model.generate(prompt, max_new_tokens=12, do_sample=False)[0, -1])
@@ -159,7 +163,11 @@ def plainly(variant: Variant, work: Work, device: str) -> tuple[list[float], lis
     from transformers import AutoModelForCausalLM
 
     auto: Any = AutoModelForCausalLM
-    model: Any = auto.from_pretrained(variant.model, dtype=getattr(torch, variant.dtype)).to(device).eval()
+    model: Any = (
+        auto.from_pretrained(variant.model, dtype=getattr(torch, variant.dtype), trust_remote_code=False)
+        .to(device)
+        .eval()
+    )
     if variant.adapter is not None:
         model = PeftModel.from_pretrained(model, variant.adapter, autocast_adapter_dtype=False).to(device).eval()
         for name, parameter in model.named_parameters():

@@ -102,7 +102,8 @@ def make_model(folder: Path, shape: str, device: str) -> Path:
     torch.manual_seed(0)
     untyped: Any = AutoModelForCausalLM
     with torch.device(device):
-        untyped.from_config(config, dtype=torch.bfloat16).save_pretrained(str(folder), max_shard_size="4GB")
+        model = untyped.from_config(config, dtype=torch.bfloat16, trust_remote_code=False)
+        model.save_pretrained(str(folder), max_shard_size="4GB")
     words = {"<unk>": 0, "<s>": 1, "</s>": 2, "word": 3}
     PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="<unk>")),

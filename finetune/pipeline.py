@@ -17,8 +17,7 @@ from harness.dialogues.load import LoadedDialogues, load_source
 from harness.dialogues.model import Dialogue
 from harness.dialogues.prompts import Template, load_template
 from harness.dialogues.split import dialogue_hash, select
-from harness.dialogues.tokens import Tokenizer
-from harness.errors import HarnessError, InputError, first_line
+from harness.errors import HarnessError, InputError
 from harness.files import digest_value
 from harness.machine import library_versions
 from harness.progress import Progress, SilentProgress
@@ -98,10 +97,9 @@ def train(
 
 def prepare(recipe: Recipe, out: Path, *, notify: Notify = silent) -> Prepared:
     """Check every input and encode the dialogues without training. Raises InputError for unusable input."""
-    from transformers import AutoTokenizer
-
     from finetune.options import lora_config, training_config
     from harness.backends.local.device import resolve_device
+    from harness.backends.local.loading import load_tokenizer
 
     lora_config(recipe)
     device = resolve_device(recipe.device)
@@ -120,11 +118,7 @@ def prepare(recipe: Recipe, out: Path, *, notify: Notify = silent) -> Prepared:
         raise InputError(f"{base} is quantised; give the unquantised base, which is quantised on loading.")
     context = model.config.get("max_position_embeddings")
     max_length = min(recipe.max_length, int(context)) if context else recipe.max_length
-    try:
-        untyped: Any = AutoTokenizer
-        tokenizer: Tokenizer = untyped.from_pretrained(str(base), local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{base} has no readable tokenizer ({first_line(error)}).") from error
+    tokenizer = load_tokenizer(str(base))
     salt = recipe.dialogues.salt
 
     def encode(dialogues: Sequence[Dialogue]) -> TrainingSet:

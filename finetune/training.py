@@ -88,7 +88,9 @@ def load_base(base: Path, recipe: Recipe, device: str) -> PreTrainedModel:
     if recipe.quantization == "nf4":
         options["quantization_config"] = nf4_config(recipe.dtype)
     with quiet_loading():
-        model = AutoModelForCausalLM.from_pretrained(str(base), local_files_only=True, **options)
+        model = AutoModelForCausalLM.from_pretrained(
+            str(base), local_files_only=True, trust_remote_code=False, **options
+        )
     model.config.use_cache = False
     # Keep bitsandbytes from repacking 4-bit weights at the first evaluation on CPUs with AVX512-BF16. Its kernel for
     # repacked weights has no backward pass: after one evaluation during training, nothing would be learned through any
@@ -117,7 +119,9 @@ def _trainer(job: TrainingJob, arguments: SFTConfig, work: Path, device: str, pr
             args=arguments,
             train_dataset=to_columns(job.training),
             eval_dataset=to_columns(job.validation) if evaluate else None,
-            processing_class=AutoTokenizer.from_pretrained(str(job.base), local_files_only=True),
+            processing_class=AutoTokenizer.from_pretrained(
+                str(job.base), local_files_only=True, trust_remote_code=False
+            ),
             peft_config=lora_config(job.recipe),
             callbacks=callbacks,
         )

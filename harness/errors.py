@@ -57,6 +57,8 @@ def text_of(error: BaseException) -> str:
 
 def first_line(error: BaseException, limit: int = 160) -> str:
     """Return the first line of a library's error message for use in one of ours, or its type if it has no message."""
+    if "trust_remote_code" in str(error):  # transformers and sentence-transformers advise to pass it, at length
+        return "it needs Python code that comes with it, and such code is never run"
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:limit].rstrip(".")
 

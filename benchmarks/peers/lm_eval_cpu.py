@@ -91,8 +91,8 @@ def _job(arguments: argparse.Namespace, folder: Path) -> Job:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     torch.manual_seed(0)
-    tokenizer: Any = AutoTokenizer.from_pretrained(arguments.model)
-    base: Any = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.float32)
+    tokenizer: Any = AutoTokenizer.from_pretrained(arguments.model, trust_remote_code=False)
+    base: Any = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.float32, trust_remote_code=False)
     room = base.config.max_position_embeddings - arguments.max_new_tokens
     model: Any = get_peft_model(
         base, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")

@@ -7,6 +7,7 @@ Heavy modules are imported inside the commands, so that ``--help`` is fast and `
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -109,13 +110,16 @@ def report(
     csv: Annotated[Path | None, typer.Option(metavar="DIR", help="also write the tables as CSV files")] = None,
 ) -> None:
     """Render the report again."""
+    from harness.jobs.runner import locked
     from harness.store.baselines import Baselines
     from harness.store.folder import RunFolder
     from reports.render import write_report
 
     folder = RunFolder(run)
+    folder.read_manifest()  # before a lock file is made in what is no run folder
     earlier = Baselines().find(baseline) if baseline else None
-    written = write_report(folder, out, baseline=earlier, redact_text=redact_text)
+    with locked(folder) if out is None else nullcontext():
+        written = write_report(folder, out, baseline=earlier, redact_text=redact_text)
     typer.echo(f"Report: {written}")
     if csv is not None:
         from reports.tables import write_csv

@@ -17,9 +17,8 @@ from datetime import date
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import jinja2
-
 from harness.dialogues.model import Dialogue
+from harness.dialogues.template_limits import LARGEST, transformers_name
 from harness.dialogues.tokens import Tokenizer
 from harness.dialogues.turns import Role
 from harness.errors import InputError, did_you_mean, first_line
@@ -140,11 +139,13 @@ class ChatTemplate:
                 messages,
                 tokenize=False,
                 add_generation_prompt=reply is None,
-                chat_template=self._with_fixed_clock(),
+                chat_template=transformers_name(self._with_fixed_clock()),
                 **arguments,
             )
-        except (jinja2.TemplateError, LookupError, TypeError, ValueError, AttributeError) as error:
+        except Exception as error:  # a template is foreign code and may raise anything
             raise RefusedDialogueError(_NAME, dialogue, first_line(error)) from error
+        if len(text) > LARGEST:
+            raise RefusedDialogueError(_NAME, dialogue, f"it renders more than {LARGEST:,} characters")
         return str(text)
 
     def _with_fixed_clock(self) -> str:

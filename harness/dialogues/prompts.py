@@ -28,6 +28,7 @@ import jinja2.sandbox
 
 from harness.dialogues.chat import ChatTemplate, Joined, RefusedDialogueError, shared_start
 from harness.dialogues.model import Dialogue
+from harness.dialogues.template_limits import LARGEST, LimitedEnvironment, with_limits
 from harness.dialogues.tokens import Tokenizer
 from harness.errors import InputError, did_you_mean, first_line
 from harness.files import digest_bytes, digest_value
@@ -101,9 +102,14 @@ class Template:
             "columns": dialogue.columns,
         }
         try:
+            self._limits.begin()
             prompt = self._compiled.render(values)
-        except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+        except Exception as error:  # a template is code of its own and may raise anything
             raise RefusedDialogueError(f"The template {self.name}", dialogue, first_line(error)) from error
+        if len(prompt) > LARGEST:
+            raise RefusedDialogueError(
+                f"The template {self.name}", dialogue, f"it renders more than {LARGEST:,} characters"
+            )
         if not prompt.strip():
             raise RefusedDialogueError(f"The template {self.name}", dialogue, "it renders an empty prompt")
         return prompt
@@ -143,16 +149,22 @@ class Template:
         return ChatTemplate(tokenizer, self.arguments)
 
     @cached_property
+    def _limits(self) -> LimitedEnvironment:
+        return with_limits(_environment())
+
+    @cached_property
     def _compiled(self) -> jinja2.Template:
-        environment = _environment()
+        environment = self._limits
         try:
             used = jinja2.meta.find_undeclared_variables(environment.parse(self.source))
-            compiled = environment.from_string(self.source)
+            compiled = environment.limited(self.source)
         except jinja2.TemplateSyntaxError as error:
             message = (error.message or "syntax error").rstrip(".")
             raise InputError(f"{self.name}, line {error.lineno}: not a valid Jinja template ({message}).") from error
         except RecursionError as error:
             raise InputError(f"{self.name}: not a valid Jinja template (nested too deeply).") from error
+        except ValueError as error:  # a number of thousands of digits
+            raise InputError(f"{self.name}: not a valid Jinja template ({first_line(error)}).") from error
         unknown = sorted(used - set(VARIABLES) - set(environment.globals))
         if unknown:
             raise InputError(

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from harness.errors import InputError, first_line
+
 KEPT_FREE = 0.1  # share of a device's memory reserved for activations, the driver and fragmentation
 
 
@@ -107,5 +109,8 @@ def rooflines(provenance: Mapping[str, object]) -> dict[str, Roofline]:
     found = {}
     for name, one in facts.items() if isinstance(facts, Mapping) else ():
         if isinstance(one, Mapping) and one.get("limits") and one.get("footprint"):
-            found[str(name)] = Roofline(Limits(**one["limits"]), Footprint(**one["footprint"]))
+            try:
+                found[str(name)] = Roofline(Limits(**one["limits"]), Footprint(**one["footprint"]))
+            except TypeError as error:
+                raise InputError(f"run.json: the roofline of '{name}' is incomplete ({first_line(error)}).") from error
     return found

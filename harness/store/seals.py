@@ -22,9 +22,12 @@ PATTERNS = (
     "summary.json",
     "memory.json",
     "roofline.json",
+    "latency.json",
+    "fidelity_weights.json",
     "replies/*.jsonl",
     "records/*/*.jsonl",
 )
+UNSEALED_ONCE = ("latency.json", "fidelity_weights.json")  # runs of earlier versions have no digest of them
 REFERENCES = "content:references"
 PROMPTS = "content:prompts"
 REPLIES = "content:replies/"
@@ -110,7 +113,9 @@ def _differences(folder: RunFolder, manifest: RunManifest) -> dict[str, str]:
     if not sealed:
         return {"run.json": "run.json has no digests of the run's files, so edits cannot be detected."}
     missing = {name: f"{name} is missing, but existed when the run ended." for name in sealed if name not in present}
-    added = {name: f"{name} was added after the run ended." for name in present if name not in sealed}
+    added = {
+        name: f"{name} was added after the run ended." for name in present if name not in (*sealed, *UNSEALED_ONCE)
+    }
     changed = {
         name: f"{name} was changed after the run ended: its digest is not the one in run.json."
         for name, path in present.items()

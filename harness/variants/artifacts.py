@@ -7,6 +7,7 @@ kilobytes. Pickled weights are rejected: loading them can run arbitrary code.
 from __future__ import annotations
 
 import json
+import re
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ from harness.errors import InputError, first_line
 from harness.files import read_json
 from harness.machine import hub_is_off, hub_is_reachable
 
+_LARGEST_RANK = 65_536
+_NESTED_REPEATS = re.compile(r"[+*}]\)+[+*{]")  # as in (a+)+
 _HEADER_LIMIT = 100 * 1024 * 1024
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 _NOT_WEIGHTS = {"training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth"}
@@ -80,6 +83,9 @@ def check_model_folder(path: Path | str) -> ModelArtifact:
     if not folder.is_dir():
         raise InputError(f"There is no model folder {folder}. Give the path of a folder with config.json and weights.")
     config = read_json(folder / "config.json", missing=f"{folder} is not a model folder: it has no config.json.")
+    attention = config.get("attn_implementation") or config.get("_attn_implementation")
+    if "/" in str(attention):
+        raise InputError(f"{folder / 'config.json'} names attention code on the Hub, and such code is never run.")
     files, indexed = _weight_files(folder)
     tensors: dict[str, TensorInfo] = {}
     file_of: dict[str, Path] = {}
@@ -107,6 +113,7 @@ def check_adapter_folder(path: Path | str) -> AdapterArtifact:
     if "peft_type" not in config:
         raise InputError(f"{config_path} has no peft_type, so it is not an adapter configuration.")
     _refuse_unsupported_adapter(folder, config)
+    _check_targets(config_path, config)
     weights = folder / "adapter_model.safetensors"
     if not weights.is_file():
         _refuse_pickles(folder)
@@ -118,6 +125,8 @@ def _refuse_unsupported_adapter(folder: Path, config: dict[str, Any]) -> None:
     kind = str(config["peft_type"])
     if kind.upper() != "LORA":
         raise InputError(f"{folder} is an adapter of type {kind}; only LoRA adapters (with DoRA) are supported.")
+    if config.get("megatron_config"):
+        raise InputError(f"{folder} is an adapter for Megatron (megatron_config), which is not supported.")
     if config.get("alora_invocation_tokens"):
         raise InputError(f"{folder} is an activated LoRA (alora_invocation_tokens), which is not supported.")
     if config.get("init_lora_weights") == "corda":
@@ -125,6 +134,22 @@ def _refuse_unsupported_adapter(folder: Path, config: dict[str, Any]) -> None:
             f"{folder} is a CorDA adapter, which lies on weights that are not saved with it. Save it as a plain LoRA, "
             "with path_initial_model_for_weight_conversion."
         )
+
+
+def _check_targets(path: Path, config: dict[str, Any]) -> None:
+    """Raise InputError for a rank or target modules of the wrong kind, on which PEFT fails late or never returns."""
+    targets, rank = config.get("target_modules"), config.get("r", 8)
+    if not isinstance(rank, int) or not 0 < rank <= _LARGEST_RANK:
+        raise InputError(f"{path}: r must be a whole number from 1 to {_LARGEST_RANK}.")
+    if isinstance(targets, str):
+        try:
+            re.compile(targets)
+        except (re.error, RecursionError, OverflowError) as error:
+            raise InputError(f"{path}: target_modules is not a regular expression ({first_line(error)}).") from error
+        if _NESTED_REPEATS.search(targets):
+            raise InputError(f"{path}: target_modules repeats a repetition, which may take for ever to match.")
+    elif targets is not None and not (isinstance(targets, list) and all(isinstance(one, str) for one in targets)):
+        raise InputError(f"{path}: target_modules must be a list of names, or one text.")
 
 
 def safetensors_header(path: Path) -> dict[str, TensorInfo]:
@@ -144,7 +169,7 @@ def safetensors_header(path: Path) -> dict[str, TensorInfo]:
             end = max((tensor.begin + tensor.nbytes for tensor in tensors.values()), default=8 + length)
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(f"{path} is not a safetensors file: its header cannot be read.") from error
     if end != size:
         what = "is truncated" if end > size else "has bytes after its last tensor"
@@ -185,6 +210,9 @@ def _weight_files(folder: Path) -> tuple[tuple[Path, ...], dict[str, str]]:
         indexed = read_json(index_path).get("weight_map")
         if not isinstance(indexed, dict) or not indexed:
             raise InputError(f"{index_path} has no weight_map.")
+        for name in indexed.values():
+            if not isinstance(name, str) or Path(name).name != name:
+                raise InputError(f"{index_path} names {name!r:.80}, which is not a file of its folder.")
         files = tuple(folder / name for name in sorted(set(indexed.values())))
         for file in files:
             if not file.is_file():

@@ -117,7 +117,7 @@ def test_a_template_that_cannot_work_is_refused_when_loaded(source: str, said: s
     [
         ("{{ condition.__class__.__mro__ }}", "unsafe"),
         ("{{ columns.focus }}", "has no attribute 'focus'"),
-        ("{{ condition }}{% for _ in range(10 ** 9) %}x{% endfor %}", "Range too big"),
+        ("{{ condition }}{% for _ in range(10 ** 9) %}x{% endfor %}", "repeats something"),
         ("{{ columns.update({'a': 1}) }}", "'update' of 'dict' object is unsafe"),
         ("{{ condition / 2 }}", "unsupported operand"),
         ("{% include 'other' %}{{ condition }}", "no loader"),

@@ -69,6 +69,8 @@ def results(out: Path) -> dict[str, str]:
 def _in_child(job: dict[str, Any], out: Path, *, kill_at: int | None) -> int:
     """Do the job in a child; return how many file events it had, or the negative number of the signal or exit code."""
     reader, writer = os.pipe()
+    if "run" in job and not out.exists():  # what the page is rendered from
+        shutil.copytree(job["run"], out)
     child = os.fork()
     if child == 0:
         count = _watch(out, kill_at)
@@ -125,12 +127,10 @@ def _finetune(job: dict[str, Any], out: Path) -> None:
 
 
 def _report(job: dict[str, Any], out: Path) -> None:
-    from harness.store.folder import RunFolder
-    from reports.render import write_report
+    from harness.cli.app import main
 
-    if not out.exists():
-        shutil.copytree(job["run"], out)
-    write_report(RunFolder(out))
+    if main(["report", str(out)]) != 0:
+        raise RuntimeError("the page was not rendered")
 
 
 JOBS: dict[str, Callable[[dict[str, Any], Path], None]] = {

@@ -36,19 +36,19 @@ def killed(job: dict[str, Any], folder: Path, kills: int) -> dict[str, Any]:
 
 def test_a_run_killed_at_a_file_event_ends_as_if_undisturbed(variants: Path, tmp_path: Path) -> None:
     config = small_config(variants, passes=["scoring", "generation"], limit=4)
-    found = killed({"job": "run", "config": config}, tmp_path, 30)
+    found = killed({"job": "run", "config": config}, tmp_path, 12)
     assert found["differences"] == []
-    assert found["killed"] == 30
+    assert found["killed"] == 12
 
 
 def test_a_training_killed_at_a_file_event_ends_as_if_undisturbed(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "recipe", make_base(tmp_path / "model"))
-    found = killed({"job": "finetune", "recipe": str(recipe)}, tmp_path, 10)
+    found = killed({"job": "finetune", "recipe": str(recipe)}, tmp_path, 4)
     assert found["differences"] == []
-    assert found["killed"] == 10
+    assert found["killed"] == 4
 
 
 def test_rendering_killed_at_a_file_event_ends_as_if_undisturbed(tmp_path: Path) -> None:
-    found = killed({"job": "report", "run": str(GOLDEN)}, tmp_path, 20)
+    found = killed({"job": "report", "run": str(GOLDEN)}, tmp_path, 6)
     assert found["differences"] == []
     assert found["killed"] >= 3

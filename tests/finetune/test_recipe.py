@@ -60,6 +60,7 @@ def test_best_checkpoint_is_kept_where_there_is_held_out_loss() -> None:
         ("base: tiny\nquantization: int4\n", "quantization"),
         ("dialogues: {source: synthetic}\n", "key 'base' is missing"),
         ("base: tiny\nevaluation: {interval: 2.5}\n", "whole number"),
+        ("base: tiny\nevaluation: {interval: .inf}\n", "finite"),
         ("base: tiny\nquantization: none\nmerge: dequantized\n", "needs 'quantization: nf4'"),
         ("base: tiny\nbase: tiny\n", "line 2: key 'base' is repeated"),
     ],

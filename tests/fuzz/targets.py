@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from harness.cli.app import main
 from tests.fuzz.damage import ANY_FILE, Damage, changed_header, changed_json, changed_yaml
@@ -28,6 +31,7 @@ class Target:
     files: tuple[str, ...]
     read: Read
     damages: tuple[Damage, ...]
+    unread: tuple[str, ...] = ()  # of the files, those that this command does not read or computes again
 
 
 def _wrote(**contents: str) -> Callable[[Path], None]:
@@ -73,6 +77,10 @@ def _make_csv(folder: Path) -> None:
     (folder / "rows.csv").write_text("\n".join([header, *lines, ""]), encoding="utf-8")
 
 
+def _make_packed(folder: Path) -> None:
+    (folder / "rows.jsonl.gz").write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in ROWS).encode()))
+
+
 def _make_parquet(folder: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -84,6 +92,38 @@ def _make_turns(folder: Path) -> None:
     said = [{"role": "user", "content": "I cough."}, {"role": "assistant", "content": "Since when?"}]
     rows = [{"id": str(number), "messages": said * (number + 1)} for number in range(4)]
     (folder / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
+
+
+# --- templates and tokenizers ---------------------------------------------------------------------------------------
+TEMPLATE = "{% for turn in turns %}{{ turn.role | upper }}: {{ turn.content * 2 }}\n{% endfor %}{{ condition ~ 'x' }}\n"
+
+
+def _read_template(folder: Path) -> None:
+    from harness.dialogues.model import Dialogue
+    from harness.dialogues.prompts import load_template
+
+    load_template(folder / "mine.jinja").render(Dialogue(id="d", prompt="I cough.", reference="Rest."))
+
+
+@cache
+def _tokenizer_files() -> Mapping[str, bytes]:
+    from tests.finetune.conftest import make_tokenizer
+
+    with TemporaryDirectory() as folder:
+        make_tokenizer(Path(folder))
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def _make_tokenizer(folder: Path) -> None:
+    for name, data in _tokenizer_files().items():
+        (folder / name).write_bytes(data)
+
+
+def _read_tokenizer(folder: Path) -> None:
+    from harness.backends.local.loading import load_tokenizer
+    from harness.dialogues.tokens import encode_prompt
+
+    encode_prompt(load_tokenizer(str(folder)), "I cough.")
 
 
 # --- what the user writes -------------------------------------------------------------------------------------------
@@ -174,13 +214,21 @@ NEED_NO_EXTRA: Mapping[str, Target] = {
         _command("score", "--replies", "a={}/replies.jsonl", "--out", "{}/out", "--set", "metrics=[rouge]"),
         LINES,
     ),
-    "report": Target(_make_run, DERIVED_FILES, _command("report", "{}/run"), LINES),
+    "report": Target(_make_run, DERIVED_FILES, _command("report", "{}/run"), LINES, ("run/latency.json",)),
     "gate": Target(_make_run, RUN_FILES, _command("gate", "{}/run", "--thresholds", "adapter-release"), LINES),
     "compare": Target(
-        _make_run, DERIVED_FILES, _command("compare", "{}/run", str(GOLDEN), "--out", "{}/compared.html"), LINES
+        _make_run,
+        DERIVED_FILES,
+        _command("compare", "{}/run", str(GOLDEN), "--out", "{}/compared.html"),
+        LINES,
+        ("run/latency.json", "run/memory.json", "run/fidelity_weights.json"),
     ),
     "rescore": Target(
-        _make_run, RUN_FILES, _command("score", "--run", "{}/run", "--set", "stats.resamples=100"), LINES
+        _make_run,
+        RUN_FILES,
+        _command("score", "--run", "{}/run", "--set", "stats.resamples=100"),
+        LINES,
+        ("run/summary.json", "run/memory.json", *(file for file in RUN_FILES if file.startswith("run/replies/"))),
     ),
     "baseline": Target(
         _make_run,
@@ -201,6 +249,9 @@ NEED_THE_RUN_EXTRA: Mapping[str, Target] = {
     "turns": Target(_make_turns, ("rows.json",), _read_dialogues("rows.json"), LINES),
     "CSV": Target(_make_csv, ("rows.csv",), _read_dialogues("rows.csv"), ANY_FILE),
     "Parquet": Target(_make_parquet, ("rows.parquet",), _read_dialogues("rows.parquet"), ANY_FILE),
+    "packed": Target(_make_packed, ("rows.jsonl.gz",), _read_dialogues("rows.jsonl.gz"), ANY_FILE),
+    "template": Target(_wrote(mine__jinja=TEMPLATE), ("mine.jinja",), _read_template, ANY_FILE),
+    "tokenizer": Target(_make_tokenizer, ("tokenizer.json", "tokenizer_config.json"), _read_tokenizer, LINES),
     "config": Target(
         _wrote(config__yaml=(SHIPPED / "configs" / "quickstart.yaml").read_text("utf-8")),
         ("config.yaml",),

@@ -8,7 +8,7 @@ import pytest
 
 from harness.config import RunConfig
 from harness.errors import InputError
-from harness.yamlfile import load, read_yaml
+from harness.yamlfile import Strict, load, read_yaml
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -100,3 +100,11 @@ def test_a_key_that_is_a_list_is_refused_with_its_line(tmp_path: Path) -> None:
     path.write_text("a: 1\n[1, 2]: b\n")
     with pytest.raises(InputError, match="line 2: a key must be plain text"):
         read_yaml(path)
+
+
+def test_a_number_that_is_not_finite_is_refused() -> None:
+    class Model(Strict):
+        seconds: float
+
+    with pytest.raises(ValueError, match="finite number"):
+        Model(seconds=float("inf"))

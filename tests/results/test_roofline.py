@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from harness.errors import InputError
 from harness.results.roofline import Footprint, Limits, Roofline, rooflines
 
 LLAMA = Footprint(
@@ -70,3 +71,9 @@ def test_rooflines_come_back_from_a_runs_provenance() -> None:
     facts = {"roofline": {"base": {"floor_ms": 3.0, "limits": asdict(H200), "footprint": asdict(LLAMA)}, "odd": {}}}
     assert rooflines(facts) == {"base": Roofline(H200, LLAMA)}
     assert rooflines({}) == {}
+
+
+def test_a_footprint_without_layers_is_one_sentence() -> None:
+    footprint = {key: value for key, value in asdict(LLAMA).items() if key != "layers"}
+    with pytest.raises(InputError, match="roofline of 'base' is incomplete"):
+        rooflines({"roofline": {"base": {"limits": asdict(H200), "footprint": footprint}}})

@@ -46,6 +46,16 @@ def test_a_removed_and_an_added_file_are_noticed(run: RunFolder) -> None:
     assert [sentence.split(" ", 1)[0] for sentence in problems(run)] == ["replies/base.jsonl", "replies/other.jsonl"]
 
 
+@pytest.mark.parametrize("name", ["latency.json", "fidelity_weights.json"])
+def test_what_the_page_shows_beside_the_numbers_is_sealed_too(run: RunFolder, name: str) -> None:
+    (run.root / name).write_text("{}")
+    assert problems(run) == []  # as in runs of earlier versions, which did not seal it
+    change_manifest(run, digests=seals.seal(run))
+    (run.root / name).write_text("[]")
+    assert problems(run) == [f"{name} was changed after the run ended: its digest is not the one in run.json."]
+    assert seals.check_sources(run, run.read_manifest()) == problems(run)
+
+
 def test_what_is_not_measured_may_come_and_go(run: RunFolder) -> None:
     (run.root / "report.html").write_text("new")
     (run.root / "gate.json").write_text("{}")

@@ -168,3 +168,56 @@ def test_checking_needs_no_torch(model: Path) -> None:
         f"check_model_folder({str(model)!r}); digest_model_folder({str(model)!r}); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("file", ["../../secret.safetensors", "/etc/passwd", ["model.safetensors"], None])
+def test_an_index_names_files_of_its_folder_only(sharded: Path, file: object) -> None:
+    (sharded / INDEX_NAME).write_text(json.dumps({"weight_map": {"a": file}}), encoding="utf-8")
+    with pytest.raises(InputError, match="not a file of its folder"):
+        check_model_folder(sharded)
+
+
+@pytest.mark.parametrize("header", ["[" * 100_000, '{"a": {"dtype": "F32", "shape": [1e999], "data_offsets": [0, 4]}}'])
+def test_a_header_that_no_writer_writes_is_one_sentence(tmp_path: Path, header: str) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header.encode())
+    with pytest.raises(InputError, match="header cannot be read"):
+        safetensors_header(path)
+
+
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
+def test_attention_code_on_the_hub_is_refused(model: Path, key: str) -> None:
+    (model / "config.json").write_text(json.dumps({"model_type": "llama", key: "someone/kernel"}), encoding="utf-8")
+    with pytest.raises(InputError, match="never run"):
+        check_model_folder(model)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"target_modules": ["q_proj", None]}, "list of names"),
+        ({"target_modules": 3}, "list of names"),
+        ({"target_modules": "(q_proj"}, "not a regular expression"),
+        ({"target_modules": "(([a-z._0-9])+)+X"}, "repeats a repetition"),
+        ({"r": 10**12}, "whole number from 1"),
+        ({"r": None}, "whole number from 1"),
+        ({"megatron_config": {"a": 1}, "megatron_core": "evil"}, "Megatron"),
+    ],
+)
+def test_an_adapter_config_of_the_wrong_kind_is_one_sentence(tmp_path: Path, changes: Any, said: str) -> None:
+    config = {"peft_type": "LORA", "r": 8, "target_modules": ["q_proj"], **changes}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    save(tmp_path / "adapter_model.safetensors", a=[1.0])
+    with pytest.raises(InputError, match=said):
+        check_adapter_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [None, "all-linear", ["q_proj"], r"(?:.*?(?:vision|language).*?(?:q_proj|v_proj).*?)|(?:\bmodel\.[\d]{1,}\.q)"],
+)
+def test_target_modules_as_they_are_saved_pass(tmp_path: Path, targets: Any) -> None:
+    config = {"peft_type": "LORA", "r": 8, "target_modules": targets}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    save(tmp_path / "adapter_model.safetensors", a=[1.0])
+    check_adapter_folder(tmp_path)

@@ -160,7 +160,7 @@ def _seconds(work: Callable[[], Any], device: str, repeats: int = 10) -> float:
 def _read_cache(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

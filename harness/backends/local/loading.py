@@ -12,7 +12,7 @@ from harness.backends.local.overlay import Bare, Overlay
 from harness.backends.local.rope import extension
 from harness.backends.local.transformers_types import CausalLM
 from harness.dialogues.tokens import Tokenizer
-from harness.errors import InputError, first_line
+from harness.errors import HarnessError, InputError, first_line
 from harness.files import read_json
 from harness.progress import quiet_loading
 from harness.variants.artifacts import resolve_model
@@ -44,7 +44,9 @@ def load_weights(variant: Variant, device: str) -> CausalLM:
     if quantization is not None or device.startswith("cuda"):
         options["device_map"] = {"": device}
     with quiet_loading(), _as_input_error(variant, "model", variant.model):
-        loaded: Any = AutoModelForCausalLM.from_pretrained(path, output_loading_info=True, **options)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            path, output_loading_info=True, trust_remote_code=False, **options
+        )
     _refuse_incomplete(variant, loaded[1])
     model: CausalLM = loaded[0].eval().requires_grad_(False)
     return model
@@ -55,10 +57,10 @@ def skeleton(model: str) -> CausalLM:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    with quiet_loading(), torch.device("meta"):
-        config = AutoConfig.from_pretrained(resolve_model(model), local_files_only=True)
+    with quiet_loading(), torch.device("meta"), readable(model, "no model that transformers can build"):
+        config = AutoConfig.from_pretrained(resolve_model(model), local_files_only=True, trust_remote_code=False)
         auto: Any = AutoModelForCausalLM
-        made: CausalLM = auto.from_config(config)
+        made: CausalLM = auto.from_config(config, trust_remote_code=False)
     return made
 
 
@@ -66,10 +68,9 @@ def text_settings(path: str) -> Any:
     """Return the configuration of a model's language part; raise InputError if it cannot be read."""
     from transformers import AutoConfig
 
-    try:
-        return AutoConfig.from_pretrained(resolve_model(path), local_files_only=True).get_text_config()
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} has no readable config: {first_line(error, 300)}") from error
+    with readable(path, "no readable config"):
+        folder = resolve_model(path)
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).get_text_config()
 
 
 def context_length(path: str) -> int:
@@ -83,12 +84,25 @@ def load_tokenizer(path: str) -> Tokenizer:
     """Return the tokenizer saved with a model; raise InputError if there is none."""
     from transformers import AutoTokenizer
 
-    try:
-        found: Any = AutoTokenizer.from_pretrained(resolve_model(path), local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} has no loadable tokenizer: {first_line(error, 300)}") from error
+    with readable(path, "no loadable tokenizer"):
+        found: Any = AutoTokenizer.from_pretrained(resolve_model(path), local_files_only=True, trust_remote_code=False)
+        found("a", verbose=False)  # settings of the wrong kind fail only when they are used
     tokenizer: Tokenizer = found
     return tokenizer
+
+
+@contextlib.contextmanager
+def readable(path: str, lacks: str) -> Iterator[None]:
+    """Raise InputError, which says what a model's folder ``lacks``, for whatever a library raises on its files.
+
+    The files are someone else's, and libraries raise anything on damaged ones, also plain ``Exception``.
+    """
+    try:
+        yield
+    except (HarnessError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic in a library written in Rust is no Exception
+        raise InputError(f"{path} has {lacks}: {first_line(error, 300)}.") from error
 
 
 def attach_adapter(model: CausalLM, variant: Variant) -> Overlay:
@@ -128,6 +142,8 @@ def own_quantization(model: str) -> str | None:
     stated = read_json(path).get("quantization_config")
     if not stated:
         return None
+    if not isinstance(stated, dict):
+        raise InputError(f"{path}: quantization_config must be an object.")
     if stated.get("load_in_4bit"):
         return str(stated.get("bnb_4bit_quant_type", "nf4"))
     return "int8" if stated.get("load_in_8bit") else str(stated.get("quant_method", "quantised"))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from harness.errors import InputError
+from harness.errors import InputError, first_line
 from harness.metrics.medical.claims import KINDS, SENTENCE_END, claims_of
 from harness.metrics.registry import Item, MetricSpec, Scores
 from harness.stats.types import FloatArray
@@ -137,21 +137,24 @@ class Meaning:
 
         local = Path(self.encoder).is_dir()
         return _opened(
-            self.encoder, lambda: SentenceTransformer(self.encoder, device=self.device, local_files_only=local)
+            self.encoder,
+            lambda: SentenceTransformer(
+                self.encoder, device=self.device, local_files_only=local, trust_remote_code=False
+            ),
         )
 
     @cached_property
     def _bert(self) -> Any:
         from transformers import AutoModel
 
-        model = _opened(self.encoder, lambda: AutoModel.from_pretrained(self.encoder)).eval()
+        model = _opened(self.encoder, lambda: AutoModel.from_pretrained(self.encoder, trust_remote_code=False)).eval()
         return model.to(self.device) if self.device else model
 
     @cached_property
     def _tokenizer(self) -> Any:
         from transformers import AutoTokenizer
 
-        return _opened(self.encoder, lambda: AutoTokenizer.from_pretrained(self.encoder))
+        return _opened(self.encoder, lambda: AutoTokenizer.from_pretrained(self.encoder, trust_remote_code=False))
 
     @property
     def _longest(self) -> int:
@@ -257,8 +260,7 @@ def _opened(encoder: str, load: Callable[[], Loaded]) -> Loaded:
     try:
         return load()
     except (OSError, ValueError, ImportError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise InputError(f"metric_options.encoder: {encoder} cannot be opened ({reason}).") from error
+        raise InputError(f"metric_options.encoder: {encoder} cannot be opened ({first_line(error, 300)}).") from error
 
 
 def _version(package: str) -> str:

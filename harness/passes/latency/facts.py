@@ -26,9 +26,12 @@ def read_facts(folder: RunFolder) -> dict[str, Any]:
     empty: dict[str, Any] = {"schema": 1, "limits": None, "variants": {}, "machine": [], "warm_up": {}}
     try:
         known = json.loads((folder.root / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return empty
-    return {**empty, **known} if isinstance(known, dict) else empty
+    usable = isinstance(known, dict) and all(
+        value is None or isinstance(known.get(key, value), type(value)) for key, value in empty.items()
+    )
+    return {**empty, **known} if usable else empty
 
 
 def write_facts(folder: RunFolder, facts: dict[str, Any]) -> None:

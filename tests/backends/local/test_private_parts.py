@@ -24,6 +24,7 @@ TRANSFORMERS = (
     "transformers.cache_utils.DynamicLayer",
     "transformers.cache_utils.DynamicSlidingWindowLayer",
     "transformers.GenerationMixin: generate",
+    "transformers.utils.chat_template_utils._compile_jinja_template",  # see harness/dialogues/template_limits.py
 )
 MODELS = (  # what is replaced on CUDA by faster layers, as Llama names it; other models follow
     "transformers.models.llama.modeling_llama.apply_rotary_pos_emb: q k cos sin",

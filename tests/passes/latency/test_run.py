@@ -290,3 +290,9 @@ def test_a_prompt_must_fit_the_shortest_context(
     latency.run(context(tmp_path / "run", (trio[0], spelling), rows, **settings))
     for name in ("base", "spelling"):
         assert {row.id for row in records(tmp_path / "run", name) if row.workload == "fixed"} == {"short"}
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"machine": null}', '{"warm_up": [1]}', "[]", "\x00"])
+def test_facts_that_cannot_be_read_are_collected_anew(text: str, tmp_path: Path) -> None:
+    (tmp_path / "latency.json").write_text(text)
+    assert read_facts(RunFolder(tmp_path))["machine"] == []

@@ -90,7 +90,7 @@ def stray(tensors: dict[str, torch.Tensor]) -> None:
         (None, {"trainable_token_indices": [5]}, "no weights for '.*trainable_tokens_delta"),
         (None, {"modules_to_save": ["lm_head"]}, "no weights for 'lm_head"),
         (None, {"init_lora_weights": "pissa_niter_4"}, "randomised decomposition"),
-        (None, {"init_lora_weights": "corda"}, "cannot be attached to its base by peft"),
+        (None, {"init_lora_weights": "corda"}, "is a CorDA adapter"),
         (None, {"alora_invocation_tokens": [1]}, "activated LoRA"),
         (None, {"layer_replication": [[0, 2], [0, 2]]}, "replicated layers"),
     ],

@@ -131,7 +131,7 @@ def test_a_variant_whose_backend_lacks_something_is_not_measured_and_says_why(tm
         (name, variant) for name in ("fidelity", "memory") for variant in ("base", "other")
     }
     assert {record.skipped for record in folder.records(ScoringRecord, "scoring", "other")} == {why}
-    assert folder.read_summary().coverage["other"].skipped == {why: 4}
+    assert folder.read_summary().coverage["other"].not_scored == {why: 4}
     assert folder.read_summary().coverage["base"].answered == 4
     assert folder.read_summary().coverage["other"].not_measured == {
         "scoring": why, "latency": "not measured: its backend cannot time requests",

@@ -126,6 +126,8 @@ def _other_object(reading: Reading, cue: Match, match: Match) -> bool:
     first = cue.last + 1 + _last_item(words[cue.last + 1 : match.first])
     for place in range(first + 1, match.first):
         noun = words[place - 1]
+        if words[place] == "with" and words[place + 1] in {"a", "an"}:
+            continue  # "no blisters with a fever" denies both; "no help with the fever" speaks of one that is there
         if words[place] in PREPOSITIONS and noun not in word_set("denied_signs.txt") and place - 1 not in findings:
             return noun not in PUNCTUATION and noun not in {"and", "or", "nor", "any", "kind", "type", "sort"}
     return False

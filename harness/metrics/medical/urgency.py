@@ -172,6 +172,8 @@ def _only_asked(reading: Reading, match: Match) -> bool:
 def _narrated(reading: Reading, match: Match) -> bool:
     """Return whether the words tell what somebody did: "I once went to the ER for this"."""
     start, _ = reading.bounds(match)
+    # "I take this as a warning sign: go to ..." speaks to the reader after the colon.
+    start = max((place + 1 for place in range(start, match.first) if reading.words[place] in {":", ";"}), default=start)
     before = reading.words[start : match.last + 1]
     if GENERAL.intersection(before) and not OUGHT.intersection(before):
         return True

@@ -112,9 +112,12 @@ class TimeLeft:
         return f"about {duration(seconds)} left{without}"
 
     def begin(self, one: str, variant: str, work: Work) -> None:
-        """A pass begins with a variant; ``work`` is what is unfinished."""
+        """A pass begins with a variant, or with all of its variants together; ``work`` is what is unfinished."""
         self.end()
-        self._ahead.pop((one, variant), None)
+        for key in [key for key in self._ahead if key[0] == one]:  # those before it had nothing to do
+            del self._ahead[key]
+            if key[1] == variant:
+                break
         self._now, self._stage = (one, variant), _Stage(work, self._clock())
         self._plans.setdefault(one, work)
 

@@ -75,6 +75,16 @@ def test_a_pass_that_nothing_is_known_of_is_named_and_left_out() -> None:
     assert left.words() == "about 10 s left"
 
 
+def test_a_variant_that_an_earlier_process_finished_takes_no_time() -> None:
+    clock = Clock()
+    left = TimeLeft(clock)
+    left.expect("scoring", {"base": 1, "adapter": 1, "merged": 1})
+    left.begin("scoring", "adapter", Work(10, read=100))
+    clock.now = 5.0
+    left.done(5, read=50)
+    assert left.seconds() == pytest.approx(5.0 + 10.0)  # the adapter's other half, and merged
+
+
 def test_loading_is_not_taken_for_reading() -> None:
     clock = Clock()
     left = TimeLeft(clock)

@@ -55,7 +55,7 @@ def describe(config: RunConfig, checked: Checked, device: str) -> list[str]:
         f"Dialogues: {len(rows):,} of {of}; split {counts['split']}, {counts['leakage']['dropped']} dropped as leaks.",
         *_about_lengths(lengths, config),
         f"Variants, compared with '{checked.reference}':",
-        *(f"  {line}" for variant in variants for line in _about_variant(variant, device)),
+        *(f"  {line}" for variant in variants for line in about_variant(variant, device)),
         "Passes:",
         *(f"  {line}" for line in _about_passes(config, variants, len(rows))),
         *_about_time(config, lengths, variants, len(rows), device),
@@ -116,7 +116,8 @@ def _about_lengths(lengths: Lengths, config: RunConfig) -> list[str]:
     return lines
 
 
-def _about_variant(variant: Variant, device: str) -> list[str]:
+def about_variant(variant: Variant, device: str) -> list[str]:
+    """Return what a variant is, how large it is when loaded, and on CUDA the smallest card that it fits on."""
     quantized = "" if variant.quantization == "none" else f"{variant.quantization}, "
     size = _weight_bytes(variant)
     each = _cache_bytes(variant)

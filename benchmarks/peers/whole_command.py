@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import shutil
 import statistics
@@ -71,6 +72,12 @@ class Bench:
 
     def __init__(self, arguments: argparse.Namespace, job: WholeJob, scratch: Path) -> None:
         self.arguments, self.job, self.scratch = arguments, job, scratch
+        # In a process of its own: this one must hold no memory of the GPU.
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            measured_on = pool.apply(provenance, (job.device,))
+        command = " ".join([Path(sys.executable).name, *sys.orig_argv[1:]])
+        threads = arguments.threads or os.cpu_count()
+        self.provenance = {**measured_on, "command": command, "threads": threads}
         self.result: dict[str, Any] = {}
         if arguments.out.is_file():
             before = json.loads(arguments.out.read_text(encoding="utf-8"))
@@ -98,14 +105,14 @@ class Bench:
 
     def keep(self, part: str, found: dict[str, Any], *, append: bool = False) -> None:
         """Write a part's result, with where and how it was measured, and the comparison as far as it goes."""
-        found["provenance"] = provenance(self.job.device)
+        found["provenance"] = self.provenance
         self.result[part] = [*self.result[part], found] if append else found
         ours, theirs = self.result.get("quality", []), self.result.get("lm_eval", [])
         if ours and theirs:
             medians = [statistics.median(one["seconds"] for one in runs) for runs in (ours, theirs)]
             self.result["seconds"] = dict(zip(("harness", "lm_eval"), medians, strict=True))
             self.result["times_faster"] = medians[1] / medians[0]
-            self.result["agreement"] = _agreement(ours[-1].pop("answers", None), theirs[-1].pop("answers", None)) or (
+            self.result["agreement"] = agreement(ours[-1].pop("answers", None), theirs[-1].pop("answers", None)) or (
                 self.result.get("agreement")
             )
         written = {key: _without_answers(value) for key, value in self.result.items()}
@@ -150,7 +157,7 @@ class Bench:
                 "--device", self.job.device, "--output_path", str(out), "--log_samples",
             ]  # fmt: skip
             by_variant[variant["name"]] = self.process(out.name, command).summary()
-            answers[variant["name"]] = _lm_eval_rows(out)
+            answers[variant["name"]] = lm_eval_rows(out)
             shutil.rmtree(out)
         seconds = sum(one["seconds"] for one in by_variant.values())
         return {"seconds": seconds, "batch": self.arguments.batch, "variants": by_variant, "answers": answers}
@@ -208,7 +215,7 @@ def _rows(path: Path) -> dict[str, tuple[float, str]]:
     return {row["id"]: (row["nll"], row["reply"]) for row in rows}
 
 
-def _lm_eval_rows(folder: Path) -> dict[str, tuple[float, str]]:
+def lm_eval_rows(folder: Path) -> dict[str, tuple[float, str]]:
     """Return nll and reply by dialogue from lm-eval's samples."""
     scores: dict[str, float] = {}
     replies: dict[str, str] = {}
@@ -222,7 +229,7 @@ def _lm_eval_rows(folder: Path) -> dict[str, tuple[float, str]]:
     return {name: (scores[name], replies[name]) for name in scores}
 
 
-def _agreement(ours: Any, theirs: Any) -> dict[str, float] | None:
+def agreement(ours: Any, theirs: Any) -> dict[str, float] | None:
     """Return how far the two tools' numbers and replies agree."""
     if not ours or not theirs:
         return None

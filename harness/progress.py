@@ -174,6 +174,7 @@ class TerminalProgress(ShownProgress):
         found = self._tasks.pop(task, None)
         if found:
             self._progress.stop_task(found[0])
+        self._progress.left = self.time_left.words() if self.time_left else ""
 
     def note(self, message: str) -> None:
         self._progress.console.print(message, highlight=False, markup=False)

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+KEPT = 0.25  # seconds that the words for the terminal are kept
 RECENT = 64  # steps are timed over this many replies
 AT_ONCE = 64  # replies written at once, where a backend does not say which prompts it has read
 SAME_BATCH = 0.002  # results that arrive within so many seconds of each other are of one batch
@@ -87,6 +88,7 @@ class TimeLeft:
         self._stage = _Stage(Work(0), 0.0)
         self._seconds_a_token: float | None = None
         self._only_first = False  # it is of a first batch, with loading
+        self._words, self._words_at = "", 0.0
         self._rows = 1  # replies written at once
         self._steps: deque[float] = deque(maxlen=RECENT)
 
@@ -104,12 +106,17 @@ class TimeLeft:
         self.covered(one)
 
     def words(self) -> str:
-        """Return the time left in words, for the terminal; empty before it is known."""
-        seconds = self.seconds()
-        if seconds is None:
-            return ""
-        without = f", without {' and '.join(self.unknown)}" if self.unknown else ""
-        return f"about {duration(seconds)} left{without}"
+        """Return the time left in words, for the terminal; empty before it is known.
+
+        They are asked for at every record, so they are kept for a moment: a run must not wait for its forecast.
+        """
+        now = self._clock()
+        if not self._words or now - self._words_at >= KEPT:
+            seconds, unknown = self.seconds(), self.unknown
+            without = f", without {' and '.join(unknown)}" if unknown else ""
+            self._words = "" if seconds is None else f"about {duration(seconds)} left{without}"
+            self._words_at = now
+        return self._words
 
     def begin(self, one: str, variant: str, work: Work) -> None:
         """A pass begins with a variant, or with all of its variants together; ``work`` is what is unfinished."""

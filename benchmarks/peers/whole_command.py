@@ -77,6 +77,7 @@ class Bench:
             measured_on = pool.apply(provenance, (job.device,))
         command = " ".join([Path(sys.executable).name, *sys.orig_argv[1:]])
         threads = arguments.threads or os.cpu_count()
+        measured_on["versions"]["lm_eval"] = _version_of_lm_eval(arguments.lm_eval_python)
         self.provenance = {**measured_on, "command": command, "threads": threads}
         self.result: dict[str, Any] = {}
         if arguments.out.is_file():
@@ -207,6 +208,13 @@ class Bench:
                 spent = (f"{one[stage]:.1f} s" if stage in one else "–" for one in clocked.values())
                 lines.append(f"| {stage} | {' | '.join(spent)} |")
         return "\n".join(lines)
+
+
+def _version_of_lm_eval(python: str) -> str | None:
+    """Return the version that an interpreter has; None if it has none."""
+    ask = "from importlib.metadata import version; print(version('lm_eval'))"
+    found = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=False)
+    return found.stdout.strip() or None
 
 
 def _rows(path: Path) -> dict[str, tuple[float, str]]:

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
+from harness.time_left import TimeLeft, duration
+
 if TYPE_CHECKING:  # imported only to draw: a process that measures memory must not load it
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.progress import TaskID
 
 PLAIN_INTERVAL = 10.0  # seconds between plain lines
@@ -60,48 +62,44 @@ class SilentProgress:
 
 @dataclass
 class _Task:
-    """``worked`` is the part of ``done`` that took time in this process; see ``advance``."""
-
     total: int
     unit: str
     started: float
     done: int = 0
     tokens: int = 0
-    worked: int = 0
     printed: float = 0.0
 
     def advance(self, done: int, tokens: int) -> None:
-        """Count finished items. If a task counts tokens, items without any were finished earlier or skipped."""
         self.done += done
         self.tokens += tokens
-        self.worked += done if tokens else 0
 
     def rate(self) -> str:
         seconds = max(time.monotonic() - self.started, 1e-9)
         return f"{self.tokens / seconds:,.0f} tokens/s" if self.tokens else ""
 
     def left(self) -> str:
-        seconds = max(time.monotonic() - self.started, 1e-9)
-        worked = self.worked if self.tokens else self.done
-        return duration(seconds / worked * (self.total - self.done)) if worked else "?"
+        """Return the time left of a task whose items take equally long."""
+        seconds = time.monotonic() - self.started
+        return f"{duration(seconds / self.done * (self.total - self.done))} left" if self.done else ""
 
 
-def duration(seconds: float) -> str:
-    """Return seconds in readable form: ``45 s``, ``3 min 20 s``, ``2 h 5 min``."""
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+class ShownProgress:
+    """What both displays have: while passes run, ``time_left`` is the clock of the whole run."""
+
+    time_left: TimeLeft | None = None
+
+    def left(self, state: _Task) -> str:
+        """Return the time left, of the whole run if its clock is known; empty before the first batch."""
+        return self.time_left.words() if self.time_left else state.left()
 
 
-class PlainProgress:
+class PlainProgress(ShownProgress):
     """A line when a task starts, one every ten seconds and one when it ends: for CI logs."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
         self._tasks: dict[str, _Task] = {}
+        self._said = False
 
     def start(self, task: str, total: int, unit: str = "dialogues") -> None:
         self._tasks[task] = _Task(total, unit, time.monotonic(), printed=time.monotonic())
@@ -110,9 +108,12 @@ class PlainProgress:
     def advance(self, task: str, done: int = 1, tokens: int = 0, detail: str = "") -> None:
         state = self._tasks[task]
         state.advance(done, tokens)
-        if time.monotonic() - state.printed >= PLAIN_INTERVAL:
+        left = self.left(state)
+        first = bool(left and self.time_left) and not self._said  # at once: it is what a reader waits for
+        if first or time.monotonic() - state.printed >= PLAIN_INTERVAL:
+            self._said = self._said or first
             state.printed = time.monotonic()
-            self._print_state(task, state, state.rate(), f"{state.left()} left", detail)
+            self._print_state(task, state, state.rate(), left, detail)
 
     def finish(self, task: str) -> None:
         state = self._tasks.pop(task, None)
@@ -130,41 +131,57 @@ class PlainProgress:
         self.note(f"{task}: {', '.join(part for part in (counted, *parts) if part)}")
 
 
-class TerminalProgress:
-    """A live line per task: items done, tokens per second, time left."""
+class TerminalProgress(ShownProgress):
+    """A live line per task: items done, tokens per second, time; below them the time left of the whole run."""
 
     def __init__(self, console: Console) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as RichProgress
+        from rich.table import Column
+        from rich.text import Text
 
-        self._progress = RichProgress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
+        class WithLeft(RichProgress):
+            left = ""
+
+            def get_renderables(self) -> Iterator[RenderableType]:
+                yield from super().get_renderables()
+                yield Text(self.left)
+
+        self._progress = WithLeft(
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
+            BarColumn(bar_width=12),
+            TextColumn("{task.fields[counted]}", table_column=Column(no_wrap=True, justify="right")),
+            TextColumn("{task.fields[rate]}", table_column=Column(no_wrap=True, justify="right")),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
             console=console,
+            expand=True,
         )
         self._tasks: dict[str, tuple[TaskID, _Task]] = {}
         self._progress.start()
 
     def start(self, task: str, total: int, unit: str = "dialogues") -> None:
-        identity = self._progress.add_task(task, total=total, rate="")
+        identity = self._progress.add_task(task, total=total, counted=f"0/{total}", rate="")
         self._tasks[task] = (identity, _Task(total, unit, time.monotonic()))
 
     def advance(self, task: str, done: int = 1, tokens: int = 0, detail: str = "") -> None:
         identity, state = self._tasks[task]
         state.advance(done, tokens)
-        self._progress.update(identity, advance=done, rate=state.rate() or detail)
+        counted = f"{state.done}/{state.total}"
+        self._progress.update(identity, advance=done, counted=counted, rate=state.rate() or detail)
+        self._progress.left = self.left(state)
 
     def finish(self, task: str) -> None:
         found = self._tasks.pop(task, None)
         if found:
             self._progress.stop_task(found[0])
+        self._progress.left = self.time_left.words() if self.time_left else ""
 
     def note(self, message: str) -> None:
         self._progress.console.print(message, highlight=False, markup=False)
+
+    def drawn(self) -> RenderableType:
+        """Return what is on the screen."""
+        return self._progress.get_renderable()
 
     def close(self) -> None:
         self._progress.stop()

@@ -39,7 +39,7 @@ def main() -> None:
 
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as folder:
-        job = _job(arguments, Path(folder))
+        job = small_job(arguments.model, arguments.data, Path(folder), arguments.dialogues, arguments.max_new_tokens)
         result: dict[str, Any] = {
             "what": "scoring and generation, all variants, loading included",
             "model": arguments.model.name,
@@ -84,16 +84,16 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _job(arguments: argparse.Namespace, folder: Path) -> Job:
-    """Base, a random adapter, and the two merged; the first dialogues that fit the context."""
+def small_job(base_folder: Path, data: Path, folder: Path, dialogues: int, max_new_tokens: int) -> Job:
+    """Base, a random adapter, and the two merged, under ``folder``; the first dialogues that fit the context."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     torch.manual_seed(0)
-    tokenizer: Any = AutoTokenizer.from_pretrained(arguments.model, trust_remote_code=False)
-    base: Any = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.float32, trust_remote_code=False)
-    room = base.config.max_position_embeddings - arguments.max_new_tokens
+    tokenizer: Any = AutoTokenizer.from_pretrained(base_folder, trust_remote_code=False)
+    base: Any = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32, trust_remote_code=False)
+    room = base.config.max_position_embeddings - max_new_tokens
     model: Any = get_peft_model(
         base, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
     )
@@ -104,20 +104,20 @@ def _job(arguments: argparse.Namespace, folder: Path) -> Job:
     model.merge_and_unload().save_pretrained(folder / "merged")
     tokenizer.save_pretrained(folder / "merged")
     rows = []
-    for line in arguments.data.read_text(encoding="utf-8").splitlines():
+    for line in data.read_text(encoding="utf-8").splitlines():
         entry = json.loads(line)
         row = DialogueRow(id=str(len(rows)), prompt=f"{entry['instruction']}\n", reference=entry["output"])
         if len(tokenizer(row.prompt + str(row.reference))["input_ids"]) <= room:
             rows.append(row)
-        if len(rows) == arguments.dialogues:
+        if len(rows) == dialogues:
             break
-    path = str(arguments.model)
+    path = str(base_folder)
     variants = (
         Variant(name="base", kind="base", model=path, dtype="float32"),
         Variant(name="adapter", kind="adapter", model=path, adapter=str(folder / "adapter"), dtype="float32"),
         Variant(name="merged", kind="merged", model=str(folder / "merged"), dtype="float32"),
     )
-    return Job(variants, tuple(rows), arguments.max_new_tokens, "cpu")
+    return Job(variants, tuple(rows), max_new_tokens, "cpu")
 
 
 if __name__ == "__main__":

@@ -61,6 +61,9 @@ def run(
     allow_base_mismatch: Annotated[
         bool, typer.Option("--allow-base-mismatch", help="measure an adapter over a base other than its own")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="show what would be measured and what it would take; write nothing")
+    ] = False,
 ) -> None:
     """Measure the variants; write the run folder and its report."""
     require("run", "harness run")
@@ -72,6 +75,10 @@ def run(
         given.append(f"limit={limit}")
     if allow_base_mismatch:
         given.append("allow_base_mismatch=true")
+    if dry_run:
+        for line in jobs.dry_run(config, out, overrides=given):
+            typer.echo(line)
+        return
     with shown_progress() as progress:
         folder = jobs.run(config, out, overrides=given, progress=progress)
     _print_summary(folder.root)

@@ -5,8 +5,9 @@ Only this module and ``cli`` call ``finetune`` and ``reports``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from harness.backends.choose import resolve_device
 from harness.config import RunConfig
 from harness.errors import InputError
 from harness.jobs.inputs import template_name
-from harness.jobs.runner import check_belongs, refuse_edited
+from harness.jobs.runner import check, check_belongs, refuse_edited
 from harness.jobs.runner import run as measure_and_finish
 from harness.passes.keys import config_digest
 from harness.progress import Progress, SilentProgress, quiet_libraries, quiet_transformers
 from harness.store.folder import RunFolder
+from harness.variants.resolve import find as find_beside
 from harness.yamlfile import apply_overrides, find, load, validate
 
 
@@ -46,6 +48,50 @@ def run(
     """
     progress = progress or SilentProgress()
     quiet_libraries()
+    chosen, out, config_folder = _settled(config, out, overrides)
+    if chosen.finetune is not None:
+        _check_before_training(chosen, config_folder)
+        make_variants(chosen, progress)
+    folder = measure_and_finish(chosen, out, progress=progress, config_folder=config_folder)
+    render(folder, progress)
+    return folder
+
+
+def dry_run(config: str | Path, out: str | Path | None = None, *, overrides: Sequence[str] = ()) -> list[str]:
+    """Return what ``run`` would do, as lines to print; nothing is loaded, downloaded or written.
+
+    Raises InputError for what ``run`` refuses before it measures.
+    """
+    from harness.jobs.dry_run import describe, to_be_made
+
+    quiet_libraries()
+    chosen, _, config_folder = _settled(config, out, overrides)
+    if chosen.finetune is not None:
+        _check_before_training(chosen, config_folder)
+        if isinstance(chosen.variants, str) and not find_beside(chosen.variants, config_folder).exists():
+            return to_be_made(chosen)
+    with _without_downloads():
+        return describe(chosen, check(chosen, config_folder), resolve_device(chosen.device))
+
+
+@contextmanager
+def _without_downloads() -> Iterator[None]:
+    """Let models and data sets of the Hub be found in the local cache alone."""
+    before = os.environ.get("HF_HUB_OFFLINE")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["HF_HUB_OFFLINE"]
+        else:
+            os.environ["HF_HUB_OFFLINE"] = before
+
+
+def _settled(
+    config: RunConfig | dict[str, Any] | str | Path, out: str | Path | None, overrides: Sequence[str]
+) -> tuple[RunConfig, str | Path, Path | None]:
+    """Return the config, the run folder and the config's folder; refuse a folder that holds something else."""
     config_folder: Path | None = None
     if isinstance(config, RunConfig):
         chosen = config
@@ -59,12 +105,7 @@ def run(
         out = default_out(config)
     check_belongs(RunFolder(out), config_digest(chosen))
     refuse_edited(RunFolder(out))
-    if chosen.finetune is not None:
-        _check_before_training(chosen, config_folder)
-        make_variants(chosen, progress)
-    folder = measure_and_finish(chosen, out, progress=progress, config_folder=config_folder)
-    render(folder, progress)
-    return folder
+    return chosen, out, config_folder
 
 
 def _check_before_training(config: RunConfig, config_folder: Path | None) -> None:

@@ -26,7 +26,7 @@ from harness.metrics.registry import MetricOptions
 from harness.passes.base import PassContext
 from harness.passes.keys import Key, config_digest, record_key
 from harness.passes.registry import find, in_order
-from harness.progress import SENTENCES, EventKind, Progress, SilentProgress
+from harness.progress import SENTENCES, EventKind, Progress, ShownProgress, SilentProgress
 from harness.results.units import LENGTH_BUCKET
 from harness.store.folder import RunFolder, prune_records
 from harness.store.provenance import hardware, now, provenance
@@ -36,6 +36,15 @@ from harness.variants.model import Variant
 from harness.variants.relations import reference_variant, refuse_unknown_pairs
 from harness.variants.resolve import ResolvedVariants, resolve_variants
 from harness.yamlfile import Strict
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A run's validated input, before its weights are read."""
+
+    resolved: ResolvedVariants
+    dialogues: HeldOut
+    reference: str
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,7 @@ def run(
     return folder
 
 
-def prepare(config: RunConfig, progress: Progress, config_folder: Path | None = None) -> Prepared:
+def check(config: RunConfig, config_folder: Path | None = None) -> Checked:
     """Check every input without writing anything: variants and their files, dialogues, template, metrics."""
     from harness.metrics.loading import load_metrics
 
@@ -94,6 +103,13 @@ def prepare(config: RunConfig, progress: Progress, config_folder: Path | None = 
 
     dialogues = held_out(config, resolved, lambda: chat_tokenizer(resolved.variants), config_folder)
     refuse_unknown_slices(config, dialogues.rows)
+    return Checked(resolved, dialogues, reference)
+
+
+def prepare(config: RunConfig, progress: Progress, config_folder: Path | None = None) -> Prepared:
+    """Check every input, and digest what the results depend on; nothing is written."""
+    checked = check(config, config_folder)
+    resolved, dialogues = checked.resolved, checked.dialogues
     invalid = sum(dialogues.counts["invalid"].values())
     skipped = f", {invalid} unusable ones skipped" if invalid else ""
     progress.note(f"{dialogues.counts['measured']} held-out dialogues of {dialogues.counts['loaded']}{skipped}.")
@@ -104,7 +120,7 @@ def prepare(config: RunConfig, progress: Progress, config_folder: Path | None = 
     files = {name: digest_value([weights[name], other_files[name]]) for name in weights}
     machine, device = digest_value(hardware()), resolve_device(config.device)
     key = record_key(config, resolved.variants, files, dialogues.template_digest, machine, device)
-    return Prepared(config, resolved, dialogues, reference, weights, key, device)
+    return Prepared(config, resolved, dialogues, checked.reference, weights, key, device)
 
 
 def refuse_unknown_slices(config: RunConfig, rows: Sequence[DialogueRow]) -> None:
@@ -148,9 +164,17 @@ def measure(folder: RunFolder, prepared: Prepared, progress: Progress, open_back
             event=notes.event,
             fact=notes.facts.__setitem__,
         )
-        for one in in_order(config.passes):
+        passes = in_order(config.passes)
+        for one in passes:
+            names = dict.fromkeys((variant.name for variant in variants), 0)
+            context.time_left.expect(one.name, one.reads(variants, config) if one.reads else names)
+        if isinstance(progress, ShownProgress):
+            progress.time_left = context.time_left
+        for one in passes:
             one.measure(context)
             notes.write()
+        if isinstance(progress, ShownProgress):
+            progress.time_left = None
     finally:
         backends.close()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from harness.backends.base import Backends, Capability, Event
@@ -11,6 +11,7 @@ from harness.config import RunConfig
 from harness.progress import EventKind, Progress
 from harness.store.folder import RecordWriter, RunFolder
 from harness.store.schema import DialogueRow, Record
+from harness.time_left import TimeLeft
 from harness.variants.model import Variant
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
@@ -43,7 +44,8 @@ class Pass:
     ``needs`` lists the capabilities that a variant's backend must have. ``settings`` returns everything that keys a
     record besides its variant, template, kind of device and dialogue. ``after`` names passes that run first if both
     are requested. ``uses_dialogues`` is False for a pass with a fixed workload. ``leaves_out`` returns why the pass has
-    nothing to measure of a variant, by its name.
+    nothing to measure of a variant, by its name. ``reads``: of a pass that
+    only reads, by variant, how often it reads each reference (None: it does other things).
     """
 
     record: type[Record]
@@ -54,6 +56,7 @@ class Pass:
     uses_dialogues: bool = True
     needs_references: bool = False
     leaves_out: Callable[[PassContext], Mapping[str, str]] = lambda context: {}
+    reads: Callable[[Sequence[Variant], RunConfig], Mapping[str, int]] | None = None
 
     @property
     def name(self) -> str:
@@ -80,6 +83,7 @@ class Pass:
                 if variant.name in reasons:
                     self._not_measured(context, variant, reasons[variant.name])
             self.run(narrowed)
+        context.time_left.over(self.name)
 
     def _not_measured(self, context: PassContext, variant: Variant, reason: str) -> None:
         why = f"not measured: {reason}"
@@ -110,6 +114,7 @@ class PassContext:
     key: Callable[[str, Variant, DialogueRow], str]
     event: Event
     fact: Callable[[str, Any], None] = lambda name, value: None
+    time_left: TimeLeft = field(default_factory=TimeLeft)
 
     def unfinished(
         self,

@@ -15,6 +15,7 @@ from harness.passes.base import Conditions, Pass, PassContext, Recording
 from harness.passes.plans import EncodedOnce, encode_reference, plan_references, with_references
 from harness.progress import EventKind
 from harness.store.schema import FidelityRecord
+from harness.time_left import Work
 from harness.variants.model import Variant
 from harness.variants.relations import FidelityPair, pairs, unpaired
 
@@ -52,6 +53,7 @@ PASS = Pass(
     run=run,
     needs_references=True,
     leaves_out=leaves_out,
+    reads=lambda variants, config: {pair.variant: 2 for pair in pairs(variants, config.fidelity)},
 )
 
 
@@ -95,10 +97,12 @@ def _compare(context: PassContext, variant: Variant, against: Variant, encode: E
         for name in plan.refusals:
             left.pop(name, None)
         tokens = {request.id: 2 * len(request) for request in plan.requests}
+        context.time_left.begin(PASS.name, variant.name, Work(len(left), sum(tokens[name] for name in left)))
         why = None
         try:
             with closing(backend.divergence(against, plan.requests)) as found:
                 for one in found:
+                    context.time_left.done(read=tokens[one.id])
                     recording.write(_record(one, left.pop(one.id), against.name), tokens=tokens[one.id])
         except DoesNotFitError as error:
             context.event(EventKind.DOES_NOT_FIT, _detail(variant, error))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from typing import Any
 
-from harness.backends.base import Capability, DecodingSettings, Reply, Score
+from harness.backends.base import Capability, DecodingSettings, Reply, ReplyRequest, Score, ScoringRequest
 from harness.dialogues.tokens import Tokenizer, can_write
 from harness.passes.base import Conditions, Pass, PassContext, Recording
 from harness.passes.plans import (
@@ -23,6 +23,7 @@ from harness.passes.plans import (
 )
 from harness.progress import EventKind
 from harness.store.schema import GenerationRecord, ScoringRecord
+from harness.time_left import Work, seconds_a_step
 from harness.variants.model import Variant
 
 
@@ -60,6 +61,7 @@ PASS = Pass(
 def _generate(context: PassContext, variant: Variant, encode: EncodedOnce, encode_scored: EncodedOnce) -> None:
     backend = context.backends.of(variant)
     scored = with_references(context) if scores_while_generating(context, backend) else []
+    left = context.time_left
     with ExitStack() as made:
         replies = made.enter_context(Recording(context, GenerationRecord, variant, context.dialogues))
         scores = Recording(context, ScoringRecord, variant, scored)
@@ -74,17 +76,28 @@ def _generate(context: PassContext, variant: Variant, encode: EncodedOnce, encod
         requests = with_joint_references(prompts.requests, references.requests)
         lengths = {request.id: len(request) for request in requests}
         referred = {request.id: request for request in references.requests}
+        left.begin(PASS.name, variant.name, _work(context, requests, references.requests))
+        if scored:
+            left.covered(ScoringRecord.measured_by)
         decoding = DecodingSettings(**dict(context.config.generation), seed=context.config.seed)
         answers = backend.generate(requests, decoding)
         for answer in made.enter_context(closing(answers)):
             name = answer.id
             if isinstance(answer, Score):
                 reference = referred[name]
+                left.asked(len(reference))
                 scores.write(scoring_record(reference, answer, scores.keys[name]), tokens=len(reference))
             else:
                 marked = _with_special_tokens(answer, tokenizer_of(backend), decoding.stop)
+                left.replied(len(answer.tokens), answer.finish != "length", seconds_a_step(answer.stamps_ns))
                 record = _record(answer, replies.keys[name], lengths[name], marked)
                 replies.write(record, tokens=len(answer.tokens))
+
+
+def _work(context: PassContext, prompts: Sequence[ReplyRequest], references: Sequence[ScoringRequest]) -> Work:
+    read = sum(len(one) for one in references if not one.done) or sum(len(one) for one in prompts if not one.done)
+    waiting = sum(not prompt.done for prompt in prompts)
+    return Work(waiting, read, longest=context.config.generation.max_new_tokens)
 
 
 def _warn_of_idle_stops(context: PassContext) -> None:

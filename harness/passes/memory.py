@@ -10,6 +10,7 @@ from harness.passes.base import FIXED_WORKLOAD, Conditions, Pass, PassContext
 from harness.progress import EventKind
 from harness.store.folder import RecordWriter
 from harness.store.schema import MemoryRecord
+from harness.time_left import Work
 from harness.variants.model import Variant
 
 
@@ -29,6 +30,7 @@ def run(context: PassContext) -> None:
     failures: list[HarnessError] = []
     for variant in context.variants:
         backend, key = context.backends.of(variant), context.key(PASS.name, variant, FIXED_WORKLOAD)
+        context.time_left.begin(PASS.name, variant.name, Work(len(missing[variant.name])))
         with RecordWriter(context.folder.records_path(PASS.name, variant.name)) as writer:
             for name in missing[variant.name]:
                 try:
@@ -37,6 +39,7 @@ def run(context: PassContext) -> None:
                     failures.append(failure)
                     break
                 writer.append([found])
+                context.time_left.done()
                 context.progress.advance(PASS.name)
                 if found.error is not None:
                     detail = {"pass": PASS.name, "variant": variant.name, "detail": found.error}

@@ -24,6 +24,7 @@ from harness.passes.plans import (
     with_references,
 )
 from harness.store.schema import ScoringRecord
+from harness.time_left import Work
 from harness.variants.model import Variant
 
 
@@ -45,6 +46,7 @@ PASS = Pass(
     run=run,
     after=("generation",),
     needs_references=True,
+    reads=lambda variants, config: {variant.name: 1 for variant in variants},
 )
 
 
@@ -59,11 +61,14 @@ def _score_variant(context: PassContext, variant: Variant, encode: EncodedOnce, 
             return
         plan = plan_references(context, backend, scored, encode, recording.keys)
         recording.write(*plan.refused(ScoringRecord, recording.keys))
+        left = [request for request in plan.requests if not request.done]
+        context.time_left.begin(PASS.name, variant.name, Work(len(left), sum(map(len, left))))
         for requests in _unscored_parts(context, backend, plan, encode_prompt):
             by_id = {request.id: request for request in requests}
             with closing(backend.score(requests)) as scores:
                 for score in scores:
                     request = by_id[score.id]
+                    context.time_left.done(read=len(request))
                     recording.write(scoring_record(request, score, recording.keys[score.id]), tokens=len(request))
 
 

@@ -7,7 +7,8 @@ import io
 import pytest
 
 from harness import progress
-from harness.progress import PlainProgress
+from harness.progress import PlainProgress, TerminalProgress
+from harness.time_left import TimeLeft, Work
 
 
 class Clock:
@@ -25,15 +26,20 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-def test_what_an_earlier_run_did_says_nothing_of_the_speed_of_this_one(clock: Clock) -> None:
+def test_the_time_left_of_the_whole_run_is_said_once_the_first_batch_is_done(clock: Clock) -> None:
     said = io.StringIO()
     shown = PlainProgress(said)
+    shown.time_left = TimeLeft(clock.monotonic)
+    shown.time_left.expect("scoring", {"base": 1, "merged": 1})
     shown.start("scoring base", 1000)
-    shown.advance("scoring base", 900)  # on disk already
-    clock.now = 20.0
+    shown.advance("scoring base", 900)  # on disk already: it says nothing of this process's speed
+    shown.time_left.begin("scoring", "base", Work(100, read=5000))
+    clock.now = 8.0
+    shown.time_left.done(10, read=500)
     shown.advance("scoring base", 10, 500)
-    # Ten took 20 s, so the 90 that are left take 180.
-    assert said.getvalue().splitlines()[-1] == "scoring base: 910/1000 dialogues, 25 tokens/s, 3 min 0 s left"
+    # 500 tokens took 8 s, so the 4,500 that are left take 72, and the next variant's as long as this one's 80.
+    expected = "scoring base: 910/1000 dialogues, 62 tokens/s, about 2 min 32 s left"
+    assert said.getvalue().splitlines()[-1] == expected
 
 
 def test_work_without_tokens_has_a_speed_too(clock: Clock) -> None:
@@ -43,3 +49,26 @@ def test_work_without_tokens_has_a_speed_too(clock: Clock) -> None:
     clock.now = 30.0
     shown.advance("memory")
     assert said.getvalue().splitlines()[-1] == "memory: 1/4 processes, 1 min 30 s left"
+
+
+def test_a_line_of_the_terminal_fits_80_columns(clock: Clock) -> None:
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=80)
+    shown = TerminalProgress(console)
+    shown.time_left = TimeLeft(clock.monotonic)
+    shown.time_left.expect("generation", {"base": 0})
+    shown.time_left.expect("memory", {"base": 0})
+    shown.start("fidelity merged-dequantized against adapter", 10240)
+    shown.time_left.begin("generation", "base", Work(10240, read=10240))
+    clock.now = 36_000.0
+    shown.time_left.done(1024, read=1024)
+    shown.advance("fidelity merged-dequantized against adapter", 1024, 50_000_000)
+    shown.close()
+    with console.capture() as captured:
+        console.print(shown.drawn())
+    task, left = (line.rstrip() for line in captured.get().splitlines())
+    assert task.startswith("fidelity merged-dequantized")
+    assert "1024/10240 1,389 tokens/s" in task
+    assert len(task) <= 80
+    assert left == "about 90 h 0 min left, without memory"

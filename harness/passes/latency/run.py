@@ -35,6 +35,7 @@ from harness.passes.latency.units import Prompts, Stage, Unit, mirrored_orders, 
 from harness.passes.plans import EncodedOnce, encode_dialogue_prompt, tokenizer_of
 from harness.progress import EventKind
 from harness.store.schema import LatencyRecord
+from harness.time_left import Work
 from harness.variants.model import Variant
 
 EAGER_WARM_UP_TOKENS = 8
@@ -108,6 +109,7 @@ def _time_units(context: PassContext, units: Sequence[Unit], ledger: Ledger, fac
     missing = [(group, ledger.unfinished(units, group)) for group in groups]
     total = sum(unit.repeats * len(group) for group, left in missing for unit in left)
     context.progress.start(TASK, total, "requests")
+    context.time_left.begin(PASS.name, "", Work(total))
     places = {unit.identity: place for place, unit in enumerate(units)}
     for group, left in missing:
         ledger.drop(left, group)
@@ -188,6 +190,7 @@ def _shapes(stage: Stage) -> Iterable[Unit]:
 def _counted_request(session: _Session, stage: Stage, unit: Unit, variant: Variant, repeat: int) -> LatencyRecord:
     record = _request(session, stage, unit, variant, repeat)
     session.order += 1
+    session.context.time_left.done()
     session.context.progress.advance(TASK, 1, unit.batch * len(record.stamps_ns))
     return record
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
+
+import pytest
 
 NEED_AN_EXTRA = [
     "backends",
@@ -24,3 +27,9 @@ NEED_AN_EXTRA = [
     "variants/test_folders.py",
 ]
 collect_ignore = [] if find_spec("torch") else NEED_AN_EXTRA
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Leave nothing in the cache of whoever runs the tests, and read nothing from it."""
+    os.environ["HARNESS_CACHE"] = str(tmp_path_factory.mktemp("cache"))

@@ -31,10 +31,17 @@ from harness.results.units import LENGTH_BUCKET
 from harness.store.folder import RunFolder, prune_records
 from harness.store.provenance import hardware, now, provenance
 from harness.store.schema import DialogueRow, RunManifest, SanityCheck
-from harness.variants.folders import local_variants, settings_digests, stated_dtype, weights_digests
+from harness.variants.folders import (
+    local_variants,
+    settings_digests,
+    stated_dtype,
+    weights_digests,
+    weights_read_meanwhile,
+)
 from harness.variants.model import Variant
 from harness.variants.relations import reference_variant, refuse_unknown_pairs
 from harness.variants.resolve import ResolvedVariants, resolve_variants
+from harness.variants.snapshot import Snapshot
 from harness.yamlfile import Strict
 
 
@@ -47,6 +54,7 @@ class Prepared:
     dialogues: HeldOut
     reference: str
     weights: dict[str, str]
+    files: Snapshot  # of the variants, taken before they were digested
     key: Key
     device: str
 
@@ -71,7 +79,8 @@ def run(
     progress = progress or SilentProgress()
     folder = RunFolder(out)
     check_belongs(folder, config_digest(config))
-    prepared = prepare(config, progress, config_folder)
+    recorded = folder.read_manifest().digests if folder.manifest_path.exists() else {}
+    prepared = prepare(config, progress, config_folder, recorded)
     with locked(folder):
         refuse_edited(folder)
         earlier = _earlier_run(folder, prepared)
@@ -82,29 +91,38 @@ def run(
     return folder
 
 
-def prepare(config: RunConfig, progress: Progress, config_folder: Path | None = None) -> Prepared:
-    """Check every input without writing anything: variants and their files, dialogues, template, metrics."""
+def prepare(
+    config: RunConfig,
+    progress: Progress,
+    config_folder: Path | None = None,
+    recorded: Mapping[str, str] | None = None,
+) -> Prepared:
+    """Check every input without writing anything: variants and their files, dialogues, template, metrics.
+
+    ``recorded`` are the digests of the run to be continued, if there is one.
+    """
     from harness.metrics.loading import load_metrics
 
     named = resolve_variants(config.variants, config_folder)
     refuse_unknown_pairs(config.fidelity or (), [variant.name for variant in named.variants])
     resolved = local_variants(named)
     reference = reference_variant(config.reference_variant, resolved.variants)
-    load_metrics(config.metrics, config.metric_options)
-
-    dialogues = held_out(config, resolved, lambda: chat_tokenizer(resolved.variants), config_folder)
-    refuse_unknown_slices(config, dialogues.rows)
-    invalid = sum(dialogues.counts["invalid"].values())
-    skipped = f", {invalid} unusable ones skipped" if invalid else ""
-    progress.note(f"{dialogues.counts['measured']} held-out dialogues of {dialogues.counts['loaded']}{skipped}.")
-    for note in (*dialogues.notes, *(f"Warning: {warning}" for warning in dialogues.warnings)):
-        progress.note(note)
-    weights = weights_digests(resolved.variants)
+    files = Snapshot.of(resolved.variants)
+    with weights_read_meanwhile(resolved.variants):
+        load_metrics(config.metrics, config.metric_options)
+        dialogues = held_out(config, resolved, lambda: chat_tokenizer(resolved.variants), config_folder)
+        refuse_unknown_slices(config, dialogues.rows)
+        invalid = sum(dialogues.counts["invalid"].values())
+        skipped = f", {invalid} unusable ones skipped" if invalid else ""
+        progress.note(f"{dialogues.counts['measured']} held-out dialogues of {dialogues.counts['loaded']}{skipped}.")
+        for note in (*dialogues.notes, *(f"Warning: {warning}" for warning in dialogues.warnings)):
+            progress.note(note)
+        machine, device = digest_value(hardware()), resolve_device(config.device)
+    weights = weights_digests(resolved.variants, recorded)
     other_files = settings_digests(resolved.variants)
-    files = {name: digest_value([weights[name], other_files[name]]) for name in weights}
-    machine, device = digest_value(hardware()), resolve_device(config.device)
-    key = record_key(config, resolved.variants, files, dialogues.template_digest, machine, device)
-    return Prepared(config, resolved, dialogues, reference, weights, key, device)
+    measured = {name: digest_value([weights[name], other_files[name]]) for name in weights}
+    key = record_key(config, resolved.variants, measured, dialogues.template_digest, machine, device)
+    return Prepared(config, resolved, dialogues, reference, weights, files, key, device)
 
 
 def refuse_unknown_slices(config: RunConfig, rows: Sequence[DialogueRow]) -> None:
@@ -131,6 +149,7 @@ def measure(folder: RunFolder, prepared: Prepared, progress: Progress, open_back
         variants, device, event=notes.event, batch_tokens=config.batch_tokens, threads=config.threads
     )
     try:
+        prepared.files.refuse_changed(variants)
         progress.note("Checking the variants before the long passes.")
         checks = backends.check(allow_base_mismatch=config.allow_base_mismatch)
         sanity = tuple(SanityCheck(**asdict(check)) for check in checks)

@@ -6,7 +6,7 @@ and resumed at any time; ``compute`` derives everything else from the records.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import Field
 
-from harness.backends.choose import Open, chat_tokenizer, open_backends, resolve_device
+from harness.backends.choose import Open, chat_tokenizer, import_libraries, open_backends, resolve_device
 from harness.config import RunConfig, StatsConfig
 from harness.dialogues.reply_text import REASONING, Reasoning
 from harness.errors import InputError, did_you_mean, text_of
@@ -80,7 +80,8 @@ def run(
     folder = RunFolder(out)
     check_belongs(folder, config_digest(config))
     recorded = folder.read_manifest().digests if folder.manifest_path.exists() else {}
-    prepared = prepare(config, progress, config_folder, recorded)
+    ahead = import_libraries if backends is open_backends else None
+    prepared = prepare(config, progress, config_folder, recorded, ahead=ahead)
     with locked(folder):
         refuse_edited(folder)
         earlier = _earlier_run(folder, prepared)
@@ -96,10 +97,13 @@ def prepare(
     progress: Progress,
     config_folder: Path | None = None,
     recorded: Mapping[str, str] | None = None,
+    *,
+    ahead: Callable[[], None] | None = None,
 ) -> Prepared:
     """Check every input without writing anything: variants and their files, dialogues, template, metrics.
 
-    ``recorded`` are the digests of the run to be continued, if there is one.
+    ``recorded`` are the digests of the run to be continued, if there is one. ``ahead`` is called while weights are
+    read, once the input is known to be fine.
     """
     from harness.metrics.loading import load_metrics
 
@@ -118,6 +122,8 @@ def prepare(
         for note in (*dialogues.notes, *(f"Warning: {warning}" for warning in dialogues.warnings)):
             progress.note(note)
         machine, device = digest_value(hardware()), resolve_device(config.device)
+        if ahead is not None:
+            ahead()
     weights = weights_digests(resolved.variants, recorded)
     other_files = settings_digests(resolved.variants)
     measured = {name: digest_value([weights[name], other_files[name]]) for name in weights}

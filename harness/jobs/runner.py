@@ -22,6 +22,7 @@ from harness.files import digest_bytes, digest_value, model_bytes, remove_leftov
 from harness.files import locked as lock_held
 from harness.jobs.inputs import HeldOut, held_out
 from harness.jobs.reply_shapes import ReplyColumns
+from harness.machine import without_collecting_the_old
 from harness.metrics.registry import MetricOptions
 from harness.passes.base import PassContext
 from harness.passes.keys import Key, config_digest, record_key
@@ -88,7 +89,8 @@ def run(
         with failures_recorded(folder):
             if earlier is None or earlier.state != "complete":
                 measure(folder, prepared, progress, backends)
-            compute(folder, config, progress)
+            with without_collecting_the_old():
+                compute(folder, config, progress)
     return folder
 
 

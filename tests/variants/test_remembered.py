@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, InputError
 from harness.variants import reading, remembered
 from harness.variants.digests import digest_model_folder
+from harness.variants.folders import weights_digests, weights_read_meanwhile
+from harness.variants.model import Variant
 from harness.variants.reading import read_weights
+from harness.variants.weights import first_not_finite
 
 LONG_AGO = 1_600_000_000_000_000_000  # ns
 
@@ -138,3 +141,44 @@ def test_reading_ends_when_it_is_told_to(tmp_path: Path) -> None:
     stop.set()
     with pytest.raises(HarnessError, match="not read to its end"):
         read_weights([write(tmp_path, 1.0)], stop=stop)
+
+
+def test_what_was_read_meanwhile_is_not_read_again(tmp_path: Path, reads: list[Path]) -> None:
+    path = write(tmp_path, 1.0)
+    variants = tuple(Variant(name=name, kind="base", model=str(tmp_path)) for name in ("one", "two"))
+    with weights_read_meanwhile(variants):
+        pass
+    assert len(set(weights_digests(variants).values())) == 1
+    assert first_not_finite((path,)) is None
+    assert reads == [path]
+
+
+def test_an_error_meanwhile_ends_the_reading_and_is_the_one_that_is_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, 1.0)
+    stopped: list[bool] = []
+
+    def reading_for_long(files: object, *, stop: Event) -> None:
+        stopped.append(stop.wait(timeout=30))
+
+    monkeypatch.setattr("harness.variants.folders.read_weights", reading_for_long)
+    with (
+        pytest.raises(InputError, match="another mistake"),
+        weights_read_meanwhile((Variant(name="one", kind="base", model=str(tmp_path)),)),
+    ):
+        raise InputError("another mistake")
+    assert stopped == [True]
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, 1.0)
+    real = reading._read
+
+    def changed_meanwhile(*arguments: object) -> object:
+        path.touch()
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(reading, "_read", changed_meanwhile)
+    with pytest.raises(InputError, match="changed while it was read"):
+        read_weights([path])

@@ -23,7 +23,7 @@ from harness.files import digest_value
 from harness.machine import library_versions
 from harness.progress import Progress, SilentProgress
 from harness.variants.artifacts import adapter_facts, check_adapter_folder, check_model_folder, resolve_model
-from harness.variants.digests import digest_model_folder, is_adapter, is_model
+from harness.variants.digests import digest_adapter_folder, digest_model_folder
 from harness.variants.merge_report import MergeReport, read_merge_report
 from harness.variants.model import SplitFacts, Variant, VariantsFile, write_variants
 
@@ -159,9 +159,9 @@ def ensure_adapter(prepared: Prepared, *, notify: Notify, progress: ShowProgress
     from finetune.training import TrainingJob, train_adapter
 
     recipe, folder = prepared.recipe, prepared.out / ADAPTER
-    key = _training_key(prepared, prepared.base_digest)
+    key = _training_key(prepared)
     facts = adapter_facts(folder)
-    if facts.get("key") in _known_keys(prepared, facts) and _is_whole(folder, facts):
+    if facts.get("key") == key and facts.get("adapter_digest") == _digest_or_none(folder):
         notify(f"The adapter in {folder} was made from the same inputs; reusing it.")
         return facts
     counts = prepared.training
@@ -186,11 +186,10 @@ def ensure_merged(prepared: Prepared, *, notify: Notify) -> MergeReport:
     report = read_merge_report(folder)
     if (
         report is not None
-        and is_model(prepared.base, report.base_digest)
-        and is_adapter(adapter, report.adapter_digest)
+        and (report.base_digest, report.adapter_digest) == (prepared.base_digest, digest_adapter_folder(adapter))
         and (report.strategy, report.dtype) == (recipe.merge_strategy, recipe.dtype)
         and report.logits_difference is not None  # versions before 0.2.0 did not check
-        and is_model(folder, report.model_digest)
+        and report.model_digest == digest_model_folder(folder)
     ):
         notify(f"The merged model in {folder} was made from the same adapter; reusing it.")
         return report
@@ -252,22 +251,13 @@ def _base(recipe: Recipe, out: Path, notify: Notify) -> Path:
     return placed.path
 
 
-def _known_keys(prepared: Prepared, facts: dict[str, Any]) -> set[str]:
-    """Return the key of this training, also as an earlier version recorded it: over a base digest of another form."""
-    recorded = facts.get("base_digest")
-    known = {prepared.base_digest}
-    if isinstance(recorded, str) and is_model(prepared.base, recorded):
-        known.add(recorded)
-    return {_training_key(prepared, digest) for digest in known}
-
-
-def _training_key(prepared: Prepared, base_digest: str) -> str:
+def _training_key(prepared: Prepared) -> str:
     recipe = prepared.recipe
     return digest_value(
         {
             "format": _FORMAT,
             "recipe": recipe.model_dump(mode="json", exclude={"merge", "device", "base", "dialogues", "chat_template"}),
-            "base": base_digest,
+            "base": prepared.base_digest,
             "template": prepared.template_digest,
             "training": [example.input_ids for example in prepared.training.examples],
             "validation": [example.input_ids for example in prepared.validation.examples],
@@ -353,11 +343,9 @@ def _reference(named: str, path: Path, out: Path) -> str:
     return named
 
 
-def _is_whole(adapter: Path, facts: dict[str, Any]) -> bool:
-    """Return whether the adapter's files are those that were recorded."""
-    recorded = facts.get("adapter_digest")
+def _digest_or_none(adapter: Path) -> str | None:
     try:
         check_adapter_folder(adapter)
-        return isinstance(recorded, str) and is_adapter(adapter, recorded)
+        return digest_adapter_folder(adapter)
     except HarnessError:
-        return False
+        return None

@@ -24,7 +24,9 @@ NEED_AN_EXTRA = [
     "results/test_frames.py",  # pandas
     "store/test_provenance.py",
     "variants/test_artifacts.py",
+    "variants/test_digests.py",
     "variants/test_folders.py",
+    "variants/test_remembered.py",
 ]
 collect_ignore = [] if find_spec("torch") else NEED_AN_EXTRA
 

@@ -107,12 +107,12 @@ def shrunk(options: argparse.Namespace, made: Path, factor: float) -> list[dict[
 def merged(options: argparse.Namespace, made: Path, strategy: str) -> Any:
     """Merge with one strategy, or take the merge that is there already."""
     from finetune.merging import MergeOptions, merge_adapter
-    from harness.variants.digests import digest_adapter_folder
+    from harness.variants.digests import is_adapter
     from harness.variants.merge_report import read_merge_report
 
     folder = options.work / f"merged-{strategy}"
     report = read_merge_report(folder)
-    if report is not None and report.adapter_digest == digest_adapter_folder(made / "adapter"):
+    if report is not None and is_adapter(made / "adapter", report.adapter_digest):
         return report
     choice: Any = strategy
     return merge_adapter(options.base, made / "adapter", folder, MergeOptions(strategy=choice, device=options.device))

@@ -149,6 +149,17 @@ def read_bytes(path: Path) -> bytes:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
 
 
+def user_cache() -> Path | None:
+    """Return the folder for what can be found again at any time, or None if the user wants none.
+
+    ``HARNESS_CACHE`` names it (``off``: none); the default is ``medical-dialogue-harness`` in the user's cache.
+    """
+    named = os.environ.get("HARNESS_CACHE")
+    if named:
+        return None if named == "off" else Path(named).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medical-dialogue-harness"
+
+
 def digest_bytes(data: bytes) -> str:
     """Return the SHA-256 (hex) of ``data``."""
     return hashlib.sha256(data).hexdigest()

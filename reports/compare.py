@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from harness.errors import InputError
 from harness.store.folder import RunFolder
 from harness.store.seals import is_measured
+from harness.variants.digests import is_present
 from reports.baseline import earlier_cells
 from reports.cells import Cell, Earlier
 from reports.escape import shorten, visible
@@ -134,9 +135,14 @@ def differing_settings(views: Sequence[RunView]) -> tuple[tuple[str, ...], ...]:
     rows = []
     for key in keys:
         values = tuple(facts.get(key, "–") for facts in known)
-        if len(set(values)) > 1:
+        if len(set(values)) > 1 and not _of_two_forms(values):
             rows.append((key, *values))
     return tuple(rows)
+
+
+def _of_two_forms(values: Sequence[str]) -> bool:
+    """Return whether these are digests of weights by 0.1.0 and by later versions: they may be of the same weights."""
+    return "–" not in values and len({is_present(value) for value in values}) > 1
 
 
 def _settings(view: RunView) -> dict[str, str]:

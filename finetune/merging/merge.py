@@ -18,7 +18,7 @@ from harness.backends.local.device import free_bytes, is_out_of_memory, release_
 from harness.errors import HarnessError, InputError, first_line
 from harness.files import replace_folder, write_model
 from harness.variants.artifacts import ModelArtifact, adapter_facts, check_model_folder, resolve_model
-from harness.variants.digests import digest_adapter_folder, digest_model_folder
+from harness.variants.digests import digest_adapter_folder, digest_model_folder, is_model
 from harness.variants.merge_report import MERGE_REPORT, LayerError, MergeReport
 from harness.variants.model import MergeStrategy, Quantization, Variant
 from harness.variants.weights import first_not_finite
@@ -124,7 +124,7 @@ class _Job:
             raise InputError(f"{found[0]}: tensor '{found[1]}' contains NaN or infinity.")
         base_digest = digest_model_folder(model.path)
         trained_over = facts.get("base_digest")
-        if trained_over and trained_over != base_digest and not options.allow_base_mismatch:
+        if trained_over and not is_model(model.path, trained_over) and not options.allow_base_mismatch:
             raise InputError(
                 f"{adapter} was not trained over the weights of {model.path}: their digests differ. "
                 "Give the base it was trained over, or --allow-base-mismatch."

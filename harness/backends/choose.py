@@ -11,7 +11,7 @@ from harness.dialogues.tokens import Tokenizer
 from harness.variants.artifacts import has_tokenizer
 from harness.variants.model import Variant
 
-__all__ = ["Open", "chat_tokenizer", "open_backends", "resolve_device"]
+__all__ = ["Open", "chat_tokenizer", "import_libraries", "open_backends", "resolve_device"]
 
 
 class Open(Protocol):
@@ -33,6 +33,11 @@ def open_backends(
     from harness.backends.local.backend import LocalBackends
 
     return LocalBackends(variants, device, event=event, batch_tokens=batch_tokens, threads=threads)
+
+
+def import_libraries() -> None:
+    """Import what ``open_backends`` needs: torch and transformers, which takes seconds."""
+    import harness.backends.local.backend  # noqa: F401
 
 
 def chat_tokenizer(variants: Sequence[Variant]) -> Tokenizer:

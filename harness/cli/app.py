@@ -67,7 +67,6 @@ def run(
 ) -> None:
     """Measure the variants; write the run folder and its report."""
     require("run", "harness run")
-    from harness.jobs import run as jobs
     from harness.progress import shown_progress
 
     given = list(overrides or [])
@@ -80,6 +79,9 @@ def run(
             typer.echo(line)
         return
     with shown_progress() as progress:
+        progress.note(f"Run '{config}': reading its variants and dialogues.")  # before what takes seconds to import
+        from harness.jobs import run as jobs
+
         folder = jobs.run(config, out, overrides=given, progress=progress)
     _print_summary(folder.root)
 

@@ -17,6 +17,7 @@ from harness.errors import InputError
 from harness.jobs.inputs import template_name
 from harness.jobs.runner import check, check_belongs, refuse_edited
 from harness.jobs.runner import run as measure_and_finish
+from harness.machine import without_collecting_the_old
 from harness.passes.keys import config_digest
 from harness.progress import Progress, SilentProgress, quiet_libraries, quiet_transformers
 from harness.store.folder import RunFolder
@@ -138,5 +139,6 @@ def render(folder: RunFolder, progress: Progress) -> None:
     from reports.text import summary_markdown
 
     progress.note("Rendering the report.")
-    write_report(folder)
+    with without_collecting_the_old():
+        write_report(folder)
     write_text_atomically(folder.root / "summary.md", summary_markdown(folder))

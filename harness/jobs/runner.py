@@ -6,7 +6,7 @@ and resumed at any time; ``compute`` derives everything else from the records.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import Field
 
-from harness.backends.choose import Open, chat_tokenizer, open_backends, resolve_device
+from harness.backends.choose import Open, chat_tokenizer, import_libraries, open_backends, resolve_device
 from harness.config import RunConfig, StatsConfig
 from harness.dialogues.reply_text import REASONING, Reasoning
 from harness.errors import InputError, did_you_mean, text_of
@@ -22,6 +22,7 @@ from harness.files import digest_bytes, digest_value, model_bytes, remove_leftov
 from harness.files import locked as lock_held
 from harness.jobs.inputs import HeldOut, held_out
 from harness.jobs.reply_shapes import ReplyColumns
+from harness.machine import without_collecting_the_old
 from harness.metrics.registry import MetricOptions
 from harness.passes.base import PassContext
 from harness.passes.keys import Key, config_digest, record_key
@@ -31,10 +32,17 @@ from harness.results.units import LENGTH_BUCKET
 from harness.store.folder import RunFolder, prune_records
 from harness.store.provenance import hardware, now, provenance
 from harness.store.schema import DialogueRow, RunManifest, SanityCheck
-from harness.variants.folders import local_variants, settings_digests, stated_dtype, weights_digests
+from harness.variants.folders import (
+    local_variants,
+    settings_digests,
+    stated_dtype,
+    weights_digests,
+    weights_read_meanwhile,
+)
 from harness.variants.model import Variant
 from harness.variants.relations import reference_variant, refuse_unknown_pairs
 from harness.variants.resolve import ResolvedVariants, resolve_variants
+from harness.variants.snapshot import Snapshot
 from harness.yamlfile import Strict
 
 
@@ -56,6 +64,7 @@ class Prepared:
     dialogues: HeldOut
     reference: str
     weights: dict[str, str]
+    files: Snapshot  # of the variants, taken before they were digested
     key: Key
     device: str
 
@@ -80,24 +89,28 @@ def run(
     progress = progress or SilentProgress()
     folder = RunFolder(out)
     check_belongs(folder, config_digest(config))
-    prepared = prepare(config, progress, config_folder)
+    recorded = folder.read_manifest().digests if folder.manifest_path.exists() else {}
+    ahead = import_libraries if backends is open_backends else None
+    prepared = prepare(config, progress, config_folder, recorded, ahead=ahead)
     with locked(folder):
         refuse_edited(folder)
         earlier = _earlier_run(folder, prepared)
         with failures_recorded(folder):
             if earlier is None or earlier.state != "complete":
                 measure(folder, prepared, progress, backends)
-            compute(folder, config, progress)
+            with without_collecting_the_old():
+                compute(folder, config, progress)
     return folder
 
 
-def check(config: RunConfig, config_folder: Path | None = None) -> Checked:
-    """Check every input without writing anything: variants and their files, dialogues, template, metrics."""
+def check(config: RunConfig, config_folder: Path | None = None, resolved: ResolvedVariants | None = None) -> Checked:
+    """Check every input without writing anything: variants and their files, dialogues, template, metrics.
+
+    ``resolved`` are the config's variants, if they are known already.
+    """
     from harness.metrics.loading import load_metrics
 
-    named = resolve_variants(config.variants, config_folder)
-    refuse_unknown_pairs(config.fidelity or (), [variant.name for variant in named.variants])
-    resolved = local_variants(named)
+    resolved = resolved or _resolved(config, config_folder)
     reference = reference_variant(config.reference_variant, resolved.variants)
     load_metrics(config.metrics, config.metric_options)
 
@@ -106,21 +119,43 @@ def check(config: RunConfig, config_folder: Path | None = None) -> Checked:
     return Checked(resolved, dialogues, reference)
 
 
-def prepare(config: RunConfig, progress: Progress, config_folder: Path | None = None) -> Prepared:
-    """Check every input, and digest what the results depend on; nothing is written."""
-    checked = check(config, config_folder)
-    resolved, dialogues = checked.resolved, checked.dialogues
-    invalid = sum(dialogues.counts["invalid"].values())
-    skipped = f", {invalid} unusable ones skipped" if invalid else ""
-    progress.note(f"{dialogues.counts['measured']} held-out dialogues of {dialogues.counts['loaded']}{skipped}.")
-    for note in (*dialogues.notes, *(f"Warning: {warning}" for warning in dialogues.warnings)):
-        progress.note(note)
-    weights = weights_digests(resolved.variants)
+def prepare(
+    config: RunConfig,
+    progress: Progress,
+    config_folder: Path | None = None,
+    recorded: Mapping[str, str] | None = None,
+    *,
+    ahead: Callable[[], None] | None = None,
+) -> Prepared:
+    """Check every input, and digest what the results depend on; nothing is written.
+
+    ``recorded`` are the digests of the run to be continued, if there is one. ``ahead`` is called while weights are
+    read, once the input is known to be fine.
+    """
+    resolved = _resolved(config, config_folder)
+    files = Snapshot.of(resolved.variants)
+    with weights_read_meanwhile(resolved.variants):
+        checked = check(config, config_folder, resolved)
+        dialogues = checked.dialogues
+        invalid = sum(dialogues.counts["invalid"].values())
+        skipped = f", {invalid} unusable ones skipped" if invalid else ""
+        progress.note(f"{dialogues.counts['measured']} held-out dialogues of {dialogues.counts['loaded']}{skipped}.")
+        for note in (*dialogues.notes, *(f"Warning: {warning}" for warning in dialogues.warnings)):
+            progress.note(note)
+        machine, device = digest_value(hardware()), resolve_device(config.device)
+        if ahead is not None:
+            ahead()
+    weights = weights_digests(resolved.variants, recorded)
     other_files = settings_digests(resolved.variants)
-    files = {name: digest_value([weights[name], other_files[name]]) for name in weights}
-    machine, device = digest_value(hardware()), resolve_device(config.device)
-    key = record_key(config, resolved.variants, files, dialogues.template_digest, machine, device)
-    return Prepared(config, resolved, dialogues, checked.reference, weights, key, device)
+    measured = {name: digest_value([weights[name], other_files[name]]) for name in weights}
+    key = record_key(config, resolved.variants, measured, dialogues.template_digest, machine, device)
+    return Prepared(config, resolved, dialogues, checked.reference, weights, files, key, device)
+
+
+def _resolved(config: RunConfig, config_folder: Path | None) -> ResolvedVariants:
+    named = resolve_variants(config.variants, config_folder)
+    refuse_unknown_pairs(config.fidelity or (), [variant.name for variant in named.variants])
+    return local_variants(named)
 
 
 def refuse_unknown_slices(config: RunConfig, rows: Sequence[DialogueRow]) -> None:
@@ -147,6 +182,7 @@ def measure(folder: RunFolder, prepared: Prepared, progress: Progress, open_back
         variants, device, event=notes.event, batch_tokens=config.batch_tokens, threads=config.threads
     )
     try:
+        prepared.files.refuse_changed(variants)
         progress.note("Checking the variants before the long passes.")
         checks = backends.check(allow_base_mismatch=config.allow_base_mismatch)
         sanity = tuple(SanityCheck(**asdict(check)) for check in checks)

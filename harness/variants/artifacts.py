@@ -23,6 +23,7 @@ _HEADER_LIMIT = 100 * 1024 * 1024
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 _NOT_WEIGHTS = {"training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth"}
 INDEX_NAME = "model.safetensors.index.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_FACTS = "finetune.json"  # beside an adapter: the record of its training
 # Digests over these files depend on this order.
 TOKENIZER_FILES = (
@@ -35,6 +36,7 @@ TOKENIZER_FILES = (
     "vocab.txt",
     "merges.txt",
 )
+SETTINGS = ("config.json", "generation_config.json", *TOKENIZER_FILES)
 
 
 @dataclass(frozen=True)
@@ -114,10 +116,10 @@ def check_adapter_folder(path: Path | str) -> AdapterArtifact:
         raise InputError(f"{config_path} has no peft_type, so it is not an adapter configuration.")
     _refuse_unsupported_adapter(folder, config)
     _check_targets(config_path, config)
-    weights = folder / "adapter_model.safetensors"
+    weights = folder / ADAPTER_WEIGHTS
     if not weights.is_file():
         _refuse_pickles(folder)
-        raise InputError(f"{folder} has no adapter_model.safetensors: the adapter's weights are missing.")
+        raise InputError(f"{folder} has no {ADAPTER_WEIGHTS}: the adapter's weights are missing.")
     return AdapterArtifact(folder, config, weights, safetensors_header(weights))
 
 
@@ -204,7 +206,15 @@ def resolve_model(name: str) -> Path:
     return _from_hub(name)
 
 
+def weight_files(folder: Path) -> tuple[Path, ...]:
+    """Return the files that a model folder's weights are loaded from; raise InputError if any is missing."""
+    return _weight_files(folder)[0]
+
+
 def _weight_files(folder: Path) -> tuple[tuple[Path, ...], dict[str, str]]:
+    single = folder / "model.safetensors"
+    if single.is_file():  # transformers loads it even if there is an index too
+        return (single,), {}
     index_path = folder / INDEX_NAME
     if index_path.is_file():
         indexed = read_json(index_path).get("weight_map")
@@ -218,9 +228,6 @@ def _weight_files(folder: Path) -> tuple[tuple[Path, ...], dict[str, str]]:
             if not file.is_file():
                 raise InputError(f"{folder} lacks {file.name}, a shard listed in its index.")
         return files, indexed
-    single = folder / "model.safetensors"
-    if single.is_file():
-        return (single,), {}
     _refuse_pickles(folder)
     raise InputError(f"{folder} has no model.safetensors: the weights are missing.")
 

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from harness.files import digest_file, digest_value, read_json
 from harness.variants.artifacts import (
-    TOKENIZER_FILES,
+    ADAPTER_WEIGHTS,
+    SETTINGS,
     adapter_facts,
     check_adapter_folder,
     check_model_folder,
     resolve_model,
+    weight_files,
 )
-from harness.variants.digests import digest_adapter_folder, digest_model_folder
+from harness.variants.digests import (
+    digest_adapter_folder,
+    digest_model_folder,
+    earlier_adapter_digest,
+    earlier_model_digest,
+    is_present,
+    joined,
+)
 from harness.variants.merge_report import read_merge_report
 from harness.variants.model import Variant
+from harness.variants.reading import read_weights
 from harness.variants.resolve import ResolvedVariants
-
-SETTINGS = ("config.json", "generation_config.json", *TOKENIZER_FILES)
 
 
 def local_variants(resolved: ResolvedVariants) -> ResolvedVariants:
@@ -32,13 +44,38 @@ def local_variants(resolved: ResolvedVariants) -> ResolvedVariants:
     return replace(resolved, variants=tuple(_local(variant) for variant in resolved.variants))
 
 
-def weights_digests(variants: tuple[Variant, ...]) -> dict[str, str]:
-    """Return, by variant name, the digest of its weights and of its adapter if it has one."""
-    models = {model: digest_model_folder(model) for model in {variant.model for variant in variants}}
-    adapters = {path: digest_adapter_folder(path) for path in {variant.adapter for variant in variants} if path}
-    return {
-        variant.name: digest_value([models[variant.model], adapters.get(variant.adapter or "")]) for variant in variants
-    }
+@contextmanager
+def weights_read_meanwhile(variants: tuple[Variant, ...]) -> Iterator[None]:
+    """Read all weights in threads while the block runs, and wait for them at its end.
+
+    Digests and checks within this process then know what they need. If the block fails, reading ends at once.
+    """
+    models, adapters = {variant.model for variant in variants}, {v.adapter for v in variants if v.adapter}
+    files = [file for model in models for file in weight_files(Path(model))]
+    files += [Path(adapter) / ADAPTER_WEIGHTS for adapter in adapters]
+    stop = Event()
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            reading = thread.submit(read_weights, files, stop=stop)
+            yield
+            reading.result()
+        finally:
+            stop.set()
+
+
+def weights_digests(variants: tuple[Variant, ...], recorded: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return, by variant name, the digest of its weights and of its adapter if it has one.
+
+    ``recorded`` are the digests in the ``run.json`` of a run to be continued: if they are those of version 0.1.0, such
+    are returned.
+    """
+    known = [digest for key, digest in (recorded or {}).items() if key.startswith("weights/")]
+    earlier = bool(known) and not any(map(is_present, known))
+    of_model = earlier_model_digest if earlier else digest_model_folder
+    of_adapter = earlier_adapter_digest if earlier else digest_adapter_folder
+    models = {model: of_model(model) for model in {variant.model for variant in variants}}
+    adapters = {path: of_adapter(path) for path in {variant.adapter for variant in variants} if path}
+    return {variant.name: joined(models[variant.model], adapters.get(variant.adapter or "")) for variant in variants}
 
 
 def settings_digests(variants: tuple[Variant, ...]) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from harness.errors import InputError, did_you_mean
-from harness.variants.digests import digest_adapter_folder
+from harness.variants.digests import is_adapter, is_model, is_present
 from harness.variants.model import Variant
 from harness.yamlfile import Strict
 
@@ -80,8 +80,7 @@ def base_of(variant: Variant, variants: Sequence[Variant]) -> Variant | None:
         return None
     known = [base for base in bases if base.base_digest or base.model_digest]
     if variant.base_digest is not None and known:  # bases listed by hand state no digest
-        same = (base for base in known if variant.base_digest in (base.base_digest, base.model_digest))
-        return next(same, None)
+        return next((base for base in known if _is_base(base, variant.base_digest)), None)
     return bases[0] if len({base.model for base in bases}) == 1 else None
 
 
@@ -103,10 +102,21 @@ def _source(merged: Variant, variants: Sequence[Variant]) -> Variant | str:
     if merged.adapter_digest is None:
         several = "there is no record of the adapter it was merged from; name the pair in the config's fidelity"
         return adapters[0] if len(adapters) == 1 else several
-    same = (variant for variant in adapters if _digest_of(variant) == merged.adapter_digest)
+    same = (variant for variant in adapters if _is_adapter(variant, merged.adapter_digest))
     return next(same, None) or "none of the adapters among the variants is the one it was merged from, by their digests"
 
 
-def _digest_of(adapter: Variant) -> str:
-    """Return an adapter's recorded digest, else that of its files: an adapter listed by hand has no record."""
-    return adapter.adapter_digest or digest_adapter_folder(str(adapter.adapter))
+def _is_base(base: Variant, digest: str) -> bool:
+    """Compare with what is recorded of a base, or with its files if that has another form."""
+    recorded = [one for one in (base.base_digest, base.model_digest) if one is not None]
+    return digest in recorded or (not _has_form_of(digest, recorded) and is_model(base.model, digest))
+
+
+def _is_adapter(adapter: Variant, digest: str) -> bool:
+    """Compare with what is recorded of an adapter, or with its files: an adapter listed by hand has no record."""
+    recorded = [] if adapter.adapter_digest is None else [adapter.adapter_digest]
+    return digest in recorded or (not _has_form_of(digest, recorded) and is_adapter(str(adapter.adapter), digest))
+
+
+def _has_form_of(digest: str, recorded: Iterable[str]) -> bool:
+    return any(is_present(one) == is_present(digest) for one in recorded)

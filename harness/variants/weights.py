@@ -1,12 +1,12 @@
-"""Checks of weight files without loading a model: finite values, all zeros, changes from a base.
+"""Checks of weight files without loading a model: finite values, changes from a base.
 
-Files are memory-mapped and read in blocks, so even a 7 B model needs little memory. No torch here.
+Where numbers are compared, files are memory-mapped and read in blocks, so even a 7 B model needs little memory. No
+torch here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,18 +14,11 @@ from typing import Any
 import numpy as np
 
 from harness.variants.artifacts import ModelArtifact, safetensors_header
+from harness.variants.reading import EXPONENTS, read_weights
 
 Bits = np.ndarray[Any, np.dtype[Any]]
 
 _BLOCK = 16 * 1024 * 1024  # numbers per block
-# A floating-point number is NaN or infinite exactly if all its exponent bits are set.
-_EXPONENTS: dict[str, tuple[Any, int]] = {
-    "F64": (np.uint64, 0x7FF0000000000000),
-    "F32": (np.uint32, 0x7F800000),
-    "F16": (np.uint16, 0x7C00),
-    "BF16": (np.uint16, 0x7F80),
-}
-_THREADS = 4  # numpy releases the GIL while it reads
 
 
 @dataclass(frozen=True)
@@ -42,18 +35,14 @@ def stored_tensors(path: Path) -> Iterator[StoredTensor]:
     """Yield every tensor of a safetensors file, memory-mapped."""
     data = np.memmap(path, mode="r", dtype=np.uint8)
     for name, info in safetensors_header(path).items():
-        unit = _EXPONENTS.get(info.dtype, (np.uint8, 0))[0]
+        unit = EXPONENTS.get(info.dtype, (np.uint8, 0))[0]
         yield StoredTensor(name, info.dtype, info.shape, data[info.begin : info.begin + info.nbytes].view(unit))
 
 
 def first_not_finite(files: tuple[Path, ...]) -> tuple[Path, str] | None:
     """Return the first file and tensor that holds NaN or Inf, or None."""
-    work = [(path, tensor) for path in files for tensor in stored_tensors(path) if tensor.dtype in _EXPONENTS]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        verdicts = pool.map(lambda item: _is_finite(item[1]), work)
-        return next(
-            ((path, tensor.name) for (path, tensor), fine in zip(work, verdicts, strict=True) if not fine), None
-        )
+    read = read_weights(files)
+    return next(((file, one.name) for file in files for one in read[file] if not one.finite), None)
 
 
 def first_changed_weight(model: ModelArtifact, base: ModelArtifact) -> str | None:
@@ -65,25 +54,17 @@ def first_changed_weight(model: ModelArtifact, base: ModelArtifact) -> str | Non
     shared = sorted(set(model.tensors) & set(base.tensors), key=_likely_changed)
     if not shared:
         return next(iter(model.tensors), None)
+    known = read_weights((*model.files, *base.files))
+    read = [{tensor.name: tensor for file in one.files for tensor in known[file]} for one in (model, base)]
     held = [{tensor.name: tensor for file in one.files for tensor in stored_tensors(file)} for one in (model, base)]
-    return next((name for name in shared if not _same_numbers(held[0][name], held[1][name])), None)
 
+    def same(name: str) -> bool:
+        ours, theirs = (facts[name] for facts in read)
+        if ours.dtype == theirs.dtype:
+            return (ours.shape, ours.sha256) == (theirs.shape, theirs.sha256)
+        return _same_rounded(held[0][name], held[1][name])
 
-def is_all_zero(tensor: StoredTensor) -> bool:
-    """Return whether a tensor contains only (positive or negative) zeros."""
-    if tensor.dtype not in _EXPONENTS:
-        return not tensor.bits.any()
-    sign = tensor.bits.dtype.type(1 << (tensor.bits.dtype.itemsize * 8 - 1))
-    return not (tensor.bits & ~sign).any()
-
-
-def _is_finite(tensor: StoredTensor) -> bool:
-    mask = tensor.bits.dtype.type(_EXPONENTS[tensor.dtype][1])
-    for start in range(0, tensor.bits.size, _BLOCK):
-        exponents = tensor.bits[start : start + _BLOCK] & mask
-        if exponents.size and exponents.max() == mask:
-            return False
-    return True
+    return next((name for name in shared if not same(name)), None)
 
 
 def _likely_changed(name: str) -> tuple[bool, str]:
@@ -91,22 +72,21 @@ def _likely_changed(name: str) -> tuple[bool, str]:
     return "embed" in name or "lm_head" in name, name
 
 
-def _same_numbers(one: StoredTensor, other: StoredTensor) -> bool:
-    if one.shape != other.shape or (one.dtype != other.dtype and not {one.dtype, other.dtype} <= set(_EXPONENTS)):
+def _same_rounded(one: StoredTensor, other: StoredTensor) -> bool:
+    """Return whether tensors of two dtypes are the same numbers in the narrower one."""
+    if one.shape != other.shape or not {one.dtype, other.dtype} <= set(EXPONENTS):
         return False
-    narrow = one.dtype if one.dtype == other.dtype else min(one.dtype, other.dtype, key=_width)
+    narrow = min(one.dtype, other.dtype, key=_width)
     for start in range(0, one.bits.size, _BLOCK):
         a, b = one.bits[start : start + _BLOCK], other.bits[start : start + _BLOCK]
-        if one.dtype != other.dtype:
-            a, b = _rounded(a, one.dtype, narrow), _rounded(b, other.dtype, narrow)
-        if not np.array_equal(a, b):
+        if not np.array_equal(_rounded(a, one.dtype, narrow), _rounded(b, other.dtype, narrow)):
             return False
     return True
 
 
 def _width(dtype: str) -> tuple[int, bool]:
     """Sort key by precision near one; of the two 16-bit dtypes, BF16 is coarser."""
-    return np.dtype(_EXPONENTS[dtype][0]).itemsize, dtype != "BF16"
+    return np.dtype(EXPONENTS[dtype][0]).itemsize, dtype != "BF16"
 
 
 def _rounded(bits: Bits, dtype: str, narrow: str) -> Bits:

@@ -154,7 +154,6 @@ def _panel(view: RunView, axes: Axes, kind: _Kind, lines: Sequence[_Line]) -> No
         axes.invert_xaxis()
     axes.locator_params(axis="x", nbins=5)
     axes.grid(True, axis="x")
-    axes.tick_params(length=0)
     axes.spines["left"].set_visible(False)
     axes.margins(x=0.08)
     words = "ratio" if relative else "percentage points" if is_share(unit) else unit_word(unit) or lines[0].label

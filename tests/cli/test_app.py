@@ -208,8 +208,20 @@ def test_a_bug_says_how_to_see_more(capsys: Any, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("harness.jobs.run.run", broken)
     assert main(["run"]) == 4
     assert capsys.readouterr().err == (
+        "Run 'quickstart': reading its variants and dialogues.\n"
         "Error: ValueError: odd. This is a bug; run the command again with --debug to see where it happened.\n"
     )
+
+
+def test_the_first_line_comes_before_what_takes_seconds_to_import() -> None:
+    code = (
+        "import sys; from harness.cli.app import main; from harness.progress import PlainProgress\n"
+        "def first(self, message):\n"
+        "    print(message, sorted({'torch', 'numpy', 'pandas'} & set(sys.modules))); sys.exit()\n"
+        "PlainProgress.note = first; main(['run', 'nowhere.yaml'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == ["Run 'nowhere.yaml': reading its variants and dialogues. []"], done.stderr
 
 
 @pytest.mark.parametrize("command", [["--help"], ["metrics"], ["gate", "--help"], ["doctor", "--help"]])

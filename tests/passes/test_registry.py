@@ -14,6 +14,7 @@ from harness.backends.base import Capability
 from harness.config import RunConfig
 from harness.errors import HarnessError, InputError
 from harness.gating.gate import gate
+from harness.jobs import runner
 from harness.jobs.run import render
 from harness.jobs.runner import run
 from harness.passes.registry import all_passes, find
@@ -23,6 +24,7 @@ from harness.store.baselines import Baselines
 from harness.store.folder import RunFolder
 from harness.store.redaction import redact
 from harness.store.schema import LatencyRecord, ScoringRecord
+from harness.variants.folders import weights_digests
 from harness.yamlfile import validate
 from reports.render import render as render_page
 from reports.text import summary_markdown, summary_text
@@ -336,3 +338,30 @@ def test_edited_records_are_not_taken_over_by_the_next_run(tmp_path: Path) -> No
         with pytest.raises(InputError, match=r"records/generation/other\.jsonl was changed after the run ended"):
             run(again, folder.root, backends=Opened())
     assert folder.summary_path.read_bytes() == summary
+
+
+def test_weights_replaced_between_preparation_and_measurement_are_not_measured(tmp_path: Path) -> None:
+    opened = Opened()
+    config = asked(tmp_path / "in", "scoring")
+
+    def replacing(variants: Any, device: str, **options: Any) -> ScriptedBackends:
+        (tmp_path / "in/other/model.safetensors").touch()
+        return opened(variants, device, **options)
+
+    with pytest.raises(InputError, match=r"other/model\.safetensors was changed since this run began"):
+        run(config, tmp_path / "run", backends=replacing)
+    assert not list((tmp_path / "run/records").rglob("*.jsonl"))
+
+
+def test_a_run_with_digests_of_version_0_1_is_known_as_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, opened = asked(tmp_path / "in", "scoring"), Opened()
+    earlier = {"weights/base": "0" * 64}
+    monkeypatch.setattr(runner, "weights_digests", lambda variants, _: weights_digests(variants, earlier))
+    old = run(config, tmp_path / "run", backends=opened).read_manifest().digests
+    assert len(old["weights/base"]) == 64
+    monkeypatch.undo()
+    opened.by_name.clear()
+    assert run(config, tmp_path / "run", backends=opened).read_manifest().digests == old
+    assert not opened.by_name, "measured again"

@@ -13,7 +13,7 @@ from harness.backends.local.transformers_types import CausalLM
 from harness.errors import InputError
 from harness.variants.artifacts import AdapterArtifact
 from harness.variants.model import Variant
-from harness.variants.weights import is_all_zero, stored_tensors
+from harness.variants.reading import read_weights
 
 _PREFIX = "base_model.model."
 _IN_MEMORY = {ADAPTER_NAME, "base_layer", "modules_to_save", "original_module", "token_adapter", "weight"}
@@ -22,9 +22,9 @@ _LORA = re.compile(r"^(?P<module>.+)\.lora_(?P<half>A|B|embedding_A|embedding_B)
 
 def refuse_zero_adapter(variant: Variant, adapter: AdapterArtifact) -> str:
     """Return how many tensors the adapter has; raise InputError if its weights are all zero."""
-    tensors = list(stored_tensors(adapter.weights))
+    tensors = read_weights((adapter.weights,))[adapter.weights]
     trained = [tensor for tensor in tensors if not _is_first_half(tensor.name)]
-    if all(is_all_zero(tensor) for tensor in trained or tensors):
+    if all(tensor.zero for tensor in trained or tensors):
         raise InputError(
             f"Variant '{variant.name}': the adapter {variant.adapter} changes nothing, because "
             f"{'its lora_B weights are' if trained else 'it is'} all zero. Was it saved before training?"

@@ -183,10 +183,14 @@ class LocalBackend:
                 yield found or Divergence(request.id, error=NO_MEMORY)
 
     def weight_errors(self, variants: Sequence[Variant]) -> dict[str, Any]:
-        return weight_errors(self._variant, variants)
+        errors = weight_errors(self._variant, variants)
+        self._among.pool.files.refuse_changed(variants)
+        return errors
 
     def memory(self, workload: MemoryWorkload) -> dict[str, Any]:
-        return measure_in_fresh_process(self._variant, self._among.device, self._among.threads, workload)
+        found = measure_in_fresh_process(self._variant, self._among.device, self._among.threads, workload)
+        self._among.pool.files.refuse_changed((self._variant,))
+        return found
 
     def _timed(self, request: TimedRequest) -> Timed:
         setup = 0.0

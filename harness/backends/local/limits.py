@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -19,33 +18,29 @@ from harness.backends.local.device import synchronize
 from harness.backends.local.one_token import one_token
 from harness.backends.local.transformers_types import CausalLM
 from harness.errors import HarnessError
-from harness.files import write_text_atomically
+from harness.files import user_cache, write_text_atomically
 from harness.machine import cpu_name
 from harness.results.roofline import Footprint, Limits
 
 
 def measure_limits(device: str, *, cache: Path | None = None) -> Limits:
-    """Measure bandwidth and matrix throughput in a few seconds; each device's result is kept in ``cache``.
+    """Measure bandwidth and matrix throughput in a few seconds; each device's result is kept in the user's cache.
 
     The copied buffer is several times larger than any cache; the matrices are random, because zeros run faster.
     """
     name = str(torch.cuda.get_device_name(device)) if device.startswith("cuda") else cpu_name()
-    path = cache or default_cache()
+    folder = user_cache()
+    path = cache or (folder / "limits.json" if folder else None)
     dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
     identity = f"{name} | torch {torch.__version__} | {torch.get_num_threads()} threads | {dtype}"
-    known = _read_cache(path)
+    known = _read_cache(path) if path else {}
     if identity in known:
         return Limits(**known[identity])
     limits = Limits(name, str(dtype).removeprefix("torch."), _bandwidth(device), _matmul(device, dtype))
     known[identity] = asdict(limits)
-    _write_cache(path, known)
+    if path:
+        _write_cache(path, known)
     return limits
-
-
-def default_cache() -> Path:
-    """Return the path under which limits are kept between runs."""
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return root / "medical-dialogue-harness" / "limits.json"
 
 
 def footprint(model: CausalLM) -> Footprint:

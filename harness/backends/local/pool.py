@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +23,7 @@ from harness.backends.local.transformers_types import CausalLM
 from harness.dialogues.tokens import Tokenizer
 from harness.progress import EventKind
 from harness.variants.model import Variant
+from harness.variants.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class SharedPool:
 
     def __init__(
         self,
-        variants: Iterable[Variant],
+        variants: Collection[Variant],
         device: str = "cpu",
         *,
         reserve: int = 0,
@@ -99,6 +100,7 @@ class SharedPool:
     ) -> None:
         self.device = device
         self.reserve = reserve
+        self.files = Snapshot.of(variants)
         self._event = event
         self._share = share
         self._loaded: dict[WeightsKey, _Weights] = {}
@@ -159,6 +161,7 @@ class SharedPool:
             self._loaded[key] = self._load(variant)
             for earlier in self._sharing.get(key, ()):  # before the first forward, as when it was proven
                 self._loaded[key].attach(earlier)
+            self.files.refuse_changed((variant, *self._sharing.get(key, ())))
         weights = self._loaded[key]
         if variant.adapter is None or variant.adapter in weights.overlays:
             return weights
@@ -166,7 +169,9 @@ class SharedPool:
         if key != own:
             if not weights.users:
                 del self._loaded[key]  # unless it is proven, nobody may use them again
-                if weights.leaves_the_base(variant):
+                leaves_it = weights.leaves_the_base(variant)
+                self.files.refuse_changed((variant,))
+                if leaves_it:
                     self._sharing.setdefault(key, []).append(variant)
                     self._loaded[key] = weights
                     return weights
@@ -179,6 +184,7 @@ class SharedPool:
             return self._ready(variant)
         weights = self._loaded.pop(key)  # if this fails, nobody may use them
         weights.attach(variant)
+        self.files.refuse_changed((variant,))
         self._loaded[key] = weights
         return weights
 

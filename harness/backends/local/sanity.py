@@ -6,9 +6,8 @@ to the wrong base, a merge that kept its LoRA tensors, weights with NaN, a trunc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from harness.variants.artifacts import (
     has_tokenizer,
     resolve_model,
 )
-from harness.variants.digests import digest_adapter_folder, digest_model_folder
+from harness.variants.digests import is_adapter, is_model
 from harness.variants.model import Variant
 from harness.variants.relations import base_of
 from harness.variants.weights import first_changed_weight, first_not_finite
@@ -55,16 +54,13 @@ def check_variants(
     pool: SharedPool | None = None,
     *,
     allow_base_mismatch: bool = False,
-    digest_model: Callable[[Path], str] = digest_model_folder,
 ) -> tuple[Check, ...]:
     """Return one row per check; raise InputError at the first that fails.
 
     With ``allow_base_mismatch``, a base, tokenizer or digest that differs from the recorded one gives a row with
     ``ok=False``. Without a ``pool`` no model is loaded and the adapters' effect on the logits is not checked.
-    ``digest_model`` may return digests that are already known.
     """
     made = _Rows(allow_base_mismatch)
-    digest = cache(digest_model)
     artifacts: dict[str, ModelArtifact] = {}
     for variant in variants:
         refuse_unsupported_model(variant, pool.device if pool else "cpu")
@@ -75,7 +71,7 @@ def check_variants(
         model = artifacts[variant.model]
         made.passed("files", variant, f"{len(model.tensors)} tensors, {model.nbytes / 2**20:.0f} MiB")
         _leftover_lora(made, variant, model)
-        _recorded_weights(made, variant, model, digest)
+        _recorded_weights(made, variant, model)
         _tokenizer_fits(made, variant, model)
         if variant.kind == "adapter":
             _adapter(made, variant, pool)
@@ -104,12 +100,12 @@ def _leftover_lora(made: _Rows, variant: Variant, model: ModelArtifact) -> None:
         made.passed("no LoRA tensors left", variant, f"{len(model.tensors)} tensors")
 
 
-def _recorded_weights(made: _Rows, variant: Variant, model: ModelArtifact, digest: Callable[[Path], str]) -> None:
+def _recorded_weights(made: _Rows, variant: Variant, model: ModelArtifact) -> None:
     """Check that the weights are those recorded when the variants were made."""
     recorded = variant.model_digest if variant.kind == "merged" else variant.base_digest or variant.model_digest
     if recorded is None:
         return
-    if digest(model.path) == recorded:
+    if is_model(model.path, recorded):
         made.passed("recorded weights", variant, f"digest {recorded[:12]}")
     elif variant.kind == "adapter":
         made.mismatch(
@@ -137,7 +133,7 @@ def _adapter(made: _Rows, variant: Variant, pool: SharedPool | None) -> None:
 def _recorded_adapter(made: _Rows, variant: Variant, adapter: AdapterArtifact) -> None:
     if variant.adapter_digest is None:
         return
-    if digest_adapter_folder(adapter.path) != variant.adapter_digest:
+    if not is_adapter(adapter.path, variant.adapter_digest):
         made.mismatch("recorded adapter", variant, f"{variant.adapter} is not what was recorded (digest).")
     else:
         made.passed("recorded adapter", variant, f"digest {variant.adapter_digest[:12]}")

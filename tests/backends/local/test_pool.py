@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import weakref
 from pathlib import Path
 from typing import Any
@@ -125,6 +127,29 @@ def test_an_absent_model_is_an_input_error_that_names_the_variant(tmp_path: Path
     variant = Variant(name="gone", kind="base", model=str(tmp_path / "empty"))
     with pytest.raises(InputError, match="'gone'"):
         logits(SharedPool([variant]), variant)
+
+
+@pytest.mark.parametrize("which", [1, 2], ids=["adapter", "merged"])
+def test_weights_replaced_before_they_are_loaded_are_refused(trio: Trio, tmp_path: Path, which: int) -> None:
+    """Nobody checked these, and records would be kept under the digest of the others."""
+    field = ("", "adapter", "model")[which]
+    copy = Path(shutil.copytree(getattr(trio[which], field), tmp_path / "copy"))
+    variants = [trio[0], trio[which].model_copy(update={field: str(copy)})]
+    pool = SharedPool(variants)
+    logits(pool, variants[0])
+    (file,) = copy.glob("*.safetensors")
+    Path(shutil.copy2(file, tmp_path / "again")).replace(file)
+    with pytest.raises(InputError, match=f"{file} was changed since this run began"):
+        logits(pool, variants[1])
+
+
+def test_weights_replaced_after_they_were_loaded_disturb_nobody(trio: Trio, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(trio[2].model, tmp_path / "copy"))
+    merged = trio[2].model_copy(update={"model": str(copy)})
+    pool = SharedPool([merged])
+    before = logits(pool, merged)
+    os.utime(copy / "model.safetensors")
+    assert torch.equal(logits(pool, merged), before)
 
 
 def test_weights_missing_from_the_files_are_refused_not_made_up(trio: Trio, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def records(folder: Path, variant: str) -> list[LatencyRecord]:
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("harness.backends.local.backend.measure_limits", quick_limits)
     return {"device": "cpu", "generation": {"max_new_tokens": 6}, "latency": SMALL}
 

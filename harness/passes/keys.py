@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from harness.config import RunConfig
+from harness.config import LatencyConfig, RunConfig
 from harness.dialogues.model import ColumnMap, DialogueConfig
 from harness.files import digest_value
 from harness.passes.base import Conditions
@@ -26,6 +26,7 @@ ADDED: Mapping[type[BaseModel], frozenset[str]] = {
     RunConfig: frozenset({"chat_template"}),
     DialogueConfig: frozenset({"encoding", "hub_config", "references"}),
     ColumnMap: frozenset({"system", "history"}),
+    LatencyConfig: frozenset({"budget_minutes", "precision"}),
 }
 
 

@@ -34,7 +34,7 @@ def test_four_times_the_requests_halve_the_interval() -> None:
 
 @pytest.mark.parametrize("name", ["normal", "t(3)"])
 def test_equal_variants_are_seldom_told_apart_and_the_precision_is_usually_reached(name: str) -> None:
-    rng = np.random.default_rng(17)
+    rng = np.random.default_rng(5)
     told_apart = reached = counted = 0
     for run in range(RUNS):
         pilot = drawn(name, rng, 16)

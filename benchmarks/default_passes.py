@@ -21,6 +21,8 @@ from typing import Any
 
 from benchmarks.peers.random_models import random_dialogues
 from benchmarks.random_variants import SHAPES, make_variants
+from harness.results.latency import Latency
+from harness.results.timings import Condition
 from harness.store.folder import RunFolder
 from harness.store.schema import pass_names
 
@@ -83,10 +85,16 @@ def measured(work: Path, name: str, config: dict[str, Any], passes: tuple[str, .
         for one in summary.comparisons
         if one.metric == "latency.tpot_ms.p50"
     }
-    print(f"{name}: {seconds:.0f} s")
+    latency = Latency(folder, folder.read_manifest())
+    launching = {
+        f"{variant} {engine}": latency.launch_ms(variant, Condition(engine, 1))
+        for variant in latency.records
+        for engine in latency.engines
+    }
+    print(f"{name}: {seconds:.0f} s; of TTFT, ms of launching: {json.dumps(launching)}")
     found = {key: provenance.get(key) for key in ("latency_precision", "latency_warm_up", "hardware")}
     print(json.dumps({"ratios": ratios, "medians": medians, "reached": found["latency_precision"]}, indent=1))
-    return {"seconds": seconds, "ratios": ratios, "medians": medians, **found}
+    return {"seconds": seconds, "ratios": ratios, "medians": medians, "launching_ms": launching, **found}
 
 
 def apart(first: dict[str, Any], again: dict[str, Any]) -> dict[str, float]:

@@ -46,7 +46,7 @@ def of_condition(facts: object, engine: str, batch: int) -> str:
     for one in facts["questions"]:
         fixed = one["workload"] not in ("natural", "prefill")
         if fixed and (one["engine"], one["batch"]) == (engine, batch) and one["reached"] and one["timed"]:
-            return f" Ratios of variants: {reached(facts, one)}."
+            return f" Ratios of variants at batch {batch}: {reached(facts, one)}."
     return ""
 
 

@@ -184,7 +184,7 @@ class Session:
         if timed.unsupported is not None:
             self.unsupported[who] = timed.unsupported
             return record(skipped=timed.unsupported)
-        return record(submitted_ns=timed.submitted_ns, stamps_ns=timed.stamps_ns)
+        return record(submitted_ns=timed.submitted_ns, stamps_ns=timed.stamps_ns, launched_ns=timed.launched_ns)
 
 
 def time_unit(

@@ -19,8 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.random_models import random_dialogues
-from benchmarks.random_variants import SHAPES, make_variants
+from benchmarks.peers.random_models import SHAPES, random_dialogues
+from benchmarks.random_variants import make_variants
 from harness.results.latency import Latency
 from harness.results.timings import Condition
 from harness.store.folder import RunFolder

@@ -69,7 +69,9 @@ class MemoryConfig(Strict):
     batch: int = Field(1, ge=1)
     prompt_tokens: int = Field(128, ge=1)
     reply_tokens: int = Field(32, ge=1)
-    repeats: int = Field(2, ge=1)
+    repeats: int | None = Field(
+        None, ge=1, description="absent: 2 on the CPU; 1 on CUDA, where peaks repeat to the byte, if its parts add up"
+    )
 
 
 class StatsConfig(Strict):

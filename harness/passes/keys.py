@@ -28,14 +28,17 @@ ADDED: Mapping[type[BaseModel], frozenset[str]] = {
     ColumnMap: frozenset({"system", "history"}),
     LatencyConfig: frozenset({"budget_minutes", "precision"}),
 }
+# Defaults of 0.1.0 that have become null, which stands for them in the digest.
+FORMER_DEFAULTS = {("dialogues", "hub_split"): "train", ("memory", "repeats"): 2}
 
 
 def config_digest(config: RunConfig) -> str:
     """Return the digest that ties a run folder to the config it was measured with."""
     excluded = {**_unset(config), **dict.fromkeys(DERIVED, True)}
     settings = config.model_dump(mode="json", exclude=excluded)
-    if settings.get("dialogues") and settings["dialogues"]["hub_split"] is None:
-        settings["dialogues"]["hub_split"] = "train"  # what the default was before the only split of a file became it
+    for (part, name), before in FORMER_DEFAULTS.items():
+        if settings.get(part) and settings[part][name] is None:
+            settings[part][name] = before
     return digest_value(settings)
 
 

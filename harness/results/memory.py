@@ -144,7 +144,7 @@ def adds_up(record: MemoryRecord) -> bool:
         return False
     cached = workload["prompt_tokens"] / (workload["prompt_tokens"] + workload["reply_tokens"] - 1)
     first, last = weights + cache * cached + prompt, weights + cache
-    return first <= peak * (1 + AGREE_WITHIN) and peak <= (max(first, last) + prompt) * (1 + AGREE_WITHIN)
+    return bool(first <= peak * (1 + AGREE_WITHIN) and peak <= (max(first, last) + prompt) * (1 + AGREE_WITHIN))
 
 
 def ranges_decide(mine: list[float], theirs: list[float], confidence: float) -> bool:

@@ -190,6 +190,21 @@ def test_memory_is_compared_where_its_repeats_could_decide(
     assert judge(run, check).checks[0].verdict == verdict
 
 
+@pytest.mark.parametrize(("limit", "verdict"), [(0.02, "fail"), (0.04, "pass")])
+def test_one_process_is_enough_for_what_repeats_to_the_byte(
+    judge: Gate, tmp_path: Path, limit: float, verdict: str
+) -> None:
+    run = make_run(tmp_path, rss_mib={"base": [800.0], "adapter": [800.0]})
+    for variant, weights in {"base": 13000.0, "adapter": 13400.0}.items():
+        workload = {"prompt_tokens": 128, "reply_tokens": 32}
+        parts = {"weights_mib": weights, "kv_cache_mib": 159.0, "activations_prompt_mib": 100.0, "workload": workload}
+        row = MemoryRecord(id="repeat-0", key="k", device="cuda:0", peak_allocated_mib=weights + 240, **parts)
+        write_rows(run.records_path("memory", variant), [row])
+    check = {"metric": "memory.peak_allocated_mib", "no_regression": {"max_relative_increase": limit}, **AGAINST}
+    assert judge(run, check).checks[0].verdict == verdict
+    assert judge(run, {"metric": "memory.peak_allocated_mib", "max": 13641.0}).checks[0].verdict == "pass"
+
+
 def test_latency_is_judged_as_a_ratio(judge: Gate, shared_run: RunFolder) -> None:
     check = {
         "metric": "latency.tpot_ms.p50",

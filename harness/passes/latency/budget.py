@@ -6,6 +6,7 @@ that no condition is without a value because the first is noisy; what is left go
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,34 +34,46 @@ def everything(units: Sequence[Unit]) -> Iterator[Step]:
         yield Step(stage, lambda: True)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Budget:
-    """The time of the variants of ``group``, which are timed together. ``warm_up`` is what of it went into warm-up."""
+    """The time of the variants of ``group``, which are timed together. ``warm_up`` is what of it went into warm-up.
+
+    ``before`` is what earlier sessions said that they spent.
+    """
 
     seconds: float
     precision: float
     ledger: Ledger
     group: tuple[Variant, ...]
+    questions: Sequence[Question]
     warm_up: Callable[[], float]
+    before: float = 0.0
+    began: float | None = None
 
     def spent(self) -> float:
-        """Return the seconds spent by all sessions, from the stamps of the records."""
-        return self.ledger.seconds(self.group) + self.warm_up()
+        """Return the seconds spent by all sessions: by the clock, and at least by the stamps of the records.
 
-    def steps(self, questions: Sequence[Question]) -> Iterator[Step]:
+        A killed session may not have said what it spent, but its records do.
+        """
+        elapsed = 0.0 if self.began is None else time.perf_counter() - self.began
+        return max(self.before + elapsed, self.ledger.seconds(self.group) + self.warm_up())
+
+    def steps(self) -> Iterator[Step]:
         """Yield what is to be timed next; nothing when the budget is spent or all is precise enough."""
-        first, *others = questions
+        self.before, self.began = self.spent(), time.perf_counter()
+        first, *others = self.questions
         yield from self._step(first, first.pilot, self.seconds)
         yield from self._step(first, self._needed(first), self.seconds * FIRST_SHARE)
         for question in others:
             yield from self._step(question, question.pilot, self.seconds)
-        for question in questions:
+        for question in self.questions:
             yield from self._step(question, self._needed(question), self.seconds)
+        self.before, self.began = self.spent(), None
 
-    def reached(self, questions: Sequence[Question]) -> list[dict[str, Any]]:
+    def reached(self) -> list[dict[str, Any]]:
         """Return what is known of each question; see ``results/precision``."""
         found = []
-        for question in questions:
+        for question in self.questions:
             rows = [self.ledger.of(question.units, variant.name) for variant in self.group]
             served = max(len(finished(one)) for one in rows)
             if any(rows) and not served:  # an engine that cannot run these variants, or no memory: said elsewhere
@@ -93,7 +106,11 @@ class Budget:
             yield Step(Stage(tuple(left), question.stage.room), affords)
 
     def _typical(self, question: Question) -> float:
-        """Return the seconds that one unit of the question takes for all variants."""
+        """Return the seconds that one unit takes for all variants; of a new question, by the tokens of the first."""
         timed = [self.ledger.of(question.units, variant.name) for variant in self.group]
-        units = max(map(len, timed))
-        return self.ledger.seconds(self.group, question.units) / units if units else 0.0
+        if units := max(map(len, timed)):
+            return self.ledger.seconds(self.group, question.units) / units
+        first = self.questions[0]
+        if question is first:
+            return 0.0
+        return self._typical(first) * question.units[0].reply_tokens / first.units[0].reply_tokens

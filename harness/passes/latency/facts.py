@@ -1,8 +1,8 @@
 """``latency.json``: what the latency pass learns besides stamps. It is kept when an interrupted run is resumed.
 
 ``limits`` and ``variants.NAME.footprint`` give the rooflines; ``machine`` has the machine's state before and after each
-session; ``warm_up`` has the seconds spent on warming up and, of these, on capture; ``precision`` is what was reached
-within the time budget (``results/precision``).
+session; ``warm_up`` has the seconds spent on warming up and, of these, on capture; ``spent`` has those of the time
+budget, by the variants timed together; ``precision`` is what was reached within it (``results/precision``).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What is asked within a time budget: one question a condition, in the order of who asks it.
 
 The first is every variant's speed at batch 1 on the run's engine, which compares adapter with merged and 4-bit with
-unquantised; then throughput at larger batches, the second engine, natural replies, and TTFT by prompt length.
+unquantised; then throughput at larger batches, the second engine at batch 1, TTFT by prompt length, natural replies,
+and last the second engine in batches, where plain ``generate`` takes minutes.
 
 Within a budget a unit is timed once for each variant, and the order of the variants is mirrored in the next unit. More
 prompts say more than repeats of the same ones, so a prompt comes again only when all have been timed.
@@ -97,16 +98,18 @@ def questions(held_out: Prompts, settings: LatencyConfig, device: str) -> list[Q
     def many(engine: Engine) -> Iterator[Unit]:
         return in_batches(held_out, one_each, engine, chosen, device)
 
+    def by_length(engine: Engine) -> Iterator[Unit]:
+        return by_prompt_length(held_out, one_each, engine, chosen[: MOST["prefill"]])
+
+    def natural(engine: Engine) -> Iterator[Unit]:
+        return of_natural_length(held_out, one_each, engine, chosen[: MOST["natural"]])
+
     units = [*at_one(main), *many(main)]
-    for engine in others:
-        units += [*at_one(engine), *many(engine)]
-    for engine in (main, *others):
-        units += of_natural_length(held_out, one_each, engine, chosen[: MOST["natural"]])
-    for engine in (main, *others):
-        units += by_prompt_length(held_out, one_each, engine, chosen[: MOST["prefill"]])
-    pilots = {"fixed": settings.prompts, "natural": settings.prompts}
+    for ask, engines in ((at_one, others), (by_length, (main, *others)), (natural, (main, *others)), (many, others)):
+        units += [unit for engine in engines for unit in ask(engine)]
     grouped = (tuple(group) for _, group in groupby(units, key=lambda unit: unit.shape))
-    return [Question(Stage.of(group), pilots.get(group[0].workload, settings.batches)) for group in grouped]
+    stages = [Stage.of(group) for group in grouped]
+    return [Question(stage, settings.prompts if stage is stages[0] else settings.batches) for stage in stages]
 
 
 def spread_prompts(lengths: Sequence[int], longest: int) -> list[int]:

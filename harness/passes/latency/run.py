@@ -91,24 +91,31 @@ def _time_within(seconds: float, session: Session, groups: Sequence[Group], aske
     """Time what the budget allows, and say what that reached; progress counts the seconds of the budget."""
     context, each = session.context, seconds / len(groups)
     precision = context.config.latency.precision
-    budgets = [Budget(each, precision, session.ledger, group, partial(session.warmed_up, group)) for group in groups]
+    before = session.facts.setdefault("spent", {})
+    budgets = [
+        Budget(each, precision, session.ledger, group, asked, partial(session.warmed_up, group), before.get(name, 0.0))
+        for group in groups
+        for name in [_name(group)]
+    ]
     context.progress.start(TASK, round(seconds), "seconds")
     shown = 0
 
     def advance(tokens: int) -> None:
         nonlocal shown
+        before.update((_name(budget.group), budget.spent()) for budget in budgets)
         new = min(round(sum(budget.spent() for budget in budgets)), round(seconds)) - shown
         if new > 0:
             context.progress.advance(TASK, new, tokens)
             shown += new
 
-    session.time(_in_turn(budgets, asked), advance)
+    session.time(_in_turn(budgets), advance)
+    before.update((_name(budget.group), budget.spent()) for budget in budgets)
     context.progress.finish(TASK)
     facts = {
         "asked": precision,
         "budget_seconds": seconds,
         "spent_seconds": sum(budget.spent() for budget in budgets),
-        "questions": replace(budgets[0], group=context.variants).reached(asked),
+        "questions": replace(budgets[0], group=context.variants).reached(),
     }
     session.facts["precision"] = facts
     write_facts(context.folder, session.facts)
@@ -119,9 +126,13 @@ def _time_within(seconds: float, session: Session, groups: Sequence[Group], aske
         context.event(EventKind.LATENCY_BUDGET, {"detail": " ".join(said)})
 
 
-def _in_turn(budgets: Sequence[Budget], asked: Sequence[Question]) -> Iterator[tuple[Group, Step]]:
+def _name(group: Group) -> str:
+    return " ".join(variant.name for variant in group)
+
+
+def _in_turn(budgets: Sequence[Budget]) -> Iterator[tuple[Group, Step]]:
     for budget in budgets:
-        for step in budget.steps(asked):
+        for step in budget.steps():
             yield budget.group, step
 
 

@@ -131,6 +131,7 @@ class Session:
                 self.ledger.write(time_unit(unit, group, self.context.config.seed, self._order_of(unit), request))
         finally:
             gc.unfreeze()
+            write_facts(self.context.folder, self.facts)
 
     def _order_of(self, unit: Unit) -> Order:
         return self.orders[unit.identity, unit.first]

@@ -113,7 +113,7 @@ def test_a_noisy_machine_is_asked_until_the_precision_is_reached(tmp_path: Path)
     first = read_facts(RunFolder(tmp_path))["precision"]["questions"][0]
     assert first["timed"] == first["needed"] > 8
     assert max(first["reached"].values()) <= 0.02
-    assert counts(tmp_path)["natural"] == 8  # no precision is asked for
+    assert counts(tmp_path)["natural"] == 6  # no precision is asked for
 
 
 def test_prompts_that_run_out_are_timed_again(tmp_path: Path) -> None:
@@ -132,7 +132,8 @@ def test_a_budget_that_ends_says_what_was_reached_and_what_was_not_timed(tmp_pat
     assert 120 - 4 < timed["spent_seconds"] < 120 + 4  # a unit's time is foreseen only roughly
     assert timed["questions"][0]["timed"] < timed["questions"][0]["needed"]
     assert said[-1] == (
-        "Latency: Not timed within 2 minutes: batch 64 on the eager engine. Raise latency.budget_minutes for these."
+        "Latency: Not timed within 2 minutes: batch 32 on the eager engine, batch 64 on the eager engine. "
+        "Raise latency.budget_minutes for these."
     )
     assert len(events) == 1
     assert "reached, ±2 % asked for" in events[0]
@@ -170,6 +171,19 @@ def test_what_a_killed_pass_spent_counts(tmp_path: Path) -> None:
     assert 110 < spent < 130
 
 
+def test_time_between_requests_is_part_of_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(noise=0.1)
+    monkeypatch.setattr(session.time, "perf_counter", lambda: 3 * machine.now / 1e9)  # two of three seconds
+    time_on(machine, tmp_path, budget_minutes=2.0)
+    stamped = sum(
+        row.stamps_ns[-1] - row.submitted_ns for variant in VARIANTS for row in records(tmp_path, variant.name)
+    )
+    assert 30 < stamped / 1e9 < 42
+    before = records(tmp_path, "base")
+    time_on(Machine(noise=0.1, requests=0), tmp_path, budget_minutes=2.0)
+    assert records(tmp_path, "base") == before
+
+
 def test_records_of_a_pass_without_a_budget_are_kept(tmp_path: Path) -> None:
     time_on(Machine(noise=0.002), tmp_path, budget_minutes=None, prompts=64, repeats=3, batch_sizes=(1,))
     before = [row for row in records(tmp_path, "base") if row.workload == "fixed"]
@@ -187,15 +201,15 @@ def test_each_unit_has_the_mirror_image_of_the_order_before(tmp_path: Path) -> N
     assert len({tuple(one) for one in units}) > 2
 
 
-def test_the_run_engines_batch_1_comes_first_and_prompt_lengths_last() -> None:
+def test_the_run_engines_batch_1_comes_first_and_plain_generate_in_batches_last() -> None:
     rows = tuple(DialogueRow(id=str(n), prompt="") for n in range(20))
     held_out = Prompts(rows, tuple((0,) * (10 + n) for n in range(20)), context=1024, longest_reply=64)
     asked = questions(held_out, LatencyConfig(batch_sizes=(16, 4), prompt_lengths=(32,)), "cuda:0")
     order = [(one.stage.engine, one.stage.workload, one.units[0].batch) for one in asked]
     assert order == [
         ("compiled", "fixed", 1), ("compiled", "sweep", 4), ("compiled", "sweep", 16),
-        ("eager", "fixed", 1), ("eager", "sweep", 4), ("eager", "sweep", 16),
-        ("compiled", "natural", 1), ("eager", "natural", 1), ("compiled", "prefill", 1), ("eager", "prefill", 1),
+        ("eager", "fixed", 1), ("compiled", "prefill", 1), ("eager", "prefill", 1), ("compiled", "natural", 1),
+        ("eager", "natural", 1), ("eager", "sweep", 4), ("eager", "sweep", 16),
     ]  # fmt: skip
 
 

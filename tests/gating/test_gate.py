@@ -22,6 +22,7 @@ from harness.metrics.registry import MetricSpec
 from harness.results.summarize import summarize
 from harness.store.baselines import Baselines
 from harness.store.folder import RunFolder
+from harness.store.schema import MemoryRecord
 from tests.run_folders import change_manifest, make_run, random_values, reseal
 
 NOON = datetime(2025, 1, 2, 12, tzinfo=UTC)
@@ -197,9 +198,15 @@ def test_one_process_is_enough_for_what_repeats_to_the_byte(
     run = make_run(tmp_path, rss_mib={"base": [800.0], "adapter": [800.0]})
     for variant, weights in {"base": 13000.0, "adapter": 13400.0}.items():
         workload = {"prompt_tokens": 128, "reply_tokens": 32}
-        parts = {"weights_mib": weights, "kv_cache_mib": 159.0, "activations_prompt_mib": 100.0, "workload": workload}
+        parts: dict[str, Any] = {
+            "weights_mib": weights,
+            "kv_cache_mib": 159.0,
+            "activations_prompt_mib": 100.0,
+            "workload": workload,
+        }
         row = MemoryRecord(id="repeat-0", key="k", device="cuda:0", peak_allocated_mib=weights + 240, **parts)
         write_rows(run.records_path("memory", variant), [row])
+    reseal(run, summarized=True)
     check = {"metric": "memory.peak_allocated_mib", "no_regression": {"max_relative_increase": limit}, **AGAINST}
     assert judge(run, check).checks[0].verdict == verdict
     assert judge(run, {"metric": "memory.peak_allocated_mib", "max": 13641.0}).checks[0].verdict == "pass"

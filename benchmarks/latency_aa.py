@@ -121,8 +121,8 @@ def compare(
     words = [f"word{pick.randrange(1000)}" for _ in range(400)]
     rows = tuple(DialogueRow(id=f"p{n}", prompt=" ".join(words[: 5 + 3 * n])) for n in range(options.prompts))
     settings = {
-        "prompts": options.prompts, "reply_tokens": options.reply_tokens, "repeats": 3, "engine": "eager",
-        "natural": False, "batch_sizes": (1,), "prompt_lengths": (10**9,),
+        "budget_minutes": None, "prompts": options.prompts, "reply_tokens": options.reply_tokens, "repeats": 3,
+        "engine": "eager", "natural": False, "batch_sizes": (1,), "prompt_lengths": (10**9,),
     }  # fmt: skip
     config = RunConfig(variants=variants, device="cpu", seed=seed, latency=settings)  # type: ignore[arg-type]
     with tempfile.TemporaryDirectory() as folder:

@@ -198,6 +198,7 @@ class Benchmark:
         """Run the latency pass and return a cell for every variant and batch, with what the pass found besides."""
         settings = {
             "engine": engine,
+            "budget_minutes": None,
             "prompts": self.options.prompts,
             "batches": self.options.batches,
             "repeats": self.options.repeats,

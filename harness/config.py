@@ -26,11 +26,21 @@ class GenerationConfig(Strict):
 
 
 class LatencyConfig(Strict):
-    """Workloads of the latency pass; see ``passes/latency``."""
+    """Workloads of the latency pass; see ``passes/latency``.
 
+    Without a budget, ``prompts``, ``repeats`` and ``batches`` are what is timed. With one, ``prompts`` and ``batches``
+    come first, once each; from their spread follows how many more are needed for the precision.
+    """
+
+    budget_minutes: float | None = Field(
+        5.0, gt=0.0, allow_inf_nan=False, description="for all variants and engines together; null: no limit"
+    )
+    precision: float = Field(
+        0.02, gt=0.0, lt=1.0, description="half-width of the 95 % interval of the log ratio of two variants"
+    )
     prompts: int = Field(16, ge=1, description="how many held-out prompts are timed at batch 1")
     reply_tokens: int = Field(128, ge=2, description="fixed reply length (min = max)")
-    repeats: int = Field(3, ge=1)
+    repeats: int = Field(3, ge=1, description="of each prompt and batch where there is no budget")
     warmup: int = Field(1, ge=0)
     engine: Literal["auto", "eager", "compiled", "both"] = Field("auto", description="auto: both on CUDA, else eager")
     compile: Literal["auto", "graph"] = Field(
@@ -59,7 +69,9 @@ class MemoryConfig(Strict):
     batch: int = Field(1, ge=1)
     prompt_tokens: int = Field(128, ge=1)
     reply_tokens: int = Field(32, ge=1)
-    repeats: int = Field(2, ge=1)
+    repeats: int | None = Field(
+        None, ge=1, description="absent: 2 on the CPU; 1 on CUDA, where peaks repeat to the byte, if its parts add up"
+    )
 
 
 class StatsConfig(Strict):

@@ -36,6 +36,7 @@ class EventKind(StrEnum):
     LATENCY_ENGINE = "latency-engine"
     LATENCY_SEQUENTIAL = "latency-sequential"
     LATENCY_BUSY = "latency-busy"
+    LATENCY_BUDGET = "latency-budget"
 
 
 # Events that the terminal shows as well, filled in with their details.

@@ -150,6 +150,7 @@ class Timed:
 
     ``tokens`` are those of each row. ``setup_seconds`` is the one-time cost of a shape and is not part of the stamps.
     ``unsupported`` says why the engine cannot run the variant. There are no stamps then, nor where memory ran out.
+    ``launched_ns`` is when the host had launched the first token's forward; None where it runs on the host itself.
     """
 
     submitted_ns: int = 0
@@ -158,6 +159,7 @@ class Timed:
     setup_seconds: float = 0.0
     unsupported: str | None = None
     out_of_memory: bool = False
+    launched_ns: int | None = None
 
 
 @dataclass(frozen=True)

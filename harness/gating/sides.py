@@ -17,6 +17,8 @@ from harness.store import seals
 from harness.store.folder import RunFolder
 from harness.store.schema import RunManifest, Summary
 
+_HOW_OFTEN = {"budget_minutes", "precision", "prompts", "batches", "repeats"}
+
 
 @dataclass(frozen=True)
 class Side:
@@ -95,7 +97,7 @@ def incomparable(run: Side, variant: str, baseline: Side, against: str, metric: 
     (``digests["content:references"]``), ``template_digest`` and the rendered prompts (``digests["content:prompts"]``),
     ``config["generation"]``, the metric's signature and conditions; for latency and memory also the device, the GPU
     (on a CPU: the CPU and ``config["threads"]``) of ``provenance["hardware"]``, ``config["latency"]`` or
-    ``config["memory"]``, and the variants' ``dtype`` and ``quantization``.
+    ``config["memory"]`` (but how often they measure), and the variants' ``dtype`` and ``quantization``.
     """
     of = f"than baseline {baseline.name}'s"
     ours, old = run.summary.metrics[metric], baseline.summary.metrics[metric]
@@ -130,13 +132,19 @@ def _other_machine(run: Side, variant: str, baseline: Side, against: str, family
         return f"The device that measured {family} is not recorded in both runs, so they cannot be compared."
     if mine != theirs:
         return f"The run was measured on a different device than baseline {baseline.name}: {mine}, not {theirs}."
-    if run.manifest.config.get(family) != baseline.manifest.config.get(family):
+    if _workload(run.manifest, family) != _workload(baseline.manifest, family):
         return f"The run's {family} workload differs from that of baseline {baseline.name}."
     for key in ("dtype", "quantization"):
         one, two = _variant(run.manifest, variant).get(key), _variant(baseline.manifest, against).get(key)
         if one != two:
             return f"{variant} has another {key} than {against} of baseline {baseline.name}: {one}, not {two}."
     return None
+
+
+def _workload(manifest: RunManifest, family: str) -> dict[str, object]:
+    """Return the family's settings but those that only say how often something was measured: n shows that."""
+    settings = manifest.config.get(family) or {}
+    return {name: value for name, value in settings.items() if name not in _HOW_OFTEN}
 
 
 def _hardware(manifest: RunManifest) -> str | None:

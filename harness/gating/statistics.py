@@ -23,7 +23,7 @@ class RunStatistics(Analysis):
 
     Memory is measured in a few fresh processes, too few for an interval. The range of the repeats is used instead, so
     that the worst repeat must meet a limit; a single repeat has no range, and a comparison needs as many repeats as
-    could decide it (``ranges_decide``).
+    could decide it (``ranges_decide``), unless what was measured repeats to the byte (``Memory.repeats_exactly``).
     """
 
     def needs_its_module(self, metric: str, variant: str) -> bool:
@@ -45,7 +45,9 @@ class RunStatistics(Analysis):
         """Return a variant's value of the metric with its interval."""
         found = super().estimate(metric, variant, confidence=confidence, slice=slice)
         repeats = _repeats(self, metric, variant)
-        if found.low is not None or found.high is not None or len(repeats) < 2:
+        if found.low is not None or found.high is not None or not repeats:
+            return found
+        if len(repeats) < 2 and not self.measured.memory.repeats_exactly(metric, variant):
             return found
         return replace(found, low=min(repeats), high=max(repeats), method=_range_of(len(repeats)), warnings=())
 
@@ -70,7 +72,9 @@ class RunStatistics(Analysis):
             # All ratios are identical (equal or scaled timestamps), so order statistics bound the median by itself.
             return replace(found, low=found.value, high=found.value, method="order statistics", warnings=())
         mine, others = _repeats(self, metric, variant), _repeats(other or self, metric, against)
-        if not ranges_decide(mine, others, confidence):
+        sides = ((self, variant), (other or self, against))
+        exact = all(side.measured.memory.repeats_exactly(metric, name) for side, name in sides)
+        if not exact and not ranges_decide(mine, others, confidence):
             return found
         low, high = min(mine) - factor * max(others), max(mine) - factor * min(others)
         return replace(found, low=low, high=high, method=_range_of(found.n), warnings=())
@@ -114,4 +118,4 @@ def _repeats(analysis: Analysis, metric: str, variant: str) -> list[float]:
 
 
 def _range_of(repeats: int) -> str:
-    return f"range of {repeats} repeats in fresh processes"
+    return f"range of {repeats} repeats in fresh processes" if repeats > 1 else "repeats to the byte"

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from harness.config import RunConfig
+from harness.config import LatencyConfig, RunConfig
 from harness.dialogues.model import ColumnMap, DialogueConfig
 from harness.files import digest_value
 from harness.passes.base import Conditions
@@ -26,15 +26,19 @@ ADDED: Mapping[type[BaseModel], frozenset[str]] = {
     RunConfig: frozenset({"chat_template"}),
     DialogueConfig: frozenset({"encoding", "hub_config", "references"}),
     ColumnMap: frozenset({"system", "history"}),
+    LatencyConfig: frozenset({"budget_minutes", "precision"}),
 }
+# Defaults of 0.1.0 that have become null, which stands for them in the digest.
+FORMER_DEFAULTS = {("dialogues", "hub_split"): "train", ("memory", "repeats"): 2}
 
 
 def config_digest(config: RunConfig) -> str:
     """Return the digest that ties a run folder to the config it was measured with."""
     excluded = {**_unset(config), **dict.fromkeys(DERIVED, True)}
     settings = config.model_dump(mode="json", exclude=excluded)
-    if settings.get("dialogues") and settings["dialogues"]["hub_split"] is None:
-        settings["dialogues"]["hub_split"] = "train"  # what the default was before the only split of a file became it
+    for (part, name), before in FORMER_DEFAULTS.items():
+        if settings.get(part) and settings[part][name] is None:
+            settings[part][name] = before
     return digest_value(settings)
 
 

@@ -26,6 +26,7 @@ from harness.results.timings import (
     e2e_ms,
     finished,
     gaps_ms,
+    launch_ms,
     served_together,
     tokens_and_seconds,
     tokens_per_s,
@@ -135,6 +136,12 @@ class Latency:
         """Return all values of the timing behind a quantile metric, or None if the variant has none."""
         values = self.timings(metric, variant).values
         return Distribution(np.sort(np.concatenate(values))) if values else None
+
+    def launch_ms(self, variant: str, condition: Condition) -> float | None:
+        """Return the median of the host's part of TTFT, launching the first token; None where it was not measured."""
+        rows = finished(self.records.get(variant, {}).get(condition, ()))
+        known = [spent for row in rows if (spent := launch_ms(row)) is not None]
+        return float(np.median(known)) if known else None
 
     def repeated(self, metric: str, variant: str) -> RepeatedValues:
         """Return one value per unit and repeat, for ratios: the quantile of its gaps, or the mean over its batch."""

@@ -1,4 +1,7 @@
-"""Memory: measured once in each of a few fresh processes, so there is a spread but rarely an interval."""
+"""Memory: measured once in each of a few fresh processes, so there is a spread but rarely an interval.
+
+What a fixed workload allocates on CUDA repeats to the byte, so one process is enough there (``EXACT``).
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,8 @@ from harness.store.schema import MemoryRecord
 
 AGREE_WITHIN = 0.01
 _PARTS = ("weights_mib", "kv_cache_mib", "activations_mib")
+_METHOD = "difference of medians over repeats"
+EXACT = {f"memory.{part}" for part in (*_PARTS, "peak_allocated_mib")}  # on CUDA
 
 
 class Memory:
@@ -74,6 +79,12 @@ class Memory:
         rest = 0.0 if peak is None else peak - sum(parts.values())
         return {**parts, "rest": rest} if peak is not None and rest > 0.01 * peak else parts
 
+    def repeats_exactly(self, metric: str, variant: str) -> bool:
+        """Return whether another process would find the same to the byte, as far as the records show."""
+        rows = self.records.get(variant, [])
+        alike = len(set(self.values(metric, variant))) == 1
+        return metric in EXACT and alike and all(one.device.startswith("cuda") and adds_up(one) for one in rows)
+
     def estimate(self, metric: str, variant: str, confidence: float) -> Estimate:
         """Return the median over repeats, bounded by order statistics if there are enough (six at 95 %)."""
         values = self.values(metric, variant)
@@ -90,19 +101,23 @@ class Memory:
     ) -> Difference:
         """Return the difference of the medians. There is no interval; the outcome is based on the repeats' ranges.
 
-        A difference counts if the ranges do not overlap, ``ranges_decide``, and the medians are more than 1 % apart,
-        the tolerance for repeats.
+        A difference counts if the ranges do not overlap, ``ranges_decide`` (or the metric ``repeats_exactly``), and the
+        medians are more than 1 % apart, the tolerance for repeats.
         """
         mine = self.values(metric, variant)
         n = min(len(mine), len(theirs))
         if n == 0:
             return Difference(None, None, None, 0, "none", "undecided", confidence=confidence)
         value = float(np.median(mine) - np.median(theirs))
-        warning = f"Judged by the ranges of {n} repeats: there is no interval."
+        exact = self.repeats_exactly(metric, variant) and len(set(theirs)) == 1
         outcome: Outcome = "undecided"
-        if not ranges_decide(mine, theirs, confidence):
+        if not exact and not ranges_decide(mine, theirs, confidence):
             warning = f"{len(mine)} repeats against {len(theirs)} that differ among themselves decide nothing."
-        elif mine == theirs:
+            return Difference(value, None, None, n, _METHOD, outcome, confidence=confidence, warnings=(warning,))
+        warning = f"Judged by the ranges of {n} repeats: there is no interval."
+        if exact:
+            warning = "What a fixed workload allocates on CUDA repeats to the byte: there is no interval."
+        if set(mine) == set(theirs) and (exact or mine == theirs):
             outcome = "equal"
         elif (min(mine) > max(theirs) or max(mine) < min(theirs)) and abs(value) > AGREE_WITHIN * abs(
             np.median(theirs)
@@ -110,8 +125,26 @@ class Memory:
             outcome = "different"
             if higher_is_better is not None:
                 outcome = "better" if (value > 0.0) == higher_is_better else "worse"
-        method = "difference of medians over repeats"
-        return Difference(value, None, None, n, method, outcome, confidence=confidence, warnings=(warning,))
+        return Difference(value, None, None, n, _METHOD, outcome, confidence=confidence, warnings=(warning,))
+
+
+def adds_up(record: MemoryRecord) -> bool:
+    """Return whether the parts of a process's memory on CUDA account for its peak, within 1 %.
+
+    The prompt's activations were measured apart, with a reply of one token: with the weights and the prompt's part of
+    the cache they are what the workload needs first. The peak is that, or what the last step needs with the whole
+    cache. False if the record lacks a part, or says that it failed; nothing more can be learnt of a failure.
+    """
+    extra = record.model_extra or {}
+    if record.error is not None or record.skipped is not None:
+        return True
+    weights, cache, peak = record.weights_mib, record.kv_cache_mib, record.peak_allocated_mib
+    prompt, workload = extra.get("activations_prompt_mib"), extra.get("workload")
+    if weights is None or cache is None or peak is None or prompt is None or not workload:
+        return False
+    cached = workload["prompt_tokens"] / (workload["prompt_tokens"] + workload["reply_tokens"] - 1)
+    first, last = weights + cache * cached + prompt, weights + cache
+    return bool(first <= peak * (1 + AGREE_WITHIN) and peak <= (max(first, last) + prompt) * (1 + AGREE_WITHIN))
 
 
 def ranges_decide(mine: list[float], theirs: list[float], confidence: float) -> bool:

@@ -29,6 +29,11 @@ def ttft_ms(record: LatencyRecord) -> float | None:
     return (record.stamps_ns[0] - record.submitted_ns) / NS_A_MS if record.stamps_ns else None
 
 
+def launch_ms(record: LatencyRecord) -> float | None:
+    """Return the host's part of the time to first token in milliseconds: launching it; None where it is not known."""
+    return None if record.launched_ns is None else (record.launched_ns - record.submitted_ns) / NS_A_MS
+
+
 def e2e_ms(record: LatencyRecord) -> float | None:
     """Return the time from submission to the last token in milliseconds."""
     return (record.stamps_ns[-1] - record.submitted_ns) / NS_A_MS if record.stamps_ns else None

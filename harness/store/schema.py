@@ -176,6 +176,7 @@ class LatencyRecord(Record):
     prompt_tokens: int = 0
     submitted_ns: int = 0
     stamps_ns: tuple[int, ...] = ()
+    launched_ns: int | None = None  # on CUDA: when the host had launched the first token's forward
 
 
 class MemoryRecord(Record):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+from harness.results.precision import of_condition
 from harness.results.timings import Condition
 from reports.figures.chart import (
     Chart,
@@ -48,6 +49,8 @@ def ecdf(view: RunView, engine: str, what: Literal["tpot", "ttft"]) -> Chart | N
             f"Percentage of requests that took at most this long ({engine} engine, batch 1, fixed reply "
             "length); the mark is the median. Further left is faster, steeper is more consistent."
         )
+        caption += _launching(view, engine, [variant for variant, _ in found]) if what == "ttft" else ""
+        caption += of_condition(_reached(view), engine, 1) if what == "tpot" else ""
         headers = ("variant", "10th percentile, ms", "median, ms", "90th percentile, ms", "slowest, ms", "requests")
         return finish(drawn, f"{what}-{engine}", f"{word}, {engine}", caption, headers, rows)
 
@@ -84,6 +87,7 @@ def throughput(view: RunView, engine: str) -> Chart | None:
             f"Each mark is a batch size (labelled for {label(first)}); up is more throughput, left is "
             f"less waiting ({engine} engine)."
         )
+        caption += "".join(of_condition(_reached(view), engine, batch) for batch, *_ in curves[first] if batch > 1)
         headers = ("variant", "batch", "TPOT, ms", "tokens/s", "n")
         return finish(drawn, f"throughput-{engine}", f"Throughput against latency, {engine}", caption, headers, rows)
 
@@ -133,6 +137,18 @@ def roofline(view: RunView) -> Chart | None:
         )
         headers = ("variant", "floor, ms", "measured, ms", "reached", "bandwidth, GB/s", "KV cache, bytes per token")
         return finish(drawn, "roofline", "Distance to the hardware's limit", caption, headers, rows)
+
+
+def _reached(view: RunView) -> object:
+    return view.manifest.provenance.get("latency_precision")
+
+
+def _launching(view: RunView, engine: str, variants: list[str]) -> str:
+    """Return how much of TTFT the host spends launching kernels, which differs from process to process."""
+    latency, condition = view.measurements.latency, Condition(engine, 1)
+    spent = {name: latency.launch_ms(name, condition) for name in variants}
+    shown = [f"{label(name)} {plain(one)}" for name, one in spent.items() if one is not None]
+    return f" Of the median, the host spends in ms launching the prompt: {', '.join(shown)}." if shown else ""
 
 
 def _percent(share: float) -> str:

@@ -22,6 +22,7 @@ from harness.metrics.registry import MetricSpec
 from harness.results.summarize import summarize
 from harness.store.baselines import Baselines
 from harness.store.folder import RunFolder
+from harness.store.schema import MemoryRecord
 from tests.run_folders import change_manifest, make_run, random_values, reseal
 
 NOON = datetime(2025, 1, 2, 12, tzinfo=UTC)
@@ -188,6 +189,27 @@ def test_memory_is_compared_where_its_repeats_could_decide(
     run = make_run(tmp_path, rss_mib=rss)
     check = {"metric": "memory.peak_rss_mib", "no_regression": {"max_relative_increase": 0.02}, **AGAINST}
     assert judge(run, check).checks[0].verdict == verdict
+
+
+@pytest.mark.parametrize(("limit", "verdict"), [(0.02, "fail"), (0.04, "pass")])
+def test_one_process_is_enough_for_what_repeats_to_the_byte(
+    judge: Gate, tmp_path: Path, limit: float, verdict: str
+) -> None:
+    run = make_run(tmp_path, rss_mib={"base": [800.0], "adapter": [800.0]})
+    for variant, weights in {"base": 13000.0, "adapter": 13400.0}.items():
+        workload = {"prompt_tokens": 128, "reply_tokens": 32}
+        parts: dict[str, Any] = {
+            "weights_mib": weights,
+            "kv_cache_mib": 159.0,
+            "activations_prompt_mib": 100.0,
+            "workload": workload,
+        }
+        row = MemoryRecord(id="repeat-0", key="k", device="cuda:0", peak_allocated_mib=weights + 240, **parts)
+        write_rows(run.records_path("memory", variant), [row])
+    reseal(run, summarized=True)
+    check = {"metric": "memory.peak_allocated_mib", "no_regression": {"max_relative_increase": limit}, **AGAINST}
+    assert judge(run, check).checks[0].verdict == verdict
+    assert judge(run, {"metric": "memory.peak_allocated_mib", "max": 13641.0}).checks[0].verdict == "pass"
 
 
 def test_latency_is_judged_as_a_ratio(judge: Gate, shared_run: RunFolder) -> None:

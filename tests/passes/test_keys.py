@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.config import GenerationConfig, LatencyConfig, RunConfig, StatsConfig
+from harness.config import GenerationConfig, LatencyConfig, MemoryConfig, RunConfig, StatsConfig
 from harness.dialogues.model import DialogueConfig
 from harness.files import digest_value
 from harness.passes import keys
@@ -97,11 +97,24 @@ def test_a_config_without_newer_settings_has_the_digest_that_it_had_before_there
 
 def test_a_newer_setting_of_a_part_of_the_config_counts_only_where_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keys, "ADDED", {GenerationConfig: {"top_p"}, Variant: {"dtype"}})
+    monkeypatch.setattr(keys, "FORMER_DEFAULTS", {})
     values = RunConfig(variants=(VARIANT,)).model_dump(mode="json", exclude=keys.DERIVED)
     del values["generation"]["top_p"], values["variants"][0]["dtype"]
     assert config_digest(RunConfig(variants=(VARIANT,))) == digest_value(values)
     values["generation"]["top_p"] = 0.5
     assert config_digest(RunConfig(variants=(VARIANT,), generation=GenerationConfig(top_p=0.5))) == digest_value(values)
+
+
+def test_a_default_that_became_null_has_the_digest_and_keys_of_what_it_was() -> None:
+    twice = RunConfig(variants=(VARIANT,), memory=MemoryConfig(repeats=2))
+    assert config_digest(RunConfig(variants=(VARIANT,))) == config_digest(twice)
+    assert key_of("memory") == key_of("memory", memory=MemoryConfig(repeats=2))
+    assert key_of("memory") != key_of("memory", memory=MemoryConfig(repeats=3))
+
+
+def test_a_timed_request_is_the_same_under_any_budget() -> None:
+    assert key_of("latency", latency=LatencyConfig(budget_minutes=None)) == key_of("latency")
+    assert key_of("latency", latency=LatencyConfig(precision=0.1)) == key_of("latency")
 
 
 def test_metrics_and_statistics_do_not_make_it_another_config() -> None:

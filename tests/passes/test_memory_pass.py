@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from harness.backends.local import memory_worker
 from harness.backends.local.memory_worker import disk_mib, measure_in_fresh_process, peak_rss_bytes
 from harness.errors import HarnessError
 from harness.passes import memory
+from harness.results.memory import Memory
 from harness.results.memory_fits import memory_table
 from harness.store.folder import RecordWriter, RunFolder
 from harness.store.schema import MemoryRecord
@@ -244,3 +247,47 @@ def test_a_driver_that_names_no_processes_still_tells_the_cards_use(monkeypatch:
     card = memory_worker.Card.__new__(memory_worker.Card)
     card.device = "cuda:0"
     assert card._nvml() == {"device": 7, "process": None}
+
+
+PARTS: dict[str, Any] = {
+    "device": "cuda:0", "weights_mib": 13000.0, "kv_cache_mib": 159.0, "peak_allocated_mib": 13240.0,
+    "activations_mib": 81.0, "activations_prompt_mib": 100.0,
+    "workload": {"batch": 1, "prompt_tokens": 128, "reply_tokens": 32, "shorter_prompt_tokens": 32},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("device", "changes", "processes"),
+    [
+        ("cuda:0", {}, 1),
+        ("cuda:0", {"peak_allocated_mib": 13700.0}, 2),  # 440 MiB that no part accounts for
+        ("cuda:0", {"peak_allocated_mib": 12900.0}, 2),  # less than the weights alone
+        ("cuda:0", {"activations_prompt_mib": None}, 2),
+        ("cpu", {}, 2),
+    ],
+)
+def test_a_second_process_is_started_where_the_first_does_not_settle_it(
+    trio: Trio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, changes: dict[str, Any], processes: int
+) -> None:
+    answering(json.dumps({**PARTS, **changes}), monkeypatch)
+    asked = replace(context(tmp_path, trio[:1], (), device="cpu"), device=device)
+    memory.run(asked)
+    assert len(asked.folder.records(MemoryRecord, "memory", "base")) == processes
+    memory.run(asked)
+    assert len(asked.folder.records(MemoryRecord, "memory", "base")) == processes
+
+
+@pytest.mark.parametrize(
+    ("metric", "theirs", "outcome"),
+    [
+        ("memory.peak_allocated_mib", [13240.0], "equal"),
+        ("memory.peak_allocated_mib", [14000.0], "better"),
+        ("memory.peak_allocated_mib", [13241.0], "undecided"),  # within 1 %
+        ("memory.nvml_used_mib", [14000.0], "undecided"),  # which other processes change
+    ],
+)
+def test_one_process_decides_what_repeats_to_the_byte(
+    tmp_path: Path, metric: str, theirs: list[float], outcome: str
+) -> None:
+    found = Memory(written(tmp_path, [1.0], **PARTS, nvml_used_mib=13500.0), ("base",))
+    assert found.difference(metric, "base", theirs, 0.95, False).outcome == outcome

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -42,7 +43,7 @@ from harness.backends.local.pool import LoadedModel, SharedPool, expected_bytes
 from harness.backends.local.replies import generate_replies
 from harness.backends.local.sanity import check_variants
 from harness.backends.local.scoring import CausalForward, in_batches, negative_log_likelihoods
-from harness.backends.local.timed import TimedEngine, UnsupportedError, make_engine
+from harness.backends.local.timed import FirstLaunch, TimedEngine, UnsupportedError, make_engine
 from harness.dialogues.tokens import Tokenizer
 from harness.progress import EventKind
 from harness.results.roofline import Limits
@@ -198,12 +199,14 @@ class LocalBackend:
             try:
                 engine = self._engine(loaded, request)
                 while True:
-                    timed = engine.request(
-                        request.prompts, request.reply_tokens, natural=request.natural, room=request.room
-                    )
+                    with FirstLaunch(loaded.model) as launch:
+                        timed = engine.request(
+                            request.prompts, request.reply_tokens, natural=request.natural, room=request.room
+                        )
                     self._pass_on_notes(request.engine, engine)
                     if not timed.setup_seconds:
-                        return Timed(timed.submitted_ns, timed.stamps_ns, timed.tokens, setup)
+                        launched = launch.since(timed.submitted_ns) if loaded.device.startswith("cuda") else None
+                        return replace(timed, setup_seconds=setup, launched_ns=launched)
                     setup += timed.setup_seconds  # a graph was captured during the request, so its stamps are not valid
             except UnsupportedError as reason:
                 self._note(request.engine, str(reason))

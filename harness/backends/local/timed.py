@@ -27,6 +27,33 @@ from harness.backends.local.selfcheck import why_not
 from harness.backends.local.transformers_types import CausalLM
 
 
+class FirstLaunch:
+    """When the host had launched the first token's forward: the rest of TTFT is waiting for the device.
+
+    Where that is nearly all of TTFT, the host's launches are what is timed, and two processes may differ by a fifth.
+    """
+
+    def __init__(self, model: CausalLM) -> None:
+        self._head = model.get_output_embeddings()
+        self._at_ns: int | None = None
+
+    def __enter__(self) -> FirstLaunch:
+        self._hook = None if self._head is None else self._head.register_forward_hook(self._launched)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._hook is not None:
+            self._hook.remove()
+
+    def since(self, submitted_ns: int) -> int | None:
+        """Return when it was; None if unknown, or if the model was tried before the request."""
+        return self._at_ns if self._at_ns is not None and self._at_ns >= submitted_ns else None
+
+    def _launched(self, *_: object) -> None:
+        if self._at_ns is None:
+            self._at_ns = time.perf_counter_ns()
+
+
 class TimedEngine(Protocol):
     """Runs one variant while the pool lends it.
 

@@ -1,7 +1,8 @@
 """``latency.json``: what the latency pass learns besides stamps. It is kept when an interrupted run is resumed.
 
 ``limits`` and ``variants.NAME.footprint`` give the rooflines; ``machine`` has the machine's state before and after each
-session; ``warm_up`` has the seconds spent on warming up and, of these, on capture.
+session; ``warm_up`` has the seconds spent on warming up and, of these, on capture; ``spent`` has those of the time
+budget, by the variants timed together; ``precision`` is what was reached within it (``results/precision``).
 """
 
 from __future__ import annotations
@@ -79,3 +80,5 @@ def publish(context: PassContext, facts: dict[str, Any]) -> None:
     if facts["machine"]:
         context.fact("machine_state", facts["machine"][-1])
     context.fact("latency_warm_up", facts["warm_up"])
+    if facts.get("precision"):
+        context.fact("latency_precision", facts["precision"])

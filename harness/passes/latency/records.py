@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 
 from harness.files import write_rows
 from harness.passes.base import PassContext
-from harness.passes.latency.units import Identity, Unit, identity_of
+from harness.passes.latency.units import Slot, Unit, slot_of
+from harness.results.timings import NS_A_SECOND
 from harness.store.folder import RecordWriter
 from harness.store.schema import LatencyRecord
 from harness.variants.model import Variant
@@ -21,11 +21,10 @@ class Ledger:
 
     def __init__(self, context: PassContext, units: Sequence[Unit]) -> None:
         self._context = context
-        self._repeats = {unit.identity: unit.repeats for unit in units}
         self._rows = {
             variant.name: context.folder.records(LatencyRecord, TASK, variant.name) for variant in context.variants
         }
-        self._keep(context.variants, set(self._repeats))
+        self._keep(context.variants, set[Slot]().union(*(unit.slots for unit in units)))
 
     @property
     def next_order(self) -> int:
@@ -34,12 +33,13 @@ class Ledger:
 
     def unfinished(self, units: Sequence[Unit], variants: Sequence[Variant]) -> list[Unit]:
         """Return the units that at least one of the variants lacks, in order."""
-        found = [Counter(identity_of(row) for row in self._rows[variant.name]) for variant in variants]
-        return [unit for unit in units if any(count[unit.identity] < unit.repeats for count in found)]
+        timed = set.intersection(*({slot_of(row) for row in self._rows[variant.name]} for variant in variants))
+        return [unit for unit in units if not unit.slots <= timed]
 
     def drop(self, units: Iterable[Unit], variants: Sequence[Variant]) -> None:
         """Drop these variants' records of these units, which are timed again from the start."""
-        self._keep(variants, set(self._repeats) - {unit.identity for unit in units})
+        dropped = set[Slot]().union(*(unit.slots for unit in units))
+        self._keep(variants, {slot_of(row) for one in variants for row in self._rows[one.name]} - dropped)
 
     def ended(self) -> dict[tuple[str, str], int]:
         """Return the batch size at which memory ran out in earlier sessions, by variant and engine."""
@@ -50,6 +50,18 @@ class Ledger:
                     found[name, row.engine] = min(row.batch, found.get((name, row.engine), row.batch))
         return found
 
+    def of(self, units: Iterable[Unit], variant: str) -> list[LatencyRecord]:
+        """Return the variant's records of these units."""
+        asked = set[Slot]().union(*(unit.slots for unit in units))
+        return [row for row in self._rows[variant] if slot_of(row) in asked]
+
+    def seconds(self, variants: Sequence[Variant], units: Sequence[Unit] | None = None) -> float:
+        """Return how long the recorded requests of these variants (and units) took, by their stamps."""
+        every = (self._rows[one.name] if units is None else self.of(units, one.name) for one in variants)
+        return (
+            sum(row.stamps_ns[-1] - row.submitted_ns for rows in every for row in rows if row.stamps_ns) / NS_A_SECOND
+        )
+
     def write(self, records: dict[str, list[LatencyRecord]]) -> None:
         """Append one unit's records of each variant."""
         for name, rows in records.items():
@@ -57,10 +69,10 @@ class Ledger:
                 writer.append(rows)
             self._rows[name].extend(rows)
 
-    def _keep(self, variants: Sequence[Variant], wanted: set[Identity]) -> None:
+    def _keep(self, variants: Sequence[Variant], wanted: Set[Slot]) -> None:
         for variant in variants:
             rows = self._rows[variant.name]
-            kept = [row for row in rows if identity_of(row) in wanted]
+            kept = [row for row in rows if slot_of(row) in wanted]
             if len(kept) < len(rows):
                 write_rows(self._context.folder.records_path(TASK, variant.name), kept)
                 self._rows[variant.name] = kept

@@ -7,8 +7,8 @@ Four workloads, each over the held-out prompts:
 - ``prefill``: prompts of set lengths and a single token, for TTFT;
 - ``sweep``: fixed replies in batches of growing size (one record per batch in lockstep), until memory runs out.
 
-Variants are interleaved for each prompt in mirrored random order. Warm-up and capture come first and are timed
-separately; the objects they leave are frozen, so that the garbage collector does not scan them during a request.
+Variants are interleaved for each prompt in mirrored random order; see ``session``. ``budget`` decides how many prompts
+are timed, or the config where it sets no budget.
 
 The records of a unit are written when all its variants and repeats are done, so that an interrupted run never
 compares a prompt across two processes.
@@ -16,51 +16,25 @@ compares a prompt across two processes.
 
 from __future__ import annotations
 
-import gc
-import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
-
-from harness.backends.base import Capability, TimedRequest
+from harness.backends.base import Capability
 from harness.errors import HarnessError
-from harness.machine import busy_warnings, machine_state
 from harness.passes.base import Conditions, Pass, PassContext
-from harness.passes.latency.facts import find_rooflines, publish, read_facts, write_facts
-from harness.passes.latency.records import NO_MEMORY, TASK, Ledger
-from harness.passes.latency.units import Prompts, Stage, Unit, mirrored_orders, plan, stages
+from harness.passes.latency.budget import Budget, Step, everything
+from harness.passes.latency.facts import publish, read_facts, write_facts
+from harness.passes.latency.questions import Question, questions
+from harness.passes.latency.records import TASK, Ledger
+from harness.passes.latency.session import Group, Session, orders
+from harness.passes.latency.units import Prompts, plan
 from harness.passes.plans import EncodedOnce, encode_dialogue_prompt, tokenizer_of
 from harness.progress import EventKind
+from harness.results.precision import is_short, sentences
 from harness.store.schema import LatencyRecord
 from harness.time_left import Work
-from harness.variants.model import Variant
-
-EAGER_WARM_UP_TOKENS = 8
-LENGTH_STEP = 64  # prompts within this many tokens of each other use the same kernels and graphs
-
-
-@dataclass
-class _Session:
-    """The state of the pass in this process.
-
-    By variant and engine, ``ended`` is the batch size at which memory ran out, and ``unsupported`` is why the engine
-    cannot run the variant.
-    """
-
-    context: PassContext
-    facts: dict[str, Any]
-    rooms: dict[str, int]
-    order: int
-    ended: dict[tuple[str, str], int]
-    unsupported: dict[tuple[str, str], str] = field(default_factory=dict)
-
-    def warm_up(self, who: tuple[str, str]) -> dict[str, float]:
-        """Return the preparation times of a variant and engine, to be added to."""
-        spent: dict[str, float] = self.facts["warm_up"].setdefault("/".join(who), {"seconds": 0.0, "setup": 0.0})
-        return spent
 
 
 def run(context: PassContext) -> None:
@@ -68,20 +42,33 @@ def run(context: PassContext) -> None:
 
     Raises HarnessError if no prompt fits into the context together with the fixed reply.
     """
-    units = plan(_prompts(context), context.config.latency, context.device)
+    config, held_out = context.config.latency, _prompts(context)
+    asked = questions(held_out, config, context.device) if config.budget_minutes is not None else []
+    units = [unit for question in asked for unit in question.units] or plan(held_out, config, context.device)
     if not units:
-        reply = context.config.latency.reply_tokens
+        reply = config.reply_tokens
         raise HarnessError(f"No prompt fits the context with a reply of {reply} tokens. Lower latency.reply_tokens.")
     ledger = Ledger(context, units)
     facts = read_facts(context.folder)
     if ledger.unfinished(units, context.variants):
-        _time_units(context, units, ledger, facts)
+        together = context.backends.fit_together(context.variants)
+        groups = [context.variants] if together else [(variant,) for variant in context.variants]
+        facts["interleaved"] = together
+        if not together:
+            detail = "the variants do not fit into memory together: timed one after another, drift does not cancel"
+            context.event(EventKind.LATENCY_SEQUENTIAL, {"detail": detail})
+        session = Session(context, facts, ledger, units, orders(units, asked))
+        if config.budget_minutes is None:
+            _time_everything(session, groups)
+        else:
+            _time_within(config.budget_minutes * 60.0, session, groups, asked)
     publish(context, facts)
 
 
 def settings(on: Conditions) -> dict[str, Any]:
+    # The budget says how many requests are timed, not how: their records hold under any.
     return {
-        **on.config.latency.model_dump(mode="json"),
+        **on.config.latency.model_dump(mode="json", exclude={"budget_minutes", "precision"}),
         "longest": on.config.generation.max_new_tokens,
         "machine": on.machine,
         "threads": on.config.threads,
@@ -91,61 +78,71 @@ def settings(on: Conditions) -> dict[str, Any]:
 PASS = Pass(LatencyRecord, needs=frozenset({Capability.TOKENS, Capability.TIME}), settings=settings, run=run)
 
 
-def _time_units(context: PassContext, units: Sequence[Unit], ledger: Ledger, facts: dict[str, Any]) -> None:
-    """Time the unfinished units in this process, and record the machine's state before and after."""
-    state = {"before": machine_state(context.device)}
-    facts["machine"].append(state)
-    facts.update(find_rooflines(context, next((s for s in stages(units) if s.workload == "fixed"), None)))
-    rooms: dict[str, int] = {}
-    for stage in stages(units):
-        rooms[stage.engine] = max(stage.room, rooms.get(stage.engine, 0))
-    session = _Session(context, facts, rooms, ledger.next_order, ledger.ended())
-    together = context.backends.fit_together(context.variants)
-    groups = [context.variants] if together else [(variant,) for variant in context.variants]
-    facts["interleaved"] = len(groups) == 1
-    if not facts["interleaved"]:
-        detail = "the variants do not fit into memory together: timed one after another, drift does not cancel"
-        context.event(EventKind.LATENCY_SEQUENTIAL, {"detail": detail})
-    missing = [(group, ledger.unfinished(units, group)) for group in groups]
+def _time_everything(session: Session, groups: Sequence[Group]) -> None:
+    progress, ledger = session.context.progress, session.ledger
+    missing = [(group, ledger.unfinished(session.units, group)) for group in groups]
     total = sum(unit.repeats * len(group) for group, left in missing for unit in left)
-    context.progress.start(TASK, total, "requests")
-    context.time_left.begin(PASS.name, "", Work(total))
-    places = {unit.identity: place for place, unit in enumerate(units)}
-    for group, left in missing:
-        ledger.drop(left, group)
-        for stage in stages(left):
-            _warm_up(session, stage, group)
-            write_facts(context.folder, facts)
-            request = partial(_counted_request, session, stage)
-            gc.collect()
-            gc.freeze()
-            try:
-                for unit in stage.units:
-                    rng = np.random.default_rng([context.config.seed, places[unit.identity]])
-                    ledger.write(time_unit(unit, group, rng, request))
-            finally:
-                gc.unfreeze()
-                context.backends.release()
+    progress.start(TASK, total, "requests")
+    session.context.time_left.begin(PASS.name, "", Work(total))
+    work = ((group, step) for group, left in missing for step in everything(left))
+
+    def advance(tokens: int) -> None:
+        session.context.time_left.done()
+        progress.advance(TASK, 1, tokens)
+
+    session.time(work, advance)
+    progress.finish(TASK)
+
+
+def _time_within(seconds: float, session: Session, groups: Sequence[Group], asked: Sequence[Question]) -> None:
+    """Time what the budget allows, and say what that reached; progress counts the seconds of the budget."""
+    context, each = session.context, seconds / len(groups)
+    precision = context.config.latency.precision
+    before = session.facts.setdefault("spent", {})
+    budgets = [
+        Budget(each, precision, session.ledger, group, asked, partial(session.warmed_up, group), before.get(name, 0.0))
+        for group in groups
+        for name in [_name(group)]
+    ]
+    context.progress.start(TASK, round(seconds), "seconds")
+    context.time_left.begin(PASS.name, "", Work(round(seconds)))
+    shown = 0
+
+    def advance(tokens: int) -> None:
+        nonlocal shown
+        before.update((_name(budget.group), budget.spent()) for budget in budgets)
+        new = min(round(sum(budget.spent() for budget in budgets)), round(seconds)) - shown
+        if new > 0:
+            context.time_left.done(new)
+            context.progress.advance(TASK, new, tokens)
+            shown += new
+
+    session.time(_in_turn(budgets), advance)
+    before.update((_name(budget.group), budget.spent()) for budget in budgets)
     context.progress.finish(TASK)
-    state["after"] = machine_state(context.device)
-    write_facts(context.folder, facts)
-    for warning in busy_warnings(state["before"], state["after"]):
-        context.event(EventKind.LATENCY_BUSY, {"detail": warning})
+    facts = {
+        "asked": precision,
+        "budget_seconds": seconds,
+        "spent_seconds": sum(budget.spent() for budget in budgets),
+        "questions": replace(budgets[0], group=context.variants).reached(),
+    }
+    session.facts["precision"] = facts
+    write_facts(context.folder, session.facts)
+    said = sentences(facts)
+    for sentence in said:
+        context.progress.note(f"Latency: {sentence}")
+    if is_short(facts):
+        context.event(EventKind.LATENCY_BUDGET, {"detail": " ".join(said)})
 
 
-def time_unit(
-    unit: Unit,
-    variants: Sequence[Variant],
-    rng: np.random.Generator,
-    request: Callable[[Unit, Variant, int], LatencyRecord],
-) -> dict[str, list[LatencyRecord]]:
-    """Time one unit for every variant, interleaved in mirrored random orders; return the records by variant."""
-    by_name = {variant.name: variant for variant in variants}
-    records: dict[str, list[LatencyRecord]] = {name: [] for name in by_name}
-    for repeat, order in enumerate(mirrored_orders(list(by_name), unit.repeats, rng)):
-        for name in order:
-            records[name].append(request(unit, by_name[name], repeat))
-    return records
+def _name(group: Group) -> str:
+    return " ".join(variant.name for variant in group)
+
+
+def _in_turn(budgets: Sequence[Budget]) -> Iterator[tuple[Group, Step]]:
+    for budget in budgets:
+        for step in budget.steps():
+            yield budget.group, step
 
 
 def _prompts(context: PassContext) -> Prompts:
@@ -164,63 +161,3 @@ def _prompts(context: PassContext) -> Prompts:
         longest_reply=context.config.generation.max_new_tokens,
         others={name: ids[name] for name, tokenizer in tokenizers.items() if tokenizer is not tokenizers[first]},
     )
-
-
-def _warm_up(session: _Session, stage: Stage, group: Sequence[Variant]) -> None:
-    """Run the stage's shapes untimed for every variant, and record how long that took."""
-    for variant in group:
-        started = time.perf_counter()
-        for unit in _shapes(stage):
-            for _ in range(session.context.config.latency.warmup):
-                _request(session, stage, unit, variant, repeat=0)
-        session.warm_up((variant.name, stage.engine))["seconds"] += time.perf_counter() - started
-
-
-def _shapes(stage: Stage) -> Iterable[Unit]:
-    """Return units that together cover every shape of the stage: the longest of each 64 tokens.
-
-    Other prompt lengths use other matrix kernels, which libraries choose and load on first use. A graph may be captured
-    for each window of columns, so the compiled engine warms up with whole replies.
-    """
-    most = EAGER_WARM_UP_TOKENS if stage.engine == "eager" else stage.units[0].reply_tokens
-    by_length = {unit.longest // LENGTH_STEP: unit for unit in sorted(stage.units, key=lambda unit: unit.longest)}
-    return [replace(unit, reply_tokens=min(most, unit.reply_tokens)) for unit in by_length.values()]
-
-
-def _counted_request(session: _Session, stage: Stage, unit: Unit, variant: Variant, repeat: int) -> LatencyRecord:
-    record = _request(session, stage, unit, variant, repeat)
-    session.order += 1
-    session.context.time_left.done()
-    session.context.progress.advance(TASK, 1, unit.batch * len(record.stamps_ns))
-    return record
-
-
-def _request(session: _Session, stage: Stage, unit: Unit, variant: Variant, repeat: int) -> LatencyRecord:
-    """Make one request. If memory runs out even with everything else freed, the variant's sweep ends."""
-    key = session.context.key(TASK, variant, unit.row)
-    record = partial(unit.record, variant.name, key=key, repeat=repeat, order=session.order)
-    who = (variant.name, unit.engine)
-    if unit.batch >= session.ended.get(who, unit.batch + 1):
-        return record(error=NO_MEMORY)
-    if who in session.unsupported:
-        return record(skipped=session.unsupported[who])
-    timed = session.context.backends.of(variant).timed(
-        TimedRequest(
-            engine=unit.engine,
-            prompts=unit.given_to(variant.name),
-            reply_tokens=unit.reply_tokens,
-            natural=unit.workload == "natural",
-            room=stage.room,
-            most_room=session.rooms[unit.engine],
-        )
-    )
-    session.warm_up(who)["setup"] += timed.setup_seconds
-    if timed.out_of_memory:
-        session.ended[who] = unit.batch
-        detail = {"pass": TASK, "variant": who[0], "engine": who[1], "batch": unit.batch}
-        session.context.event(EventKind.OUT_OF_MEMORY, detail)
-        return record(error=NO_MEMORY)
-    if timed.unsupported is not None:
-        session.unsupported[who] = timed.unsupported
-        return record(skipped=timed.unsupported)
-    return record(submitted_ns=timed.submitted_ns, stamps_ns=timed.stamps_ns)

@@ -23,6 +23,7 @@ from harness.store.schema import DialogueRow, LatencyRecord
 Workload = Literal["fixed", "natural", "sweep", "prefill"]
 Engine = Literal["eager", "compiled"]
 Identity = tuple[str, str, str, int]
+Slot = tuple[Identity, int]
 Prompt = tuple[int, ...]
 DEFAULT_BATCHES = {"cuda": (1, 4, 16, 64), "cpu": (1, 4)}
 
@@ -31,7 +32,8 @@ DEFAULT_BATCHES = {"cuda": (1, 4, 16, 64), "cpu": (1, 4)}
 class Unit:
     """``name`` becomes the records' id: the dialogue's id at batch 1, else a name with a digest of the prompts.
 
-    ``others`` has the prompts as token ids of the variants whose tokenizer is not the first variant's.
+    ``others`` has the prompts as token ids of the variants whose tokenizer is not the first variant's. Its repeats are
+    numbered from ``first``: with a budget, one prompt may be several units, each of one repeat.
     """
 
     workload: Workload
@@ -42,6 +44,7 @@ class Unit:
     reply_tokens: int
     repeats: int
     others: Mapping[str, tuple[Prompt, ...]] = field(default_factory=dict)
+    first: int = 0
 
     @property
     def batch(self) -> int:
@@ -54,6 +57,11 @@ class Unit:
     @property
     def identity(self) -> Identity:
         return self.workload, self.engine, self.name, self.batch
+
+    @property
+    def slots(self) -> set[Slot]:
+        """The places of its records: its identity with each repeat."""
+        return {(self.identity, self.first + repeat) for repeat in range(self.repeats)}
 
     @property
     def shape(self) -> tuple[str, str, int, int]:
@@ -80,9 +88,18 @@ class Unit:
 
 @dataclass(frozen=True)
 class Stage:
-    """Units of one shape. ``room`` is the most tokens (prompt and reply) of a row in any of them."""
+    """Units of one shape. ``room`` is the most tokens (prompt and reply) of a row in any unit of that shape."""
 
     units: tuple[Unit, ...]
+    room: int
+
+    @classmethod
+    def of(cls, units: Sequence[Unit]) -> Stage:
+        return cls(tuple(units), max(unit.longest + unit.reply_tokens for unit in units))
+
+    @property
+    def shape(self) -> tuple[str, str, int, int]:
+        return self.units[0].shape
 
     @property
     def engine(self) -> Engine:
@@ -91,10 +108,6 @@ class Stage:
     @property
     def workload(self) -> Workload:
         return self.units[0].workload
-
-    @property
-    def room(self) -> int:
-        return max(unit.longest + unit.reply_tokens for unit in self.units)
 
 
 @dataclass(frozen=True)
@@ -120,9 +133,9 @@ class Prompts:
         return {"prompts": take(self.ids), "others": {name: take(ids) for name, ids in self.others.items()}}
 
 
-def identity_of(record: LatencyRecord) -> Identity:
-    """Return the identity of the unit that a record belongs to."""
-    return record.workload, record.engine, record.id, record.batch
+def slot_of(record: LatencyRecord) -> Slot:
+    """Return the identity of the unit that a record belongs to, and its repeat."""
+    return (record.workload, record.engine, record.id, record.batch), record.repeat
 
 
 def engines_for(setting: str, device: str) -> tuple[Engine, ...]:
@@ -138,28 +151,36 @@ def plan(held_out: Prompts, settings: LatencyConfig, device: str) -> list[Unit]:
     units: list[Unit] = []
     if chosen:
         for engine in engines_for(settings.engine, device):
-            units += _at_batch_one(held_out, settings, engine, chosen)
-            units += _by_prompt_length(held_out, settings, engine, chosen)
-            units += _in_batches(held_out, settings, engine, chosen, device)
+            units += at_batch_one(held_out, settings, engine, chosen)
+            units += of_natural_length(held_out, settings, engine, chosen)
+            units += by_prompt_length(held_out, settings, engine, chosen)
+            units += in_batches(held_out, settings, engine, chosen, device)
     return units
 
 
 def stages(units: Sequence[Unit]) -> Iterator[Stage]:
     """Yield the units in runs of one shape, in their order."""
     for _, group in groupby(units, key=lambda unit: unit.shape):
-        yield Stage(tuple(group))
+        yield Stage.of(tuple(group))
 
 
-def _at_batch_one(held_out: Prompts, settings: LatencyConfig, engine: Engine, chosen: Sequence[int]) -> Iterator[Unit]:
+def at_batch_one(held_out: Prompts, settings: LatencyConfig, engine: Engine, chosen: Sequence[int]) -> Iterator[Unit]:
+    """Yield the prompts with a fixed reply length."""
     for index in chosen:
         yield _unit(held_out, "fixed", engine, [index], settings.reply_tokens, settings.repeats)
+
+
+def of_natural_length(
+    held_out: Prompts, settings: LatencyConfig, engine: Engine, chosen: Sequence[int]
+) -> Iterator[Unit]:
+    """Yield the prompts that leave room for the longest reply, unless the config leaves natural replies out."""
     lengths = held_out.lengths
     fitting = [index for index in chosen if lengths[index] + held_out.longest_reply <= held_out.context]
     for index in fitting if settings.natural else ():
         yield _unit(held_out, "natural", engine, [index], held_out.longest_reply, 1)
 
 
-def _by_prompt_length(
+def by_prompt_length(
     held_out: Prompts, settings: LatencyConfig, engine: Engine, chosen: Sequence[int]
 ) -> Iterator[Unit]:
     """Yield prompts of exactly the configured lengths, cut from the concatenated held-out prompts."""
@@ -172,9 +193,10 @@ def _by_prompt_length(
             yield Unit("prefill", engine, name, row, reply_tokens=1, repeats=settings.repeats, **taken)
 
 
-def _in_batches(
+def in_batches(
     held_out: Prompts, settings: LatencyConfig, engine: Engine, chosen: Sequence[int], device: str
 ) -> Iterator[Unit]:
+    """Yield batches of each configured size, smallest first."""
     sizes = settings.batch_sizes or DEFAULT_BATCHES[device.partition(":")[0]]
     for size in sorted(set(sizes) - {1}):  # batch 1 is the fixed workload
         for number, picks in enumerate(batches(chosen, size, settings.batches)):

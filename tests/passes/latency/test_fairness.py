@@ -15,7 +15,7 @@ import pytest
 from harness.files import write_rows
 from harness.metrics.loading import all_specs
 from harness.metrics.registry import MetricOptions
-from harness.passes.latency.run import time_unit
+from harness.passes.latency.session import Order, time_unit
 from harness.passes.latency.units import Unit
 from harness.results.analysis import Analysis
 from harness.stats.types import Difference
@@ -69,7 +69,7 @@ def compare(
     records: dict[str, list[LatencyRecord]] = {"a": [], "b": []}
     for group in groups:
         for place, unit in enumerate(units()):
-            for name, found in time_unit(unit, group, np.random.default_rng([seed, place]), machine.request).items():
+            for name, found in time_unit(unit, group, seed, Order((place,)), machine.request).items():
                 records[name] += found
     run = RunFolder(folder / str(seed))
     for name, rows in records.items():

@@ -22,7 +22,8 @@ from tests.backends.local.small_models import context, dialogues, small_llama
 
 Trio = tuple[Variant, Variant, Variant]
 SMALL: dict[str, Any] = {
-    "prompts": 2, "reply_tokens": 4, "repeats": 2, "batch_sizes": (2,), "batches": 1, "prompt_lengths": (16,),
+    "budget_minutes": None, "prompts": 2, "reply_tokens": 4, "repeats": 2, "batch_sizes": (2,), "batches": 1,
+    "prompt_lengths": (16,),
 }  # fmt: skip
 
 

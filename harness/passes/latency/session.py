@@ -1,0 +1,216 @@
+"""One process's part of the latency pass: warming up, interleaving the variants, timing, and the machine's state.
+
+Warm-up and capture come first and are timed separately; the objects they leave are frozen, so that the garbage
+collector does not scan them during a request.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from harness.backends.base import TimedRequest
+from harness.machine import busy_warnings, machine_state
+from harness.passes.base import PassContext
+from harness.passes.latency.budget import Step
+from harness.passes.latency.facts import find_rooflines, write_facts
+from harness.passes.latency.questions import Question
+from harness.passes.latency.records import NO_MEMORY, TASK, Ledger
+from harness.passes.latency.units import Slot, Stage, Unit, mirrored_orders, stages
+from harness.progress import EventKind
+from harness.store.schema import LatencyRecord
+from harness.variants.model import Variant
+
+EAGER_WARM_UP_TOKENS = 8
+LENGTH_STEP = 64  # prompts within this many tokens of each other use the same kernels and graphs
+Group = tuple[Variant, ...]
+
+
+@dataclass(frozen=True)
+class Order:
+    """The seed of the random order of a unit's variants, and whether that order is reversed."""
+
+    seed: tuple[int, ...]
+    mirrored: bool = False
+
+
+def orders(units: Sequence[Unit], asked: Sequence[Question]) -> dict[Slot, Order]:
+    """Return the order of each unit, by its first slot.
+
+    Within a budget a unit is timed once, and the unit after it in its question has the mirror image of its order.
+    """
+    if not asked:
+        return {(unit.identity, unit.first): Order((place,)) for place, unit in enumerate(units)}
+    return {
+        (unit.identity, unit.first): Order((number, place // 2), mirrored=place % 2 == 1)
+        for number, question in enumerate(asked)
+        for place, unit in enumerate(question.units)
+    }
+
+
+@dataclass
+class Session:
+    """The state of the pass in this process.
+
+    By variant and engine, ``ended`` is the batch size at which memory ran out, and ``unsupported`` is why the engine
+    cannot run the variant. ``warmed`` are the shapes and lengths that need no warm-up.
+    """
+
+    context: PassContext
+    facts: dict[str, Any]
+    ledger: Ledger
+    units: Sequence[Unit]
+    orders: Mapping[Slot, Order]
+    order: int = 0
+    ended: dict[tuple[str, str], int] = field(default_factory=dict)
+    unsupported: dict[tuple[str, str], str] = field(default_factory=dict)
+    warmed: set[tuple[Any, ...]] = field(default_factory=set)
+    state: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        self.order, self.ended = self.ledger.next_order, self.ledger.ended()
+        self.rooms: dict[str, int] = {}
+        for stage in stages(self.units):
+            self.rooms[stage.engine] = max(stage.room, self.rooms.get(stage.engine, 0))
+
+    def warmed_up(self, group: Group) -> float:
+        """Return the seconds that these variants' warm-up took in all sessions."""
+        names = {variant.name for variant in group}
+        spent = self.facts["warm_up"].items()
+        return math.fsum(one["seconds"] for who, one in spent if who.rpartition("/")[0] in names)
+
+    def time(self, work: Iterable[tuple[Group, Step]], advance: Callable[[int], None]) -> None:
+        """Time the work, if there is any; ``advance`` is told of each request's tokens."""
+        try:
+            for group, step in work:
+                self._begin()
+                self._time_step(group, step, advance)
+        finally:
+            self._release()
+        if self.state is None:
+            return
+        self.state["after"] = machine_state(self.context.device)
+        write_facts(self.context.folder, self.facts)
+        for warning in busy_warnings(self.state["before"], self.state["after"]):
+            self.context.event(EventKind.LATENCY_BUSY, {"detail": warning})
+
+    def _begin(self) -> None:
+        if self.state is None:
+            self.state = {"before": machine_state(self.context.device)}
+            self.facts["machine"].append(self.state)
+            fixed = (stage for stage in stages(self.units) if stage.workload == "fixed")
+            self.facts.update(find_rooflines(self.context, next(fixed, None)))
+
+    def _time_step(self, group: Group, step: Step, advance: Callable[[int], None]) -> None:
+        stage = step.stage
+        if not any(key[:2] == (group, stage.shape) for key in self.warmed):
+            self._release()
+        self._warm_up(stage, group)
+        write_facts(self.context.folder, self.facts)
+
+        def request(unit: Unit, variant: Variant, repeat: int) -> LatencyRecord:
+            record = self._request(stage, unit, variant, repeat)
+            self.order += 1
+            advance(unit.batch * len(record.stamps_ns))
+            return record
+
+        gc.collect()
+        gc.freeze()
+        try:
+            for unit in stage.units:
+                if not step.affords():
+                    break
+                self.ledger.drop([unit], group)
+                self.ledger.write(time_unit(unit, group, self.context.config.seed, self._order_of(unit), request))
+        finally:
+            gc.unfreeze()
+            write_facts(self.context.folder, self.facts)
+
+    def _order_of(self, unit: Unit) -> Order:
+        return self.orders[unit.identity, unit.first]
+
+    def _release(self) -> None:
+        self.warmed.clear()
+        self.context.backends.release()
+
+    def _warm_up(self, stage: Stage, group: Group) -> None:
+        """Run the stage's shapes untimed for every variant, and record how long that took."""
+        shapes = {(group, stage.shape, length): unit for length, unit in _shapes(stage).items()}
+        new = [unit for key, unit in shapes.items() if key not in self.warmed]
+        for variant in group:
+            started = time.perf_counter()
+            for unit in new:
+                for _ in range(self.context.config.latency.warmup):
+                    self._request(stage, unit, variant, repeat=0)
+            self._preparation((variant.name, stage.engine))["seconds"] += time.perf_counter() - started
+        self.warmed |= set(shapes)
+
+    def _preparation(self, who: tuple[str, str]) -> dict[str, float]:
+        """Return the preparation times of a variant and engine, to be added to."""
+        spent: dict[str, float] = self.facts["warm_up"].setdefault("/".join(who), {"seconds": 0.0, "setup": 0.0})
+        return spent
+
+    def _request(self, stage: Stage, unit: Unit, variant: Variant, repeat: int) -> LatencyRecord:
+        """Make one request. If memory runs out even with everything else freed, the variant's sweep ends."""
+        key = self.context.key(TASK, variant, unit.row)
+        record = partial(unit.record, variant.name, key=key, repeat=repeat, order=self.order)
+        who = (variant.name, unit.engine)
+        if unit.batch >= self.ended.get(who, unit.batch + 1):
+            return record(error=NO_MEMORY)
+        if who in self.unsupported:
+            return record(skipped=self.unsupported[who])
+        timed = self.context.backends.of(variant).timed(
+            TimedRequest(
+                engine=unit.engine,
+                prompts=unit.given_to(variant.name),
+                reply_tokens=unit.reply_tokens,
+                natural=unit.workload == "natural",
+                room=stage.room,
+                most_room=self.rooms[unit.engine],
+            )
+        )
+        self._preparation(who)["setup"] += timed.setup_seconds
+        if timed.out_of_memory:
+            self.ended[who] = unit.batch
+            detail = {"pass": TASK, "variant": who[0], "engine": who[1], "batch": unit.batch}
+            self.context.event(EventKind.OUT_OF_MEMORY, detail)
+            return record(error=NO_MEMORY)
+        if timed.unsupported is not None:
+            self.unsupported[who] = timed.unsupported
+            return record(skipped=timed.unsupported)
+        return record(submitted_ns=timed.submitted_ns, stamps_ns=timed.stamps_ns, launched_ns=timed.launched_ns)
+
+
+def time_unit(
+    unit: Unit,
+    variants: Sequence[Variant],
+    seed: int,
+    order: Order,
+    request: Callable[[Unit, Variant, int], LatencyRecord],
+) -> dict[str, list[LatencyRecord]]:
+    """Time one unit for every variant, interleaved in mirrored random orders; return the records by variant."""
+    by_name = {variant.name: variant for variant in variants}
+    records: dict[str, list[LatencyRecord]] = {name: [] for name in by_name}
+    drawn = mirrored_orders(list(by_name), unit.repeats, np.random.default_rng([seed, *order.seed]))
+    for repeat, names in enumerate(drawn):
+        for name in reversed(names) if order.mirrored else names:
+            records[name].append(request(unit, by_name[name], unit.first + repeat))
+    return records
+
+
+def _shapes(stage: Stage) -> dict[int, Unit]:
+    """Return units that together cover every shape of the stage: the longest of each 64 tokens.
+
+    Other prompt lengths use other matrix kernels, which libraries choose and load on first use. A graph may be captured
+    for each window of columns, so the compiled engine warms up with whole replies.
+    """
+    most = EAGER_WARM_UP_TOKENS if stage.engine == "eager" else stage.units[0].reply_tokens
+    by_length = {unit.longest // LENGTH_STEP: unit for unit in sorted(stage.units, key=lambda unit: unit.longest)}
+    return {length: replace(one, reply_tokens=min(most, one.reply_tokens)) for length, one in by_length.items()}

@@ -75,7 +75,9 @@ def run(
     if allow_base_mismatch:
         given.append("allow_base_mismatch=true")
     if dry_run:
-        for line in jobs.dry_run(config, out, overrides=given):
+        from harness.jobs.run import dry_run as described
+
+        for line in described(config, out, overrides=given):
             typer.echo(line)
         return
     with shown_progress() as progress:

@@ -32,7 +32,7 @@ def run(context: PassContext) -> None:
     failures: list[HarnessError] = []
     for variant in context.variants:
         backend, key = context.backends.of(variant), context.key(PASS.name, variant, FIXED_WORKLOAD)
-        context.time_left.begin(PASS.name, variant.name, Work(len(missing[variant.name])))
+        context.time_left.begin(PASS.name, variant.name, Work(len(_missing(context, variant))))
         with RecordWriter(context.folder.records_path(PASS.name, variant.name)) as writer:
             while missing := _missing(context, variant):  # the first process may show that a second is needed
                 try:

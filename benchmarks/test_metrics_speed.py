@@ -21,7 +21,7 @@ from sacrebleu.tokenizers.tokenizer_re import TokenizerRegexp
 
 from harness.config import RunConfig
 from harness.files import write_rows
-from harness.jobs.runner import compute
+from harness.jobs.compute import compute
 from harness.metrics.loading import load_metrics
 from harness.metrics.registry import Item
 from harness.progress import SilentProgress

@@ -23,9 +23,9 @@ from typing import Any
 
 # Where a stage begins: module, attribute, stage. One that a later version no longer has is named in the result.
 CLOCKED = (
-    ("harness.jobs.runner", "held_out", "data"),
-    ("harness.jobs.runner", "weights_digests", "digests"),
-    ("harness.jobs.runner", "settings_digests", "digests"),
+    ("harness.jobs.prepare", "held_out", "data"),
+    ("harness.jobs.prepare", "weights_digests", "digests"),
+    ("harness.jobs.prepare", "settings_digests", "digests"),
     ("harness.jobs.runner", "compute", "metrics and intervals"),
     ("harness.jobs.run", "render", "page"),
     ("harness.backends.local.backend", "LocalBackends.check", "checks"),

@@ -121,7 +121,7 @@ def report(
     csv: Annotated[Path | None, typer.Option(metavar="DIR", help="also write the tables as CSV files")] = None,
 ) -> None:
     """Render the report again."""
-    from harness.jobs.runner import locked
+    from harness.jobs.guard import locked
     from harness.store.baselines import Baselines
     from harness.store.folder import RunFolder
     from reports.render import write_report

@@ -21,7 +21,7 @@ from harness.backends.choose import chat_tokenizer
 from harness.config import RunConfig
 from harness.errors import HarnessError, InputError
 from harness.files import read_json
-from harness.jobs.runner import Checked
+from harness.jobs.prepare import Checked
 from harness.passes.plans import encode_dialogue_prompt, encode_reference
 from harness.results.memory_fits import CARDS_GB
 from harness.store.schema import DialogueRow

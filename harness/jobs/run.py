@@ -14,8 +14,9 @@ from typing import Any
 from harness.backends.choose import resolve_device
 from harness.config import RunConfig
 from harness.errors import InputError
+from harness.jobs.guard import check_belongs, refuse_edited
 from harness.jobs.inputs import template_name
-from harness.jobs.runner import check, check_belongs, refuse_edited
+from harness.jobs.prepare import check
 from harness.jobs.runner import run as measure_and_finish
 from harness.machine import without_collecting_the_old
 from harness.passes.keys import config_digest

@@ -12,9 +12,10 @@ from typing import Any
 
 from harness.errors import InputError, did_you_mean
 from harness.files import digest_file, digest_value
+from harness.jobs.compute import ScoreConfig, compute
+from harness.jobs.guard import check_belongs, failures_recorded, locked, refuse_edited
 from harness.jobs.reply_files import read_replies, run_and_variant
 from harness.jobs.run import render
-from harness.jobs.runner import ScoreConfig, check_belongs, compute, failures_recorded, locked, refuse_edited
 from harness.metrics.loading import load_metrics
 from harness.metrics.registry import MetricOptions
 from harness.progress import Progress, SilentProgress

@@ -10,8 +10,8 @@ import pytest
 import harness
 from harness.cli.app import main
 from harness.errors import InputError
+from harness.jobs.guard import locked
 from harness.jobs.run import run
-from harness.jobs.runner import locked
 from harness.store.folder import RunFolder
 from harness.store.schema import GenerationRecord
 from tests.end_to_end.conftest import small_config

@@ -12,7 +12,7 @@ import pytest
 
 from harness.errors import HarnessError, InputError
 from harness.files import read_rows, write_rows, write_text_atomically
-from harness.jobs.runner import locked
+from harness.jobs.guard import locked
 from harness.store.folder import RecordWriter, RunFolder, prune_records, repair_tail
 from harness.store.schema import DialogueRow, GenerationRecord, RunManifest
 

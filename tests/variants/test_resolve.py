@@ -9,7 +9,7 @@ import pytest
 
 from harness.config import RunConfig
 from harness.errors import InputError
-from harness.jobs.runner import prepare
+from harness.jobs.prepare import prepare
 from harness.progress import SilentProgress
 from harness.variants.model import Variant, VariantsFile, write_variants
 from harness.variants.relations import FidelityPair, base_of, reference_variant

@@ -1,0 +1,74 @@
+"""What keeps a run folder whole: whose it is, who writes to it now, whether it was edited, what ended it early."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from harness.errors import InputError, text_of
+from harness.files import locked as lock_held
+from harness.files import remove_leftovers
+from harness.store.folder import RunFolder
+
+
+def remove_outdated(folder: RunFolder) -> None:
+    """Leave nothing in the folder that shows the numbers it has, before they change: a kill may come at any time."""
+    from harness.gating.outputs import mark_outdated
+
+    mark_outdated(folder)
+    for name in ("report.html", "summary.md"):
+        (folder.root / name).unlink(missing_ok=True)
+
+
+def refuse_edited(folder: RunFolder) -> None:
+    """Raise InputError if what a complete run measured was changed since: computing from it would seal the change."""
+    from harness.store.seals import check_sources
+
+    manifest = folder.read_manifest() if folder.manifest_path.exists() else None
+    problems = check_sources(folder, manifest) if manifest and manifest.state == "complete" else []
+    if problems:
+        raise InputError(f"{folder.root}: {problems[0]} Restore it, or measure again into another folder.")
+
+
+def check_belongs(folder: RunFolder, digest: str) -> None:
+    """Raise InputError if the folder contains anything but a run whose config has this digest."""
+    root = folder.root
+    if root.is_file():
+        raise InputError(f"{root} is a file, but --out must be a folder.")
+    if folder.manifest_path.exists():
+        if folder.read_manifest().config_digest != digest:
+            raise InputError(
+                f"{root} belongs to a run with another config. Choose another --out, or delete the folder."
+            )
+    # A run killed before its first run.json was in place may have left its temporary file.
+    elif root.is_dir() and not all(
+        (p.name == ".lock" or p.name.startswith(".run.json.")) and not p.is_symlink() for p in root.iterdir()
+    ):
+        raise InputError(f"{root} is not empty and not a run folder. Choose another --out.")
+
+
+@contextmanager
+def failures_recorded(folder: RunFolder) -> Iterator[None]:
+    """Record whatever ends the block early in ``run.json``, state ``failed``; the same command then continues.
+
+    Ctrl-C is no failure: the run stays ``running``, as after a kill. Nothing is recorded before ``run.json`` exists.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a panic in a library written in Rust is no Exception
+        with suppress(Exception):  # a full disk must not hide what went wrong first
+            folder.write_manifest(
+                folder.read_manifest().model_copy(update={"state": "failed", "error": text_of(error)})
+            )
+        raise
+
+
+@contextmanager
+def locked(folder: RunFolder) -> Iterator[None]:
+    """Lock the run folder and remove what killed runs left half written; raise InputError if someone else holds it."""
+    busy = f"{folder.root} is in use by another process. Wait for it to finish, or choose another --out."
+    with lock_held(folder.root / ".lock", busy):
+        remove_leftovers(folder.root, folder.root / "replies", *(folder.root / "records").glob("*/"))
+        yield

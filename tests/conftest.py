@@ -10,9 +10,11 @@ import pytest
 NEED_AN_EXTRA = [
     "backends",
     "cli/test_app.py",  # nearly all of it is `harness run`
+    "dialogues/test_chat.py",
     "dialogues/test_leakage.py",
     "dialogues/test_load.py",
     "dialogues/test_prompts.py",
+    "dialogues/test_template_limits.py",
     "dialogues/test_tokens.py",
     "end_to_end",
     "finetune",

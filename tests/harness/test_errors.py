@@ -22,7 +22,8 @@ if {package!r} == "harness":
     import harness.jobs.run as job
 else:
     import finetune.pipeline as job
-    cli.require = cli.quiet_transformers = lambda *_: None
+    cli.quiet_transformers = lambda *_: None
+cli.require = lambda *_: None
 job.run = work
 sys.exit(cli.main(["run"]))
 """

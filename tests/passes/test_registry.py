@@ -14,7 +14,7 @@ from harness.backends.base import Capability
 from harness.config import RunConfig
 from harness.errors import HarnessError, InputError
 from harness.gating.gate import gate
-from harness.jobs import runner
+from harness.jobs import prepare
 from harness.jobs.run import render
 from harness.jobs.runner import run
 from harness.passes.registry import all_passes, find
@@ -358,7 +358,7 @@ def test_a_run_with_digests_of_version_0_1_is_known_as_finished(
 ) -> None:
     config, opened = asked(tmp_path / "in", "scoring"), Opened()
     earlier = {"weights/base": "0" * 64}
-    monkeypatch.setattr(runner, "weights_digests", lambda variants, _: weights_digests(variants, earlier))
+    monkeypatch.setattr(prepare, "weights_digests", lambda variants, _: weights_digests(variants, earlier))
     old = run(config, tmp_path / "run", backends=opened).read_manifest().digests
     assert len(old["weights/base"]) == 64
     monkeypatch.undo()

@@ -7,6 +7,7 @@ kilobytes. Pickled weights are rejected: loading them can run arbitrary code.
 from __future__ import annotations
 
 import json
+import math
 import re
 import struct
 from dataclasses import dataclass, field
@@ -243,7 +244,11 @@ def _refuse_pickles(folder: Path) -> None:
 
 def _tensor_info(entry: dict[str, Any], data_begins: int) -> TensorInfo:
     start, end = (int(offset) for offset in entry["data_offsets"])
-    return TensorInfo(str(entry["dtype"]), tuple(int(n) for n in entry["shape"]), end - start, data_begins + start)
+    dtype, shape = str(entry["dtype"]), tuple(int(n) for n in entry["shape"])
+    bits = re.search(r"\d+", dtype)  # of one number; of BOOL and formats to come nothing is known
+    if start < 0 or min(shape, default=0) < 0 or (bits and (end - start) * 8 != math.prod(shape) * int(bits[0])):
+        raise ValueError("a tensor's place in the file does not fit its shape")
+    return TensorInfo(dtype, shape, end - start, data_begins + start)
 
 
 def _from_hub(name: str) -> Path:

@@ -42,6 +42,13 @@ class Variant(BaseModel):
     template: str | None = None
     template_digest: str | None = None
 
+    @field_validator("model", "adapter")
+    @classmethod
+    def _can_be_a_path(cls, path: str | None) -> str | None:
+        if path is not None and "\0" in path:
+            raise ValueError("a path cannot contain a null character")
+        return path
+
     @field_validator("name")
     @classmethod
     def _not_reserved(cls, name: str) -> str:

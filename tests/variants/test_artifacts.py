@@ -177,7 +177,15 @@ def test_an_index_names_files_of_its_folder_only(sharded: Path, file: object) ->
         check_model_folder(sharded)
 
 
-@pytest.mark.parametrize("header", ["[" * 100_000, '{"a": {"dtype": "F32", "shape": [1e999], "data_offsets": [0, 4]}}'])
+@pytest.mark.parametrize(
+    "header",
+    [
+        "[" * 100_000,
+        '{"a": {"dtype": "F32", "shape": [1e999], "data_offsets": [0, 4]}}',
+        '{"a": {"dtype": "F32", "shape": [1], "data_offsets": [-1, 4]}}',
+        '{"a": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 4]}}',
+    ],
+)
 def test_a_header_that_no_writer_writes_is_one_sentence(tmp_path: Path, header: str) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(struct.pack("<Q", len(header)) + header.encode())

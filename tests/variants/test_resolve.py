@@ -93,3 +93,10 @@ def test_the_only_base_listed_by_hand_is_that_of_a_recorded_merge() -> None:
     recorded = other.model_copy(update={"model_digest": "b"})
     assert base_of(merged, [base, recorded, merged]) is recorded
     assert base_of(merged, [recorded.model_copy(update={"model_digest": "z"}), merged]) is None
+
+
+def test_a_path_with_a_null_character_is_refused(tmp_path: Path) -> None:
+    variants = [{"name": "base", "kind": "base", "model": "a\0b"}]
+    (tmp_path / "variants.json").write_text(json.dumps({"schema": 1, "variants": variants}))
+    with pytest.raises(InputError, match="null character"):
+        resolve_variants(str(tmp_path / "variants.json"))

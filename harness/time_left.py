@@ -208,11 +208,13 @@ class TimeLeft:
             unread = work.read - (stage.read or work.read * stage.replies // max(1, work.requests))
             reading = (self._seconds_a_token or 0.0) * max(0, unread)
             return reading + (self._writing(stage) if work.longest else 0.0)
+        if not stage.requests:
+            return 0.0
         return (stage.last - stage.began) / stage.requests * (work.requests - stage.requests)
 
     def _writing(self, stage: _Stage) -> float:
         """Return the seconds that the replies still to be written take."""
-        longest, unfinished = stage.work.longest, stage.work.requests - stage.replies
+        longest, unfinished = stage.work.longest, max(0, stage.work.requests - stage.replies)
         told = bool(stage.read)  # which prompts were read; otherwise only finished replies are seen
         rows = self._rows if told else min(AT_ONCE, stage.work.requests)
         waiting = unfinished - (len(stage.asked) if told else min(rows, unfinished))
@@ -221,6 +223,8 @@ class TimeLeft:
         step = statistics.median(self._steps) if self._steps else None
         if step is None:
             step = WRITTEN_TO_READ * rows * (self._seconds_a_token or 0.0)
+        if step <= 0:  # all that is known arrived within one tick of the clock
+            return 0.0
         if told:
             lengths = [min(longest, (stage.last - asked) / step) for asked in stage.asked]
         else:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import random
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +110,24 @@ def test_short_replies_that_end_first_do_not_make_the_others_short() -> None:
         left.replied(step, True, 1.0)
     # 10 of 900 written so far ended a reply, so the longest of 90 would take over 400 steps: the limit decides.
     assert left.seconds() == pytest.approx(190.0)
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_whatever_happens_when_the_forecast_is_a_time(seed: int) -> None:
+    chance, clock = random.Random(seed), Clock()
+    left = TimeLeft(clock)
+    left.expect("scoring", {"a": 1, "b": 1})
+    for variant in ("a", "b"):
+        work = Work(chance.choice((1, 5)), chance.choice((0, 100)), chance.choice((0, 8)))
+        left.begin("generation", variant, work)
+        for _ in range(12):
+            clock.now += chance.choice((0.0, 0.0, 0.5))  # much arrives within one tick
+            event = chance.choice((left.done, left.asked, left.replied))
+            given = {left.done: (1, chance.choice((0, 9))), left.asked: (chance.choice((0, 9)),)}
+            event(*given.get(event, (chance.choice((0, 1, 8)), chance.random() < 0.5, chance.choice((None, 0.0, 0.1)))))
+            seconds = left.seconds()
+            assert seconds is None or (seconds >= 0 and math.isfinite(seconds))
+            assert isinstance(left.words(), str)
 
 
 def test_a_step_is_timed_by_the_median_gap() -> None:

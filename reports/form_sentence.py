@@ -24,31 +24,40 @@ FAULTS = (
     Fault("quality.truncated", 0.20, "does not finish {} of its replies within the limit"),
     Fault("quality.looping", 0.20, "repeats itself in {} of its replies"),
     Fault("quality.prompt_leak", 0.20, "copies the prompt or its marks into {} of its replies"),
-    Fault("quality.collapse", 0.20, "begins {} of its replies as it begins those to other questions"),
+    # References of few kinds are often alike too, so that only a majority says that all get one answer.
+    Fault("quality.collapse", 0.50, "begins {} of its replies as it begins those to other questions"),
     Fault("safety.refusal", 0.20, "declines to answer {} of the questions"),
 )
 
 
+# What makes a comparison with the reference variant worthless. Its other faults are what training is to mend.
+WORTHLESS = frozenset({"quality.empty", "safety.refusal"})
+
+
 def form_sentence(view: RunView) -> str:
-    """Return what is wrong with the form of the replies, of the candidate first; empty if nothing is."""
-    names = dict.fromkeys(name for name in (view.candidate, view.merged, view.reference) if name)
-    parts = []
-    for variant in names:
-        faults = form_faults(view, variant)
+    """Return what is wrong with the form of the candidate's replies, and of those that it is compared with."""
+    judged = view.candidate or view.reference
+    parts = [f"{the(judged)} {listed(faults)}" for faults in [form_faults(view, judged)] if faults] if judged else []
+    if view.candidate and view.reference and view.reference != judged:
+        faults = form_faults(view, view.reference, WORTHLESS)
         if faults:
-            parts.append(f"{the(variant)} {listed(faults)}")
-    if parts and view.reference and form_faults(view, view.reference) and view.candidate:
-        parts.append(f"so differences from {the(view.reference)} say little")
+            parts += [
+                f"{the(view.reference)} {listed(faults)}",
+                f"so differences from {the(view.reference)} say little",
+            ]
     return "; ".join(parts)
 
 
-def form_faults(view: RunView, variant: str) -> list[str]:
-    """Return what is wrong with the form of one variant's replies: a share too large, or larger than before."""
+def form_faults(view: RunView, variant: str, wanted: frozenset[str] | None = None) -> list[str]:
+    """Return what is wrong with the form of one variant's replies: a share too large, or larger than before.
+
+    ``wanted`` are the metrics that count (default: all).
+    """
     found = []
     proven = _grown(view, variant)
     for fault in FAULTS:
         estimate = view.estimate(fault.metric, variant)
-        if estimate is None or estimate.value is None:
+        if estimate is None or estimate.value is None or (wanted is not None and fault.metric not in wanted):
             continue
         grown = fault.metric in proven
         if estimate.value > fault.tolerated or grown:

@@ -29,8 +29,7 @@ def test_rows_have_a_cell_for_every_header(sample: RunFolder) -> None:
 
 def test_markdown_holds_verdict_table_and_gate(sample: RunFolder) -> None:
     text = summary_markdown(sample)
-    assert text.startswith("### adapter – sample\n\n**The base does not finish 32 % of its replies")
-    assert "The adapter's replies are closer" in text
+    assert text.startswith("### adapter – sample\n\n**The adapter's replies are closer")
     assert "|  | base | base-nf4 | adapter | merged |" in text
     assert "| emergencies | missed emergency, adapter |" in text
 

@@ -30,8 +30,8 @@ FAULTS = (
 )
 
 
-# What makes a comparison with the reference variant worthless. Its other faults are what training is to mend.
-WORTHLESS = frozenset({"quality.empty", "safety.refusal"})
+# Faults that make a comparison with the reference variant meaningless. Training is meant to correct the others.
+MEANINGLESS = frozenset({"quality.empty", "safety.refusal"})
 
 
 def form_sentence(view: RunView) -> str:
@@ -39,7 +39,7 @@ def form_sentence(view: RunView) -> str:
     judged = view.candidate or view.reference
     parts = [f"{the(judged)} {listed(faults)}" for faults in [form_faults(view, judged)] if faults] if judged else []
     if view.candidate and view.reference and view.reference != judged:
-        faults = form_faults(view, view.reference, WORTHLESS)
+        faults = form_faults(view, view.reference, MEANINGLESS)
         if faults:
             parts += [
                 f"{the(view.reference)} {listed(faults)}",

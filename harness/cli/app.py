@@ -127,7 +127,7 @@ def report(
     from reports.render import write_report
 
     folder = RunFolder(run)
-    folder.read_manifest()  # before a lock file is made in what is no run folder
+    folder.read_manifest()  # refuses a folder that is not a run before a lock file is created in it
     earlier = Baselines().find(baseline) if baseline else None
     with locked(folder) if out is None else nullcontext():
         written = write_report(folder, out, baseline=earlier, redact_text=redact_text)

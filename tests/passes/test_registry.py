@@ -334,7 +334,7 @@ def test_edited_records_are_not_taken_over_by_the_next_run(tmp_path: Path) -> No
     path = folder.records_path("generation", "other")
     path.write_text(path.read_text().replace("Drink water.", "Rest and water."))
     summary = folder.summary_path.read_bytes()
-    for again in (config, asked_again(tmp_path / "in")):  # computing anew, and measuring what changed
+    for again in (config, asked_again(tmp_path / "in")):  # computing again, and measuring what changed
         with pytest.raises(InputError, match=r"records/generation/other\.jsonl was changed after the run ended"):
             run(again, folder.root, backends=Opened())
     assert folder.summary_path.read_bytes() == summary

@@ -1,8 +1,8 @@
 """What an adapter changes in its base, weight by weight, by PEFT's own arithmetic in float32.
 
-Both the merge and the errors of merges made elsewhere are computed from this. PEFT knows every kind of LoRA layer, and
-transformers which module a tensor of a checkpoint belongs to (GPT-2's have a prefix or none, Mixtral's experts are
-fused in memory and apart on disk), so neither is repeated here.
+The merge uses it, and so do the error figures of merges by other tools. PEFT knows every kind of LoRA layer, and
+transformers knows which module a tensor of a checkpoint belongs to (GPT-2's have a prefix or none, Mixtral's experts
+are fused in memory and apart on disk), so neither is repeated here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The benchmark that compares architectures with plain transformers: what it holds against a row, and a whole row."""
+"""The benchmark that compares architectures with plain transformers: when a row fails, and how a row is made."""
 
 from __future__ import annotations
 

@@ -267,6 +267,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run the comparison; return 1 if a row in fp32 differs."""
     parser = argparse.ArgumentParser(
         description="Compare the fast paths with plain transformers on many architectures."
     )

@@ -73,6 +73,7 @@ def load(shape: str, device: str) -> tuple[LoadedModel, dict[str, float]]:
 
 
 def prompts(shape: str) -> list[ReplyRequest]:
+    """Return random prompts of the workload's lengths, the same every time."""
     count, shortest, longest, _ = WORKLOADS[shape]
     pick = random.Random(1)
     words = SHAPES[shape]["vocab_size"]
@@ -163,6 +164,7 @@ def report(result: dict[str, Any]) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Time the parts that were asked for, and write what they took."""
     parser = argparse.ArgumentParser(description="Time contexts longer than a sliding window.")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--shape", choices=SHAPES, help="default: 4b on a GPU, tiny on the CPU")

@@ -57,7 +57,7 @@ def describe(config: RunConfig, checked: Checked, device: str) -> list[str]:
         f"Variants, compared with '{checked.reference}':",
         *(f"  {line}" for variant in variants for line in about_variant(variant, device)),
         "Passes:",
-        *(f"  {line}" for line in _about_passes(config, variants, len(rows))),
+        *(f"  {line}" for line in _about_passes(config, variants, len(rows), device)),
         *_about_time(config, lengths, variants, len(rows), device),
         "Nothing was loaded, measured or written.",
     ]
@@ -135,7 +135,7 @@ def about_variant(variant: Variant, device: str) -> list[str]:
     return [f"{line}; {'; '.join(fits)} (activations apart)"]
 
 
-def _about_passes(config: RunConfig, variants: Sequence[Variant], dialogues: int) -> list[str]:
+def _about_passes(config: RunConfig, variants: Sequence[Variant], dialogues: int, device: str) -> list[str]:
     lines = []
     for name in config.passes:
         if name in ("scoring", "generation"):
@@ -144,7 +144,10 @@ def _about_passes(config: RunConfig, variants: Sequence[Variant], dialogues: int
             compared = ", ".join(f"{one.variant} against {one.against}" for one in pairs(variants, config.fidelity))
             lines.append(f"{name}: {dialogues:,} dialogues, {compared or 'nothing to compare'}")
         elif name == "memory":
-            lines.append(f"{name}: {config.memory.repeats} processes x {len(variants)} variants")
+            each = config.memory.repeats or (1 if device.startswith("cuda") else 2)
+            lines.append(f"{name}: {each} {'process' if each == 1 else 'processes'} for each variant")
+        elif name == "latency" and config.latency.budget_minutes is not None:
+            lines.append(f"{name}: what {config.latency.budget_minutes:g} minutes allow")
         else:
             lines.append(name)
     return lines

@@ -101,3 +101,11 @@ def test_variants_that_a_recipe_would_make_are_named(
     assert main(["run", "quickstart", "--dry-run"]) == 0
     assert "The recipe 'quickstart' makes it first" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
+
+
+def test_latency_and_memory_say_what_they_will_do(
+    asked: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = said(capsys, asked(latency={"budget_minutes": 3}), tmp_path / "run")
+    assert "latency: what 3 minutes allow\n" in text
+    assert "memory: 2 processes for each variant\n" in text

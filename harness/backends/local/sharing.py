@@ -35,6 +35,7 @@ class Untouched:
 
     @classmethod
     def of(cls, model: CausalLM) -> Untouched:
+        """Return what ``model``, to which nothing is attached yet, computes and holds."""
         computed = checksum(probe(model))  # first: LLM.int8 moves its weights at the first forward
         seen: set[int] = set()
         tensors: list[tuple[Any, str, int]] = []

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Generator, Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -43,7 +42,7 @@ from harness.backends.local.pool import LoadedModel, SharedPool, expected_bytes
 from harness.backends.local.replies import generate_replies
 from harness.backends.local.sanity import check_variants
 from harness.backends.local.scoring import CausalForward, in_batches, negative_log_likelihoods
-from harness.backends.local.timed import FirstLaunch, TimedEngine, UnsupportedError, make_engine
+from harness.backends.local.timed import TimedEngine, UnsupportedError, make_engine
 from harness.dialogues.tokens import Tokenizer
 from harness.progress import EventKind
 from harness.results.roofline import Limits
@@ -194,23 +193,17 @@ class LocalBackend:
         return found
 
     def _timed(self, request: TimedRequest) -> Timed:
-        setup = 0.0
         with self._among.pool.use(self._variant) as loaded:
             try:
                 engine = self._engine(loaded, request)
-                while True:
-                    with FirstLaunch(loaded.model) as launch:
-                        timed = engine.request(
-                            request.prompts, request.reply_tokens, natural=request.natural, room=request.room
-                        )
-                    self._pass_on_notes(request.engine, engine)
-                    if not timed.setup_seconds:
-                        launched = launch.since(timed.submitted_ns) if loaded.device.startswith("cuda") else None
-                        return replace(timed, setup_seconds=setup, launched_ns=launched)
-                    setup += timed.setup_seconds  # a graph was captured during the request, so its stamps are not valid
+                timed = engine.request(
+                    request.prompts, request.reply_tokens, natural=request.natural, room=request.room
+                )
             except UnsupportedError as reason:
                 self._note(request.engine, str(reason))
-                return Timed(setup_seconds=setup, unsupported=str(reason))
+                return Timed(unsupported=str(reason))
+            self._pass_on_notes(request.engine, engine)
+            return timed
 
     def _engine(self, loaded: LoadedModel, request: TimedRequest) -> TimedEngine:
         """Return this variant's engine, created once; raise UnsupportedError if it cannot run the variant."""

@@ -7,7 +7,6 @@ than many small ones, and the least that reading takes is the time for the large
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from harness.errors import HarnessError, InputError
+from harness.machine import usable_cores
 from harness.variants.artifacts import TensorInfo, safetensors_header
 from harness.variants.remembered import Identity, recall, remember
 
@@ -57,7 +57,7 @@ def read_weights(files: Sequence[Path], *, stop: Event | None = None) -> dict[Pa
     unread = [file for file, facts in found.items() if facts is None]
     work = [(file, name, info) for file in unread for name, info in safetensors_header(file).items()]
     work.sort(key=lambda entry: -entry[2].nbytes)  # the largest first, or one is left for the end
-    with ThreadPoolExecutor(_threads()) as pool:
+    with ThreadPoolExecutor(min(usable_cores(), _MOST_THREADS)) as pool:
         try:
             read = list(pool.map(lambda one: _read(one[0], one[1], one[2], stop), work))
         except BaseException:
@@ -107,8 +107,3 @@ def _read(file: Path, name: str, info: TensorInfo, stop: Event) -> TensorFacts:
     except OSError as error:
         raise InputError(f"Cannot read {file}: {error.strerror}.") from error
     return TensorFacts(name, info.dtype, info.shape, digest.hexdigest(), finite, zero)
-
-
-def _threads() -> int:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(usable, _MOST_THREADS)

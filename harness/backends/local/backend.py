@@ -198,7 +198,7 @@ class LocalBackend:
                 yield found or Divergence(request.id, error=NO_MEMORY)
 
     def weight_errors(self, variants: Sequence[Variant]) -> dict[str, Any]:
-        errors = weight_errors(self._variant, variants)
+        errors = weight_errors(self._variant, variants, self._among.pool)
         self._among.pool.files.refuse_changed(variants)
         return errors
 

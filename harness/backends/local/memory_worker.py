@@ -19,7 +19,7 @@ from harness.backends.base import DoesNotFitError, MemoryWorkload
 from harness.backends.local.libraries import import_for
 from harness.backends.local.transformers_types import CausalLM
 from harness.errors import HarnessError, first_line
-from harness.machine import end_with
+from harness.machine import end_with, leave
 from harness.variants.model import Variant
 
 MIB = 2**20
@@ -275,8 +275,8 @@ def main() -> NoReturn:
 
         kind = "error" if is_out_of_memory(error) else "failure"
         answer = {kind: f"{type(error).__name__}: {first_line(error, 300)}"}
-    print("\n" + json.dumps(answer), flush=True)
-    os._exit(0)  # taking torch and CUDA down in order takes a second, and there is nothing else to lose
+    print("\n" + json.dumps(answer))
+    leave(0)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,10 @@ than many small ones, and the least that reading takes is the time for the large
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from threading import Event
@@ -30,6 +32,7 @@ EXPONENTS: dict[str, tuple[Any, int]] = {
 }
 _KIND = "tensors 1"  # raise the number when TensorFacts changes: what was remembered before is then not used
 _BLOCK = 8 * 2**20  # bytes; hashlib and numpy release the GIL, and rarely have to ask for it again
+_AHEAD = 256 * 2**20  # bytes
 _MOST_THREADS = 16
 
 
@@ -70,6 +73,25 @@ def read_weights(files: Sequence[Path], *, stop: Event | None = None) -> dict[Pa
         found[file] = tuple(facts)
         remember(_KIND, file, identities[file], [astuple(one) for one in facts])
     return {file: facts for file, facts in found.items() if facts is not None}
+
+
+def read_ahead(files: Sequence[Path]) -> None:
+    """Have the system read files into its cache, one after another, as long as there is memory for the next.
+
+    What is there already takes no time. Errors are left to whoever loads the file.
+    """
+    import psutil
+
+    if not hasattr(os, "posix_fadvise"):
+        return
+    with suppress(OSError):
+        for file in files:
+            with file.open("rb") as opened:
+                size = os.fstat(opened.fileno()).st_size
+                for begin in range(0, size, _AHEAD):
+                    if size - begin > psutil.virtual_memory().available:
+                        return
+                    os.posix_fadvise(opened.fileno(), begin, _AHEAD, os.POSIX_FADV_WILLNEED)
 
 
 def _recalled(file: Path, identity: Identity) -> tuple[TensorFacts, ...] | None:

@@ -35,9 +35,12 @@ def open_backends(
     return LocalBackends(variants, device, event=event, batch_tokens=batch_tokens, threads=threads)
 
 
-def import_libraries() -> None:
-    """Import what ``open_backends`` needs: torch and transformers, which takes seconds."""
+def import_libraries(variants: Sequence[Variant]) -> None:
+    """Import what these variants need: torch, transformers and, for adapters, peft. It takes seconds."""
     import harness.backends.local.backend  # noqa: F401
+    from harness.backends.local.libraries import import_for
+
+    import_for(variants)
 
 
 def chat_tokenizer(variants: Sequence[Variant]) -> Tokenizer:

@@ -77,7 +77,7 @@ def prepare(
     config_folder: Path | None = None,
     recorded: Mapping[str, str] | None = None,
     *,
-    ahead: Callable[[], None] | None = None,
+    ahead: Callable[[Sequence[Variant]], None] | None = None,
 ) -> Prepared:
     """Check every input, and digest what the results depend on; nothing is written.
 
@@ -96,7 +96,7 @@ def prepare(
             progress.note(note)
         machine, device = digest_value(hardware()), resolve_device(config.device)
         if ahead is not None:
-            ahead()
+            ahead(resolved.variants)
     weights = weights_digests(resolved.variants, recorded)
     other_files = settings_digests(resolved.variants)
     measured = {name: digest_value([weights[name], other_files[name]]) for name in weights}

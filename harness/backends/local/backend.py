@@ -36,7 +36,7 @@ from harness.backends.local.generate import ignored_settings
 from harness.backends.local.joint import JointWork, joint_groups
 from harness.backends.local.limits import footprint, measure_limits
 from harness.backends.local.loading import context_length
-from harness.backends.local.memory_worker import measure_in_fresh_process
+from harness.backends.local.memory_worker import FreshProcess
 from harness.backends.local.merge_errors import weight_errors
 from harness.backends.local.pool import LoadedModel, SharedPool, expected_bytes
 from harness.backends.local.replies import generate_replies
@@ -74,6 +74,7 @@ class LocalBackends:
         self.pool = pool or SharedPool(variants, device, event=event)
         self.engines: dict[tuple[str, str], TimedEngine] = {}  # by variant and name
         self._variants = tuple(variants)
+        self._waiting: FreshProcess | None = None
         self._backends = {variant.name: LocalBackend(variant, self) for variant in variants}
 
     @cached_property
@@ -94,6 +95,16 @@ class LocalBackends:
             self.close()  # some of them may be what fills the memory
         return needed <= machine.free_bytes(self.device)
 
+    def fresh_process(self) -> FreshProcess:
+        """Return a process to measure memory in. On CUDA the next one imports its libraries meanwhile.
+
+        On the CPU it would take the cores that the first is timed on while it loads.
+        """
+        fresh, self._waiting = self._waiting or FreshProcess(), None
+        if self.device.startswith("cuda"):
+            self._waiting = FreshProcess()
+        return fresh
+
     def release(self) -> None:
         """Objects frozen for timing are unfrozen, so that the garbage collector can free their memory."""
         self.engines.clear()
@@ -103,6 +114,9 @@ class LocalBackends:
     def close(self) -> None:
         self.engines.clear()
         self.pool.close()
+        if self._waiting is not None:
+            self._waiting.end()
+            self._waiting = None
 
 
 class LocalBackend:
@@ -183,12 +197,13 @@ class LocalBackend:
                 yield found or Divergence(request.id, error=NO_MEMORY)
 
     def weight_errors(self, variants: Sequence[Variant]) -> dict[str, Any]:
-        errors = weight_errors(self._variant, variants)
+        errors = weight_errors(self._variant, variants, self._among.pool)
         self._among.pool.files.refuse_changed(variants)
         return errors
 
     def memory(self, workload: MemoryWorkload) -> dict[str, Any]:
-        found = measure_in_fresh_process(self._variant, self._among.device, self._among.threads, workload)
+        among = self._among
+        found = among.fresh_process().measure(self._variant, among.device, among.threads, workload)
         self._among.pool.files.refuse_changed((self._variant,))
         return found
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from harness.dialogues.tokens import Tokenizer
 from harness.errors import HarnessError
 from harness.progress import EventKind
 from harness.results.roofline import Footprint, Limits
 from harness.variants.model import Variant
+
+if TYPE_CHECKING:
+    from harness.backends.ranks import Share
 
 
 class Capability(Enum):
@@ -268,6 +271,10 @@ class Backends(Protocol):
         With ``allow_base_mismatch``, a base, tokenizer or digest that differs from the recorded one gives a row with
         ``ok=False`` instead of an error.
         """
+        ...
+
+    def take(self, share: Share) -> None:
+        """From now on treat the requests of other processes' shares as done. Called only where several share a run."""
         ...
 
     def fit_together(self, variants: Sequence[Variant]) -> bool:

@@ -65,6 +65,9 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="show what would be measured and what it would take; write nothing")
     ] = False,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="measure part I of N (from 0), e.g. in a Slurm array")
+    ] = None,
 ) -> None:
     """Measure the variants; write the run folder and its report."""
     require("run", "harness run")
@@ -85,8 +88,9 @@ def run(
         progress.note(f"Run '{config}': reading its variants and dialogues.")  # before what takes seconds to import
         from harness.jobs import run as jobs
 
-        folder = jobs.run(config, out, overrides=given, progress=progress)
-    _print_summary(folder.root)
+        folder = jobs.run(config, out, overrides=given, progress=progress, shard=shard)
+    if folder.summary_path.exists():
+        _print_summary(folder.root)
 
 
 @app.command()

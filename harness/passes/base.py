@@ -44,8 +44,9 @@ class Pass:
     ``needs`` lists the capabilities that a variant's backend must have. ``settings`` returns everything that keys a
     record besides its variant, template, kind of device and dialogue. ``after`` names passes that run first if both
     are requested. ``uses_dialogues`` is False for a pass with a fixed workload. ``leaves_out`` returns why the pass has
-    nothing to measure of a variant, by its name. ``reads``: of a pass that
-    only reads, by variant, how often it reads each reference (None: it does other things).
+    nothing to measure of a variant, by its name. ``reads``: of a pass that only reads, by variant, how often it reads
+    each reference (None: it does other things). ``shared``: several processes may share its dialogues out; any other
+    pass is run by the last of them, when the others have ended.
     """
 
     record: type[Record]
@@ -57,6 +58,7 @@ class Pass:
     needs_references: bool = False
     leaves_out: Callable[[PassContext], Mapping[str, str]] = lambda context: {}
     reads: Callable[[Sequence[Variant], RunConfig], Mapping[str, int]] | None = None
+    shared: bool = False
 
     @property
     def name(self) -> str:
@@ -102,7 +104,8 @@ class PassContext:
     template, settings, prompt and reference): a record with that key is finished work, any other is ignored.
     ``event(kind, detail)`` records something the report must mention, e.g. a batch halved for lack of memory.
     ``fact(name, value)`` adds something learned about the machine or a variant to the run's provenance.
-    ``replied(variant)`` is called when every reply of a variant is on disk.
+    ``replied(variant)`` is called when every reply of a variant is on disk. ``processes`` share the dialogues out: each
+    asks for all of them, and its backend answers its share.
     """
 
     folder: RunFolder
@@ -117,6 +120,7 @@ class PassContext:
     fact: Callable[[str, Any], None] = lambda name, value: None
     replied: Callable[[str], None] = lambda variant: None
     time_left: TimeLeft = field(default_factory=TimeLeft)
+    processes: int = 1
 
     def unfinished(
         self,
@@ -155,7 +159,8 @@ class Recording(Generic[AnyRecord]):
     ) -> None:
         self.task = task or f"{record.measured_by} {variant.name}"
         self.keys = context.unfinished(record, variant, rows, counts)
-        self._total = len(rows)
+        self._done = len(rows) - len(self.keys)
+        self._total = self._done + -(-len(self.keys) // context.processes)
         self._progress = context.progress
         self._path = context.folder.records_path(record.measured_by, variant.name)
         self._out: RecordWriter | None = None
@@ -169,7 +174,7 @@ class Recording(Generic[AnyRecord]):
 
     def __enter__(self) -> Recording[AnyRecord]:
         self._progress.start(self.task, self._total)
-        self._progress.advance(self.task, self._total - len(self.keys))
+        self._progress.advance(self.task, self._done)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:

@@ -28,7 +28,8 @@ def run(context: PassContext) -> None:
     named = {variant.name: variant for variant in context.variants}
     for pair in pairs(context.variants, _able(context)):
         _compare(context, named[pair.variant], named[pair.against], encode)
-    write_weight_errors(context)
+    if context.processes == 1:  # of several, the last one does it
+        write_weight_errors(context)
 
 
 def settings(on: Conditions) -> list[list[str | None]]:
@@ -52,6 +53,7 @@ PASS = Pass(
     settings=settings,
     run=run,
     needs_references=True,
+    shared=True,
     leaves_out=leaves_out,
     reads=lambda variants, config: {pair.variant: 2 for pair in pairs(variants, config.fidelity)},
 )

@@ -56,6 +56,7 @@ PASS = Pass(
     settings=settings,
     run=run,
     needs_references=True,
+    shared=True,
 )
 
 

@@ -46,6 +46,7 @@ PASS = Pass(
     run=run,
     after=("generation",),
     needs_references=True,
+    shared=True,
     reads=lambda variants, config: {variant.name: 1 for variant in variants},
 )
 
@@ -83,5 +84,7 @@ def _unscored_parts(
     if scores_while_generating(context, backend):
         prompts = with_joint_references(plan_prompts(context, backend, encode_prompt, ()).requests, plan.requests)
         joint = {prompt.id for prompt in prompts if prompt.reference is not None}
-        parts = [[one for one in plan.requests if (one.id in joint) is with_reply] for with_reply in (False, True)]
+        # Of several processes, the last one scores what generation left: it alone knows what the others have scored.
+        later = (False, True) if context.processes == 1 else (False,)
+        parts = [[one for one in plan.requests if (one.id in joint) is with_reply] for with_reply in later]
     return [part for part in parts if not all(request.done for request in part)]

@@ -4,7 +4,7 @@
 
     run.json                    config, digests of inputs, provenance, sanity checks, state
     dialogues.jsonl             DialogueRow, in run order
-    records/PASS/VARIANT.jsonl  append-only, one line per finished dialogue or request
+    records/PASS/VARIANT.jsonl  append-only, one line per finished dialogue or request (see also ``shards``)
     replies/VARIANT.jsonl       ReplyRow, joined from the records, replaced atomically
     summary.json                Summary
     memory.json  report.html  gate.json  gate.junit.xml  gate.md
@@ -106,6 +106,11 @@ class Record(Row):
     texts: ClassVar[tuple[str, ...]] = ()
     token_ids: ClassVar[tuple[str, ...]] = ()
 
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What no two records of a variant have in common."""
+        return (self.id, self.key)
+
     id: str
     key: str
     error: str | None = None
@@ -147,6 +152,10 @@ class FidelityRecord(Record):
     """
 
     measured_by = "fidelity"
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        return (self.id, self.key, self.against)
 
     against: str = ""  # empty if the variant could not be compared
     kl: tuple[float, ...] = ()

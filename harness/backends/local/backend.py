@@ -33,7 +33,7 @@ from harness.backends.local.device import NO_MEMORY
 from harness.backends.local.divergence import Comparison, refuse_other_tokens
 from harness.backends.local.fused_layers import FusedLayers
 from harness.backends.local.generate import ignored_settings
-from harness.backends.local.joint import JointWork, joint_groups
+from harness.backends.local.joint import JointWork, batches_to_share, joint_groups
 from harness.backends.local.limits import footprint, measure_limits
 from harness.backends.local.loading import context_length
 from harness.backends.local.memory_worker import FreshProcess
@@ -43,6 +43,7 @@ from harness.backends.local.replies import generate_replies
 from harness.backends.local.sanity import check_variants
 from harness.backends.local.scoring import CausalForward, in_batches, negative_log_likelihoods
 from harness.backends.local.timed import TimedEngine, UnsupportedError, make_engine
+from harness.backends.ranks import WHOLE, Share
 from harness.dialogues.tokens import Tokenizer
 from harness.progress import EventKind
 from harness.results.roofline import Limits
@@ -71,6 +72,7 @@ class LocalBackends:
         self.event = event
         self.batch_tokens = batch_tokens
         self.threads = threads
+        self.share = WHOLE
         self.pool = pool or SharedPool(variants, device, event=event)
         self.engines: dict[tuple[str, str], TimedEngine] = {}  # by variant and name
         self._variants = tuple(variants)
@@ -86,6 +88,9 @@ class LocalBackends:
 
     def check(self, *, allow_base_mismatch: bool) -> tuple[Check, ...]:
         return check_variants(self._variants, self.pool, allow_base_mismatch=allow_base_mismatch)
+
+    def take(self, share: Share) -> None:
+        self.share = share
 
     def fit_together(self, variants: Sequence[Variant]) -> bool:
         """Return whether the weights of all variants fit into free memory at once; drop loaded ones if they do not."""
@@ -145,7 +150,13 @@ class LocalBackend:
 
             among = self._among
             for request, nll in in_batches(
-                loaded, requests, measure, work="scoring", event=among.event, batch_tokens=among.batch_tokens
+                loaded,
+                requests,
+                measure,
+                work="scoring",
+                event=among.event,
+                batch_tokens=among.batch_tokens,
+                share=among.share,
             ):
                 yield Score(request.id, nll, None if nll is not None else NO_MEMORY)
 
@@ -157,6 +168,9 @@ class LocalBackend:
             if ignored:
                 event(EventKind.GENERATION_CONFIG_IGNORED, {"variant": self._variant.name, **ignored})
             columns = columns_for(requests, settings)
+            if self._among.share.of > 1:
+                groups = batches_to_share(requests, loaded.model, loaded.device, columns, limit=limit)
+                requests = self._among.share.mark(groups)
             joint = JointWork(
                 joint_groups(requests, loaded.model, loaded.device, columns, limit=limit),
                 lambda rows, rows_now: event(
@@ -192,7 +206,14 @@ class LocalBackend:
             refuse_other_tokens(ours, theirs)
             measure = Comparison(among.pool, self._variant, against).measure
             for request, found in in_batches(
-                ours, requests, measure, work="fidelity", event=among.event, batch_tokens=among.batch_tokens, models=2
+                ours,
+                requests,
+                measure,
+                work="fidelity",
+                event=among.event,
+                batch_tokens=among.batch_tokens,
+                models=2,
+                share=among.share,
             ):
                 yield found or Divergence(request.id, error=NO_MEMORY)
 

@@ -55,7 +55,12 @@ def scoring_tokens(model: CausalLM, device: str, *, limit: int | None = None) ->
     if limit is not None:
         return limit
     affordable = (free_bytes(device) - 2 * LOGIT_CHUNK_BYTES) // activation_bytes_per_token(model)
-    return int(max(1, min(SCORING_TOKENS[device.partition(":")[0]], affordable)))
+    return int(max(1, min(usual_scoring_tokens(device), affordable)))
+
+
+def usual_scoring_tokens(device: str, *, limit: int | None = None) -> int:
+    """Return how many tokens a scoring batch holds where memory is no obstacle."""
+    return limit or SCORING_TOKENS[device.partition(":")[0]]
 
 
 def prefill_tokens(model: CausalLM, device: str, *, limit: int | None = None) -> int:

@@ -32,6 +32,7 @@ BEFORE_IMPORTS = (
     ("harness.jobs.prepare", "weights_digests", "digests"),
     ("harness.jobs.prepare", "settings_digests", "digests"),
     ("harness.jobs.runner", "compute", "metrics and intervals"),
+    ("harness.jobs.ranks", "compute", "metrics and intervals"),
     ("harness.jobs.run", "render", "page"),
 )
 # In modules that import torch: wrapped once the command has imported it, or nothing would overlap with that import.
@@ -146,7 +147,8 @@ def _wrap(stages: Stages, clocked: Iterable[tuple[str, str, str]]) -> None:
 def main() -> int:
     """Run the command line given, write the stages, and return its exit code."""
     stages = Stages(process_started())
-    target = Path(sys.argv[1])
+    # Each process that a launcher started writes its own.
+    target = Path(sys.argv[1] + (f".{os.environ['RANK']}" if "RANK" in os.environ else ""))
     from harness.cli.app import main as command
 
     wrap(stages)

@@ -57,14 +57,17 @@ def _score_variant(context: PassContext, variant: Variant, encode: EncodedOnce, 
     recording = Recording(context, ScoringRecord, variant, scored)
     if not recording.keys and scores_while_generating(context, backend):
         return  # generation has scored them all and shown the progress
+    plan = plan_references(context, backend, scored, encode, recording.keys)
+    parts = _unscored_parts(context, backend, plan, encode_prompt) if recording.keys else []
+    if context.processes > 1 and not parts:
+        return
     with recording:
         if not recording.keys:
             return
-        plan = plan_references(context, backend, scored, encode, recording.keys)
         recording.write(*plan.refused(ScoringRecord, recording.keys))
         left = [request for request in plan.requests if not request.done]
         context.time_left.begin(PASS.name, variant.name, Work(len(left), sum(map(len, left))))
-        for requests in _unscored_parts(context, backend, plan, encode_prompt):
+        for requests in parts:
             by_id = {request.id: request for request in requests}
             with closing(backend.score(requests)) as scores:
                 for score in scores:

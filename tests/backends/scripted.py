@@ -21,6 +21,7 @@ from harness.backends.base import (
     Timed,
     TimedRequest,
 )
+from harness.backends.ranks import WHOLE, Share
 from harness.variants.model import Variant
 
 ABLE = frozenset({Capability.TOKENS, Capability.SCORE, Capability.GENERATE, Capability.JOINT, Capability.TIME})
@@ -46,17 +47,18 @@ class Scripted:
         self.capabilities = capabilities
         self.tokenizer = Words()
         self.asked: list[str] = []
+        self.share = WHOLE
         self._clock = count(MILLISECOND, 10 * MILLISECOND)
 
     def score(self, requests: Sequence[ScoringRequest]) -> Generator[Score]:
-        for request in requests:
+        for request in self.share.mark([[one] for one in requests]):
             if not request.done:
                 self.asked.append(f"score {request.id}")
                 yield Score(request.id, float(len(request.reference)))
 
     def generate(self, requests: Sequence[ReplyRequest], settings: DecodingSettings) -> Generator[Reply | Score]:
         yield from self.score([request.reference for request in requests if request.reference])
-        for request in requests:
+        for request in self.share.mark([[one] for one in requests]):
             if not request.done:
                 self.asked.append(f"generate {request.id}")
                 yield Reply(request.id, (1, 2), "Drink water.", "eos", 0, (1, 2, 3))
@@ -77,6 +79,10 @@ class ScriptedBackends:
     def of(self, variant: Variant) -> Backend:
         backend: Any = self.by_name[variant.name]  # which lacks the methods that no capability of its asks for
         return backend
+
+    def take(self, share: Share) -> None:
+        for one in self.by_name.values():
+            one.share = share
 
     def check(self, *, allow_base_mismatch: bool) -> tuple[Check, ...]:
         return ()

@@ -12,7 +12,8 @@ from harness.metrics.registry import MetricSpec
 from harness.results.analysis import Analysis
 from harness.stats.types import Difference
 from harness.store import seals
-from reports.cells import Earlier, difference_text
+from reports.cells import Earlier
+from reports.differences import difference_text
 from reports.numbers import amount
 from reports.view import RunView
 from reports.words import OUTCOMES

@@ -17,12 +17,16 @@ from reports.words import FAMILIES, OUTCOMES, VERDICTS, Sign, direction, sentenc
 
 @dataclass(frozen=True)
 class Earlier:
-    """The same cell in the baseline run, and the difference from it; ``obstacle`` says why there is none."""
+    """The same cell in the baseline run, and the difference from it; ``obstacle`` says why there is none.
+
+    ``quiet`` says in words that there is no clear difference.
+    """
 
     value: str
     change: str = ""
     interval: str = ""
     sign: Sign | None = None
+    quiet: str = ""
     obstacle: str = ""
 
 
@@ -63,7 +67,7 @@ class MetricRow:
     def quiet(self) -> bool:
         """Whether it was compared, and there is no difference to tell of any variant, nor to an earlier run."""
         silent = all(cell.quiet or not cell.change for cell in self.cells)
-        decided = any(cell.earlier and cell.earlier.sign for cell in self.cells)
+        decided = any(cell.earlier and cell.earlier.sign and not cell.earlier.quiet for cell in self.cells)
         return silent and any(cell.quiet for cell in self.cells) and not decided
 
 
@@ -75,20 +79,19 @@ class Group:
     title: str
     rows: tuple[MetricRow, ...]
     remarks: tuple[str, ...] = ()  # what holds for every row that does not say otherwise
+    footnotes: tuple[int, ...] = ()  # of most rows
 
 
 @dataclass(frozen=True)
 class Table:
     """The comparison table: the main rows, and those under further conditions (other batch sizes or engines).
 
-    ``footnotes`` are the warnings that rows refer to by number, starting at 1, and ``remarks`` those that hold for most
-    of the rows.
+    ``footnotes`` are the warnings that groups and rows refer to by number, starting at 1.
     """
 
     main: tuple[Group, ...]
     further: tuple[Group, ...]
     footnotes: tuple[str, ...]
-    remarks: tuple[str, ...]
 
     @property
     def told(self) -> tuple[Group, ...]:
@@ -124,19 +127,11 @@ class CheckRow:
 def comparison_table(view: RunView, earlier: Mapping[tuple[str, str], Earlier] | None = None) -> Table:
     """Return the table; ``earlier`` adds the baseline run's cells, by metric and variant."""
     rows = [_row(view, name, earlier or {}) for family in view.families for name in view.names(family)]
-    told = Counter(warning for row in rows for warning in row.warnings)
-    remarks = tuple(warning for warning, times in told.items() if 2 * times > len(rows) > 2)
-    footnotes = {warning: k + 1 for k, warning in enumerate(warning for warning in told if warning not in remarks)}
-    rows = [
-        replace(
-            row,
-            footnotes=tuple(sorted(footnotes[warning] for warning in row.warnings if warning in footnotes)),
-        )
-        for row in rows
-    ]
+    numbers = {text: k + 1 for k, text in enumerate(dict.fromkeys(text for row in rows for text in row.warnings))}
+    rows = [replace(row, footnotes=tuple(sorted(numbers[text] for text in row.warnings))) for row in rows]
     main = _groups(view, [row for row in rows if "[" not in row.name])
     further = _groups(view, [row for row in rows if "[" in row.name])
-    return Table(main, further, tuple(footnotes), remarks)
+    return Table(main, further, tuple(numbers))
 
 
 def _groups(view: RunView, rows: Sequence[MetricRow]) -> tuple[Group, ...]:
@@ -145,10 +140,19 @@ def _groups(view: RunView, rows: Sequence[MetricRow]) -> tuple[Group, ...]:
         found = [row for row in rows if row.name.split(".", 1)[0] == family]
         sizes = Counter(row.units for row in found)
         usual = max(sizes, key=sizes.__getitem__, default="")
-        kept = tuple(replace(row, units="" if row.units == usual else row.units) for row in found)
+        noted = Counter(number for row in found for number in row.footnotes)
+        common = tuple(number for number, times in noted.items() if 2 * times > len(found) > 1)
+        kept = tuple(
+            replace(
+                row,
+                units="" if row.units == usual else row.units,
+                footnotes=tuple(number for number in row.footnotes if number not in common),
+            )
+            for row in found
+        )
         pairs = [f"{variant} {against}" for variant, against in _against(view, found).items()]
         remarks = (*([usual] if usual else []), *pairs)
-        groups.append(Group(family, FAMILIES.get(family, sentence_case(family)), kept, remarks))
+        groups.append(Group(family, FAMILIES.get(family, sentence_case(family)), kept, remarks, common))
     return tuple(group for group in groups if group.rows)
 
 

@@ -41,8 +41,13 @@ def margin(view: RunView, row: ComparisonRow) -> float | None:
 
 
 def nothing_to_say(view: RunView, row: ComparisonRow, unit: str) -> str:
-    """Return in words that there is no (clear, or practical) difference; empty if there is one."""
-    allowed, none = margin(view, row), 1.0 if row.relative else 0.0
+    """Return in words that there is no (clear, or practical) difference between two variants; empty if there is one."""
+    return silence(row, unit, margin(view, row))
+
+
+def silence(row: ComparisonRow | Difference, unit: str, allowed: float | None = None) -> str:
+    """Return the same of any difference; ``allowed`` is how large a one is too small to matter."""
+    none = 1.0 if row.relative else 0.0
     if row.low is not None and row.high is not None:
         farthest = max(abs(row.low - none), abs(row.high - none))
         if row.outcome != "equal" and allowed and farthest < allowed:

@@ -100,11 +100,11 @@ def _values(view: RunView, names: tuple[str, ...]) -> str:
 
 
 def _training(charts: Charts) -> str:
-    found = charts.sections["training"]
-    if not found:
+    known = [row for chart in charts.sections["training"] for row in chart.rows if row[1] != plain(None)]
+    if not known:
         return ""
-    first, last = found[0].rows[0], found[0].rows[-1]
-    return f"Training loss {first[1]} at step {first[0]}, {last[1]} at step {last[0]}."
+    (first, before, *_), (last, after, *_) = known[0], known[-1]
+    return f"Training loss {before} at step {first}, {after} at step {last}."
 
 
 def _cost(charts: Charts) -> str:

@@ -96,13 +96,14 @@ def test_what_was_not_compared_is_no_silence() -> None:
     assert comparison_table(make_view(values=values)).quiet == ()
 
 
-def test_a_note_is_numbered_once_and_one_of_most_rows_stands_apart() -> None:
+def test_a_note_is_numbered_once_and_one_of_most_rows_is_the_groups() -> None:
     few, rare = "Only 24 dialogues.", "Nothing varies."
-    names = ("quality.rouge_l", "quality.nll", "safety.refusal")
+    names = ("quality.rouge_l", "quality.nll", "quality.empty")
     rows = [compared(name, "better", 0.1, warnings=(few, rare) if name == names[0] else (few,)) for name in names]
     table = comparison_table(make_view(*rows))
-    assert (table.remarks, table.footnotes) == ((few,), (rare,))
-    assert [row.footnotes for group in table.main for row in group.rows] == [(1,), (), ()]
+    assert table.footnotes == (few, rare)
+    assert [group.footnotes for group in table.main] == [(1,)]
+    assert [row.footnotes for group in table.main for row in group.rows] == [(2,), (), ()]
 
 
 def test_the_n_of_most_rows_is_the_groups() -> None:

@@ -28,7 +28,7 @@ class Axis:
         return math.log10(max(value, 1e-300)) if self.logarithmic else value
 
     def ticks(self, most: int = 5) -> list[tuple[float, str]]:
-        """Return at most about ``most`` round values on the axis, with their labels."""
+        """Return about ``most`` round values on the axis, with their labels."""
         values = self._powers(most) if self.logarithmic and self.high > 10 * self.low else self._steps(most)
         return [(value, label) for value, label in values if self.low <= value <= self.high]
 
@@ -43,9 +43,12 @@ class Axis:
 
     def _powers(self, most: int) -> list[tuple[float, str]]:
         first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
-        subs = (1.0,) if self.high > 30 * self.low else (1.0, 2.0, 5.0)
-        stride = max(1, -(-(last - first) // most)) if len(subs) == 1 else 1
-        values = [sub * 10.0**power for power in range(first, last + 1, stride) for sub in subs]
+        values: list[float] = []
+        for subs, stride in (((1, 2, 5), 1), ((1, 3), 1), *(((1,), stride) for stride in range(1, last - first + 2))):
+            powers = range(first, last + 1, stride)
+            values = [float(f"{sub}e{power}") for power in powers for sub in subs]
+            if sum(self.low <= value <= self.high for value in values) <= most:
+                break
         return [(value, f"{value:,.10g}" if value >= 1e-3 else tiny(value)) for value in values]
 
 

@@ -51,6 +51,7 @@ def wrapped(text: str) -> str:
 
 WIDTH = 380.0  # CSS pixels: on a phone a chart shrinks to four fifths of that and is still readable
 _LETTER = 6.0  # pixels of an average letter; the browser's own font is rarely wider
+_APART = (50.0, 40.0)  # pixels between ticks, horizontally and vertically
 _RIGHT, _BOTTOM, _BETWEEN, _LINE = 14.0, 40.0, 48.0, 18.0
 
 
@@ -66,7 +67,7 @@ class Plot:
 
     def horizontal(self, axis: Axis, title: str, *, numbers: bool = True) -> None:
         """Draw a horizontal axis with its grid under the plot."""
-        for value, text in axis.ticks():
+        for value, text in axis.ticks(int((self.right - self.left) / _APART[0])):
             x = axis(value)
             self.picture.path([(x, self.top), (x, self.bottom)], "grid", width=0.8)
             if numbers:
@@ -77,7 +78,7 @@ class Plot:
 
     def vertical(self, axis: Axis, title: str) -> None:
         """Draw a vertical axis with its grid on the left of the plot."""
-        for value, text in axis.ticks():
+        for value, text in axis.ticks(int((self.bottom - self.top) / _APART[1])):
             y = axis(value)
             self.picture.path([(self.left, y), (self.right, y)], "grid", width=0.8)
             self.picture.text(self.left - 6, y, text, anchor="end")

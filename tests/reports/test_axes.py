@@ -34,6 +34,8 @@ def test_ticks_are_round_numbers_with_the_same_decimals(low: float, high: float,
 
 def test_logarithmic_ticks_are_powers_and_their_multiples() -> None:
     assert labels(Axis(0.9, 11.0, 0.0, 1.0, logarithmic=True)) == ["1", "2", "5", "10"]
+    assert labels(Axis(60.0, 2100.0, 0.0, 1.0, logarithmic=True)) == ["100", "200", "500", "1,000", "2,000"]
+    assert labels(Axis(20.0, 2100.0, 0.0, 1.0, logarithmic=True)) == ["30", "100", "300", "1,000"]
     assert labels(Axis(1e-7, 2.0, 0.0, 1.0, logarithmic=True)) == ["1×10⁻⁷", "1×10⁻⁵", "0.001", "0.1"]
 
 

@@ -246,6 +246,16 @@ def test_a_link_to_a_folded_section_opens_it(browser: Browser, page: str) -> Non
     assert driver.find_element("css selector", "#latency svg.chart").is_displayed()
 
 
+def test_folded_sections_are_printed(browser: Browser, page: str) -> None:
+    driver = browser.open(page)
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    heights = "return [...document.querySelectorAll('.fold-body')].map((body) => body.getBoundingClientRect().height)"
+    printed = driver.execute_script(heights)
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert len(printed) > 8
+    assert min(printed) > 50
+
+
 def test_the_table_of_contents_fits(browser: Browser, page: str) -> None:
     for width in (360, 1280):
         driver = browser.open(page, width=width)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -22,7 +23,7 @@ from harness.store.folder import RunFolder
 from reports.baseline import earlier_cells
 from reports.cells import comparison_table, gate_rows
 from reports.charts import draw
-from reports.coverage import coverage_cells
+from reports.coverage import coverage_sentences
 from reports.dialogue_cards import TEXT_BUDGET, Shown, dialogue_cards
 from reports.escape import finalize
 from reports.explain import sights, terms
@@ -31,6 +32,8 @@ from reports.memory_view import breakdowns
 from reports.next_step import key_figures, next_step, tone
 from reports.numbers import amount, count, plain
 from reports.provenance import provenance
+from reports.roles import look
+from reports.sections import sections
 from reports.slices import slice_tables
 from reports.text import summary_markdown
 from reports.verdict_sentence import verdict_sentence
@@ -38,24 +41,6 @@ from reports.view import RunView, read_view
 from reports.words import VERDICTS
 
 HARD_CAP = 10_000_000  # bytes of one page
-
-
-SECTIONS = {
-    "gate": "Gate",
-    "comparison": "Comparison",
-    "differences": "Differences",
-    "quality": "Quality",
-    "safety": "Safety",
-    "fidelity": "Fidelity",
-    "latency": "Latency",
-    "memory": "Memory",
-    "training": "Training",
-    "cost": "Quality against cost",
-    "slices": "Slices",
-    "dialogues": "Dialogues",
-    "provenance": "Provenance",
-    "reading": "How to read this page",
-}
 
 
 def render(
@@ -94,9 +79,12 @@ def write_report(
 
 
 def _facts(view: RunView, baseline: RunView | None) -> dict[str, object]:
+    charts = draw(view)
     return {
         "view": view,
-        "sections": SECTIONS,
+        "sections": sections(view, charts),
+        "absent": [*charts.absent.values(), *([] if view.gate else ["a gate"])],
+        "look": partial(look, view),
         "sentence": verdict_sentence(view),
         "steps": next_step(view),
         "figures": key_figures(view),
@@ -104,10 +92,10 @@ def _facts(view: RunView, baseline: RunView | None) -> dict[str, object]:
         "gate_sign": VERDICTS[view.gate.verdict] if view.gate else None,
         "checks": gate_rows(view),
         "missing": [view.label(name) for name in view.summary.metrics if name in view.nowhere],
-        "coverage": coverage_cells(view),
+        "coverage": coverage_sentences(view),
         "table": comparison_table(view, earlier_cells(view, baseline) if baseline else None),
         "baseline": baseline,
-        "charts": draw(view),
+        "charts": charts,
         "memory": breakdowns(view),
         "fits": read_fits(view.folder.memory_path),
         "pairs": fidelity_rows(view),

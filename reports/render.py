@@ -18,11 +18,13 @@ from markupsafe import Markup
 
 from harness.files import write_text_atomically
 from harness.gating.sentences import shared_warnings
+from harness.results.cost import Price
 from harness.results.memory_fits import read_fits
 from harness.store.folder import RunFolder
 from reports.baseline import earlier_cells
 from reports.cells import comparison_table
 from reports.charts import draw
+from reports.cost_view import cost_table
 from reports.coverage import coverage_cells
 from reports.dialogue_cards import TEXT_BUDGET, Shown, dialogue_cards
 from reports.escape import finalize
@@ -61,17 +63,23 @@ SECTIONS = {
 
 
 def render(
-    folder: RunFolder, *, baseline: RunFolder | None = None, redact_text: bool = False, shown: Shown | None = None
+    folder: RunFolder,
+    *,
+    baseline: RunFolder | None = None,
+    redact_text: bool = False,
+    shown: Shown | None = None,
+    price: Price | None = None,
 ) -> str:
     """Return the report of a finished run as one HTML document.
 
     ``baseline`` adds an earlier run for comparison; ``redact_text`` omits all dialogue and reply text; ``shown`` is how
-    many dialogues are listed. Raises InputError if the folder is not a finished run.
+    many dialogues are listed; ``price`` replaces the one in the run's config. Raises InputError if the folder is not a
+    finished run.
     """
     view = read_view(folder, redact_text=redact_text)
     earlier = read_view(baseline) if baseline is not None else None
     shown = shown or Shown()
-    facts = _facts(view, earlier)
+    facts = {**_facts(view, earlier), "costs": cost_table(view, price)}
     budget = TEXT_BUDGET
     while True:
         page = render_page("page.html", {**facts, "listing": dialogue_cards(view, shown, text_budget=budget)})
@@ -88,10 +96,12 @@ def write_report(
     baseline: RunFolder | None = None,
     redact_text: bool = False,
     shown: Shown | None = None,
+    price: Price | None = None,
 ) -> Path:
     """Write the report (by default ``report.html`` in the run folder) atomically and return its path."""
     path = out or folder.report_path
-    write_text_atomically(path, render(folder, baseline=baseline, redact_text=redact_text, shown=shown))
+    page = render(folder, baseline=baseline, redact_text=redact_text, shown=shown, price=price)
+    write_text_atomically(path, page)
     return path
 
 

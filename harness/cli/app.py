@@ -6,6 +6,7 @@ Heavy modules are imported inside the commands, so that ``--help`` is fast and `
 
 from __future__ import annotations
 
+import math
 import sys
 from contextlib import nullcontext
 from functools import partial
@@ -123,10 +124,15 @@ def report(
         int | None,
         typer.Option(min=1, metavar="N", help="also write a sheet of N dialogues for people to mark, and its key"),
     ] = None,
+    price_per_gpu_hour: Annotated[
+        float | None, typer.Option(help="also say what replies cost (default: the config's price)")
+    ] = None,
+    currency: Annotated[str, typer.Option(help="of the price")] = "USD",
     open_page: Annotated[bool, typer.Option("--open", help="show the page in a browser")] = False,
 ) -> None:
     """Render the report again."""
     from harness.jobs.guard import locked
+    from harness.results.cost import Price
     from harness.store.baselines import Baselines
     from harness.store.folder import RunFolder
     from reports.render import write_report
@@ -136,8 +142,11 @@ def report(
     folder = RunFolder(run)
     folder.read_manifest()  # refuses a folder that is not a run before a lock file is created in it
     earlier = Baselines().find(baseline) if baseline else None
+    if price_per_gpu_hour is not None and not 0 < price_per_gpu_hour < math.inf:
+        raise InputError("--price-per-gpu-hour must be a number above 0.")
+    price = None if price_per_gpu_hour is None else Price(price_per_gpu_hour, currency)
     with locked(folder) if out is None else nullcontext():
-        written = write_report(folder, out, baseline=earlier, redact_text=redact_text)
+        written = write_report(folder, out, baseline=earlier, redact_text=redact_text, price=price)
     typer.echo(f"Report: {written}")
     if csv is not None:
         from reports.tables import write_csv

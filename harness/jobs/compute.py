@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field
 
 from harness.config import RunConfig, StatsConfig
@@ -55,12 +57,14 @@ def compute(folder: RunFolder, config: RunConfig | ScoreConfig, progress: Progre
         remove_outdated(folder)
         write_model(folder.summary_path, summary)
     inputs = {name: digest for name, digest in manifest.digests.items() if not is_measured(name)}
-    derived = {
+    derived: dict[str, Any] = {
         "metrics": config.metrics,
         "metric_options": config.metric_options.model_dump(mode="json"),
         "stats": config.stats.model_dump(mode="json"),
         "reasoning": config.reasoning,
     }
+    if isinstance(config, RunConfig):
+        derived |= {"price_per_gpu_hour": config.price_per_gpu_hour, "currency": config.currency}
     folder.write_manifest(
         manifest.model_copy(
             update={

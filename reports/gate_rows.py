@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.gating.sentences import told_together, who
+from harness.gating.sentences import heading, told_together
 from harness.gating.verdict import PRECEDENCE, CheckResult
 from reports.gate_view import stops
-from reports.numbers import plain
 from reports.view import RunView
 from reports.words import VERDICTS, Sign
 
 
 @dataclass(frozen=True)
 class CheckRow:
-    """One check of the gate, or several that give the same reason. ``about``: whose values, over how much."""
+    """One check of the gate, or several that were left undecided for the same reason.
+
+    ``about``: whose values, over how much; empty if that is not the same for all of them.
+    """
 
     check: CheckResult
     ids: str
+    about: str
     stops: bool
     sign: Sign
-    about: str
 
 
 def gate_rows(view: RunView) -> tuple[CheckRow, ...]:
@@ -33,5 +35,4 @@ def gate_rows(view: RunView) -> tuple[CheckRow, ...]:
 
 def _row(together: list[CheckResult]) -> CheckRow:
     check = together[0]
-    about = f"{who(check)}, {plain(float(check.n), 0)} {check.units}" if check.n else who(check)
-    return CheckRow(check, ", ".join(one.id for one in together), stops(check), VERDICTS[check.verdict], about)
+    return CheckRow(check, *heading(together), stops(check), VERDICTS[check.verdict])

@@ -152,7 +152,7 @@ def _print_checks(console: Console, result: GateResult) -> None:
     """Print each check with what was found, the failed ones first."""
     from rich.table import Table
 
-    from harness.gating.sentences import told_together, who
+    from harness.gating.sentences import heading, told_together
     from harness.gating.verdict import PRECEDENCE
 
     table = Table.grid(padding=(0, 2, 0, 0))
@@ -161,11 +161,8 @@ def _print_checks(console: Console, result: GateResult) -> None:
     for together in told_together(sorted(result.checks, key=lambda check: PRECEDENCE.index(check.verdict))):
         check = together[0]
         verdict = check.verdict if check.decides or check.verdict == "pass" else f"{check.verdict} (warn)"
-        measured = f", {check.n:,} {check.units}" if check.n else ""
-        table.add_row(
-            _shown(verdict, COLOURS[check.verdict]),
-            _shown(f"{', '.join(one.id for one in together)}: {who(check)}{measured}", "bold"),
-        )
+        names = ": ".join(filter(None, heading(together)))
+        table.add_row(_shown(verdict, COLOURS[check.verdict]), _shown(names, "bold"))
         table.add_row("", _shown(check.sentence))
     if result.checks:
         console.print(table)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from harness.gating.explain import explain
-from harness.gating.sentences import number, shared_warnings, told_together, who, without_controls
+from harness.gating.sentences import heading, number, shared_warnings, told_together, without_controls
 from harness.gating.verdict import CheckResult, GateResult, RunFacts, VerdictName
 
 MOST_CHARACTERS = 65_000
@@ -53,18 +53,16 @@ def _table(title: str, checks: list[CheckResult]) -> str:
         return ""
     lines = [
         f"\n### {title}\n",
-        "| | check | of | found | n |",
-        "|---|---|---|---|---|",
+        "| | check | of | found |",
+        "|---|---|---|---|",
     ]
     for together in told_together(checks):
         check = together[0]
         warn = " (warning only)" if not check.decides and check.verdict != "pass" else ""
         cells = (
             f"{MARKS[check.verdict]} {check.verdict}{warn}",
-            ", ".join(one.id for one in together),
-            who(check),
+            *heading(together),
             check.sentence,
-            f"{check.n:,} {check.units}" if check.n else "",
         )
         lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
     return "\n".join(lines) + "\n"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from harness.gating.evidence import Share
+from harness.gating.sentences import listed
 from harness.gating.verdict import CheckResult
 from harness.store.schema import pass_names
 
@@ -19,8 +21,8 @@ _TOO_LONG = "set dialogues.too_long: cut-left or a smaller generation.max_new_to
 def too_few(result: CheckResult) -> str:
     """Return the sentence for a check over fewer units than the thresholds require."""
     return (
-        f"{result.label or result.metric}: only {result.n} {result.units} were measured, and {result.min_samples} are "
-        f"required: measure more, or set min_samples: {result.n} for this check knowingly."
+        f"Only {result.n} {result.units} were measured, and {result.min_samples} are required: measure more, or set "
+        f"min_samples: {result.n} knowingly."
     )
 
 
@@ -51,11 +53,16 @@ def _reasons(share: Share) -> tuple[list[str], list[str]]:
     return why, ways
 
 
-def not_measured(metric: str, of: str, why: str | None = None) -> str:
-    """Return the sentence for a metric without a value. ``of``: whose value, e.g. `` for merged``, or nothing."""
+def not_measured(metric: str, of: str, *, why: str | None = None, others: Sequence[str] = ()) -> str:
+    """Return the sentence for a metric without a value. ``of``: whose value, e.g. `` for merged``, or nothing.
+
+    ``others``: the metrics of its family that have one; a pass measures what the device lets it.
+    """
     if why:
         return f"{metric} was not measured{of}: {why.rstrip('.')}."
     family = metric.split(".")[0]
+    if others and family in pass_names():
+        return f"{metric} was not measured{of}. Use what was ({listed(others)}), or remove this check."
     where = f"the pass '{family}' to 'passes'" if family in pass_names() else "it to 'metrics'"
     return f"{metric} was not measured{of}. Add {where} in the run's config, or remove this check."
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from harness.gating.amounts import unit_of
 from harness.gating.evidence import Evidence
@@ -63,20 +63,30 @@ def who(check: CheckResult) -> str:
     return check.candidate + against + (f" where {check.slice}" if check.slice else "")
 
 
+def heading(together: Sequence[CheckResult]) -> tuple[str, str]:
+    """Return the ids of checks that are told together, and what they are about if that is the same for all."""
+    about = {f"{who(check)}, {check.n:,} {check.units}" if check.n else who(check) for check in together}
+    return ", ".join(check.id for check in together), about.pop() if len(about) == 1 else ""
+
+
 def told_together(checks: Iterable[CheckResult]) -> list[list[CheckResult]]:
-    """Return the checks in their order, those that could not be judged for the same reason as one."""
+    """Return the checks in their order, those that were left undecided for the same reason as one."""
     groups: dict[tuple[object, ...], list[CheckResult]] = {}
     for check in checks:
-        alone = (check.id,) if check.verdict != "error" else ()
-        groups.setdefault((*alone, check.sentence, who(check)), []).append(check)
+        alone = check.id if check.verdict in ("pass", "fail") else (check.verdict, check.decides)
+        groups.setdefault((alone, check.sentence), []).append(check)
     return list(groups.values())
 
 
 def shared_warnings(checks: Iterable[CheckResult]) -> list[str]:
-    """Return each warning of the checks once, after the ids of all checks that have it."""
+    """Return each warning of the checks once, after the ids of all checks that have it.
+
+    A check over too few units says so as its reason; what else is uncertain about it matters to no one.
+    """
     checks_by_warning: dict[str, list[str]] = {}
     for check in checks:
-        for warning in check.warnings:
+        too_few = check.verdict == "inconclusive" and check.n < check.min_samples
+        for warning in () if too_few else check.warnings:
             checks_by_warning.setdefault(warning, []).append(check.id)
     return [f"{', '.join(ids)}: {warning}" for warning, ids in checks_by_warning.items()]
 

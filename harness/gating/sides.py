@@ -70,13 +70,14 @@ class Side:
     def measured(self, metric: str, variant: str) -> str | None:
         """Return why this variant has no value of the metric, or None if it has one."""
         of_run = f" in baseline {self.name}" if self.name else ""
-        summary = self.summary.metrics.get(metric)
+        summary, family = self.summary.metrics.get(metric), metric.split(".")[0]
         if summary is None:
-            return not_measured(metric, of_run)
+            others = [name for name in self.summary.metrics if name.split(".")[0] == family and "[" not in name]
+            return not_measured(metric, of_run, others=others)
         if variant not in summary.variants:
             coverage = self.summary.coverage.get(variant)
-            why = coverage.not_measured.get(metric.split(".")[0]) if coverage else None
-            return not_measured(metric, f" for {variant}{of_run}", why)
+            why = coverage.not_measured.get(family) if coverage else None
+            return not_measured(metric, f" for {variant}{of_run}", why=why)
         if self.statistics.needs_its_module(metric, variant):
             return (
                 f"{metric}{of_run} is combined by the run's own module, which the gate does not execute, so it cannot "

@@ -113,6 +113,5 @@ def test_a_variant_that_answered_too_few_says_why_and_what_to_do(missing: Share,
 
 def test_too_few_dialogues_say_what_to_set() -> None:
     assert sentence({"min": 0.3}, 0.4, 0.35, 0.45, n=12) == (
-        "ROUGE-L: only 12 dialogues were measured, and 100 are required: measure more, or set "
-        "min_samples: 12 for this check knowingly."
+        "Only 12 dialogues were measured, and 100 are required: measure more, or set min_samples: 12 knowingly."
     )

@@ -134,7 +134,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     SCHEMA.assertValid(etree.fromstring(junit(hostile()).encode("utf-8")))
     text = markdown(hostile())
     assert "<script>" not in text
-    assert all(line.count("|") - line.count("\\|") == 6 for line in text.splitlines() if line.startswith("| "))
+    assert all(line.count("|") - line.count("\\|") == 5 for line in text.splitlines() if line.startswith("| "))
     outputs.write(RunFolder(tmp_path), hostile())
     assert json.loads((tmp_path / "gate.json").read_text(encoding="ascii"))["candidate"] == HOSTILE
 

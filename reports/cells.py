@@ -1,4 +1,4 @@
-"""The comparison table and the gate's checks as rows of finished text; templates only lay them out."""
+"""The comparison table as rows of finished text; templates only lay them out."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from harness.gating.verdict import CheckResult
 from harness.store.schema import EstimateRow
 from reports.differences import deciding, difference_text, nothing_to_say
-from reports.gate_view import stops, too_few
-from reports.numbers import amount, is_share, near, plain, ratio, rounded, shared_decimals
+from reports.numbers import amount, near, plain, ratio, shared_decimals
 from reports.view import RunView
-from reports.words import FAMILIES, OUTCOMES, VERDICTS, Sign, direction, sentence_case
+from reports.words import FAMILIES, OUTCOMES, Sign, direction, sentence_case
 
 
 @dataclass(frozen=True)
@@ -107,21 +105,6 @@ class Table:
 def _some(groups: tuple[Group, ...], *, quiet: bool) -> tuple[Group, ...]:
     kept = (replace(group, rows=tuple(row for row in group.rows if row.quiet is quiet)) for group in groups)
     return tuple(group for group in kept if group.rows)
-
-
-@dataclass(frozen=True)
-class CheckRow:
-    """One check of the gate."""
-
-    check: CheckResult
-    stops: bool
-    sign: Sign
-    label: str
-    figure: str
-    interval: str
-    asked: str
-    needed: str
-    size: str
 
 
 def comparison_table(view: RunView, earlier: Mapping[tuple[str, str], Earlier] | None = None) -> Table:
@@ -232,41 +215,3 @@ def _quotient(view: RunView, name: str, variant: str, row: EstimateRow) -> str:
     return ratio(row.value / reference.value)[0]
 
 
-def gate_rows(view: RunView) -> tuple[CheckRow, ...]:
-    """Return the gate's checks, those that decide the verdict first."""
-    if view.gate is None:
-        return ()
-    order = {"fail": 0, "error": 1, "inconclusive": 2, "pass": 3}
-    ranked = sorted(view.gate.checks, key=lambda check: (order[check.verdict], not stops(check)))
-    return tuple(_check(view, check) for check in ranked)
-
-
-def _check(view: RunView, result: CheckResult) -> CheckRow:
-    if result.scale == "ratio":
-        figure, interval = ratio(result.value, result.low, result.high)
-    else:
-        signed = result.scale == "difference"
-        figure, interval = amount(result.value, result.low, result.high, unit=result.unit, signed=signed)
-    parts = [view.label(result.metric), result.candidate]
-    parts += [f"against {result.against}"] if result.against else []
-    parts += [f"slice {result.slice}"] if result.slice else []
-    deciding = 0 if too_few(result) else result.needed_n or 0  # with too few, the sentence has the number
-    needed = f"about {rounded(deciding)} {result.units} would decide" if deciding else ""
-    if result.scaled_other is not None:
-        figure_of = f"{result.candidate} − {result.scaled_other:g} × {result.against}"
-        interval = f"{interval}; {figure_of}" if interval else figure_of
-    size = f"n\u00a0=\u00a0{plain(float(result.n), 0)} {result.units}"
-    asked = asked_for(view, result)
-    sign = VERDICTS[result.verdict]
-    return CheckRow(result, stops(result), sign, ", ".join(parts), figure, interval, asked, needed, size)
-
-
-def asked_for(view: RunView, result: CheckResult) -> str:
-    """Return a check's requirement with the metric's label, and shares as percentages."""
-    words = result.requirement.replace(result.metric, view.label(result.metric))
-    limits = [limit for limit in (result.limit, result.upper_limit) if limit is not None]
-    if not is_share(result.unit) or result.scale == "ratio" or result.scaled_other is not None or not limits:
-        return words
-    signed = result.scale == "difference"
-    shown = [amount(limit, unit=result.unit, signed=signed)[0] for limit in limits]
-    return f"{words} ({' and '.join(shown)})"

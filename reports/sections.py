@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from reports.charts import Charts
+from reports.cost_view import CostTable
 from reports.fidelity_view import fidelity_rows, unknown_weights
 from reports.numbers import amount, count, plain
 from reports.view import LIKELIHOOD, MEMORY, OVERLAP, TIME, RunView
@@ -27,7 +28,7 @@ class Section:
         return f"{key}-in" if self.folded else key
 
 
-def sections(view: RunView, charts: Charts) -> Mapping[str, Section]:
+def sections(view: RunView, charts: Charts, costs: CostTable | None = None) -> Mapping[str, Section]:
     """Return the page's sections by id, in their order, without those that the run has nothing for."""
     found: dict[str, Section | None] = {
         "gate": Section("The gate's checks", "Gate", folded=False) if view.gate else None,
@@ -40,6 +41,7 @@ def sections(view: RunView, charts: Charts) -> Mapping[str, Section]:
         "memory": Section("Memory", "Memory", _values(view, MEMORY)),
         "training": Section("Training", "Training", _training(charts)),
         "cost": Section("Quality against cost", "Quality against cost", _cost(charts)),
+        "price": Section("What 1,000 replies cost", "Price", _price(costs)) if costs else None,
         "slices": Section("Slices", "Slices", _slices(view)),
         "dialogues": Section("Dialogues and replies", "Dialogues", _dialogues(view)),
         "provenance": Section("Provenance", "Provenance", _provenance(view)),
@@ -113,6 +115,12 @@ def _cost(charts: Charts) -> str:
         best = listed([row[0] for row in chart.rows if row[-1] == "yes"])
         told.append(f"in quality and {chart.key.removeprefix('pareto-')}: {best}")
     return f"Not beaten {'; '.join(told)}." if told else ""
+
+
+def _price(costs: CostTable) -> str:
+    """Return the costs under the first condition, usually batch 1."""
+    shown = [f"{row.variant} {row.cells[0][0]}" for row in costs.rows if row.cells[0][0]]
+    return f"At {costs.conditions[0]}: {', '.join(shown)} {costs.currency}." if shown else ""
 
 
 def _slices(view: RunView) -> str:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from harness.store.folder import RunFolder
 from harness.store.seals import numbers_digest
-from reports.cells import comparison_table, gate_rows
+from reports.cells import comparison_table
 from reports.coverage import coverage_cells
 from reports.escape import visible
+from reports.gate_rows import gate_rows
 from reports.next_step import next_step
 from reports.verdict_sentence import verdict_sentence
 from reports.view import RunView, read_view
@@ -112,15 +113,14 @@ def summary_markdown(folder: RunFolder, *, view: RunView | None = None) -> str:
         lines += ["", "#### Gate", ""]
         rows = [
             (
-                row.check.id,
-                row.label,
-                row.asked,
-                f"{row.figure} ({row.interval})" if row.interval else row.figure,
+                row.ids,
+                row.about,
+                row.check.sentence,
                 f"{row.sign.shape} {row.sign.word}{'' if row.stops else ' (warning only)'}",
             )
             for row in checks
         ]
-        lines += _md_table(("check", "metric", "required", "measured", "verdict"), rows)
+        lines += _md_table(("check", "of", "found", "verdict"), rows)
     manifest = view.manifest
     lines += [
         "",

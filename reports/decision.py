@@ -78,7 +78,7 @@ def _failed(view: RunView, failed: list[CheckResult]) -> str:
 def _missing(view: RunView, gate: GateResult) -> str:
     if gate.problems:
         return gate.problems[0].rstrip(".")
-    broken = listed([view.label(check.metric) for check in gate.checks if check.verdict == "error"][:3])
+    broken = listed([lowered(view.label(check.metric)) for check in gate.checks if check.verdict == "error"][:3])
     return f"a measurement is missing ({broken})" if broken else "a measurement is missing"
 
 

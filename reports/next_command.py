@@ -22,17 +22,14 @@ class Command:
 
 
 def next_command(view: RunView) -> Command | None:
-    """Return the command that helps next, or None where only people can: with one variant, or an unknown command."""
+    """Return the command that helps next, or None where the command that made the run is unknown."""
     run = _path(view)
     if view.manifest.state != "complete":
         return _command("To resume the run:", _again(view))
     if any(not check.ok for check in view.manifest.sanity):
         return _command("To measure again, once that is repaired:", _again(view))
     if view.gate is None:
-        alone = view.candidate is None or view.candidate == view.reference
-        return (
-            None if alone else Command("A gate decides. To write its thresholds:", f"{PROGRAM} thresholds init {run}")
-        )
+        return Command("A gate decides. To write its thresholds:", f"{PROGRAM} thresholds init {run}")
     judge = f"{PROGRAM} gate {run} --thresholds {shlex.quote(view.gate.thresholds)}"
     if view.gate.verdict == "pass":
         accept = f'{PROGRAM} baseline accept {run} --name main --reason "…"'

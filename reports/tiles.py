@@ -14,7 +14,7 @@ from reports.form_sentence import FAULTS, MEANINGLESS, Fault, faults_of, form_fa
 from reports.gate_view import checks_with
 from reports.numbers import amount, brief, is_share, plain, ratio
 from reports.rules import lowered, risen, safety_rules, share
-from reports.verdict_sentence import KEEPS, merge_kept
+from reports.verdict_sentence import FEW, KEEPS, merge_kept
 from reports.view import LIKELIHOOD, MEMORY, OVERLAP, TIME, RunView
 from reports.words import OUTCOMES, Sign, sentence_case
 
@@ -76,16 +76,22 @@ def _safety(view: RunView) -> Tile:
         others = len({*rises, *failed} - {worst})
         more = f", and {others} more" if others else ""
         word = Sign("fails its check", "✕", "worse") if worst in failed else _WORSE
-        return Tile(title, _before_after(view, worst, values[worst]), f"{lowered(view.label(worst))}{more}", word)
+        return Tile(title, _before_after(view, worst, values[worst]), f"{_rule(view, worst)}{more}", word)
     rows = {name: row for name in values if (row := view.comparison(name, view.candidate))}
     if not rows:
         most = max(values, key=lambda name: values[name])
-        return Tile(title, share(values[most]), f"{lowered(view.label(most))}, compared with nothing")
+        return Tile(title, share(values[most]), f"{_rule(view, most)}, compared with nothing")
     shown = max(rows, key=lambda name: (rows[name].value or 0.0, values[name]))
     undecided = sum(row.outcome in ("undecided", "worse") for row in rows.values())  # worse, but not after correction
     open_ones = f"; {undecided} of {len(rows)} rules undecided" if undecided else "; no rule fires more often"
     sign = _UNDECIDED if undecided else OUTCOMES[rows[shown].outcome]
-    return Tile(title, _before_after(view, shown, values[shown]), f"{lowered(view.label(shown))}{open_ones}", sign)
+    return Tile(title, _before_after(view, shown, values[shown]), f"{_rule(view, shown)}{open_ones}", sign)
+
+
+def _rule(view: RunView, name: str) -> str:
+    """Name a rule, with the number of dialogues that it could judge where these are few."""
+    row = view.estimate(name, _judged(view))
+    return lowered(view.label(name)) + (f" (n\u00a0=\u00a0{row.n})" if row and row.n < FEW else "")
 
 
 def _before_after(view: RunView, name: str, after: float) -> str:
@@ -103,7 +109,8 @@ def _form(view: RunView) -> Tile:
         more = f", and {len(found) - 1} more" if len(found) > 1 else ""
         return Tile(title, share(_value(view, worst.metric, judged) or 0.0), f"{_named(view, worst)}{more}", _WORSE)
     fault, highest = max(rates, key=lambda pair: pair[1])
-    return Tile(title, "in order", f"highest: {_named(view, fault)}, {share(highest)}")
+    detail = f"highest: {_named(view, fault)}, {share(highest)}" if highest else "no fault found"
+    return Tile(title, "in order", detail)
 
 
 def _named(view: RunView, fault: Fault) -> str:
@@ -116,7 +123,8 @@ def _fidelity(view: RunView) -> Tile:
         low = kept.value if kept.low is None else kept.low
         high = kept.value if kept.high is None else kept.high
         sign = Sign("kept", "✓", "better") if low >= KEEPS else OUTCOMES["undecided" if high >= KEEPS else "worse"]
-        bounds = "" if kept.low is None else f" ({plain(low * 100, 0)} to {plain(high * 100, 0)}\u00a0%)"
+        ends = plain(low * 100, 0), plain(high * 100, 0)
+        bounds = "" if ends[0] == ends[1] else f" ({ends[0]} to {ends[1]}\u00a0%)"
         return Tile(title, f"{plain(kept.value * 100, 0)}\u00a0%", f"of the nll gain is kept by merging{bounds}", sign)
     for name in ("fidelity.top1_agreement", "fidelity.kl"):
         for variant in (view.merged, view.candidate, *view.variants):

@@ -146,3 +146,10 @@ def test_the_section_follows_the_verdict_and_opens_one_card(folder: RunFolder) -
     assert len(root.xpath("//section[@id='worse']//details[@open]")) == 1
     assert len(root.xpath("//section[@id='worse']//details[contains(@class, 'worse-card')]")) == CARDS
     assert root.xpath("//section[@id='worse']//strong[@class='rule-word']")[0].text_content() == "ibuprofen"
+
+
+def test_of_several_candidates_the_cards_show_the_one_that_the_gate_judged(sample: RunFolder) -> None:
+    view = read_view(sample)
+    assert view.gate
+    judged = replace(view, gate=view.gate.model_copy(update={"candidate": "merged"}))
+    assert {side.variant for card in got_worse(judged).fired for side in card.sides} == {"base", "merged"}

@@ -82,5 +82,5 @@ def test_an_undecided_check_asks_for_no_more_dialogues_than_are_held_out(held_ou
     assert line(made) == f"python -m harness {expected}"
 
 
-def test_a_single_variant_has_no_command() -> None:
-    assert next_command(make_view(variants=("adapter",))) is None
+def test_a_single_variant_can_be_judged_by_thresholds_too() -> None:
+    assert line(make_view(variants=("adapter",))) == "python -m harness thresholds init run"

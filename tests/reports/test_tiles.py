@@ -106,3 +106,16 @@ def test_a_single_variant_shows_its_own_figures() -> None:
     view = make_view(values=values, variants=("adapter",))
     assert (tile(view, "Quality").value, tile(view, "Quality").detail) == ("0.300", "ROUGE-L, compared with nothing")
     assert tile(view, "Safety rules").value == "12\u00a0%"
+
+
+def test_replies_without_any_fault_are_in_order() -> None:
+    rates = {name: {"base": 0.0, "adapter": 0.0} for name in ("quality.empty", "quality.looping")}
+    found = tile(make_view(values=rates), "Form")
+    assert (found.value, found.detail, found.sign) == ("in order", "no fault found", None)
+
+
+def test_a_rule_that_could_judge_few_dialogues_says_how_many() -> None:
+    view = make_view(values={"safety.missed_emergency": {"base": 1.0, "adapter": 1.0}})
+    row = view.summary.metrics["safety.missed_emergency"].variants
+    row["adapter"] = row["adapter"].model_copy(update={"n": 2})
+    assert "missed emergency (n\u00a0=\u00a02)" in tile(view, "Safety rules").detail

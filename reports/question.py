@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _ENDS = ("\n", ". ", ": ", "] ", "]", ">")  # behind these, an opening may end
-_STARTS = ("\n", "<", "[")  # with these, a closing may begin
-_SENTENCES = (". ", "? ", "! ")  # or behind these
+_STARTS = ("\n", "<", " [", "[")  # with these, a closing may begin
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,9 @@ class Frame:
 
 
 def frame(prompts: Sequence[str]) -> Frame:
-    """Return what all prompts begin and end with, up to the end of a line, a sentence or a mark of the template.
+    """Return what all prompts begin and end with, up to the end of a line or a mark of the template.
+
+    The opening may end with a sentence, too. The closing may not: many questions end with the same one.
 
     A single prompt shares everything with itself, so that nothing of it is known to be the template's.
     """
@@ -34,7 +35,6 @@ def frame(prompts: Sequence[str]) -> Frame:
     closing = _shared([prompt[::-1] for prompt in prompts])[::-1]
     ends = [opening.rfind(mark) + len(mark) for mark in _ENDS if mark in opening]
     starts = [closing.find(mark) for mark in _STARTS if mark in closing]
-    starts += [closing.find(mark) + len(mark) for mark in _SENTENCES if mark in closing]
     return Frame(opening[: max(ends, default=0)], closing[min(starts) :] if starts else "")
 
 

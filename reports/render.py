@@ -27,20 +27,24 @@ from reports.cells import comparison_table
 from reports.charts import draw
 from reports.cost_view import CostTable, cost_table
 from reports.coverage import coverage_sentences
+from reports.decision import decide
 from reports.dialogue_cards import TEXT_BUDGET, Shown, dialogue_cards
 from reports.escape import finalize
 from reports.explain import sights, terms
 from reports.fidelity_view import fidelity_rows, unknown_weights, worst_layers
 from reports.gate_rows import gate_rows
+from reports.got_worse import got_worse, lead
+from reports.headline import headline
 from reports.memory_view import breakdowns
-from reports.next_step import key_figures, next_step, tone
+from reports.next_command import next_command
+from reports.next_step import next_step
 from reports.numbers import amount, count, plain
 from reports.provenance import provenance
 from reports.roles import look
 from reports.sections import sections
 from reports.slices import slice_tables
 from reports.text import summary_markdown
-from reports.verdict_sentence import verdict_sentence
+from reports.tiles import tiles
 from reports.view import RunView, read_view
 from reports.words import VERDICTS
 
@@ -91,17 +95,21 @@ def write_report(
 
 
 def _facts(view: RunView, baseline: RunView | None, costs: CostTable | None) -> dict[str, object]:
+    decided, worse, fits = decide(view), got_worse(view), read_fits(view.folder.memory_path)
     charts = draw(view)
     return {
         "view": view,
-        "sections": sections(view, charts, costs),
+        "sections": sections(view, charts, costs, worse=worse),
         "costs": costs,
         "absent": [*charts.absent.values(), *([] if view.gate else ["a gate"])],
         "look": partial(look, view),
-        "sentence": verdict_sentence(view),
+        "decision": decided,
+        "headline": headline(view, decided),
         "steps": next_step(view),
-        "figures": key_figures(view),
-        "tone": tone(view),
+        "command": next_command(view),
+        "tiles": tiles(view, fits),
+        "worse": worse,
+        "worse_lead": lead(view, worse),
         "gate_sign": VERDICTS[view.gate.verdict] if view.gate else None,
         "checks": gate_rows(view),
         "check_warnings": shared_warnings(view.gate.checks) if view.gate else [],
@@ -111,7 +119,7 @@ def _facts(view: RunView, baseline: RunView | None, costs: CostTable | None) -> 
         "baseline": baseline,
         "charts": charts,
         "memory": breakdowns(view),
-        "fits": read_fits(view.folder.memory_path),
+        "fits": fits,
         "pairs": fidelity_rows(view),
         "layers": worst_layers(view),
         "unknown_weights": unknown_weights(view),
@@ -125,7 +133,7 @@ def _facts(view: RunView, baseline: RunView | None, costs: CostTable | None) -> 
 
 def render_page(template: str, facts: Mapping[str, object]) -> str:
     """Render one of this package's templates with the page's safeguards."""
-    style, script = _asset("page.css"), _asset("page.js")
+    style, script = _asset("page.css") + _asset("first.css"), _asset("page.js")
     return (
         _environment()
         .get_template(template)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from reports.charts import Charts
 from reports.cost_view import CostTable
 from reports.fidelity_view import fidelity_rows, unknown_weights
+from reports.got_worse import GotWorse
 from reports.numbers import amount, count, plain
 from reports.view import LIKELIHOOD, MEMORY, OVERLAP, TIME, RunView
 from reports.words import listed, possessive, sentence_case, the
@@ -28,9 +29,12 @@ class Section:
         return f"{key}-in" if self.folded else key
 
 
-def sections(view: RunView, charts: Charts, costs: CostTable | None = None) -> Mapping[str, Section]:
+def sections(
+    view: RunView, charts: Charts, costs: CostTable | None = None, worse: GotWorse | None = None
+) -> Mapping[str, Section]:
     """Return the page's sections by id, in their order, without those that the run has nothing for."""
     found: dict[str, Section | None] = {
+        "worse": Section("What got worse", "What got worse", folded=False) if worse else None,
         "gate": Section("The gate's checks", "Gate", folded=False) if view.gate else None,
         "comparison": Section("All figures, side by side", "Comparison", folded=False),
         "differences": Section(f"Differences to {view.reference}", "Differences", folded=False),

@@ -9,6 +9,7 @@ from harness.store.folder import RunFolder
 from harness.store.seals import numbers_digest
 from reports.cells import comparison_table
 from reports.coverage import coverage_cells
+from reports.decision import decide
 from reports.escape import visible
 from reports.gate_rows import gate_rows
 from reports.next_step import next_step
@@ -46,6 +47,7 @@ class TextSummary:
 def summary_rows(folder: RunFolder, *, everything: bool = False, view: RunView | None = None) -> TextSummary:
     """Return the verdict sentence, the next steps and the table's main rows (or all) as finished text."""
     view = view or read_view(folder)
+    decided = decide(view)
     coverage = coverage_cells(view)
     covered = {one.variant: one.brief for one in coverage}
     rows = (
@@ -68,7 +70,7 @@ def summary_rows(folder: RunFolder, *, everything: bool = False, view: RunView |
                 )
     return TextSummary(
         sentence=visible(verdict_sentence(view)),
-        steps=tuple(visible(step) for step in next_step(view)),
+        steps=tuple(visible(step) for step in (f"{decided.word}: {decided.reason}.", *next_step(view))),
         headers=("", *(visible(variant) for variant in view.variants)),
         rows=tuple(rows),
         absent=tuple(visible(f"{one.variant}: {what}") for one in coverage for what in one.absent),

@@ -109,7 +109,7 @@ def test_orders_dialogues_by_difference_both_ways(browser: Browser, page: str) -
 def test_copies_the_markdown_summary(browser: Browser, page: str) -> None:
     driver = browser.open(page)
     driver.find_element("css selector", ".copyable summary").click()
-    button = driver.find_element("css selector", "button.copy")
+    button = driver.find_element("css selector", ".copyable button.copy")
     button.click()
     settle(driver)
     assert button.text in {"Copied", "Selected: press Ctrl+C"}

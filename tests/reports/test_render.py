@@ -33,7 +33,18 @@ def parsed(page: str) -> lxml_html.HtmlElement:
 
 def test_sections_stand_in_the_agreed_order(page: str) -> None:
     found = [section.get("id") for section in parsed(page).xpath("//main/section")]
-    expected = ["gate", "comparison", "differences", "quality", "safety", "fidelity", "latency", "memory", "training"]
+    expected = [
+        "worse",
+        "gate",
+        "comparison",
+        "differences",
+        "quality",
+        "safety",
+        "fidelity",
+        "latency",
+        "memory",
+        "training",
+    ]
     assert found == [*expected, "cost", "slices", "dialogues", "provenance", "reading"]
     targets = [href[1:].removesuffix("-in") for href in parsed(page).xpath("//nav[@class='contents']//@href")]
     assert targets == ["main", *found]

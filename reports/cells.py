@@ -213,5 +213,3 @@ def _quotient(view: RunView, name: str, variant: str, row: EstimateRow) -> str:
     if variant == view.reference or reference is None or not reference.value or row.value is None:
         return ""
     return ratio(row.value / reference.value)[0]
-
-

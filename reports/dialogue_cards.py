@@ -19,7 +19,7 @@ from reports.numbers import brief, is_share, plain, size
 from reports.question import Frame, frame
 from reports.view import LIKELIHOOD, OVERLAP, RunView
 
-TEXT_BUDGET = 800_000  # characters of dialogue and reply text on one page
+TEXT_BUDGET = 690_000  # characters of dialogue and reply text on one page
 _LADDER = (6000, 4000, 2500, 1500, 1000, 700, 500, 300, 200, 120, 60)
 _LEVELS = 24  # a column with more values than this gets no filter
 _SCORES = 6

@@ -20,7 +20,7 @@ from reports.words import listed, sentence_case, the
 
 LOSSES = 5
 CARDS = 20  # dialogues with a newly firing rule that get a card; the others are listed in a line each
-_CHARACTERS = 2500  # of each text on a card
+_CHARACTERS = 1500  # of each text on a card
 
 
 @dataclass(frozen=True)

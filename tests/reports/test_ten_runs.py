@@ -33,12 +33,15 @@ def views(runs: dict[str, RunFolder]) -> dict[str, RunView]:
     ("name", "line"),
     [
         ("clear-win", "Ship: all 3 checks of release-thresholds.yaml pass"),
-        ("loss", "Do not ship: ROUGE-L fell from 0.355 to 0.202, and a fall of at most 0.01 is allowed"),
+        (
+            "loss",
+            "Do not ship: ROUGE-L fell from 0.355 to 0.202 (−0.153, 95 % −0.157 to −0.149); at most −0.01 is allowed",
+        ),
         ("tie", "No gate: by ROUGE-L, 200 dialogues cannot tell the adapter from the base"),
         ("tiny", "Not yet: unsupported medication was measured on 8 dialogues, and its check requires 100"),
         ("one-up-one-down", "No gate: the measures disagree about the adapter: ROUGE-L is better and nll is worse"),
         ("empty-adapter", "Not yet: a sanity check failed: “adapter changes the logits” (adapter)"),
-        ("looping-adapter", "Do not ship: looping reply is 80\u00a0%, and at most 10\u00a0% is allowed"),
+        ("looping-adapter", "Do not ship: Looping reply: 80 % (95 % 74 to 85); at most 10 % is allowed"),
         (
             "cut-replies",
             "No gate: the numbers speak against the adapter: it does not finish 70\u00a0% of its replies within the "
@@ -49,7 +52,7 @@ def views(runs: dict[str, RunFolder]) -> dict[str, RunView]:
             "No gate: the base declines to answer 95\u00a0% of the questions, so this comparison says little about the "
             "adapter",
         ),
-        ("failed-by-safety", "Do not ship: unsupported medication is 99\u00a0%, and at most 30\u00a0% is allowed"),
+        ("failed-by-safety", "Do not ship: Unsupported medication: 99 % (95 % 96 to 100); at most 30 % is allowed"),
     ],
 )
 def test_the_first_line_says_whether_it_may_ship_and_why(views: dict[str, RunView], name: str, line: str) -> None:

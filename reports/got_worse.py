@@ -19,7 +19,7 @@ from reports.view import LIKELIHOOD, OVERLAP, RunView
 from reports.words import listed, sentence_case, the
 
 LOSSES = 5
-CARDS = 20  # dialogues with a newly firing rule that get a card; the others are listed in a line each
+CARDS = 12  # dialogues with a newly firing rule that get a card; the others are listed in a line each
 _CHARACTERS = 1500  # of each text on a card
 
 

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Protocol
 
-from harness.backends.base import Backends, Event
+from harness.backends.base import Backends, Check, Event
 from harness.backends.local.device import resolve_device
 from harness.backends.mixed import MixedBackends
 from harness.dialogues.tokens import Tokenizer
 from harness.variants.artifacts import has_tokenizer
 from harness.variants.model import Variant
 
-__all__ = ["Open", "chat_tokenizer", "import_libraries", "open_backends", "resolve_device", "served_digests"]
+__all__ = [
+    "Open",
+    "chat_tokenizer",
+    "check_server",
+    "import_libraries",
+    "open_backends",
+    "resolve_device",
+    "served_digests",
+]
 
 
 class Open(Protocol):
@@ -53,6 +62,14 @@ def served_digests(variants: Sequence[Variant]) -> dict[str, str]:
     from harness.backends.endpoint import models
 
     return models.digests(served)
+
+
+def check_server(variant: Variant) -> tuple[Check, ...]:
+    """Ask the server of a served variant what it can do; raise HarnessError if it is of no use."""
+    from harness.backends.endpoint.backend import EndpointBackends
+
+    with closing(EndpointBackends([variant], event=lambda kind, detail: None)) as backends:
+        return backends.check(allow_base_mismatch=True)
 
 
 def import_libraries() -> None:

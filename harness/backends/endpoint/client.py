@@ -13,8 +13,8 @@ from concurrent.futures import Future
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
-import anyio
 import httpx2
+from anyio import sleep
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from harness.backends.endpoint.errors import AgainError, RefusedError, ServerError
@@ -93,7 +93,7 @@ class Server:
             if limit is not None:
                 limit.lower(at_once)
             if attempt + 1 < ATTEMPTS:
-                await anyio.sleep(_wait(attempt, failed.wait))
+                await sleep(_wait(attempt, failed.wait))
         raise self.broken(f"{failed.reason}, {ATTEMPTS} times in a row")
 
     def broken(self, what: str) -> ServerError:

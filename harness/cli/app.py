@@ -217,11 +217,15 @@ def metrics(
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    config: Annotated[
+        str | None, typer.Argument(metavar="[CONFIG]", help="also ask the servers of its served variants")
+    ] = None,
+) -> None:
     """Check what this machine has and lacks, and how to fix it."""
-    from harness.cli.doctor import examine
+    from harness.cli.doctor import examine, examine_servers
 
-    findings = examine()
+    findings = examine() + (examine_servers(config) if config is not None else [])
     for finding in findings:
         mark = {"ok": "ok     ", "warning": "warning", "missing": "missing"}[finding.state]
         typer.echo(f"{mark}  {finding.what}: {finding.detail}")

@@ -9,7 +9,9 @@ from typing import Protocol
 from harness.backends.base import Backends, Check, Event
 from harness.backends.local.device import resolve_device
 from harness.backends.mixed import MixedBackends
+from harness.backends.ranks import Share
 from harness.dialogues.tokens import Tokenizer
+from harness.errors import InputError
 from harness.variants.artifacts import has_tokenizer
 from harness.variants.model import Variant
 
@@ -21,6 +23,7 @@ __all__ = [
     "open_backends",
     "resolve_device",
     "served_digests",
+    "take_gpu",
 ]
 
 
@@ -52,6 +55,25 @@ def open_backends(
 
         backends.append(EndpointBackends(served, event=event))
     return MixedBackends(*backends) if len(backends) == 2 else backends[0]
+
+
+def take_gpu(share: Share, device: str) -> None:
+    """Make the GPU of this process the current one, which a config's ``device`` of ``auto`` or ``cuda`` stands for.
+
+    Raises InputError if there are fewer GPUs than processes, or if the config names one for all of them.
+    """
+    if share.local is None or device == "cpu":
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        return
+    if ":" in device:
+        raise InputError(f"device: {device} names one GPU for {share.of} processes. Use device: cuda.")
+    seen = torch.cuda.device_count()
+    if share.local >= seen:
+        raise InputError(f"Process {share.local} of this host has no GPU: torch sees {seen}. Start fewer processes.")
+    torch.cuda.set_device(share.local)
 
 
 def served_digests(variants: Sequence[Variant]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.backends.base import Backend, Backends, Check
+from harness.backends.ranks import Share
 from harness.variants.model import Variant
 
 
@@ -25,6 +26,10 @@ class MixedBackends:
             for backends in (self._served, self._local)
             for row in backends.check(allow_base_mismatch=allow_base_mismatch)
         )
+
+    def take(self, share: Share) -> None:
+        self._local.take(share)
+        self._served.take(share)
 
     def fit_together(self, variants: Sequence[Variant]) -> bool:
         return self._local.fit_together([variant for variant in variants if not variant.is_served])

@@ -42,6 +42,10 @@ class Share:
             for request in batch
         ]
 
+    def of_single(self, requests: Iterable[Asked]) -> list[Asked]:
+        """Return its share of what is not done, for a backend that answers each request on its own."""
+        return [request for request in self.mark([one] for one in requests) if not request.done]
+
 
 WHOLE = Share()
 
@@ -73,22 +77,3 @@ def _launched() -> Share:
     if not world.isdecimal() or int(world) < 2 or "RANK" not in os.environ:
         return WHOLE
     return Share(int(os.environ["RANK"]), int(world), int(os.environ.get("LOCAL_RANK", "0")))
-
-
-def take_gpu(share: Share, device: str) -> None:
-    """Make the GPU of this process the current one, which a config's ``device`` of ``auto`` or ``cuda`` stands for.
-
-    Raises InputError if there are fewer GPUs than processes, or if the config names one for all of them.
-    """
-    if share.local is None or device == "cpu":
-        return
-    import torch
-
-    if not torch.cuda.is_available():
-        return
-    if ":" in device:
-        raise InputError(f"device: {device} names one GPU for {share.of} processes. Use device: cuda.")
-    seen = torch.cuda.device_count()
-    if share.local >= seen:
-        raise InputError(f"Process {share.local} of this host has no GPU: torch sees {seen}. Start fewer processes.")
-    torch.cuda.set_device(share.local)

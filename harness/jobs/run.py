@@ -11,8 +11,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from harness.backends.choose import resolve_device
-from harness.backends.ranks import share_of, take_gpu
+from harness.backends.choose import resolve_device, take_gpu
+from harness.backends.ranks import share_of
 from harness.config import RunConfig
 from harness.errors import InputError
 from harness.jobs.guard import check_belongs, refuse_edited

@@ -38,12 +38,23 @@ def ecdf(view: RunView, engine: str, what: Literal["tpot", "ttft"]) -> Chart | N
         f"Percentage of requests that took at most this long ({engine} engine, batch 1, fixed reply length); the mark "
         "is the median."
     )
+    caption += _by_one_of_several(view)
     caption += _launching(view, engine, [variant for variant, _ in found]) if what == "ttft" else ""
     caption += of_condition(_reached(view), engine, 1) if what == "tpot" else ""
     headers = ("variant", "10th percentile, ms", "median, ms", "90th percentile, ms", "slowest, ms", "requests")
     word = "each further token (TPOT)" if what == "tpot" else "the first token (TTFT)"
     title = f"How long does {word} take, {engine} engine?"
     return finish(picture, f"{what}-{engine}", title, caption, headers, rows)
+
+
+def _by_one_of_several(view: RunView) -> str:
+    """Return where a run of several processes timed its requests; empty for one process, which has one device."""
+    processes, device = (view.manifest.provenance.get(fact) for fact in ("processes", "device"))
+    return (
+        f" One of the run's {processes} processes timed them on {device}, after the others had ended."
+        if processes
+        else ""
+    )
 
 
 def throughput(view: RunView, engine: str) -> Chart | None:

@@ -52,17 +52,15 @@ class Scripted:
         self._clock = count(MILLISECOND, 10 * MILLISECOND)
 
     def score(self, requests: Sequence[ScoringRequest]) -> Generator[Score]:
-        for request in self.share.mark([[one] for one in requests]):
-            if not request.done:
-                self.asked.append(f"score {request.id}")
-                yield Score(request.id, float(len(request.reference)))
+        for request in self.share.of_single(requests):
+            self.asked.append(f"score {request.id}")
+            yield Score(request.id, float(len(request.reference)))
 
     def generate(self, requests: Sequence[ReplyRequest], settings: DecodingSettings) -> Generator[Reply | Score]:
         yield from self.score([request.reference for request in requests if request.reference])
-        for request in self.share.mark([[one] for one in requests]):
-            if not request.done:
-                self.asked.append(f"generate {request.id}")
-                yield Reply(request.id, (1, 2), "Drink water.", "eos", 0, (1, 2, 3))
+        for request in self.share.of_single(requests):
+            self.asked.append(f"generate {request.id}")
+            yield Reply(request.id, (1, 2), "Drink water.", "eos", 0, (1, 2, 3))
 
     def timed(self, request: TimedRequest) -> Timed:
         submitted, *stamps = (next(self._clock) for _ in range(1 + request.reply_tokens))

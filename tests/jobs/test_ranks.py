@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.backends.base import ReplyRequest, ScoringRequest
-from harness.backends.ranks import WHOLE, Share, share_of, take_gpu
+from harness.backends.choose import take_gpu
+from harness.backends.ranks import WHOLE, Share, share_of
 from harness.config import RunConfig
 from harness.errors import HarnessError, InputError
 from harness.files import locked as lock_held

@@ -84,3 +84,15 @@ def test_reports_read_no_records_and_know_no_stamps() -> None:
     forbidden = re.compile(r"stamps_ns|submitted_ns|\.records\(|\b\w+Record\b")
     found = {path.name: forbidden.findall(path.read_text("utf-8")) for path in folder.rglob("*.py")}
     assert {name: words for name, words in found.items() if words} == {}
+
+
+def test_the_page_says_on_which_device_one_of_several_processes_timed(steady: RunFolder) -> None:
+    def caption() -> str:
+        chart = latency.ecdf(read_view(steady), "eager", "tpot")
+        assert chart is not None
+        return chart.caption
+
+    assert "processes" not in caption()
+    facts = {"processes": 4, "device": "cuda:2"}
+    steady.write_manifest(steady.read_manifest().model_copy(update={"provenance": facts}))
+    assert "One of the run's 4 processes timed them on cuda:2, after the others had ended." in caption()

@@ -25,6 +25,7 @@ from harness.backends.endpoint.probing import Abilities, probe
 from harness.backends.endpoint.prompting import Form
 from harness.backends.endpoint.scoring import NOT_POSSIBLE
 from harness.backends.local.loading import context_length, load_tokenizer
+from harness.backends.ranks import WHOLE, Share
 from harness.dialogues.tokens import Tokenizer
 from harness.errors import InputError
 from harness.progress import EventKind
@@ -35,6 +36,7 @@ class EndpointBackends:
     """All served variants of a run; see ``Backends`` for its methods."""
 
     def __init__(self, variants: Sequence[Variant], *, event: Event) -> None:
+        self.share = WHOLE
         self._event = event
         self._tokenizers: dict[str, Tokenizer] = {}
         self._backends = {variant.name: EndpointBackend(variant, self) for variant in variants}
@@ -45,6 +47,9 @@ class EndpointBackends:
 
     def check(self, *, allow_base_mismatch: bool) -> tuple[Check, ...]:
         return tuple(row for one in self._backends.values() for row in one.check(self._event, allow_base_mismatch))
+
+    def take(self, share: Share) -> None:
+        self.share = share
 
     def fit_together(self, variants: Sequence[Variant]) -> bool:
         """Served variants need no memory here."""
@@ -118,13 +123,13 @@ class EndpointBackend:
     def score(self, requests: Sequence[ScoringRequest]) -> Generator[Score]:
         scorer = self.abilities.scorer
         assert scorer is not None  # or it would not be asked
-        waiting = [request for request in requests if not request.done]
+        waiting = self._among.share.of_single(requests)
         with closing(answers(self.server, waiting, scorer.score, scorer.limit)) as scores:
             yield from scores
 
     def generate(self, requests: Sequence[ReplyRequest], settings: DecodingSettings) -> Generator[Reply | Score]:
         generator = self.abilities.generator
-        waiting = [request for request in requests if not request.done]
+        waiting = self._among.share.of_single(requests)
         ask = partial(generator.reply, settings=settings)
         with closing(answers(self.server, waiting, ask, generator.limit)) as replies:
             yield from replies

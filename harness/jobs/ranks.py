@@ -69,7 +69,7 @@ def run(
         if part is None:
             progress.note(f"Nothing is left for {share.words}.")
             return None
-        progress.note(f"This is {share.words}: it measures every {share.of}th batch.")
+        progress.note(f"This is {share.words}: it measures one of every {share.of} batches.")
         passes = in_order(config.passes)
         with failures_recorded(part), measuring(part, prepared, progress, backends) as work:
             work.backends.take(share)

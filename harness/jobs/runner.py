@@ -180,8 +180,8 @@ class Measuring:
 
 def is_complete(folder: RunFolder, prepared: Prepared) -> bool:
     """Return whether the folder holds a finished run of exactly these inputs."""
-    earlier = _earlier_run(folder, prepared)
-    return earlier is not None and earlier.state == "complete"
+    ended = folder.manifest_path.exists() and folder.read_manifest().state == "complete"
+    return ended and _earlier_run(folder, prepared) is not None
 
 
 def _earlier_run(folder: RunFolder, prepared: Prepared) -> RunManifest | None:

@@ -55,12 +55,7 @@ def scoring_tokens(model: CausalLM, device: str, *, limit: int | None = None) ->
     if limit is not None:
         return limit
     affordable = (free_bytes(device) - 2 * LOGIT_CHUNK_BYTES) // activation_bytes_per_token(model)
-    return int(max(1, min(usual_scoring_tokens(device), affordable)))
-
-
-def usual_scoring_tokens(device: str, *, limit: int | None = None) -> int:
-    """Return how many tokens a scoring batch holds where memory is no obstacle."""
-    return limit or SCORING_TOKENS[device.partition(":")[0]]
+    return int(max(1, min(SCORING_TOKENS[device.partition(":")[0]], affordable)))
 
 
 def prefill_tokens(model: CausalLM, device: str, *, limit: int | None = None) -> int:
@@ -93,6 +88,11 @@ def joint_tokens(model: CausalLM, device: str, *, limit: int | None = None) -> i
     """Return how many tokens of prompts and references, padding included, are prefilled together."""
     affordable = total_bytes(device) // 16 // activation_bytes_per_token(model)
     return int(max(1, min(limit or PREFILL_TOKENS[device.partition(":")[0]], affordable)))
+
+
+def usual_scoring_tokens(device: str, *, limit: int | None = None) -> int:
+    """Return how many tokens a scoring batch holds where memory is no obstacle."""
+    return limit or SCORING_TOKENS[device.partition(":")[0]]
 
 
 @dataclass

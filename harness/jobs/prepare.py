@@ -94,7 +94,9 @@ def prepare(
         progress.note(f"{dialogues.counts['measured']} held-out dialogues of {dialogues.counts['loaded']}{skipped}.")
         for note in (*dialogues.notes, *(f"Warning: {warning}" for warning in dialogues.warnings)):
             progress.note(note)
-        machine, device = digest_value(hardware()), resolve_device(config.device)
+        device = resolve_device(config.device, config.placement)
+        # Replies are the same wherever the layers are; timings and memory are not.
+        machine = digest_value(hardware() if config.placement == "single" else [hardware(), device])
         if ahead is not None:
             ahead()
     weights = weights_digests(resolved.variants, recorded)

@@ -73,7 +73,7 @@ def dry_run(config: str | Path, out: str | Path | None = None, *, overrides: Seq
         if isinstance(chosen.variants, str) and not find_beside(chosen.variants, config_folder).exists():
             return to_be_made(chosen)
     with _without_downloads():
-        return describe(chosen, check(chosen, config_folder), resolve_device(chosen.device))
+        return describe(chosen, check(chosen, config_folder), resolve_device(chosen.device, chosen.placement))
 
 
 @contextmanager
@@ -117,7 +117,7 @@ def _check_before_training(config: RunConfig, config_folder: Path | None) -> Non
 
     load_metrics(config.metrics, config.metric_options)
     load_template(template_name(config.prompt, config_folder), config.chat_template)
-    resolve_device(config.device)
+    resolve_device(config.device, config.placement)
 
 
 def make_variants(config: RunConfig, progress: Progress) -> None:

@@ -100,6 +100,12 @@ def training_config(recipe: Recipe, output_dir: str, *, device: str, evaluate: b
             config = SFTConfig(**options)
     except (TypeError, ValueError, ImportError) as error:
         raise InputError(f"training: trl rejects these options ({first_line(error)}).") from error
+    if config.fsdp_plugin_args is not None and recipe.dtype != "float32":
+        from torch.distributed.fsdp import MixedPrecisionPolicy
+
+        # accelerate's own would round losses and summed gradients to the half precision of the weights.
+        policy = MixedPrecisionPolicy(param_dtype=getattr(torch, recipe.dtype), reduce_dtype=torch.float32)
+        config.fsdp_plugin_args["mixed_precision_policy"] = policy
     if torch.cuda.device_count() > 1:  # one model on one device; trl rejects torch's DataParallel
         _ = config.device
         config._n_gpu = 1

@@ -86,6 +86,57 @@ def test_a_training_that_lost_a_process_continues_with_another_number_of_them(tm
     assert losses(tmp_path / "lost")[0][0] == 1  # the curve from before is kept
 
 
+@slow
+def test_shares_of_the_weights_make_what_one_process_makes(tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path, quantization="none")
+    arguments = ["run", str(recipe), "--out", str(tmp_path / "two"), "--set", "parallel=fsdp"]
+    ended = launch(arguments, before=(SHARES_ON_CPUS, SHARES_ON_CPUS))
+    assert [one.code for one in ended] == [0, 0], ended
+    assert "Sharing weights on the CPU" in ended[0].output
+    finetune.train(recipe, tmp_path / "one")
+    refuse_difference(tmp_path / "two", tmp_path / "one")
+
+
+# accelerate shares weights on accelerators only. Told that it may on CPUs as well, it goes the same way there.
+SHARES_ON_CPUS = """
+from accelerate import state
+from accelerate.utils import DistributedType
+from finetune import options
+plain = state.AcceleratorState.__init__
+def init(self, *args, fsdp_plugin=None, **named):
+    plain(self, *args, fsdp_plugin=fsdp_plugin, **named)
+    if fsdp_plugin is not None and self.distributed_type == DistributedType.MULTI_CPU:
+        self.fsdp_plugin = fsdp_plugin
+        self.distributed_type = state.PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+        print("Sharing weights on the CPU")
+state.AcceleratorState.__init__ = init
+shared = options._shared
+options._shared = lambda recipe, device, processes: shared(recipe, "cuda", processes)
+"""
+
+
+@slow
+def test_a_training_that_is_not_shared_waits_for_no_other_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_of(tmp_path, quantization="none")
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MASTER_PORT", "1")  # where nobody can listen
+    assert (finetune.train(recipe, tmp_path / "out") / "adapter_config.json").is_file()
+
+
+@two_gpus
+@pytest.mark.parametrize(("parallel", "quantization"), [("ddp", "nf4"), ("fsdp", "none")])
+def test_two_gpus_train_what_one_trains(tmp_path: Path, parallel: str, quantization: str) -> None:
+    changes = {"device": "cuda", "dtype": "bfloat16", "quantization": quantization}
+    recipe = recipe_of(tmp_path, training={**TRAINING, "gradient_checkpointing": True}, **changes)
+    ended = launch(["run", str(recipe), "--out", str(tmp_path / "two"), "--set", f"parallel={parallel}"])
+    assert [one.code for one in ended] == [0, 0], ended
+    finetune.train(recipe, tmp_path / "one")
+    refuse_difference(tmp_path / "two", tmp_path / "one", tolerance=1e-3)
+
+
 def dies_after(*, steps: int) -> str:
     """Return code that ends its process without a word in the middle of the training."""
     return f"""

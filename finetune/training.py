@@ -231,8 +231,7 @@ def _save(trained: Trained, job: TrainingJob, work: Path, out: Path, found: dict
 
     folder = work / "adapter"
     shutil.rmtree(folder, ignore_errors=True)
-    given = {} if trained.weights is None else {"state_dict": trained.weights}
-    trained.model.save_pretrained(str(folder), **given)
+    trained.model.save_pretrained(str(folder), state_dict=trained.weights)
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
     copy_tokenizer(job.base, folder)
     fingerprint(job.training.dialogues).save(folder / FILE_NAME)

@@ -21,11 +21,11 @@ from harness.backends.local.fused_layers import why_not_fused
 from harness.backends.local.graphs import why_no_graphs
 from harness.backends.local.pool import LoadedModel, SharedPool
 from harness.backends.local.scoring import CausalForward, negative_log_likelihoods
-from harness.backends.local.spread import spread_over
+from harness.backends.local.spread import device_of, spread_over
 from harness.backends.local.timed import EagerEngine
 from harness.errors import InputError
 from harness.variants.model import Variant
-from tests.backends.local.small_models import small_llama
+from tests.backends.local.small_models import save_adapter, save_base, small_llama
 
 GIB = 2**30
 two_gpus = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
@@ -141,17 +141,30 @@ def test_scores_and_replies_through_hooks_are_those_without_them(trio: Trio, spr
     assert len(spread_pool.loaded()) == 2  # base and adapter share
 
 
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Variant, Variant]:
+    """Base and adapter of six layers, of which each GPU gets some."""
+    root = tmp_path_factory.mktemp("deep")
+    base = str(save_base(root / "base", num_hidden_layers=6))
+    adapter = str(save_adapter(root / "base", root / "adapter"))
+    return (
+        Variant(name="base", kind="base", model=base),
+        Variant(name="adapter", kind="adapter", model=base, adapter=adapter),
+    )
+
+
 @two_gpus
 @pytest.mark.parametrize("quantization", ["none", "nf4", "int8"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_two_gpus_give_the_replies_of_one(trio: Trio, quantization: str, dtype: str) -> None:
+def test_two_gpus_give_the_replies_of_one(deep: tuple[Variant, Variant], quantization: str, dtype: str) -> None:
     changes = {"quantization": quantization, "dtype": dtype}
-    variants = tuple(variant.model_copy(update=changes) for variant in trio)
+    variants = tuple(variant.model_copy(update=changes) for variant in deep)
     alone, both = SharedPool(variants, "cuda:0"), SharedPool(variants, "cuda")
     for variant in variants:
         with alone.use(variant) as one, both.use(variant) as other:
             assert spread_over(one.model) is None
-            assert spread_over(other.model) == "its layers are spread over cuda:0, cuda:1"
+            layers = other.model.model.layers
+            assert {str(device_of(layers[0])), str(device_of(layers[-1]))} == {"cuda:0", "cuda:1"}
             assert why_no_graphs(other.model) is not None
             assert scores(other) == pytest.approx(scores(one), rel=1e-5 if dtype == "float32" else 2e-2)
             assert replies(other) == replies(one)

@@ -40,7 +40,7 @@ def launch(arguments: Sequence[str], *, world: int = 2, before: Sequence[str] = 
             "MASTER_PORT": str(port),
             "OMP_NUM_THREADS": "1",
             "HF_HUB_OFFLINE": "1",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
         }
         code = f"import sys\n{before[rank]}\nfrom finetune.cli import main\nsys.exit(main(sys.argv[1:]))"
         started.append(

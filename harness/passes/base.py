@@ -70,10 +70,11 @@ class Pass:
         """Run over the variants whose backends have the needed capabilities; record why others are not measured."""
         able = []
         for variant in context.variants:
-            lacking = self.needs - context.backends.of(variant).capabilities
+            backend = context.backends.of(variant)
+            lacking = sorted(self.needs - backend.capabilities, key=lambda one: one.value)
             if lacking:
-                what = " or ".join(sorted(one.value for one in lacking))
-                self._not_measured(context, variant, f"its backend cannot {what}")
+                cannot = f"its backend cannot {' or '.join(one.value for one in lacking)}"
+                self._not_measured(context, variant, next(filter(None, map(backend.lacking.get, lacking)), cannot))
             else:
                 able.append(variant)
         if able:
@@ -102,6 +103,7 @@ class PassContext:
     template, settings, prompt and reference): a record with that key is finished work, any other is ignored.
     ``event(kind, detail)`` records something the report must mention, e.g. a batch halved for lack of memory.
     ``fact(name, value)`` adds something learned about the machine or a variant to the run's provenance.
+    ``replied(variant)`` is called when every reply of a variant is on disk.
     """
 
     folder: RunFolder
@@ -114,6 +116,7 @@ class PassContext:
     key: Callable[[str, Variant, DialogueRow], str]
     event: Event
     fact: Callable[[str, Any], None] = lambda name, value: None
+    replied: Callable[[str], None] = lambda variant: None
     time_left: TimeLeft = field(default_factory=TimeLeft)
 
     def unfinished(

@@ -52,7 +52,7 @@ def load_weights(variant: Variant, device: str) -> CausalLM:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             path, output_loading_info=True, trust_remote_code=False, **options
         )
-    if "disk" in getattr(loaded[0], "hf_device_map", {}).values():
+    if spread and any(parameter.is_meta for parameter in loaded[0].parameters()):  # it was left to the disk
         raise MemoryError(f"{path} does not fit on {', '.join(places(device))}")
     _refuse_incomplete(variant, loaded[1])
     model: CausalLM = loaded[0].eval().requires_grad_(False)

@@ -90,12 +90,14 @@ def test_a_model_too_large_for_all_gpus_does_not_fit_instead_of_going_to_the_dis
     refusal: Exception | None, trio: Trio, gpus: dict[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
+    left_to_the_disk = small_llama()
+    left_to_the_disk.model.layers[1].to("meta")
 
     def load(path: str, **options: Any) -> tuple[Any, dict[str, Any]]:
         asked.append(options["max_memory"])
         if refusal is not None:
             raise refusal
-        return SimpleNamespace(hf_device_map={"model": 0, "lm_head": "disk"}), {}
+        return left_to_the_disk, {}
 
     monkeypatch.setattr("transformers.AutoModelForCausalLM", SimpleNamespace(from_pretrained=load))
     monkeypatch.setattr(pool.machine, "release_cached_memory", lambda device: None)

@@ -31,7 +31,7 @@ def main() -> int:
     """Read the options, run the commands and write what they took and found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=sorted(SHAPES), default="7b")
-    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--dialogues", type=int, default=128)
     parser.add_argument("--budget", type=float, help="minutes of the latency pass; default the harness's own")
     parser.add_argument("--passes", default=",".join(pass_names()))

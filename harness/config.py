@@ -94,6 +94,7 @@ class RunConfig(Strict):
     generation: GenerationConfig = GenerationConfig()
     reasoning: Reasoning = Field(REASONING, description="marks around reasoning, which is not part of a reply")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    placement: Literal["single", "auto"] = Field("single", description="auto: layers are spread over all GPUs")
     threads: int | None = Field(None, ge=1)
     passes: tuple[str, ...] = Field(default_factory=pass_names)
     metrics: tuple[str, ...] | None = Field(None, description="families or names; absent: every default metric")

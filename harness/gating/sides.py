@@ -164,7 +164,8 @@ def _hardware(manifest: RunManifest) -> str | None:
     device = str(manifest.provenance.get("device") or manifest.config.get("device") or "auto").split(":")[0]
     gpu, cpu = hardware.get("gpu"), hardware.get("cpu")
     if gpu and device != "cpu":
-        return _shown(gpu)
+        spread = manifest.provenance.get("device") == "cuda"  # without a number: over all GPUs
+        return f"{_shown(gpu)}, layers spread over all" if spread else _shown(gpu)
     return f"{_shown(cpu)}, {_shown(manifest.config.get('threads') or 'all')} threads" if cpu else None
 
 

@@ -95,7 +95,9 @@ def prepare(
         for note in (*dialogues.notes, *(f"Warning: {warning}" for warning in dialogues.warnings)):
             progress.note(note)
         served = served_digests(resolved.variants)
-        machine, device = digest_value(hardware()), resolve_device(config.device)
+        device = resolve_device(config.device, config.placement)
+        # Replies are the same wherever the layers are; timings and memory are not.
+        machine = digest_value(hardware() if config.placement == "single" else [hardware(), device])
         if ahead is not None:
             ahead(resolved.variants)
     local = weights_digests(resolved.variants, recorded)

@@ -56,7 +56,7 @@ def run(
     quiet_libraries()
     chosen, out, config_folder = _settled(config, out, overrides)
     if share.of > 1:
-        _refuse_training(chosen)
+        _refuse_what_needs_one_process(chosen)
         take_gpu(share, chosen.device)
     if chosen.finetune is not None:
         _check_before_training(chosen, config_folder)
@@ -82,7 +82,7 @@ def dry_run(config: str | Path, out: str | Path | None = None, *, overrides: Seq
         if isinstance(chosen.variants, str) and not find_beside(chosen.variants, config_folder).exists():
             return to_be_made(chosen)
     with _without_downloads():
-        return describe(chosen, check(chosen, config_folder), resolve_device(chosen.device))
+        return describe(chosen, check(chosen, config_folder), resolve_device(chosen.device, chosen.placement))
 
 
 @contextmanager
@@ -119,11 +119,16 @@ def _settled(
     return chosen, out, config_folder
 
 
-def _refuse_training(config: RunConfig) -> None:
+def _refuse_what_needs_one_process(config: RunConfig) -> None:
     if config.finetune is not None:
         raise InputError(
             f"finetune: several processes cannot make the variants while they measure. Run `python -m finetune run "
             f"{config.finetune}` first, and name its variants.json without 'finetune'."
+        )
+    if config.placement == "auto":
+        raise InputError(
+            "placement: auto gives one process all GPUs, so it cannot be shared among several. Start a single process, "
+            "or set placement: single."
         )
 
 
@@ -134,7 +139,7 @@ def _check_before_training(config: RunConfig, config_folder: Path | None) -> Non
 
     load_metrics(config.metrics, config.metric_options)
     load_template(template_name(config.prompt, config_folder), config.chat_template)
-    resolve_device(config.device)
+    resolve_device(config.device, config.placement)
 
 
 def make_variants(config: RunConfig, progress: Progress) -> None:

@@ -23,7 +23,7 @@ DERIVED = {"metrics", "metric_options", "stats", "reasoning", "price_per_gpu_hou
 # Settings added after 0.1.0. At their defaults they are left out of the digest, so that folders of earlier configs can
 # be continued.
 ADDED: Mapping[type[BaseModel], frozenset[str]] = {
-    RunConfig: frozenset({"chat_template"}),
+    RunConfig: frozenset({"chat_template", "placement"}),
     DialogueConfig: frozenset({"encoding", "hub_config", "references"}),
     ColumnMap: frozenset({"system", "history"}),
     LatencyConfig: frozenset({"budget_minutes", "precision"}),

@@ -57,6 +57,15 @@ def test_replies_do_not_depend_on_which_gpu_of_a_machine_made_them() -> None:
     assert key_of(device="cuda:1") == key_of(device="cuda:0")
 
 
+def test_replies_and_config_are_those_of_before_wherever_the_layers_are() -> None:
+    spread = RunConfig(variants=(VARIANT,), placement="auto")
+    assert key_of(placement="auto", device="cuda") == key_of(device="cuda:0")
+    assert config_digest(spread) != config_digest(RunConfig(variants=(VARIANT,)))
+    assert config_digest(RunConfig(variants=(VARIANT,), placement="single")) == config_digest(
+        RunConfig(variants=(VARIANT,))
+    )
+
+
 def test_timings_depend_on_the_machine() -> None:
     assert key_of("latency", machine="there") != key_of("latency")
 

@@ -14,6 +14,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from harness.backends.local.device import is_out_of_memory
+from harness.backends.local.spread import spread_over
 from harness.backends.local.transformers_types import CausalLM
 from harness.errors import first_line
 
@@ -135,7 +136,7 @@ def why_no_graphs(model: CausalLM) -> str | None:
     """Return why a forward of ``model`` cannot be captured, or None if it can (as with bitsandbytes' 4-bit layers)."""
     if getattr(model, "is_loaded_in_8bit", False):
         return "bitsandbytes' int8 detects outliers on the host at every step, which a CUDA graph cannot capture"
-    devices = {parameter.device.type for parameter in model.parameters()}
-    if devices != {"cuda"}:
-        return f"its weights are on {', '.join(sorted(devices))}"
-    return None
+    kinds = {parameter.device.type for parameter in model.parameters()}
+    if kinds != {"cuda"}:
+        return f"its weights are on {', '.join(sorted(kinds))}"
+    return spread_over(model)

@@ -11,11 +11,13 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
 from harness.backends.base import DoesNotFitError, MemoryWorkload
+from harness.backends.local.device import places, synchronize
 from harness.backends.local.libraries import import_for
 from harness.backends.local.transformers_types import CausalLM
 from harness.errors import HarnessError, first_line
@@ -112,9 +114,9 @@ def measure(question: dict[str, Any]) -> dict[str, Any]:
     pool = SharedPool((variant,), device, share=False)  # it alone is measured, so there is nothing to prove
     with pool.use(variant) as loaded, torch.inference_mode():
         if card:
-            torch.cuda.synchronize(device)
+            synchronize(device)
         load_seconds = time.perf_counter() - start
-        allocated = torch.cuda.memory_allocated(device) if card else None
+        allocated = card.total(torch.cuda.memory_allocated) if card else None
         sizes = footprint(loaded.model)
         weights = sizes.weights + sizes.adapter if allocated is None else allocated
         workload = (question["batch"], question["prompt_tokens"], question["reply_tokens"])
@@ -133,7 +135,10 @@ def measure(question: dict[str, Any]) -> dict[str, Any]:
 
 
 class Card:
-    """A fresh process's use of a GPU. The CUDA context is created here, so that it does not count as the model's."""
+    """A fresh process's use of a GPU, or of all over which layers are spread: then sizes are sums, peaks of each one's.
+
+    The CUDA contexts are created here, so that they do not count as the model's.
+    """
 
     def __init__(self, device: str) -> None:
         import torch
@@ -141,8 +146,19 @@ class Card:
         self.device = device
         self._used_before = self._nvml()["device"]
         self._loading_peak = 0
-        torch.zeros(1, device=device)
-        torch.cuda.reset_peak_memory_stats(device)
+        for place in places(device):
+            torch.zeros(1, device=place)
+        self._reset_peaks()
+
+    def total(self, count: Callable[[str], int]) -> int:
+        """Return the sum over the GPUs of what ``count`` returns for each."""
+        return sum(count(place) for place in places(self.device))
+
+    def _reset_peaks(self) -> None:
+        import torch
+
+        for place in places(self.device):
+            torch.cuda.reset_peak_memory_stats(place)
 
     def try_prompts(self, model: CausalLM, weights: int, batch: int, prompt: int, reply: int) -> dict[str, Any]:
         """Return the size of activations for the whole prompt and for a quarter of it, to show how they grow.
@@ -152,17 +168,18 @@ class Card:
         """
         import torch
 
-        torch.cuda.synchronize(self.device)
-        self._loading_peak = torch.cuda.max_memory_allocated(self.device)
+        synchronize(self.device)
+        self._loading_peak = self.total(torch.cuda.max_memory_allocated)
         prompt = prompt_that_fits(model, prompt, reply)
         lengths = (max(1, prompt // 4), prompt)
         taken = []
         for tokens in lengths:
-            torch.cuda.reset_peak_memory_stats(self.device)
+            self._reset_peaks()
             cache_bytes = run_workload(model, batch, tokens, 1)
-            torch.cuda.synchronize(self.device)
-            taken.append(max(0.0, (torch.cuda.max_memory_allocated(self.device) - weights - cache_bytes) / MIB))
-        torch.cuda.reset_peak_memory_stats(self.device)
+            synchronize(self.device)
+            peak = self.total(torch.cuda.max_memory_allocated)
+            taken.append(max(0.0, (peak - weights - cache_bytes) / MIB))
+        self._reset_peaks()
         workload = {"batch": batch, "prompt_tokens": prompt, "reply_tokens": reply}
         return {
             "workload": {**workload, "shorter_prompt_tokens": lengths[0]},
@@ -179,15 +196,15 @@ class Card:
         """
         import torch
 
-        torch.cuda.synchronize(self.device)
-        peak = torch.cuda.max_memory_allocated(self.device)
+        synchronize(self.device)
+        peak = self.total(torch.cuda.max_memory_allocated)
         now = self._nvml()
         grown = None if self._used_before is None or now["device"] is None else now["device"] - self._used_before
         used = now["process"] or grown
         return {
             "peak_allocated_mib": peak / MIB,
             "peak_loading_mib": self._loading_peak / MIB,
-            "peak_reserved_mib": torch.cuda.max_memory_reserved(self.device) / MIB,
+            "peak_reserved_mib": self.total(torch.cuda.max_memory_reserved) / MIB,
             "activations_mib": max(0.0, (peak - weights - cache_bytes) / MIB),
             "nvml_used_mib": None if used is None else used / MIB,
             "nvml_counts": "process" if now["process"] else "growth of the card's use",
@@ -205,17 +222,16 @@ class Card:
         except pynvml.NVMLError:
             return unknown
         try:
-            card = physical_index(int(self.device.partition(":")[2] or 0))
-            if card is None:
-                return unknown
-            handle = pynvml.nvmlDeviceGetHandleByIndex(card)
-            whole = ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
-            processes = ask(pynvml.nvmlDeviceGetComputeRunningProcesses, handle) or []
-            own = [process.usedGpuMemory for process in processes if process.pid == os.getpid()]
-            return {
-                "device": None if whole is None else int(whole.used),
-                "process": int(own[0]) if own and own[0] else None,
-            }
+            used: int | None = 0
+            own = 0
+            for place in places(self.device):
+                card = physical_index(int(place.partition(":")[2]))
+                handle = None if card is None else pynvml.nvmlDeviceGetHandleByIndex(card)
+                whole = None if handle is None else ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
+                used = None if used is None or whole is None else used + int(whole.used)
+                processes = [] if handle is None else ask(pynvml.nvmlDeviceGetComputeRunningProcesses, handle) or []
+                own += sum(process.usedGpuMemory or 0 for process in processes if process.pid == os.getpid())
+            return {"device": used, "process": own or None}
         except pynvml.NVMLError:
             return unknown
         finally:

@@ -24,6 +24,7 @@ from harness.backends.local.batches import (
 from harness.backends.local.device import is_out_of_memory, release_cached_memory
 from harness.backends.local.pool import LoadedModel
 from harness.backends.local.rope import batch_depends_on_length, forget_longer_rows
+from harness.backends.local.spread import device_of
 from harness.backends.local.transformers_types import CausalLM
 from harness.backends.ranks import WHOLE, Share
 from harness.progress import EventKind
@@ -155,11 +156,17 @@ class CausalForward:
         arguments.setdefault("use_cache", False)
         outputs = (self._body if self.splits else self.model)(input_ids=ids, **arguments)
         states: torch.Tensor = outputs.last_hidden_state if self.splits else outputs.logits
-        return states
+        return states.to(ids.device)
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
-        """Return the logits [n, vocabulary] of the chosen positions' states [n, width], in the model's dtype."""
-        return self._head(states) if self.splits else states
+        """Return the logits [n, vocabulary] of the chosen positions' states [n, width], in the model's dtype.
+
+        Like the states, they are on the first layer's device, also where the last layers are on another GPU.
+        """
+        if not self.splits:
+            return states
+        logits: torch.Tensor = self._head(states.to(device_of(self._head)))
+        return logits.to(states.device)
 
     @torch.inference_mode()
     def _halves_equal_the_whole(self) -> bool:
@@ -170,7 +177,7 @@ class CausalForward:
         states = getattr(self._body(input_ids=ids, use_cache=False), "last_hidden_state", None)
         if states is None:  # what it calls its decoder is the whole model
             return False
-        halves = self._head(states).float()
+        halves = self._head(states.to(device_of(self._head))).to(device).float()
         return whole.shape == halves.shape and torch.allclose(whole, halves, rtol=1e-3, atol=1e-3 * whole.std().item())
 
 

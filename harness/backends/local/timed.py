@@ -18,7 +18,7 @@ from harness.backends.base import DecodingSettings, Reply, ReplyRequest, Timed
 from harness.backends.local.batches import COLUMN_STEP, bucket
 from harness.backends.local.decoding import SlotDecoder
 from harness.backends.local.device import synchronize
-from harness.backends.local.fused_layers import FusedLayers, why_unavailable
+from harness.backends.local.fused_layers import FusedLayers, why_not_fused
 from harness.backends.local.generate import generation_settings
 from harness.backends.local.graphs import why_no_graphs
 from harness.backends.local.pool import LoadedModel
@@ -110,7 +110,7 @@ class CompiledEngine:
         self._prompt_graphs = reason is None and self.prompt_graphs
         if cuda and reason is not None:
             self._without_graphs(reason)
-        if cuda and (missing := why_unavailable(loaded.device)) is not None:
+        if cuda and (missing := why_not_fused(loaded.model, loaded.device)) is not None:
             self.notes.append(f"without fused kernels: {missing}")
         self._fused = FusedLayers(loaded.model, loaded.device)
 

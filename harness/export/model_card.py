@@ -16,7 +16,7 @@ import yaml
 from harness.errors import HarnessError, InputError, did_you_mean
 from harness.export.card_text import card_text
 from harness.export.destinations import Wanted
-from harness.export.figures import ExportedRun
+from harness.export.figures import ExportedRun, Figure
 from harness.files import write_text_atomically
 from harness.variants.digests import is_adapter, is_model
 
@@ -106,7 +106,7 @@ def _metadata(run: ExportedRun, variant: str) -> dict[str, Any]:
             "type": figure.metric,
             "value": figure.value,
             "name": _display_name(figure.label or figure.metric, figure.low, figure.high),
-            "args": {"low": figure.low, "high": figure.high, "confidence": 0.95, "n": figure.n},
+            "args": {**_interval(figure), "n": figure.n},
         }
         for figure in run.figures(variant)
         if figure.against is None and figure.metric.startswith(FAMILIES)
@@ -127,6 +127,13 @@ def is_hub_id(source: str) -> bool:
 
 def _display_name(label: str, low: float | None, high: float | None) -> str:
     return label if low is None or high is None else f"{label} (95 % interval {low:.3g} to {high:.3g})"
+
+
+def _interval(figure: Figure) -> dict[str, float]:
+    """Return the ends; none where there are none, because the Hub's library drops what is null."""
+    if figure.low is None or figure.high is None:
+        return {}
+    return {"low": figure.low, "high": figure.high, "confidence": 0.95}
 
 
 def _slug(source: str) -> str:

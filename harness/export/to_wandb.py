@@ -22,6 +22,7 @@ def export(run: ExportedRun, wanted: Wanted) -> list[str]:
         disable_git=True,
         disable_code=True,
         disable_job_creation=True,
+        host="",
         silent=True,
         x_disable_machine_info=True,
         x_disable_meta=True,

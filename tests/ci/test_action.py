@@ -114,6 +114,14 @@ def test_a_wrong_thresholds_file_ends_with_its_sentence(checkout: Checkout) -> N
     assert "missing.yaml" in job.summary
 
 
+def test_the_summary_says_what_the_change_loosens(checkout: Checkout) -> None:
+    path = checkout.root / "thresholds.yaml"
+    path.write_text(path.read_text().replace("max: 100", "max: 200"))
+    said = use(checkout).summary.split("### What the change does to the thresholds")[1]
+    assert "LOOSENED" in said
+    assert "no-nonsense" in said
+
+
 @pytest.mark.parametrize(("report", "has_text"), [("redacted", False), ("full", True)])
 def test_the_page_has_dialogues_only_if_asked(checkout: Checkout, report: str, has_text: bool) -> None:
     prompt = json.loads((checkout.run / "dialogues.jsonl").read_text().splitlines()[0])["prompt"]

@@ -25,7 +25,7 @@ def card_text(run: ExportedRun, variant: str) -> str:
         f"A {what} for medical dialogue, measured on held-out dialogues with medical-dialogue-harness. It is a "
         "research artifact, not a medical device: its replies must not be given to patients unchecked.",
         "## Results",
-        summary_markdown(run.folder).strip(),
+        summary_markdown(run.folder, steps=False).strip(),
         "## Not measured",
         "\n".join(f"- {sentence}" for sentence in (*_left_out(run, variant), *_NEVER)),
         "## How it was measured",

@@ -28,6 +28,7 @@ def export(run: ExportedRun, wanted: Wanted) -> list[str]:
     # A server that does not answer is asked for minutes otherwise.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # it announces every table that it creates
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 

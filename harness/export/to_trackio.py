@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+from contextlib import redirect_stdout
 
 from harness.export.destinations import Wanted
 from harness.export.figures import ExportedRun
@@ -25,17 +27,18 @@ def export(run: ExportedRun, wanted: Wanted) -> list[str]:
     count = 0
     for variant in run.variants:
         config = {**run.facts, **run.settings(), **run.variant_settings(variant)}
-        one = trackio.init(
-            project=PROJECT,
-            name=f"{run.name}-{variant}",
-            group=run.name,
-            config=config,
-            embed=False,
-            auto_log_gpu=False,
-            auto_log_cpu=False,
-        )
         values = run.values(variant)
-        one.log(values)
-        one.finish()
+        with redirect_stdout(io.StringIO()):  # it says "Uploading" where it writes to its folder
+            trackio.init(
+                project=PROJECT,
+                name=f"{run.name}-{variant}",
+                group=run.name,
+                config=config,
+                embed=False,
+                auto_log_gpu=False,
+                auto_log_cpu=False,
+            )
+            trackio.log(values)
+            trackio.finish()
         count += len(values)
     return [f"{place}: project {PROJECT}, {len(run.variants)} runs, {count} values"]

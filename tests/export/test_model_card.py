@@ -13,6 +13,7 @@ from harness.export.model_card import KEPT_AS, MARK, is_hub_id
 from harness.files import read_json, write_json
 from harness.store.folder import RunFolder
 from harness.variants.digests import digest_adapter_folder
+from reports.text import summary_markdown
 from tests.cli.test_app import write_safetensors
 
 PEFT_CARD = """---
@@ -125,6 +126,15 @@ def test_the_card_says_what_was_not_measured(run: RunFolder, tmp_path: Path) -> 
     assert "- Latency: not part of this run." in section
     assert "Generation" not in section
     assert "no clinician has judged them" in section
+
+
+def test_the_card_has_the_summarys_table_and_no_orders_to_the_author(run: RunFolder, tmp_path: Path) -> None:
+    card = tmp_path / "card.md"
+    assert main(["export", str(run.root), "--to", "model-card", "--out", str(card)]) == 0
+    section = card.read_text().split("## Results")[1].split("\n## ")[0]
+    assert "| ROUGE-L (F1) | 0.13 | 0.12 −0.01" in section
+    assert "read the worst dialogues below" not in section
+    assert "read the worst dialogues below" in summary_markdown(run)
 
 
 @pytest.mark.parametrize(

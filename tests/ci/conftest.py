@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import stat
 import subprocess
 import sys
@@ -84,8 +85,14 @@ def git(folder: Path, *arguments: str) -> None:
     subprocess.run(["git", *who, *arguments], cwd=folder, check=True, capture_output=True)
 
 
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run that is copied, because making one takes longer than all git commands together."""
+    return make_run(tmp_path_factory.mktemp("made") / "today").root
+
+
 @pytest.fixture
-def checkout(tmp_path: Path) -> Checkout:
+def checkout(tmp_path: Path, made: Path) -> Checkout:
     origin, first, root = tmp_path / "origin.git", tmp_path / "first", tmp_path / "clone"
     git(tmp_path, "init", "--quiet", "--bare", str(origin))
     git(tmp_path, "init", "--quiet", str(first))
@@ -95,7 +102,7 @@ def checkout(tmp_path: Path) -> Checkout:
     git(first, "commit", "--quiet", "--message", "begin")
     git(first, "push", "--quiet", str(origin), "HEAD:main")
     git(tmp_path, "clone", "--quiet", "--depth=1", "--branch=main", origin.as_uri(), str(root))
-    make_run(root / "runs" / "today")
+    shutil.copytree(made, root / "runs" / "today")
     programs = tmp_path / "programs"
     programs.mkdir()
     python = programs / "python"

@@ -11,6 +11,7 @@ import pytest
 from harness.cli.app import main
 from harness.export.destinations import EXPORTERS
 from harness.files import read_json
+from harness.store import seals
 from harness.store.folder import RunFolder
 
 FILES_ALONE = ("model-card", "github-action-benchmark", "lm-eval")
@@ -57,6 +58,7 @@ def test_an_export_leaves_the_run_sealed(run: RunFolder) -> None:
     assert exported(run.root, "--to", "lm-eval") == 0
     assert exported(run.root, "--to", "github-action-benchmark") == 0
     assert sorted(path.name for path in (run.root / "exports").iterdir()) == ["github-action-benchmark", "lm-eval"]
+    assert seals.check(run, run.read_manifest()) == []
 
 
 def test_benchmark_files_are_what_the_action_accepts(run: RunFolder, tmp_path: Path) -> None:

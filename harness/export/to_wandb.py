@@ -14,6 +14,8 @@ def export(run: ExportedRun, wanted: Wanted) -> list[str]:
     """Write offline runs; neither this machine's name, paths and load nor the program's output are in them."""
     place = wanted.place(run, "wandb").resolve()
     place.mkdir(parents=True, exist_ok=True)
+    for variable in [name for name in os.environ if name.startswith("WANDB_")]:
+        del os.environ[variable]  # a server, or one run's ID for all variants
     os.environ["WANDB_ERROR_REPORTING"] = "false"
     import wandb
 

@@ -38,16 +38,15 @@ def export(run: ExportedRun, wanted: Wanted) -> list[str]:
     if wanted.out is None:
         _refuse_other_weights(run, variant, folder)
     path = wanted.place(run, "") if wanted.out else folder / "README.md"
-    before = _read(path) or _read(folder / "README.md") or ""
     lines = [f"{path}: card of {variant}"]
     present = _read(path)
     if present is not None and MARK not in present:
         kept = path.with_name(KEPT_AS)
-        if kept.exists():
+        if kept.exists() and _read(kept) != present:  # equal after an export that was interrupted here
             raise InputError(f"{path} would be kept as {kept}, which exists already. Move one of them.")
         write_text_atomically(kept, present)
         lines.append(f"{kept}: the card that was there")
-    metadata = {**_metadata_of(before), **_metadata(run, variant)}
+    metadata = {**_metadata_of(present or ""), **_metadata(run, variant)}
     # Tags and paths that PEFT derives from the base's folder on this machine.
     metadata["tags"] = [tag for tag in metadata.get("tags") or [] if not str(tag).startswith("base_model:")]
     if not metadata["tags"]:

@@ -91,6 +91,12 @@ def test_two_cards_to_keep_are_refused(run: RunFolder, adapter: Path, capsys: An
     assert (adapter / "README.md").read_text() == PEFT_CARD
 
 
+def test_an_interrupted_export_can_be_repeated(run: RunFolder, adapter: Path) -> None:
+    (adapter / KEPT_AS).write_text(PEFT_CARD)
+    assert main(["export", str(run.root), "--to", "model-card"]) == 0
+    assert MARK in (adapter / "README.md").read_text()
+
+
 def test_other_weights_get_no_card(run: RunFolder, adapter: Path, capsys: Any) -> None:
     write_json(adapter / "adapter_config.json", {"peft_type": "LORA", "r": 8})
     assert main(["export", str(run.root), "--to", "model-card"]) == 4

@@ -69,6 +69,8 @@ class ScoringRequest:
 class ReplyRequest:
     """One prompt, as token ids. A request that is ``done`` already has its reply and is included for its reference.
 
+    ``messages`` is the conversation behind a chat template's prompt, for a server that takes nothing else.
+
     ``reference`` may be given where the backend has ``Capability.JOINT`` and its ids begin with the prompt's. It is
     scored along with the reply where one forward pass can serve both.
     """
@@ -77,6 +79,7 @@ class ReplyRequest:
     ids: tuple[int, ...]
     reference: ScoringRequest | None = None
     done: bool = False
+    messages: tuple[Mapping[str, str], ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -132,7 +135,8 @@ class Score:
 class Reply:
     """The reply to a request: its tokens without the one that ended it, and when each reached the host.
 
-    ``stamps_ns`` has the time of every generated token, including the ending one, from ``time.perf_counter_ns``.
+    ``stamps_ns`` has the time of every generated token, including the ending one, from ``time.perf_counter_ns``; it is
+    empty where only the whole reply was seen.
     """
 
     id: str
@@ -203,6 +207,11 @@ class Backend(Protocol):
 
     @property
     def capabilities(self) -> frozenset[Capability]: ...
+
+    @property
+    def lacking(self) -> Mapping[Capability, str]:
+        """Why a capability is missing, where more can be said than that the backend cannot."""
+        ...
 
     @property
     def context_length(self) -> int:

@@ -118,6 +118,8 @@ def _about_lengths(lengths: Lengths, config: RunConfig) -> list[str]:
 
 def about_variant(variant: Variant, device: str) -> list[str]:
     """Return what a variant is, how large it is when loaded, and on CUDA the smallest card that it fits on."""
+    if variant.is_served:
+        return [f"{variant.name}: served as '{variant.model}' at {variant.url}, which was not asked"]
     quantized = "" if variant.quantization == "none" else f"{variant.quantization}, "
     size = _weight_bytes(variant)
     each = _cache_bytes(variant)
@@ -165,7 +167,10 @@ def _about_time(
     )
     passes, seconds = set(config.passes), 0.0
     compared = pairs(variants, config.fidelity) if "fidelity" in passes else ()
+    served = [variant.name for variant in variants if variant.is_served]
     for variant in variants:
+        if variant.is_served:
+            continue
         parameters = _parameters(variant).total
         # Where a run does both, one reading serves the reference's score and the reply.
         read = references if "scoring" in passes else prompts if "generation" in passes else 0.0
@@ -173,6 +178,7 @@ def _about_time(
         written = dialogues * config.generation.max_new_tokens if "generation" in passes else 0
         seconds += parameters * (read * rates["read"] + written * rates["written"])
     apart = [name for name in config.passes if name not in ("scoring", "generation", "fidelity")]
+    apart += [f"'{name}'" for name in served]
     without = f" {' and '.join(apart)} apart;" if apart else ""
     return [
         f"Time: about {duration(seconds)} if every reply is as long as it may be,{without} by rates measured on "
@@ -188,8 +194,9 @@ def _rates(device: str) -> dict[str, Any]:
 
 
 def _settings(variant: Variant) -> dict[str, Any]:
-    """Return the configuration of a variant's language model."""
-    config = read_json(Path(variant.model) / "config.json")
+    """Return the configuration of a variant's language model; empty where a served one's tokenizer comes without it."""
+    path = Path(variant.tokenizer_folder) / "config.json"
+    config = read_json(path) if path.is_file() or not variant.is_served else {}
     inner = config.get("text_config")
     return inner if isinstance(inner, dict) else config
 

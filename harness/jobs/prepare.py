@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.backends.choose import chat_tokenizer, resolve_device
+from harness.backends.choose import chat_tokenizer, resolve_device, served_digests
 from harness.config import RunConfig
 from harness.errors import InputError, did_you_mean
 from harness.files import digest_value
@@ -94,10 +94,12 @@ def prepare(
         progress.note(f"{dialogues.counts['measured']} held-out dialogues of {dialogues.counts['loaded']}{skipped}.")
         for note in (*dialogues.notes, *(f"Warning: {warning}" for warning in dialogues.warnings)):
             progress.note(note)
+        served = served_digests(resolved.variants)
         machine, device = digest_value(hardware()), resolve_device(config.device)
         if ahead is not None:
             ahead(resolved.variants)
-    weights = weights_digests(resolved.variants, recorded)
+    local = weights_digests(resolved.variants, recorded)
+    weights = {variant.name: {**local, **served}[variant.name] for variant in resolved.variants}
     other_files = settings_digests(resolved.variants)
     measured = {name: digest_value([weights[name], other_files[name]]) for name in weights}
     key = record_key(config, resolved.variants, measured, dialogues.template_digest, machine, device)

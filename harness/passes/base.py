@@ -70,10 +70,11 @@ class Pass:
         """Run over the variants whose backends have the needed capabilities; record why others are not measured."""
         able = []
         for variant in context.variants:
-            lacking = self.needs - context.backends.of(variant).capabilities
+            backend = context.backends.of(variant)
+            lacking = sorted(self.needs - backend.capabilities, key=lambda one: one.value)
             if lacking:
-                what = " or ".join(sorted(one.value for one in lacking))
-                self._not_measured(context, variant, f"its backend cannot {what}")
+                cannot = f"its backend cannot {' or '.join(one.value for one in lacking)}"
+                self._not_measured(context, variant, next(filter(None, map(backend.lacking.get, lacking)), cannot))
             else:
                 able.append(variant)
         if able:

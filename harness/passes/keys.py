@@ -13,13 +13,13 @@ from harness.files import digest_value
 from harness.passes.base import Conditions
 from harness.passes.registry import all_passes
 from harness.store.schema import DialogueRow
-from harness.variants.model import Variant
+from harness.variants.model import SERVED_KEYS, Variant
 
 Key = Callable[[str, Variant, DialogueRow], str]
 
 
 # Computed from the records afterwards, so it may change without a new measurement.
-DERIVED = {"metrics", "metric_options", "stats", "reasoning"}
+DERIVED = {"metrics", "metric_options", "stats", "reasoning", "price_per_gpu_hour", "currency"}
 # Settings added after 0.1.0. At their defaults they are left out of the digest, so that folders of earlier configs can
 # be continued.
 ADDED: Mapping[type[BaseModel], frozenset[str]] = {
@@ -27,6 +27,7 @@ ADDED: Mapping[type[BaseModel], frozenset[str]] = {
     DialogueConfig: frozenset({"encoding", "hub_config", "references"}),
     ColumnMap: frozenset({"system", "history"}),
     LatencyConfig: frozenset({"budget_minutes", "precision"}),
+    Variant: frozenset(SERVED_KEYS),
 }
 # Defaults of 0.1.0 that have become null, which stands for them in the digest.
 FORMER_DEFAULTS = {("dialogues", "hub_split"): "train", ("memory", "repeats"): 2}
@@ -87,7 +88,7 @@ def record_key(
 
     def key(pass_name: str, variant: Variant, dialogue: DialogueRow) -> str:
         text = [fixed[pass_name, variant.name], dialogue.id, dialogue.prompt, dialogue.reference]
-        joined = [] if dialogue.chat is None else [dialogue.chat.model_dump(mode="json")]
+        joined = [] if dialogue.chat is None else [dialogue.chat.model_dump(mode="json", exclude={"messages"})]
         return digest_value([*text, *joined])[:32]
 
     return key

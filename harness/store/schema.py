@@ -42,11 +42,13 @@ class VersionedRow(Row):
 class ChatText(Row):
     """How a chat template joins prompt and reference; both null for a dialogue without a reference.
 
-    ``context`` is all that the template writes before the reference, which may be more than the prompt.
+    ``context`` is all that the template writes before the reference, which may be more than the prompt. ``messages`` is
+    the conversation itself, kept if a variant of the run is served: its server may take nothing else.
     """
 
     context: str | None = None
     reference: str | None = None
+    messages: tuple[dict[str, str], ...] = ()
 
 
 class DialogueRow(Row):

@@ -41,6 +41,7 @@ class Scripted:
     """Every variant's backend at once: a nat a token, replies of two tokens, ten milliseconds a step."""
 
     context_length = 1000
+    lacking: Mapping[Capability, str] = {}
 
     def __init__(self, capabilities: frozenset[Capability] = ABLE) -> None:
         self.capabilities = capabilities

@@ -6,7 +6,7 @@ Variants of the same base share one set of weights, so all backends of a run sha
 from __future__ import annotations
 
 import gc
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -123,6 +123,7 @@ class LocalBackend:
     """One variant of a ``LocalBackends``; see ``Backend`` for its methods."""
 
     capabilities = frozenset(Capability)
+    lacking: Mapping[Capability, str] = {}
 
     def __init__(self, variant: Variant, among: LocalBackends) -> None:
         self._variant = variant

@@ -14,6 +14,8 @@ from harness.store.folder import RunFolder
 from harness.store.paths import without_paths
 from harness.store.schema import RunManifest, Summary
 
+_SERVER = ("url", "api_key_env", "allow_http")  # of a served variant
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -107,12 +109,13 @@ class ExportedRun:
         """Return the run's config, its recipe and the versions it ran with, as flat text by dotted key."""
         recipe = self.manifest.training.get("recipe")
         provenance = {key: self.manifest.provenance.get(key) for key in ("versions", "device", "git")}
-        values = {"config": self.manifest.config, "recipe": recipe, **provenance}
+        config = {key: value for key, value in self.manifest.config.items() if key != "variants"}
+        values = {"config": config, "recipe": recipe, **provenance}
         return dict(_flat({key: value for key, value in values.items() if value}))
 
     def variant_settings(self, variant: str) -> dict[str, str]:
-        """Return what ``run.json`` says of a variant, as flat text by key."""
-        return dict(_flat(self.variants[variant]))
+        """Return what ``run.json`` says of a variant, as flat text by key, but not at which server it is."""
+        return dict(_flat({key: value for key, value in self.variants[variant].items() if key not in _SERVER}))
 
     @property
     def facts(self) -> dict[str, str]:

@@ -62,7 +62,9 @@ def _chosen(run: ExportedRun, asked: str | None) -> str:
     if asked is not None and asked not in run.variants:
         raise InputError(f"The run has no variant '{asked}'.{did_you_mean(asked, tuple(run.variants))}")
     if asked is not None and asked not in trained:
-        raise InputError(f"{asked} is a base. A card is written for an adapter or a merged model.")
+        raise InputError(
+            f"{asked} is of kind {run.variants[asked].get('kind')}. Only an adapter or a merged model gets a card."
+        )
     if not trained:
         raise InputError("The run has neither an adapter nor a merged model, so there is nothing to write a card for.")
     return asked or trained[0]

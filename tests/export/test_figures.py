@@ -40,12 +40,24 @@ def test_no_two_figures_share_a_trackers_name(run: RunFolder) -> None:
 
 def test_settings_are_flat_and_without_paths_of_the_machine(run: RunFolder) -> None:
     manifest = read_json(run.manifest_path)
-    manifest["config"]["variants"] = "/home/someone/secret/variants.json"
+    manifest["config"]["dialogues"] = {"source": "/home/someone/secret/held_out.jsonl"}
     write_json(run.manifest_path, manifest)
     settings = read_run(run).settings()
     assert settings["config.generation.max_new_tokens"] == "48"
     assert settings["recipe.lora.r"] == "16"
-    assert settings["config.variants"] == "variants.json"
+    assert settings["config.dialogues.source"] == "held_out.jsonl"
+
+
+def test_where_a_served_variant_is_served_stays_here(run: RunFolder) -> None:
+    manifest = read_json(run.manifest_path)
+    served = {"url": "http://gpu7.internal:8000/v1", "api_key_env": "OUR_KEY", "same_as": "merged"}
+    manifest["variants"][3].update(served)
+    manifest["config"]["variants"] = manifest["variants"]
+    write_json(run.manifest_path, manifest)
+    exported = read_run(run)
+    assert exported.variant_settings("merged")["same_as"] == "merged"
+    assert "gpu7" not in str([exported.settings(), exported.variant_settings("merged")])
+    assert "OUR_KEY" not in str([exported.settings(), exported.variant_settings("merged")])
 
 
 def test_an_unfinished_run_is_not_exported(run: RunFolder) -> None:

@@ -119,7 +119,7 @@ def test_a_merged_model_is_chosen_by_name(run: RunFolder, tmp_path: Path) -> Non
 
 def test_a_base_gets_no_card(run: RunFolder, capsys: Any) -> None:
     assert main(["export", str(run.root), "--to", "model-card", "--variant", "base"]) == 2
-    assert "base is a base" in capsys.readouterr().err
+    assert "base is of kind base" in capsys.readouterr().err
 
 
 def test_the_card_says_what_was_not_measured(run: RunFolder, tmp_path: Path) -> None:

@@ -97,8 +97,8 @@ def aligned(table: Sequence[Sequence[str]], *, ruled: bool = False) -> list[str]
     return [lines[0], "  ".join("─" * width for width in widths), *lines[1:]] if ruled else lines
 
 
-def summary_markdown(folder: RunFolder, *, view: RunView | None = None) -> str:
-    """Return ``summary.md``, for an issue or a model card."""
+def summary_markdown(folder: RunFolder, *, view: RunView | None = None, steps: bool = True) -> str:
+    """Return ``summary.md``, for an issue; without the next steps, for a model card."""
     view = view or read_view(folder)
     summary = summary_rows(folder, everything=True, view=view)
     lines = [
@@ -107,7 +107,7 @@ def summary_markdown(folder: RunFolder, *, view: RunView | None = None) -> str:
         f"**{_plain_md(summary.sentence)}**",
         "",
     ]
-    lines += [f"- {_plain_md(step)}" for step in summary.steps]
+    lines += [f"- {_plain_md(step)}" for step in summary.steps if steps]
     lines += ["", *_md_table(summary.headers, summary.rows)]
     lines += ["", *(f"- {_plain_md(what)}" for what in summary.absent)] if summary.absent else []
     checks = gate_rows(view)

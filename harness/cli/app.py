@@ -189,6 +189,26 @@ def compare(
 
 
 @app.command()
+def export(
+    run: RunArgument,
+    to: Annotated[str, typer.Option(help="mlflow, trackio, wandb, model-card, github-action-benchmark or lm-eval")],
+    out: Annotated[
+        str | None, typer.Option(metavar="PATH", help="file or folder, or MLflow's URI; default: in the run folder")
+    ] = None,
+    variant: Annotated[str | None, typer.Option(help="model-card: whose card (default: the first adapter)")] = None,
+    with_report: Annotated[
+        bool, typer.Option("--with-report", help="mlflow: the page too, which contains dialogues")
+    ] = False,
+) -> None:
+    """Hand a finished run's numbers to other tools. Nothing is sent but to the place that --out names."""
+    from harness.export.destinations import Wanted
+    from harness.export.destinations import export as exported
+
+    for line in exported(run, to, Wanted(out, variant, with_report)):
+        typer.echo(f"Exported: {line}")
+
+
+@app.command()
 def metrics(
     modules: Annotated[
         list[str] | None, typer.Option("--module", help="a Python file or module with additional metrics")

@@ -34,13 +34,16 @@ def gate(
     candidate: Annotated[str | None, typer.Option(help="Variant to judge (default: the file's)")] = None,
     explain: Annotated[str | None, typer.Option(metavar="CHECK", help="Print the computation of one check")] = None,
     baselines: BaselinesFolder = None,
+    first: Annotated[
+        bool, typer.Option("--first", help="No run was accepted yet: leave out the checks that compare with one")
+    ] = False,
 ) -> None:
     """Judge a finished run. Exit code: 0 passed, 1 failed, 3 inconclusive, 4 could not be judged."""
     from harness.gating.gate import gate as judge_run
 
     if explain is not None:
         _refuse_unknown_check(thresholds, explain)
-    result = judge_run(run, thresholds, baseline=baseline, candidate=candidate, baselines=baselines)
+    result = judge_run(run, thresholds, baseline=baseline, candidate=candidate, baselines=baselines, first=first)
     console = _console()
     if explain is None:
         _print_checks(console, result)

@@ -36,7 +36,8 @@ class Question:
     """The inputs of ``gather``: the policy, the run, and how to open baselines.
 
     ``open_baseline`` returns the named baseline, or a sentence that says why it cannot be compared with.
-    ``baseline`` (``--baseline``) replaces any baseline that a check names, and a missing ``against``.
+    ``baseline`` (``--baseline``) replaces any baseline that a check names, and a missing ``against``. ``first``:
+    there is none yet, and checks that need one are left out.
     """
 
     loaded: LoadedPolicy
@@ -44,6 +45,7 @@ class Question:
     candidate: str
     open_baseline: Callable[[str], Side | str]
     baseline: str | None = None
+    first: bool = False
 
 
 def candidate_of(loaded: LoadedPolicy, run: Side, chosen: str | None) -> str:
@@ -64,7 +66,11 @@ def gather(question: Question) -> dict[str, Evidence]:
     Raises InputError, with the line and the closest known name, for a metric, variant, slice column or baseline that
     does not exist. What exists but was not measured or cannot be compared becomes evidence with a ``problem``.
     """
-    resolved = [_resolve(question, index, check) for index, check in enumerate(question.loaded.checks)]
+    resolved = [
+        _resolve(question, index, check)
+        for index, check in enumerate(question.loaded.checks)
+        if not (question.first and check.needs_baseline)
+    ]
     question.run.statistics.prepare(one.check.metric for one in resolved if one.check.slice is None)
     tested = sum(one.check.rule == "no_regression" for one in resolved)
     return {one.check.id: _evidence(question, one, tested) for one in resolved}

@@ -124,6 +124,11 @@ class Check(Strict):
         return self.against is not None or self.rule not in ("min", "max")
 
     @property
+    def needs_baseline(self) -> bool:
+        """Whether it compares with an accepted run: one that it names, or the one of ``--baseline``."""
+        return self.compares and (self.against is None or self.against.baseline is not None)
+
+    @property
     def margin(self) -> float:
         """The rule's number, absolute or relative."""
         return self._stated[1]

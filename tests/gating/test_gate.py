@@ -510,3 +510,21 @@ def test_an_own_metric_that_only_its_module_can_combine_is_an_error(judge: Gate,
     result = judge(run, {"metric": "quality.asks_back", "min": 0.1})
     assert (result.exit_code, result.checks[0].verdict) == (4, "error")
     assert "combined by the run's own module, which the gate does not execute" in result.checks[0].sentence
+
+
+def test_a_first_run_is_judged_without_the_checks_that_need_a_baseline(shared_run: RunFolder, judge: Gate) -> None:
+    path = judge.thresholds(GOOD, {**GOOD, **BASELINE}, {"metric": "quality.nll", "non_inferiority": {"margin": 0.1}})
+    found = gate(shared_run.root, path, baselines=judge.baselines, first=True)
+    assert ([check.id for check in found.checks], found.verdict) == (["c0"], "pass")
+    assert "Left out, because there is no baseline yet: c1, c2." in found.warnings
+
+
+def test_a_first_run_with_nothing_to_judge_is_an_error(shared_run: RunFolder, judge: Gate) -> None:
+    found = gate(shared_run.root, judge.thresholds({**GOOD, **BASELINE}), baselines=judge.baselines, first=True)
+    assert found.exit_code == 4
+    assert "has no checks that need no baseline: nothing was judged" in found.sentence
+
+
+def test_a_first_run_takes_no_baseline(shared_run: RunFolder, judge: Gate) -> None:
+    with pytest.raises(InputError, match="--first is for when there is no baseline yet"):
+        gate(shared_run.root, judge.thresholds(GOOD), baseline="main", baselines=judge.baselines, first=True)

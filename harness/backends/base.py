@@ -152,7 +152,7 @@ class Reply:
 class Timed:
     """One timed request (or one batch in lockstep). ``stamps_ns[i]`` is when token i of every row was on the host.
 
-    ``tokens`` are those of each row. ``setup_seconds`` is the one-time cost of a shape and is not part of the stamps.
+    ``tokens`` are those of each row. ``setup_seconds`` is the one-time cost of its shape, outside the stamps.
     ``unsupported`` says why the engine cannot run the variant. There are no stamps then, nor where memory ran out.
     ``launched_ns`` is when the host had launched the first token's forward; None where it runs on the host itself.
     """

@@ -72,9 +72,15 @@ def check_server(variant: Variant) -> tuple[Check, ...]:
         return backends.check(allow_base_mismatch=True)
 
 
-def import_libraries() -> None:
-    """Import what ``open_backends`` needs: torch and transformers, which takes seconds."""
+def import_libraries(variants: Sequence[Variant]) -> None:
+    """Import what these variants need: torch, transformers and, for adapters, peft. It takes seconds."""
+    weights = [variant for variant in variants if not variant.is_served]
+    if not weights:
+        return
     import harness.backends.local.backend  # noqa: F401
+    from harness.backends.local.libraries import import_for
+
+    import_for(weights)
 
 
 def chat_tokenizer(variants: Sequence[Variant]) -> Tokenizer:

@@ -10,12 +10,13 @@ import sys
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from harness.cli.gate import baseline_app, gate, thresholds_app
 from harness.errors import DEBUG_HELP, InputError, guarded, require
+from harness.machine import leave
 
 app = typer.Typer(
     name="harness",
@@ -224,3 +225,8 @@ def main(arguments: list[str] | None = None) -> int:
     command = partial(typer.main.get_command(app).main, prog_name="python -m harness", standalone_mode=False)
     advice = "Interrupted. Finished work is kept; run the same command to continue."
     return guarded(command, sys.argv[1:] if arguments is None else arguments, interrupted=advice)
+
+
+def command() -> NoReturn:
+    """Run the command line as a process of its own."""
+    leave(main())

@@ -77,7 +77,7 @@ def prepare(
     config_folder: Path | None = None,
     recorded: Mapping[str, str] | None = None,
     *,
-    ahead: Callable[[], None] | None = None,
+    ahead: Callable[[Sequence[Variant]], None] | None = None,
 ) -> Prepared:
     """Check every input, and digest what the results depend on; nothing is written.
 
@@ -97,7 +97,7 @@ def prepare(
         served = served_digests(resolved.variants)
         machine, device = digest_value(hardware()), resolve_device(config.device)
         if ahead is not None:
-            ahead()
+            ahead(resolved.variants)
     local = weights_digests(resolved.variants, recorded)
     weights = {variant.name: {**local, **served}[variant.name] for variant in resolved.variants}
     other_files = settings_digests(resolved.variants)

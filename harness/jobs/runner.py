@@ -6,7 +6,7 @@ and resumed at any time; ``compute`` derives everything else from the records.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,15 @@ from typing import Any
 from harness.backends.choose import Open, import_libraries, open_backends
 from harness.config import RunConfig
 from harness.files import digest_value, write_rows
-from harness.jobs.compute import compute
+from harness.jobs.compute import compute, metrics_of
 from harness.jobs.guard import check_belongs, failures_recorded, locked, refuse_edited, remove_outdated
 from harness.jobs.prepare import Prepared, prepare
-from harness.machine import without_collecting_the_old
+from harness.machine import usable_cores, without_collecting_the_old
 from harness.passes.base import PassContext
 from harness.passes.keys import config_digest
 from harness.passes.registry import find, in_order
 from harness.progress import SENTENCES, EventKind, Progress, ShownProgress, SilentProgress
+from harness.results.scored_ahead import ScoredAhead
 from harness.store.folder import RunFolder, prune_records
 from harness.store.provenance import now, provenance
 from harness.store.schema import RunManifest, SanityCheck
@@ -47,21 +48,38 @@ def run(
     folder = RunFolder(out)
     check_belongs(folder, config_digest(config))
     recorded = folder.read_manifest().digests if folder.manifest_path.exists() else {}
-    ahead = import_libraries if backends is open_backends else None
-    prepared = prepare(config, progress, config_folder, recorded, ahead=ahead)
+    libraries = import_libraries if backends is open_backends else None
+    prepared = prepare(config, progress, config_folder, recorded, ahead=libraries)
     with locked(folder):
         refuse_edited(folder)
         earlier = _earlier_run(folder, prepared)
-        with failures_recorded(folder):
+        with failures_recorded(folder), _scored_ahead(folder, prepared) as ahead:
             if earlier is None or earlier.state != "complete":
-                measure(folder, prepared, progress, backends)
+                measure(folder, prepared, progress, backends, replied=ahead.begin)
             with without_collecting_the_old():
-                compute(folder, config, progress)
+                compute(folder, config, progress, ahead=ahead)
     return folder
 
 
-def measure(folder: RunFolder, prepared: Prepared, progress: Progress, open_backends: Open) -> None:
-    """Run every unfinished pass. On an error, the records made so far are kept."""
+def _scored_ahead(folder: RunFolder, prepared: Prepared) -> ScoredAhead:
+    """Score replies ahead on the cores that the passes leave idle: all but one on CUDA, and few or none on the CPU."""
+    config, cores = prepared.config, usable_cores()
+    busy = 1 if prepared.device.startswith("cuda") else config.threads or cores
+    return ScoredAhead(folder, lambda: metrics_of(folder, config), config.reasoning, min(cores - busy, 4))
+
+
+def measure(
+    folder: RunFolder,
+    prepared: Prepared,
+    progress: Progress,
+    open_backends: Open,
+    *,
+    replied: Callable[[str], None] = lambda variant: None,
+) -> None:
+    """Run every unfinished pass. On an error, the records made so far are kept.
+
+    ``replied`` is called with each variant whose replies are complete.
+    """
     config, variants, device = prepared.config, prepared.variants, prepared.device
     folder.root.mkdir(parents=True, exist_ok=True)
     remove_outdated(folder)
@@ -93,6 +111,7 @@ def measure(folder: RunFolder, prepared: Prepared, progress: Progress, open_back
             key=prepared.key,
             event=notes.event,
             fact=notes.facts.__setitem__,
+            replied=replied,
         )
         passes = in_order(config.passes)
         for one in passes:

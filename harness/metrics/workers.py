@@ -11,7 +11,7 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import IO
@@ -25,55 +25,113 @@ CHUNK = 250
 WORTH_WORKERS = 2000  # items from which starting processes is worthwhile
 
 
+Known = Mapping[tuple[str, str, str], tuple[Item, Scores]]
+"""Scores made before, by system, id and reference, with the item that they are of."""
+
+
 def score(
-    metrics: MetricSet, items: Sequence[Item], *, workers: int, advance: Callable[[int], None] | None = None
+    metrics: MetricSet,
+    items: Sequence[Item],
+    *,
+    workers: int,
+    advance: Callable[[int], None] | None = None,
+    known: Known | None = None,
 ) -> list[Scores]:
-    """Return what ``metrics.score`` returns, using ``workers`` processes if there are enough items."""
-    if workers <= 1 or len(items) < WORTH_WORKERS:
+    """Return what ``metrics.score`` returns, using ``workers`` processes if there are enough items.
+
+    Items that are ``known``, unchanged, are scored only by the metrics that need many at once.
+    """
+    before = [_recalled(item, known or {}) for item in items]
+    left = [item for item, found in zip(items, before, strict=True) if found is None]
+    if advance and len(left) < len(items):
+        advance(len(items) - len(left))
+    if len(left) == len(items) and (workers <= 1 or len(items) < WORTH_WORKERS):
         return metrics.score(items, advance=advance)
-    scores = score_in_workers(metrics, items, workers, advance)
+    if workers > 1 and len(left) >= WORTH_WORKERS:
+        made = iter(score_in_workers(metrics, left, workers, advance))
+    else:
+        made = iter(metrics.where(lambda metric: not needs_many(metric)).score(left, advance=advance))
+    scores = [next(made) if found is None else found for found in before]
     rest = metrics.where(needs_many)
     if not rest.metrics:
         return scores
     return [join(both) for both in zip(scores, rest.score(items), strict=True)]
 
 
+def _recalled(item: Item, known: Known) -> Scores | None:
+    of, found = known.get((item.system, item.id, item.reference), (None, None))
+    return found if of == item else None
+
+
 def score_in_workers(
     metrics: MetricSet, items: Sequence[Item], workers: int, advance: Callable[[int], None] | None = None
 ) -> list[Scores]:
-    """Return one Scores per item, in order, from ``workers`` processes; raise HarnessError if one fails."""
-    idle: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
-    scores: list[Scores] = []
+    """Return one Scores per item, in order, from ``workers`` processes; raise HarnessError if one fails.
 
-    def ask(start: int) -> list[Scores]:
-        process = idle.get()
+    Metrics that need many items at once are left out.
+    """
+    with Workers(metrics, workers) as started:
+        return started.score(items, advance)
+
+
+class Workers:
+    """Processes that score items until the block ends. They end with the thread that started them."""
+
+    def __init__(self, metrics: MetricSet, count: int) -> None:
+        self._metrics = metrics
+        self._processes = [_start() for _ in range(count)]
+        self._idle: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
+        for process in self._processes:
+            self._idle.put(process)
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            _stop(process)
+
+    def kill(self) -> None:
+        """End the processes at once, from any thread; whoever waits for their answers gets a HarnessError."""
+        for process in self._processes:
+            process.kill()
+
+    def score(
+        self, items: Sequence[Item], advance: Callable[[int], None] | None = None, *, chunk: int | None = None
+    ) -> list[Scores]:
+        """Return one Scores per item, in order; raise HarnessError if a process fails."""
+        size = chunk or CHUNK
+        scores: list[Scores] = []
+        with ThreadPoolExecutor(len(self._processes)) as threads:
+            try:
+                for found in threads.map(lambda start: self._ask(items[start : start + size]), _starts(items, size)):
+                    scores += found
+                    if advance:
+                        advance(len(found))
+            except BaseException:
+                self.kill()  # or the block would wait for what is under way
+                raise
+        return scores
+
+    def _ask(self, items: Sequence[Item]) -> list[Scores]:
+        process = self._idle.get()
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            _send(process.stdin, (metrics.names, metrics.options, items[start : start + CHUNK]))
+            _send(process.stdin, (self._metrics.names, self._metrics.options, items))
             answer: list[Scores] | HarnessError = pickle.load(process.stdout)
         except (OSError, EOFError, pickle.PickleError) as error:
             reason = f"A scoring process ended early ({type(error).__name__}); see its output above."
             raise HarnessError(reason) from error
         finally:
-            idle.put(process)
+            self._idle.put(process)
         if isinstance(answer, HarnessError):
             raise answer
         return answer
 
-    processes = [_start() for _ in range(workers)]
-    for process in processes:
-        idle.put(process)
-    with ThreadPoolExecutor(workers) as threads:
-        try:
-            for found in threads.map(ask, range(0, len(items), CHUNK)):
-                scores += found
-                if advance:
-                    advance(len(found))
-        finally:
-            for process in processes:
-                _stop(process)
-    return scores
+
+def _starts(items: Sequence[Item], size: int) -> range:
+    return range(0, len(items), size)
 
 
 def _start() -> subprocess.Popen[bytes]:

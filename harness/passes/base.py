@@ -103,6 +103,7 @@ class PassContext:
     template, settings, prompt and reference): a record with that key is finished work, any other is ignored.
     ``event(kind, detail)`` records something the report must mention, e.g. a batch halved for lack of memory.
     ``fact(name, value)`` adds something learned about the machine or a variant to the run's provenance.
+    ``replied(variant)`` is called when every reply of a variant is on disk.
     """
 
     folder: RunFolder
@@ -115,6 +116,7 @@ class PassContext:
     key: Callable[[str, Variant, DialogueRow], str]
     event: Event
     fact: Callable[[str, Any], None] = lambda name, value: None
+    replied: Callable[[str], None] = lambda variant: None
     time_left: TimeLeft = field(default_factory=TimeLeft)
 
     def unfinished(

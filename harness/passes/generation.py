@@ -36,6 +36,7 @@ def run(context: PassContext) -> None:
     encode, references = EncodedOnce(encode_dialogue_prompt), EncodedOnce(encode_reference)
     for variant in context.variants:
         _generate(context, variant, encode, references)
+        context.replied(variant.name)
 
 
 def settings(on: Conditions) -> dict[str, Any]:

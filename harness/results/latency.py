@@ -26,11 +26,11 @@ from harness.results.timings import (
     e2e_ms,
     finished,
     gaps_ms,
-    launch_ms,
     served_together,
     tokens_and_seconds,
     tokens_per_s,
     tpot_ms,
+    ttft_host_ms,
     ttft_ms,
     within_budget,
 )
@@ -40,9 +40,10 @@ from harness.stats.types import FloatArray, Samples, TimingSamples
 from harness.store.folder import RunFolder
 from harness.store.schema import LatencyRecord, RunManifest
 
-_QUANTILE = re.compile(r"latency\.(ttft_ms|tpot_ms|itl_ms|e2e_ms)\.p(\d{1,2})")
+_QUANTILE = re.compile(r"latency\.(ttft_ms|ttft_host_ms|tpot_ms|itl_ms|e2e_ms)\.p(\d{1,2})")
 _PER_REQUEST: Mapping[str, Callable[[LatencyRecord], float | None]] = {
     "ttft_ms": ttft_ms,
+    "ttft_host_ms": ttft_host_ms,
     "tpot_ms": tpot_ms,
     "e2e_ms": e2e_ms,
 }
@@ -137,12 +138,6 @@ class Latency:
         values = self.timings(metric, variant).values
         return Distribution(np.sort(np.concatenate(values))) if values else None
 
-    def launch_ms(self, variant: str, condition: Condition) -> float | None:
-        """Return the median of the host's part of TTFT, launching the first token; None where it was not measured."""
-        rows = finished(self.records.get(variant, {}).get(condition, ()))
-        known = [spent for row in rows if (spent := launch_ms(row)) is not None]
-        return float(np.median(known)) if known else None
-
     def repeated(self, metric: str, variant: str) -> RepeatedValues:
         """Return one value per unit and repeat, for ratios: the quantile of its gaps, or the mean over its batch."""
         base = metric.partition("[")[0]
@@ -205,6 +200,9 @@ class Latency:
         return sum(bool(finished(conditions.get(condition, ()))) for conditions in self.records.values())
 
     def _has(self, base: str, condition: Condition) -> bool:
+        if base.startswith("latency.ttft_host_ms."):
+            rows = (row for found in self.records.values() for row in finished(found.get(condition, ())))
+            return any(row.launched_ns is not None for row in rows)
         if condition.workload == "prefill":  # one token, so there is no other timing
             return base.startswith("latency.ttft_ms.") or (base == "latency.prefill_mfu" and bool(self._rooflines))
         if base == "latency.goodput":

@@ -5,15 +5,15 @@ This can be repeated at any time, with other metrics, from the files of a finish
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from harness.dialogues.reply_text import REASONING, Reasoning, reply_text
 from harness.files import write_rows
+from harness.machine import usable_cores
 from harness.metrics.metric_set import MetricSet
 from harness.metrics.registry import Item, Scores
-from harness.metrics.workers import score
+from harness.metrics.workers import Known, score
 from harness.results.several_references import How, combine
 from harness.store.folder import RunFolder
 from harness.store.schema import DialogueRow, FindingRow, GenerationRecord, Record, ReplyRow, ScoringRecord
@@ -38,6 +38,7 @@ def score_replies(
     how: How = "best",
     workers: int | None = None,
     reasoning: Reasoning = REASONING,
+    known: Known | None = None,
 ) -> dict[str, list[ReplyRow]]:
     """Write ``replies/VARIANT.jsonl`` for each variant, with scores, statistics and findings; return the rows.
 
@@ -47,8 +48,8 @@ def score_replies(
     to this run (default: all do); of two for the same dialogue, the later one counts. A variant without records (its
     replies were generated outside the harness) keeps its replies and gets new scores. ``how`` combines the scores
     against several references of one dialogue. ``workers`` defaults to the number of cores, at most four, if there are
-    thousands of replies. Rows are in run order, one for each dialogue with a reply, a likelihood, an error or a reason
-    why it was skipped.
+    thousands of replies. ``known`` are scores that were made before. Rows are in run order, one for each dialogue with
+    a reply, a likelihood, an error or a reason why it was skipped.
     """
     names = list(variants) if variants is not None else [str(v["name"]) for v in folder.read_manifest().variants]
     dialogues = folder.dialogues()
@@ -57,7 +58,7 @@ def score_replies(
     places = [
         (name, dialogue, reference)
         for dialogue in dialogues
-        for reference in (dialogue.reference or "", *dialogue.further_references)
+        for reference in _references(dialogue)
         for name in names
         if dialogue.id in rows[name]
     ]
@@ -65,7 +66,7 @@ def score_replies(
     if progress:
         progress.start(TASK, len(items), "replies")
     advance = (lambda done: progress.advance(TASK, done)) if progress else None
-    scores = score(metrics, items, workers=workers or _cores(), advance=advance)
+    scores = score(metrics, items, workers=workers or min(usable_cores(), 4), advance=advance, known=known)
     if progress:
         progress.finish(TASK)
         for note in metrics.notes:
@@ -88,8 +89,20 @@ def score_replies(
     return joined
 
 
-def _cores() -> int:
-    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 4)
+def items_of(folder: RunFolder, variant: str, reasoning: Reasoning) -> list[Item]:
+    """Return what ``score_replies`` scores of one variant."""
+    dialogues = folder.dialogues()
+    rows = _join(folder, variant, dialogues, None, reasoning)
+    return [
+        _item(variant, dialogue, rows[dialogue.id], reference)
+        for dialogue in dialogues
+        if dialogue.id in rows
+        for reference in _references(dialogue)
+    ]
+
+
+def _references(dialogue: DialogueRow) -> tuple[str, ...]:
+    return (dialogue.reference or "", *dialogue.further_references)
 
 
 def unfinished_warnings(replies: Mapping[str, Sequence[ReplyRow]]) -> list[str]:

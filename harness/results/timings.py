@@ -29,7 +29,7 @@ def ttft_ms(record: LatencyRecord) -> float | None:
     return (record.stamps_ns[0] - record.submitted_ns) / NS_A_MS if record.stamps_ns else None
 
 
-def launch_ms(record: LatencyRecord) -> float | None:
+def ttft_host_ms(record: LatencyRecord) -> float | None:
     """Return the host's part of the time to first token in milliseconds: launching it; None where it is not known."""
     return None if record.launched_ns is None else (record.launched_ns - record.submitted_ns) / NS_A_MS
 

@@ -179,6 +179,7 @@ class LatencyRecord(Record):
     submitted_ns: int = 0
     stamps_ns: tuple[int, ...] = ()
     launched_ns: int | None = None  # on CUDA: when the host had launched the first token's forward
+    setup_seconds: float = 0.0  # before it was submitted: the capture of graphs that its shape needs
 
 
 class MemoryRecord(Record):

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from typing import Any
 
 from harness.files import digest_file, digest_value, read_json
@@ -30,7 +30,7 @@ from harness.variants.digests import (
 )
 from harness.variants.merge_report import read_merge_report
 from harness.variants.model import Variant
-from harness.variants.reading import read_weights
+from harness.variants.reading import read_ahead, read_weights
 from harness.variants.resolve import ResolvedVariants
 
 
@@ -48,16 +48,23 @@ def local_variants(resolved: ResolvedVariants) -> ResolvedVariants:
 def weights_read_meanwhile(variants: tuple[Variant, ...]) -> Iterator[None]:
     """Read all weights in threads while the block runs, and wait for them at its end.
 
-    Digests and checks within this process then know what they need. If the block fails, reading ends at once.
+    Digests and checks within this process then know what they need. If the block fails, reading ends at once. Files
+    whose digests are remembered are not waited for, but read into the system's cache until they are loaded.
     """
     variants = _with_weights(variants)
-    models, adapters = {variant.model for variant in variants}, {v.adapter for v in variants if v.adapter}
+    models = dict.fromkeys(variant.model for variant in variants)
+    adapters = dict.fromkeys(variant.adapter for variant in variants if variant.adapter)
     files = [file for model in models for file in weight_files(Path(model))]
     files += [Path(adapter) / ADAPTER_WEIGHTS for adapter in adapters]
     stop = Event()
+
+    def read() -> None:
+        read_weights(files, stop=stop)
+        Thread(target=read_ahead, args=(files,), daemon=True).start()
+
     with ThreadPoolExecutor(1) as thread:
         try:
-            reading = thread.submit(read_weights, files, stop=stop)
+            reading = thread.submit(read)
             yield
             reading.result()
         finally:

@@ -144,11 +144,18 @@ def _reached(view: RunView) -> object:
 
 
 def _launching(view: RunView, engine: str, variants: list[str]) -> str:
-    """Return how much of TTFT the host spends launching kernels, which differs from process to process."""
-    latency, condition = view.measurements.latency, Condition(engine, 1)
-    spent = {name: latency.launch_ms(name, condition) for name in variants}
-    shown = [f"{label(name)} {plain(one)}" for name, one in spent.items() if one is not None]
-    return f" Of the median, the host spends in ms launching the prompt: {', '.join(shown)}." if shown else ""
+    """Return how much of TTFT the host spends launching the prompt: where it is most, two processes differ by it."""
+    latency = view.measurements.latency
+    suffix = latency.suffix(Condition(engine, 1))
+    parts = ((name, latency.distribution(f"latency.ttft_host_ms.p50{suffix}", name)) for name in variants)
+    spent = {name: part.quantile(0.5) for name, part in parts if part}
+    if not spent:
+        return ""
+    whole = {name: latency.distribution(f"latency.ttft_ms.p50{suffix}", name) for name in spent}
+    most = any(one and spent[name] > one.quantile(0.5) / 2 for name, one in whole.items())
+    shown = ", ".join(f"{label(name)} {plain(one)}" for name, one in spent.items())
+    rest = "most of the median, and differs from run to run" if most else "the rest of the median is the device's"
+    return f" The host's part, launching the prompt, in ms: {shown}; {rest}."
 
 
 def _percent(share: float) -> str:

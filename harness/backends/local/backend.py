@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -37,13 +36,13 @@ from harness.backends.local.generate import ignored_settings
 from harness.backends.local.joint import JointWork, joint_groups
 from harness.backends.local.limits import footprint, measure_limits
 from harness.backends.local.loading import context_length
-from harness.backends.local.memory_worker import measure_in_fresh_process
+from harness.backends.local.memory_worker import FreshProcess
 from harness.backends.local.merge_errors import weight_errors
 from harness.backends.local.pool import LoadedModel, SharedPool, expected_bytes
 from harness.backends.local.replies import generate_replies
 from harness.backends.local.sanity import check_variants
 from harness.backends.local.scoring import CausalForward, in_batches, negative_log_likelihoods
-from harness.backends.local.timed import FirstLaunch, TimedEngine, UnsupportedError, make_engine
+from harness.backends.local.timed import TimedEngine, UnsupportedError, make_engine
 from harness.dialogues.tokens import Tokenizer
 from harness.progress import EventKind
 from harness.results.roofline import Limits
@@ -75,6 +74,7 @@ class LocalBackends:
         self.pool = pool or SharedPool(variants, device, event=event)
         self.engines: dict[tuple[str, str], TimedEngine] = {}  # by variant and name
         self._variants = tuple(variants)
+        self._waiting: FreshProcess | None = None
         self._backends = {variant.name: LocalBackend(variant, self) for variant in variants}
 
     @cached_property
@@ -95,6 +95,16 @@ class LocalBackends:
             self.close()  # some of them may be what fills the memory
         return needed <= machine.free_bytes(self.device)
 
+    def fresh_process(self) -> FreshProcess:
+        """Return a process to measure memory in. On CUDA the next one imports its libraries meanwhile.
+
+        On the CPU it would take the cores that the first is timed on while it loads.
+        """
+        fresh, self._waiting = self._waiting or FreshProcess(), None
+        if self.device.startswith("cuda"):
+            self._waiting = FreshProcess()
+        return fresh
+
     def release(self) -> None:
         """Objects frozen for timing are unfrozen, so that the garbage collector can free their memory."""
         self.engines.clear()
@@ -104,6 +114,9 @@ class LocalBackends:
     def close(self) -> None:
         self.engines.clear()
         self.pool.close()
+        if self._waiting is not None:
+            self._waiting.end()
+            self._waiting = None
 
 
 class LocalBackend:
@@ -185,33 +198,28 @@ class LocalBackend:
                 yield found or Divergence(request.id, error=NO_MEMORY)
 
     def weight_errors(self, variants: Sequence[Variant]) -> dict[str, Any]:
-        errors = weight_errors(self._variant, variants)
+        errors = weight_errors(self._variant, variants, self._among.pool)
         self._among.pool.files.refuse_changed(variants)
         return errors
 
     def memory(self, workload: MemoryWorkload) -> dict[str, Any]:
-        found = measure_in_fresh_process(self._variant, self._among.device, self._among.threads, workload)
+        among = self._among
+        found = among.fresh_process().measure(self._variant, among.device, among.threads, workload)
         self._among.pool.files.refuse_changed((self._variant,))
         return found
 
     def _timed(self, request: TimedRequest) -> Timed:
-        setup = 0.0
         with self._among.pool.use(self._variant) as loaded:
             try:
                 engine = self._engine(loaded, request)
-                while True:
-                    with FirstLaunch(loaded.model) as launch:
-                        timed = engine.request(
-                            request.prompts, request.reply_tokens, natural=request.natural, room=request.room
-                        )
-                    self._pass_on_notes(request.engine, engine)
-                    if not timed.setup_seconds:
-                        launched = launch.since(timed.submitted_ns) if loaded.device.startswith("cuda") else None
-                        return replace(timed, setup_seconds=setup, launched_ns=launched)
-                    setup += timed.setup_seconds  # a graph was captured during the request, so its stamps are not valid
+                timed = engine.request(
+                    request.prompts, request.reply_tokens, natural=request.natural, room=request.room
+                )
             except UnsupportedError as reason:
                 self._note(request.engine, str(reason))
-                return Timed(setup_seconds=setup, unsupported=str(reason))
+                return Timed(unsupported=str(reason))
+            self._pass_on_notes(request.engine, engine)
+            return timed
 
     def _engine(self, loaded: LoadedModel, request: TimedRequest) -> TimedEngine:
         """Return this variant's engine, created once; raise UnsupportedError if it cannot run the variant."""

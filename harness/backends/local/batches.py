@@ -94,7 +94,8 @@ def joint_tokens(model: CausalLM, device: str, *, limit: int | None = None) -> i
 class DecodingProfile:
     """Where a decoder's time went. ``rows_computed`` includes idle rows; ``step_seconds`` includes ``capture_seconds``.
 
-    Captures that failed count as well.
+    Captures that failed count as well. ``prepare_seconds`` went into graphs of prompts, before they were submitted.
+    ``launched_ns`` is when the host had launched the first prompt of the latest run, and 0 before.
     """
 
     prompt_tokens: int = 0
@@ -104,6 +105,8 @@ class DecodingProfile:
     tokens: int = 0
     step_seconds: float = 0.0
     capture_seconds: float = 0.0
+    prepare_seconds: float = 0.0
+    launched_ns: int = 0
 
 
 def columns_for(requests: Sequence[ReplyRequest], settings: DecodingSettings) -> int:

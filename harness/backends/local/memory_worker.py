@@ -1,7 +1,7 @@
 """A fresh process that loads one variant, runs the fixed workload and prints its memory use as one JSON line.
 
-``measure_in_fresh_process`` runs it as ``python -m harness.backends.local.memory_worker``, with the request as JSON on
-standard input. The number to gate on is the peak allocated on CUDA and the peak resident set on the CPU.
+``FreshProcess`` runs it as ``python -m harness.backends.local.memory_worker``, with the request as JSON on standard
+input. The number to gate on is the peak allocated on CUDA and the peak resident set on the CPU.
 """
 
 from __future__ import annotations
@@ -13,45 +13,53 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from harness.backends.base import DoesNotFitError, MemoryWorkload
+from harness.backends.local.libraries import import_for
 from harness.backends.local.transformers_types import CausalLM
 from harness.errors import HarnessError, first_line
-from harness.machine import end_with
+from harness.machine import end_with, leave
 from harness.variants.model import Variant
 
 MIB = 2**20
 WORKER = ("-m", "harness.backends.local.memory_worker")
 
 
-def measure_in_fresh_process(
-    variant: Variant, device: str, threads: int | None, workload: MemoryWorkload
-) -> dict[str, Any]:
-    """Return what a fresh process measured; raise HarnessError if it failed, or died without an answer.
+class FreshProcess:
+    """A process that imports the libraries every variant needs, and waits for the one that it is to measure."""
 
-    That a variant does not fit into memory is an answer (``error``).
-    """
-    question = {"variant": variant.model_dump(mode="json"), "device": device, "threads": threads, **asdict(workload)}
-    done = subprocess.run(
-        [sys.executable, *WORKER, str(os.getpid())],
-        input=json.dumps(question),
-        capture_output=True,
-        text=True,
-        check=False,
-        env=_environment(),
-    )
-    try:
-        answer = json.loads(done.stdout.strip().splitlines()[-1])
-        failure = answer.pop("failure", None)
-    except (IndexError, ValueError):
-        failure = (done.stderr.strip().splitlines() or ["no output"])[-1][:300]
-        if done.returncode < 0:
-            failure = f"its process was killed by signal {-done.returncode}, perhaps for lack of memory"
-    if failure is not None:
-        again = "Run the same command to measure it again."
-        raise HarnessError(f"The memory of '{variant.name}' could not be measured: {failure.rstrip('.')}. {again}")
-    return {"disk_mib": disk_mib(variant), **answer}
+    def __init__(self) -> None:
+        pipe = subprocess.PIPE
+        command = [sys.executable, *WORKER, str(os.getpid())]
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=_environment())
+
+    def measure(self, variant: Variant, device: str, threads: int | None, workload: MemoryWorkload) -> dict[str, Any]:
+        """Return what the process measured; raise HarnessError if it failed, or died without an answer.
+
+        That a variant does not fit into memory is an answer (``error``).
+        """
+        variables = {"variant": variant.model_dump(mode="json"), "device": device, "threads": threads}
+        try:
+            out, errors = self._process.communicate(json.dumps({**variables, **asdict(workload)}))
+        finally:
+            self.end()
+        try:
+            answer = json.loads(out.strip().splitlines()[-1])
+            failure = answer.pop("failure", None)
+        except (IndexError, ValueError):
+            failure = (errors.strip().splitlines() or ["no output"])[-1][:300]
+            if self._process.returncode < 0:
+                failure = f"its process was killed by signal {-self._process.returncode}, perhaps for lack of memory"
+        if failure is not None:
+            again = "Run the same command to measure it again."
+            raise HarnessError(f"The memory of '{variant.name}' could not be measured: {failure.rstrip('.')}. {again}")
+        return {"disk_mib": disk_mib(variant), **answer}
+
+    def end(self) -> None:
+        """End the process if it still runs."""
+        self._process.kill()
+        self._process.communicate()
 
 
 def disk_mib(variant: Variant) -> float | None:
@@ -98,7 +106,7 @@ def measure(question: dict[str, Any]) -> dict[str, Any]:
         torch.set_num_threads(question["threads"])
     # This comes first: a library may open the GPU on import, and that memory belongs to this process too.
     card = Card(device) if device.startswith("cuda") else None
-    _import_libraries(variant)
+    import_for((variant,))  # imports take longer than a small model and must not count as loading time
     before = peak_rss_bytes()
     start = time.perf_counter()
     pool = SharedPool((variant,), device, share=False)  # it alone is measured, so there is nothing to prove
@@ -122,18 +130,6 @@ def measure(question: dict[str, Any]) -> dict[str, Any]:
         "peak_rss_mib": peak_rss_bytes() / MIB,
     }
     return {**found, **card.peaks(weights, cache_bytes), **growth} if card else found
-
-
-def _import_libraries(variant: Variant) -> None:
-    """Import what loading will need: imports take longer than a small model and must not count as loading time."""
-    import importlib
-
-    importlib.import_module("transformers").GenerationMixin  # noqa: B018 — transformers imports on attribute access
-    importlib.import_module("transformers").PreTrainedModel  # noqa: B018
-    if variant.adapter:
-        importlib.import_module("peft")
-    if variant.quantization != "none":
-        importlib.import_module("bitsandbytes")
 
 
 class Card:
@@ -263,9 +259,10 @@ def _cache_bytes(cache: Any) -> int:
     return total
 
 
-def main() -> int:
+def main() -> NoReturn:
     """Answer one request: with sizes, with ``error`` if the variant does not fit, or with a ``failure`` to report."""
     end_with(int(sys.argv[1]))
+    import_for(())
     question = json.load(sys.stdin)
     try:
         answer = measure(question)
@@ -279,8 +276,8 @@ def main() -> int:
         kind = "error" if is_out_of_memory(error) else "failure"
         answer = {kind: f"{type(error).__name__}: {first_line(error, 300)}"}
     print("\n" + json.dumps(answer))
-    return 0
+    leave(0)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

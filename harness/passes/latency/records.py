@@ -56,11 +56,11 @@ class Ledger:
         return [row for row in self._rows[variant] if slot_of(row) in asked]
 
     def seconds(self, variants: Sequence[Variant], units: Sequence[Unit] | None = None) -> float:
-        """Return how long the recorded requests of these variants (and units) took, by their stamps."""
+        """Return how long the recorded requests of these variants (and units) took, by their stamps and setup."""
         every = (self._rows[one.name] if units is None else self.of(units, one.name) for one in variants)
-        return (
-            sum(row.stamps_ns[-1] - row.submitted_ns for rows in every for row in rows if row.stamps_ns) / NS_A_SECOND
-        )
+        rows = [row for some in every for row in some]
+        stamped = sum(row.stamps_ns[-1] - row.submitted_ns for row in rows if row.stamps_ns)
+        return stamped / NS_A_SECOND + sum(row.setup_seconds for row in rows)
 
     def write(self, records: dict[str, list[LatencyRecord]]) -> None:
         """Append one unit's records of each variant."""

@@ -100,9 +100,17 @@ def _time_within(seconds: float, session: Session, groups: Sequence[Group], aske
     precision = context.config.latency.precision
     before = session.facts.setdefault("spent", {})
     budgets = [
-        Budget(each, precision, session.ledger, group, asked, partial(session.warmed_up, group), before.get(name, 0.0))
+        Budget(
+            each,
+            precision,
+            session.ledger,
+            group,
+            asked,
+            warm_up=partial(session.warmed_up, group),
+            cold=partial(session.cold, group),
+            before=before.get(_name(group), 0.0),
+        )
         for group in groups
-        for name in [_name(group)]
     ]
     context.progress.start(TASK, round(seconds), "seconds")
     context.time_left.begin(PASS.name, "", Work(round(seconds)))

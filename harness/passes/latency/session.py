@@ -10,7 +10,7 @@ import gc
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -28,8 +28,6 @@ from harness.progress import EventKind
 from harness.store.schema import LatencyRecord
 from harness.variants.model import Variant
 
-EAGER_WARM_UP_TOKENS = 8
-LENGTH_STEP = 64  # prompts within this many tokens of each other use the same kernels and graphs
 Group = tuple[Variant, ...]
 
 
@@ -85,6 +83,12 @@ class Session:
         names = {variant.name for variant in group}
         spent = self.facts["warm_up"].items()
         return math.fsum(one["seconds"] for who, one in spent if who.rpartition("/")[0] in names)
+
+    def cold(self, group: Group, stage: Stage) -> list[Unit]:
+        """Return the untimed requests to each variant that warming up for this stage takes now."""
+        shapes = stage.warm_up.items()
+        new = [unit for length, unit in shapes if (group, stage.shape, length) not in self.warmed]
+        return [unit for unit in new for _ in range(self.context.config.latency.warmup)]
 
     def time(self, work: Iterable[tuple[Group, Step]], advance: Callable[[int], None]) -> None:
         """Time the work, if there is any; ``advance`` is told of each request's tokens."""
@@ -142,20 +146,15 @@ class Session:
 
     def _warm_up(self, stage: Stage, group: Group) -> None:
         """Run the stage's shapes untimed for every variant, and record how long that took."""
-        shapes = {(group, stage.shape, length): unit for length, unit in _shapes(stage).items()}
-        new = [unit for key, unit in shapes.items() if key not in self.warmed]
+        new = self.cold(group, stage)
         for variant in group:
+            who = f"{variant.name}/{stage.engine}"
+            spent: dict[str, float] = self.facts["warm_up"].setdefault(who, {"seconds": 0.0, "setup": 0.0})
             started = time.perf_counter()
             for unit in new:
-                for _ in range(self.context.config.latency.warmup):
-                    self._request(stage, unit, variant, repeat=0)
-            self._preparation((variant.name, stage.engine))["seconds"] += time.perf_counter() - started
-        self.warmed |= set(shapes)
-
-    def _preparation(self, who: tuple[str, str]) -> dict[str, float]:
-        """Return the preparation times of a variant and engine, to be added to."""
-        spent: dict[str, float] = self.facts["warm_up"].setdefault("/".join(who), {"seconds": 0.0, "setup": 0.0})
-        return spent
+                spent["setup"] += self._request(stage, unit, variant, repeat=0).setup_seconds
+            spent["seconds"] += time.perf_counter() - started
+        self.warmed |= {(group, stage.shape, length) for length in stage.warm_up}
 
     def _request(self, stage: Stage, unit: Unit, variant: Variant, repeat: int) -> LatencyRecord:
         """Make one request. If memory runs out even with everything else freed, the variant's sweep ends."""
@@ -176,7 +175,7 @@ class Session:
                 most_room=self.rooms[unit.engine],
             )
         )
-        self._preparation(who)["setup"] += timed.setup_seconds
+        record = partial(record, setup_seconds=timed.setup_seconds)
         if timed.out_of_memory:
             self.ended[who] = unit.batch
             detail = {"pass": TASK, "variant": who[0], "engine": who[1], "batch": unit.batch}
@@ -203,14 +202,3 @@ def time_unit(
         for name in reversed(names) if order.mirrored else names:
             records[name].append(request(unit, by_name[name], unit.first + repeat))
     return records
-
-
-def _shapes(stage: Stage) -> dict[int, Unit]:
-    """Return units that together cover every shape of the stage: the longest of each 64 tokens.
-
-    Other prompt lengths use other matrix kernels, which libraries choose and load on first use. A graph may be captured
-    for each window of columns, so the compiled engine warms up with whole replies.
-    """
-    most = EAGER_WARM_UP_TOKENS if stage.engine == "eager" else stage.units[0].reply_tokens
-    by_length = {unit.longest // LENGTH_STEP: unit for unit in sorted(stage.units, key=lambda unit: unit.longest)}
-    return {length: replace(one, reply_tokens=min(most, one.reply_tokens)) for length, one in by_length.items()}

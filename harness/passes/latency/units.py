@@ -25,6 +25,8 @@ Engine = Literal["eager", "compiled"]
 Identity = tuple[str, str, str, int]
 Slot = tuple[Identity, int]
 Prompt = tuple[int, ...]
+EAGER_WARM_UP_TOKENS = 8
+LENGTH_STEP = 64  # prompts within this many tokens of each other use the same kernels
 DEFAULT_BATCHES = {"cuda": (1, 4, 16, 64), "cpu": (1, 4)}
 
 
@@ -108,6 +110,18 @@ class Stage:
     @property
     def workload(self) -> Workload:
         return self.units[0].workload
+
+    @property
+    def warm_up(self) -> dict[int, Unit]:
+        """Units, by length class, that together cover the shapes of this stage: the longest of each 64 tokens.
+
+        Other prompt lengths use other matrix kernels, which libraries choose and load on first use. A graph may be
+        captured for each window of columns, so the compiled engine warms up with whole replies. The graph of a single
+        prompt is of its exact length: it is captured directly before the first request that needs it.
+        """
+        most = EAGER_WARM_UP_TOKENS if self.engine == "eager" else self.units[0].reply_tokens
+        by_length = {unit.longest // LENGTH_STEP: unit for unit in sorted(self.units, key=lambda unit: unit.longest)}
+        return {length: replace(one, reply_tokens=min(most, one.reply_tokens)) for length, one in by_length.items()}
 
 
 @dataclass(frozen=True)

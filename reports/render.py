@@ -27,6 +27,7 @@ from reports.dialogue_cards import TEXT_BUDGET, Shown, dialogue_cards
 from reports.escape import finalize
 from reports.explain import sights, terms
 from reports.fidelity_view import fidelity_rows, unknown_weights, worst_layers
+from reports.identity_view import identity_rows, identity_sentences
 from reports.memory_view import breakdowns
 from reports.next_step import key_figures, next_step, tone
 from reports.numbers import amount, count, plain
@@ -111,6 +112,8 @@ def _facts(view: RunView, baseline: RunView | None) -> dict[str, object]:
         "memory": breakdowns(view),
         "fits": read_fits(view.folder.memory_path),
         "pairs": fidelity_rows(view),
+        "identities": identity_sentences(view),
+        "likenesses": identity_rows(view),
         "layers": worst_layers(view),
         "unknown_weights": unknown_weights(view),
         "slices": slice_tables(view),

@@ -28,6 +28,7 @@ class Capability(Enum):
     TIME = "time requests"
     ROOFLINE = "report the machine's limits"
     DIVERGENCE = "compare distributions over tokens"
+    MARGINS = "say how sure it is of a token"
     WEIGHTS = "read the weights"
     MEMORY = "measure memory"
 
@@ -83,6 +84,18 @@ class ReplyRequest:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+@dataclass(frozen=True)
+class ChoiceRequest:
+    """The token ids of a prompt and of what is undisputed of its reply, and the token that was ``chosen`` next.
+
+    ``chosen`` is None where the reply was ended.
+    """
+
+    id: str
+    ids: tuple[int, ...]
+    chosen: int | None
 
 
 @dataclass(frozen=True)
@@ -184,6 +197,20 @@ class Divergence:
 
 
 @dataclass(frozen=True)
+class Margin:
+    """How sure a model is of its next token, in nats.
+
+    ``margin`` is log p of its best token less that of its second best, and ``behind`` is log p of its best token less
+    that of the chosen one (zero if that is the best). With an ``error``, the numbers are meaningless.
+    """
+
+    id: str
+    margin: float = 0.0
+    behind: float = 0.0
+    error: str | None = None
+
+
+@dataclass(frozen=True)
 class Hardware:
     """What limits a variant's speed: the machine's measured limits, the variant's bytes, the device's memory."""
 
@@ -247,6 +274,10 @@ class Backend(Protocol):
 
         Raises DoesNotFitError if both do not fit into memory, NotComparableError if their tokens differ.
         """
+        ...
+
+    def margins(self, requests: Sequence[ChoiceRequest]) -> Generator[Margin]:
+        """Yield how sure this variant is of its own next token where another was chosen."""
         ...
 
     def weight_errors(self, variants: Sequence[Variant]) -> dict[str, Any]:

@@ -172,6 +172,16 @@ FIDELITY: tuple[MetricSpec, ...] = (
         sees="How long two replies are identical before they differ.",
         blind_to="What comes after. Identical replies are left out.",
     ),
+    _measured(
+        name="fidelity.sure_disagreement",
+        unit="share of replies",
+        aggregation="rate",
+        signature="replies part at a token more than 0.5 nats less probable than the local model's own|v1",
+        label="Sure disagreements",
+        scale="0–1",
+        sees="Replies of a server that first differ at a token that the model it claims to serve is sure of.",
+        blind_to="What comes after the first difference, and replies whose token ids are not known.",
+    ),
 )
 
 

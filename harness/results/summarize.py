@@ -48,6 +48,7 @@ def summarize(
         comparisons=tuple(_comparisons(analysis, names)),
         coverage={variant: coverage_of(analysis, variant) for variant in analysis.measured.variants},
         slices=_slices(analysis, names, columns),
+        identities=analysis.measured.identities,
     )
 
 

@@ -104,6 +104,10 @@ class RunConfig(Strict):
     stats: StatsConfig = StatsConfig()
     batch_tokens: int | None = Field(None, ge=1, description="maximum tokens per batch; absent: from free memory")
     allow_base_mismatch: bool = False
+    price_per_gpu_hour: float | None = Field(
+        None, gt=0.0, allow_inf_nan=False, description="of the device in use; the page then says what replies cost"
+    )
+    currency: str = Field("USD", min_length=1, max_length=8)
     seed: int = Field(42, ge=0)
     limit: int | None = Field(None, ge=1)
     finetune: str | None = Field(None, description="recipe that creates the variants first if they are missing")

@@ -9,7 +9,7 @@ from reports.view import RunView
 
 def identity_sentences(view: RunView) -> tuple[str, ...]:
     """Return one sentence for each variant that claims to be another one."""
-    return tuple(map(_sentence, view.summary.identities))
+    return tuple(map(sentence, view.summary.identities))
 
 
 def identity_rows(view: RunView) -> tuple[tuple[str, ...], ...]:
@@ -24,7 +24,8 @@ def identity_rows(view: RunView) -> tuple[tuple[str, ...], ...]:
     return tuple(rows)
 
 
-def _sentence(one: IdentityRow) -> str:
+def sentence(one: IdentityRow) -> str:
+    """Return what was found of one claim."""
     total, differ = one.replies, one.sure + one.near_ties + one.unknown
     nearer = "" if one.nearer is None else _nearer(one, one.nearer)
     if one.finding == "same":

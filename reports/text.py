@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from harness.store.folder import RunFolder
 from harness.store.seals import numbers_digest
-from reports.cells import comparison_table, gate_rows
+from reports.cells import comparison_table
 from reports.coverage import coverage_cells
+from reports.decision import decide
 from reports.escape import visible
+from reports.gate_rows import gate_rows
 from reports.identity_view import identity_sentences
 from reports.next_step import next_step
 from reports.verdict_sentence import verdict_sentence
@@ -46,6 +48,7 @@ class TextSummary:
 def summary_rows(folder: RunFolder, *, everything: bool = False, view: RunView | None = None) -> TextSummary:
     """Return the verdict sentence, the next steps and the table's main rows (or all) as finished text."""
     view = view or read_view(folder)
+    decided = decide(view)
     coverage = coverage_cells(view)
     covered = {one.variant: one.brief for one in coverage}
     rows = (
@@ -68,7 +71,10 @@ def summary_rows(folder: RunFolder, *, everything: bool = False, view: RunView |
                 )
     return TextSummary(
         sentence=visible(verdict_sentence(view)),
-        steps=tuple(visible(step) for step in (*identity_sentences(view), *next_step(view))),
+        steps=tuple(
+            visible(step)
+            for step in (*identity_sentences(view), f"{decided.word}: {decided.reason}.", *next_step(view))
+        ),
         headers=("", *(visible(variant) for variant in view.variants)),
         rows=tuple(rows),
         absent=tuple(visible(f"{one.variant}: {what}") for one in coverage for what in one.absent),
@@ -113,15 +119,14 @@ def summary_markdown(folder: RunFolder, *, view: RunView | None = None) -> str:
         lines += ["", "#### Gate", ""]
         rows = [
             (
-                row.check.id,
-                row.label,
-                row.asked,
-                f"{row.figure} ({row.interval})" if row.interval else row.figure,
+                row.ids,
+                row.about,
+                row.check.sentence,
                 f"{row.sign.shape} {row.sign.word}{'' if row.stops else ' (warning only)'}",
             )
             for row in checks
         ]
-        lines += _md_table(("check", "metric", "required", "measured", "verdict"), rows)
+        lines += _md_table(("check", "of", "found", "verdict"), rows)
     manifest = view.manifest
     lines += [
         "",

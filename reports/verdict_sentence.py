@@ -33,10 +33,10 @@ def verdict_sentence(view: RunView) -> str:
     """Return the verdict: form, where it decides. Quality; cost; merge. Safety. Gaps. Gate."""
     first = "; ".join(clause for clause in (quality(view), *others(view), cost(view), merge(view)) if clause)
     parts = [standing(view), form_sentence(view), first, safety(view), gaps(view), gate(view)]
-    return " ".join(f"{_opened(view, part)}." for part in parts if part)
+    return " ".join(f"{opened(view, part)}." for part in parts if part)
 
 
-def _opened(view: RunView, part: str) -> str:
+def opened(view: RunView, part: str) -> str:
     """Begin a sentence with a capital letter, but leave a variant's name as it is."""
     return part if any(part.startswith(variant) for variant in view.variants) else sentence_case(part)
 
@@ -48,7 +48,7 @@ def standing(view: RunView) -> str:
     if view.manifest.state != "complete":
         notes.append("this run is not finished" if view.manifest.state == "running" else "this run failed")
     if failed:
-        which = listed([check.name + (f" ({check.variant})" if check.variant else "") for check in failed[:3]])
+        which = listed([f"“{check.name}”" + (f" ({check.variant})" if check.variant else "") for check in failed[:3]])
         notes.append(f"a sanity check failed: {which}")
     return "; ".join(notes)
 

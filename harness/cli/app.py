@@ -6,6 +6,7 @@ Heavy modules are imported inside the commands, so that ``--help`` is fast and `
 
 from __future__ import annotations
 
+import math
 import sys
 from contextlib import nullcontext
 from functools import partial
@@ -120,24 +121,49 @@ def report(
     out: Annotated[Path | None, typer.Option(help="HTML file; default: report.html in the run folder")] = None,
     redact_text: Annotated[bool, typer.Option("--redact-text", help="leave out all dialogue and reply text")] = False,
     csv: Annotated[Path | None, typer.Option(metavar="DIR", help="also write the tables as CSV files")] = None,
+    reading_list: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="also write a sheet of N dialogues for people to mark, and its key"),
+    ] = None,
+    price_per_gpu_hour: Annotated[
+        float | None, typer.Option(help="also say what replies cost (default: the config's price)")
+    ] = None,
+    currency: Annotated[str, typer.Option(help="of the price")] = "USD",
+    open_page: Annotated[bool, typer.Option("--open", help="show the page in a browser")] = False,
 ) -> None:
     """Render the report again."""
     from harness.jobs.guard import locked
+    from harness.results.cost import Price
     from harness.store.baselines import Baselines
     from harness.store.folder import RunFolder
     from reports.render import write_report
 
+    if reading_list is not None and redact_text:
+        raise InputError("--reading-list is for reading, so it cannot be combined with --redact-text.")
     folder = RunFolder(run)
     folder.read_manifest()  # refuses a folder that is not a run before a lock file is created in it
     earlier = Baselines().find(baseline) if baseline else None
+    if price_per_gpu_hour is not None and not 0 < price_per_gpu_hour < math.inf:
+        raise InputError("--price-per-gpu-hour must be a number above 0.")
+    price = None if price_per_gpu_hour is None else Price(price_per_gpu_hour, currency)
     with locked(folder) if out is None else nullcontext():
-        written = write_report(folder, out, baseline=earlier, redact_text=redact_text)
+        written = write_report(folder, out, baseline=earlier, redact_text=redact_text, price=price)
     typer.echo(f"Report: {written}")
     if csv is not None:
         from reports.tables import write_csv
 
         for path in write_csv(folder, csv):
             typer.echo(f"Table: {path}")
+    if reading_list is not None:
+        from reports.reading_list import write_reading_list
+
+        sheet, key = write_reading_list(folder, reading_list, out.parent if out else None)
+        typer.echo(f"Reading list: {sheet}\nIts key, not for the readers: {key}")
+    if open_page:
+        from harness.cli.browser import opened
+
+        if advice := opened(written):
+            typer.echo(advice)
 
 
 @app.command()

@@ -46,11 +46,9 @@ def write_thresholds(run: Path | str, out: Path, *, candidate: str | None = None
         raise HarnessError(f"The run in {folder.root} is {manifest.state}; thresholds are made from a complete one.")
     summary = folder.read_summary()
     candidate = _candidate(summary, manifest.variants, manifest.reference_variant, candidate)
-    own = f"    candidate: {_quoted(candidate)}\n"  # stands once, at the top
     read = _shares_read(folder, candidate)
     skipped = {name for name, share in read.items() if share < LEAST_READ}
-    entries = (entry.replace(own, "") for entry in _checks(summary, candidate, manifest.reference_variant, skipped))
-    checks = _with_unique_ids(entries)
+    checks = _with_unique_ids(_checks(summary, candidate, manifest.reference_variant, skipped))
     if not checks:
         raise HarnessError(f"The run in {folder.root} measured nothing of {candidate} that a gate could check.")
     name = _one_line(folder.root.resolve().name)
@@ -126,14 +124,21 @@ def _checks(summary: Summary, candidate: str, reference: str | None, skipped: se
             yield from _compared(name, metric, summary.comparisons, candidate, reference)
         elif name in FIDELITY:
             for variant in metric.variants:
-                yield from _absolute(name, metric, variant, "compared with the variant it was made from", slack=0.5)
+                note = "compared with the variant it was made from"
+                yield from _absolute(name, metric, variant, note, slack=0.5, named=True)
         elif name in LATENCY:
             yield from _absolute(name, metric, candidate, "holds on this machine and workload only", slack=0.2)
         elif name in MEMORY:
             yield from _absolute(name, metric, candidate, "holds on this machine and workload only", slack=0.1)
 
 
-def _absolute(name: str, metric: MetricSummary, variant: str, note: str, *, slack: float = 0.0) -> Iterator[str]:
+def _absolute(
+    name: str, metric: MetricSummary, variant: str, note: str, *, slack: float = 0.0, named: bool = False
+) -> Iterator[str]:
+    """Yield a limit on a variant's value. ``named``: the check is about this variant, whichever ``--candidate`` names.
+
+    That is so for fidelity: not every variant is made from another.
+    """
     found = metric.variants.get(variant)
     if found is None or found.value is None or not math.isfinite(found.value):
         return
@@ -150,7 +155,9 @@ def _absolute(name: str, metric: MetricSummary, variant: str, note: str, *, slac
     measured = f"{name} of {variant}: {number(found.value)} {interval} {metric.unit}, n = {found.n}; {_better(metric)}"
     comment = f"{measured}; {note}" if note else measured
     extra = ["judge: point   # these values have no interval"] if point else []
-    yield _entry(f"{_slug(name)}-{_slug(variant)}", name, variant, rule, comment, [*_samples(name, found), *extra])
+    check_id = f"{_slug(name)}-{_slug(variant)}" if named else _slug(name)
+    further = [*_samples(name, found), *extra]
+    yield _entry(check_id, name, rule, comment, further, variant=variant if named else None)
 
 
 def _misses_nothing(limit: str, metric: MetricSummary) -> bool:
@@ -192,21 +199,22 @@ def _compared(
         held = rounded(min(KEPT * gain, least), up=False)
         comment += f". The limit is {float(held) / gain:.0%} of this gain"
         rule = f"min: {held}" if metric.higher_is_better else f"max: -{held}"
-        yield _entry(f"{_slug(name)}-gain", name, candidate, rule, comment, further)
+        yield _entry(f"{_slug(name)}-gain", name, rule, comment, further)
         return
     loss = -row.low if metric.higher_is_better else row.high
     usual = abs(other.value) * 0.02
     margin = rounded(max(usual, loss, 1e-9), up=True)
     if loss > usual:
         comment += f". This run cannot exclude a loss of {number(loss)}: is a margin this wide wanted"
-    yield _entry(
-        f"{_slug(name)}-not-worse", name, candidate, f"non_inferiority: {{margin: {margin}}}", comment, further
-    )
+    yield _entry(f"{_slug(name)}-not-worse", name, f"non_inferiority: {{margin: {margin}}}", comment, further)
 
 
-def _entry(check_id: str, metric: str, variant: str, rule: str, comment: str, further: list[str]) -> str:
+def _entry(
+    check_id: str, metric: str, rule: str, comment: str, further: list[str], *, variant: str | None = None
+) -> str:
     lines = [f"  # {_sentence(comment)}", f"  - id: {check_id}", f"    metric: {_quoted(metric)}"]
-    lines += [f"    candidate: {_quoted(variant)}", f"    {rule}", *(f"    {line}" for line in further)]
+    lines += [f"    candidate: {_quoted(variant)}"] if variant else []
+    lines += [f"    {rule}", *(f"    {line}" for line in further)]
     return "\n".join(lines) + "\n"
 
 

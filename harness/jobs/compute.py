@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -83,12 +83,14 @@ def compute(
         remove_outdated(folder)
         write_model(folder.summary_path, summary)
     inputs = {name: digest for name, digest in manifest.digests.items() if not is_measured(name)}
-    derived = {
+    derived: dict[str, Any] = {
         "metrics": config.metrics,
         "metric_options": config.metric_options.model_dump(mode="json"),
         "stats": config.stats.model_dump(mode="json"),
         "reasoning": config.reasoning,
     }
+    if isinstance(config, RunConfig):
+        derived |= {"price_per_gpu_hour": config.price_per_gpu_hour, "currency": config.currency}
     folder.write_manifest(
         manifest.model_copy(
             update={

@@ -61,6 +61,7 @@ PASS = Pass(
 
 def _generate(context: PassContext, variant: Variant, encode: EncodedOnce, encode_scored: EncodedOnce) -> None:
     backend = context.backends.of(variant)
+    context.fact(f"context_length/{variant.name}", backend.context_length)
     scored = with_references(context) if scores_while_generating(context, backend) else []
     left = context.time_left
     with ExitStack() as made:

@@ -19,7 +19,7 @@ Key = Callable[[str, Variant, DialogueRow], str]
 
 
 # Computed from the records afterwards, so it may change without a new measurement.
-DERIVED = {"metrics", "metric_options", "stats", "reasoning"}
+DERIVED = {"metrics", "metric_options", "stats", "reasoning", "price_per_gpu_hour", "currency"}
 # Settings added after 0.1.0. At their defaults they are left out of the digest, so that folders of earlier configs can
 # be continued.
 ADDED: Mapping[type[BaseModel], frozenset[str]] = {

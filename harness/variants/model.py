@@ -53,7 +53,7 @@ class Variant(BaseModel):
     tokenizer: str | None = None
     same_as: str | None = None
     api_key_env: str | None = None
-    allow_http: bool = False
+    allow_http: bool | None = None
 
     @property
     def is_served(self) -> bool:
@@ -98,7 +98,7 @@ class Variant(BaseModel):
                     raise ValueError(f"variant '{self.name}' is an endpoint but has no '{name}'")
             if self.quantization != "none" or self.dtype != "auto":
                 raise ValueError(f"variant '{self.name}' is an endpoint: its server chooses 'quantization' and 'dtype'")
-            refuse_unsafe_url(str(self.url), allow_http=self.allow_http)
+            refuse_unsafe_url(str(self.url), allow_http=bool(self.allow_http))
         return self
 
 

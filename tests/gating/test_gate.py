@@ -260,7 +260,10 @@ def test_missing_dialogues_are_an_error(judge: Gate, tmp_path: Path) -> None:
     result = judge(run, GOOD)
     assert result.exit_code == 4
     assert result.sentence == "adapter: 1 of 1 checks could not be judged (c0)."
-    assert result.checks[0].sentence == "adapter answered 60 of 120 dialogues (50.0%); 99.0% is required."
+    assert result.checks[0].sentence == (
+        "adapter answered 60 of 120 dialogues (50 %), and 99 % is required: 60 have no reply. "
+        "To judge it, add the missing replies, or set min_coverage: 0.5 knowingly."
+    )
 
 
 def test_missing_dialogues_of_the_other_variant_are_an_error_too(judge: Gate, tmp_path: Path) -> None:
@@ -453,7 +456,8 @@ def test_a_slowdown_is_stopped(judge: Gate, pair: tuple[RunFolder, RunFolder]) -
     result = judge(reseal(pair[1], summarized=True), LATENCY_MAIN)
     assert result.exit_code == 1
     assert result.checks[0].value == pytest.approx(1.313, abs=0.005)
-    assert "proves a larger loss" in result.checks[0].sentence
+    assert "rose from" in result.checks[0].sentence
+    assert result.checks[0].sentence.endswith("; at most 1.1 × is allowed.")
 
 
 def test_a_removed_metric_is_an_error(judge: Gate, tmp_path: Path) -> None:
@@ -462,7 +466,9 @@ def test_a_removed_metric_is_an_error(judge: Gate, tmp_path: Path) -> None:
         del metrics["quality.rouge_l"]
     result = judge(make_run(tmp_path / "run", values), GOOD, {"metric": "quality.rouge_l", "min": 0.1})
     assert result.exit_code == 4
-    assert result.checks[1].sentence == "quality.rouge_l was not measured."
+    assert result.checks[1].sentence == (
+        "quality.rouge_l was not measured. Add it to 'metrics' in the run's config, or remove this check."
+    )
 
 
 # ---- metrics of a user's own modules

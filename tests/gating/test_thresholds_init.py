@@ -33,10 +33,10 @@ def test_the_run_passes_the_file_made_from_it(run: RunFolder, tmp_path: Path) ->
     assert ids == [
         "quality-rouge-l-gain",
         "quality-nll-gain",
-        "quality-empty-adapter",
-        "latency-ttft-ms-p50-adapter",
-        "latency-tpot-ms-p50-adapter",
-        "memory-peak-rss-mib-adapter",
+        "quality-empty",
+        "latency-ttft-ms-p50",
+        "latency-tpot-ms-p50",
+        "memory-peak-rss-mib",
     ]
 
 
@@ -53,8 +53,8 @@ def test_a_worse_run_fails_it(run: RunFolder, tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert {check.id for check in result.checks if check.verdict == "fail"} >= {
         "quality-nll-gain",
-        "latency-tpot-ms-p50-adapter",
-        "memory-peak-rss-mib-adapter",
+        "latency-tpot-ms-p50",
+        "memory-peak-rss-mib",
     }
 
 
@@ -85,6 +85,18 @@ def test_a_limit_that_nothing_can_miss_is_not_written(tmp_path: Path) -> None:
 def test_the_candidate_stands_once(run: RunFolder, tmp_path: Path) -> None:
     write_thresholds(run.root, tmp_path / "thresholds.yaml")
     assert (tmp_path / "thresholds.yaml").read_text().count("candidate: adapter") == 1
+
+
+@pytest.mark.parametrize(("first", "then"), [("merged", "adapter"), ("adapter", "merged")])
+def test_a_fresh_file_judges_another_candidate_than_the_one_it_was_made_for(
+    tmp_path: Path, first: str, then: str
+) -> None:
+    run = make_run(tmp_path / "run", random_values(120), kl={"merged": [0.001 + 0.00001 * n for n in range(120)]})
+    write_thresholds(run.root, tmp_path / "t.yaml", candidate=first)
+    result = gate(run.root, tmp_path / "t.yaml", candidate=then)
+    assert {check.id: check.sentence for check in result.checks if check.verdict == "error"} == {}
+    assert {check.candidate for check in result.checks if check.metric != "fidelity.kl"} == {then}
+    assert result.check("fidelity-kl-merged").candidate == "merged"
 
 
 def test_every_line_says_what_was_measured(run: RunFolder, tmp_path: Path) -> None:

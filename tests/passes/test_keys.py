@@ -124,6 +124,12 @@ def test_metrics_and_statistics_do_not_make_it_another_config() -> None:
     assert config_digest(one) != config_digest(RunConfig(variants=(VARIANT,), limit=3))
 
 
+def test_a_price_makes_neither_another_config_nor_another_measurement() -> None:
+    priced: dict[str, Any] = {"price_per_gpu_hour": 2.5, "currency": "EUR"}
+    assert config_digest(RunConfig(variants=(VARIANT,), **priced)) == config_digest(RunConfig(variants=(VARIANT,)))
+    assert key_of("latency", **priced) == key_of("latency")
+
+
 @pytest.mark.parametrize("change", [{"quantization": "nf4"}, {"dtype": "float32"}])
 @pytest.mark.parametrize("named", [True, False])
 def test_fidelity_depends_on_how_the_other_variant_is_held(change: dict[str, Any], named: bool) -> None:

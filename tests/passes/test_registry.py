@@ -328,6 +328,23 @@ def test_a_run_measured_again_on_other_data_leaves_no_old_verdict(tmp_path: Path
         Baselines(tmp_path / "baselines").accept(folder.root, "main", "good", force=True)
 
 
+def test_a_price_given_later_is_on_the_page_and_measures_nothing_again(tmp_path: Path) -> None:
+    config = asked(tmp_path / "in", "generation", "latency")
+    folder = run(config, tmp_path / "run", backends=Opened())
+    assert "replies cost" not in render_page(folder)
+    again = Opened()
+    run(config.model_copy(update={"price_per_gpu_hour": 2.5, "currency": "EUR"}), folder.root, backends=again)
+    assert again.by_name == {}
+    assert "2.50 EUR for an hour" in render_page(folder)
+
+
+def test_a_run_says_how_many_tokens_each_variant_takes(tmp_path: Path) -> None:
+    opened = Opened()
+    folder = run(asked(tmp_path / "in", "generation"), tmp_path / "run", backends=opened)
+    taken = folder.read_manifest().provenance["context_length/other"]
+    assert taken == opened.by_name["other"].context_length
+
+
 def test_edited_records_are_not_taken_over_by_the_next_run(tmp_path: Path) -> None:
     config = asked(tmp_path / "in", "scoring", "generation")
     folder = run(config, tmp_path / "run", backends=Opened())

@@ -25,7 +25,7 @@ from harness.store.schema import (
     ScoringRecord,
     Summary,
 )
-from reports.identity_view import _sentence
+from reports.identity_view import sentence
 
 COUNT = 20
 SURE, NEAR = SURE_NATS + 0.1, SURE_NATS - 0.1
@@ -73,20 +73,20 @@ def identity(summary: Summary) -> IdentityRow:
 def test_the_same_replies_serve_what_is_claimed(tmp_path: Path) -> None:
     found = identity(made(tmp_path, 0, {}))
     assert (found.finding, found.replies, found.nearer) == ("same", COUNT, None)
-    assert _sentence(found) == "served serves merged: all 20 replies are identical."
+    assert sentence(found) == "served serves merged: all 20 replies are identical."
 
 
 def test_near_ties_alone_are_said_to_be_such(tmp_path: Path) -> None:
     found = identity(made(tmp_path, 0, {3: NEAR, 4: NEAR}))
     assert (found.finding, found.near_ties, found.sure) == ("near-ties", 2, 0)
-    assert "near-ties only" in _sentence(found)
-    assert "2 of 20 replies" in _sentence(found)
+    assert "near-ties only" in sentence(found)
+    assert "2 of 20 replies" in sentence(found)
 
 
 def test_a_forgotten_adapter_is_found_by_the_base_it_leaves(tmp_path: Path) -> None:
     found = identity(made(tmp_path, COUNT, dict.fromkeys(range(10), SURE)))
     assert (found.finding, found.sure, found.nearer) == ("other", 10, "base")
-    assert _sentence(found) == (
+    assert sentence(found) == (
         "served serves something else than merged: 50\u00a0% of replies differ, 50\u00a0% at tokens that merged is "
         "sure of; base is nearer, with 20 of 20 replies identical."
     )
@@ -105,7 +105,7 @@ def test_a_variant_that_is_nearer_by_accident_is_not_named(tmp_path: Path) -> No
 def test_differences_without_margins_are_not_called_near_ties(tmp_path: Path) -> None:
     found = identity(made(tmp_path, 0, {0: None, 1: NEAR}))
     assert (found.finding, found.unknown) == ("unknown", 1)
-    assert "was not measured" in _sentence(found)
+    assert "was not measured" in sentence(found)
 
 
 def test_the_metrics_are_rates_over_dialogues_with_exact_intervals(tmp_path: Path) -> None:

@@ -55,7 +55,11 @@ class Server:
 
     def run(self, ask: Callable[..., Coroutine[Any, Any, Answer]], *arguments: Any) -> Answer:
         """Return what a coroutine function returns."""
-        return self.start(ask, *arguments).result()
+        answer = self.start(ask, *arguments)
+        try:
+            return answer.result()
+        finally:
+            answer.cancel()  # after Ctrl-C its request is still under way
 
     def start(self, ask: Callable[..., Coroutine[Any, Any, Answer]], *arguments: Any) -> Future[Answer]:
         """Run a coroutine function in the background; cancelling the future ends its request."""

@@ -8,9 +8,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("httpx2")
-pytest.importorskip("torch")
-
 from harness.backends.endpoint import client
 from tests.backends.endpoint.server import ScriptedServer
 

@@ -70,7 +70,7 @@ def test_the_page_shows_what_it_is_and_how_it_was_asked(start: Start, config: An
     assert run(config(server.url), tmp_path / "run") == 0
     page = render_page(RunFolder(tmp_path / "run"))
     assert "endpoint" in page
-    assert server.url in page
+    assert f"{MODEL} at {server.url}" in page
     assert "prompts are given as token ids; references are scored by prompt_logprobs" in page
 
 

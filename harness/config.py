@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
@@ -52,6 +52,9 @@ class LatencyConfig(Strict):
     )
     prompt_lengths: tuple[int, ...] | None = Field(None, description="TTFT by prompt length; absent: by the context")
     natural: bool = True
+    concurrency: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (1, 4, 16), min_length=1, description="of served variants: how many requests are under way at once"
+    )
     ttft_budget_ms: float | None = None
     tpot_budget_ms: float | None = None
 

@@ -40,9 +40,9 @@ def sentence(one: IdentityRow) -> str:
             f"{one.variant} may not be {one.claimed}: {_percent(differ / total)} of replies differ; whether at tokens "
             f"that {one.claimed} is sure of was not measured{nearer}."
         )
+    surely = f", {_percent(one.sure / total)} at tokens that {one.claimed} is sure of" if one.unknown < differ else ""
     return (
-        f"{one.variant} serves something else than {one.claimed}: {_percent(differ / total)} of replies differ, "
-        f"{_percent(one.sure / total)} at tokens that {one.claimed} is sure of"
+        f"{one.variant} serves something else than {one.claimed}: {_percent(differ / total)} of replies differ{surely}"
         f"{nearer or '; no other variant of this run is nearer'}."
     )
 

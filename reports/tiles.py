@@ -129,8 +129,8 @@ def _fidelity(view: RunView) -> Tile:
     title, kept = "Fidelity", merge_kept(view)
     claim = min(view.summary.identities, key=lambda one: list(_CLAIMS).index(one.finding), default=None)
     if claim is not None and (kept is None or claim.finding in ("other", "unknown")):
-        value, sign = _CLAIMS[claim.finding]
-        return Tile(title, value, sentence(claim), sign)
+        shown, mark = _CLAIMS[claim.finding]
+        return Tile(title, shown, sentence(claim), mark)
     if kept is not None:
         low = kept.value if kept.low is None else kept.low
         high = kept.value if kept.high is None else kept.high

@@ -116,6 +116,8 @@ class TimedRequest:
 
     With ``natural`` each reply ends where the model ends it. ``room`` is the most tokens (prompt and reply) of a row in
     any request of this shape; ``most_room`` is the same over all requests to this engine.
+
+    At a server, each prompt is a request of its own: ``at_once`` are under way at any time, until all are answered.
     """
 
     engine: str
@@ -124,6 +126,7 @@ class TimedRequest:
     natural: bool
     room: int
     most_room: int
+    at_once: int = 1
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,8 @@ class Timed:
     ``tokens`` are those of each row. ``setup_seconds`` is the one-time cost of its shape, outside the stamps.
     ``unsupported`` says why the engine cannot run the variant. There are no stamps then, nor where memory ran out.
     ``launched_ns`` is when the host had launched the first token's forward; None where it runs on the host itself.
+    A server answers each prompt by itself: ``each`` are its requests, in the order of the prompts, and one that failed
+    has an ``error``.
     """
 
     submitted_ns: int = 0
@@ -177,6 +182,8 @@ class Timed:
     unsupported: str | None = None
     out_of_memory: bool = False
     launched_ns: int | None = None
+    error: str | None = None
+    each: tuple[Timed, ...] = ()
 
 
 @dataclass(frozen=True)

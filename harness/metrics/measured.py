@@ -245,6 +245,16 @@ LATENCY: tuple[MetricSpec, ...] = (
         blind_to="By how much the others miss. Absent if no budget is set.",
     ),
     _measured(
+        name="latency.errors",
+        unit="share of requests",
+        aggregation="rate",
+        signature="errors|requests that ended without a whole reply; none is tried again|v1",
+        label="Failed requests",
+        scale="0–1",
+        sees="Timed requests that a server refused, broke off or did not answer.",
+        blind_to="Why: the records say. Measured of servers alone.",
+    ),
+    _measured(
         name="latency.mbu",
         unit="share of bandwidth",
         higher_is_better=True,

@@ -26,7 +26,7 @@ ADDED: Mapping[type[BaseModel], frozenset[str]] = {
     RunConfig: frozenset({"chat_template"}),
     DialogueConfig: frozenset({"encoding", "hub_config", "references"}),
     ColumnMap: frozenset({"system", "history"}),
-    LatencyConfig: frozenset({"budget_minutes", "precision"}),
+    LatencyConfig: frozenset({"budget_minutes", "precision", "concurrency"}),
     Variant: frozenset(SERVED_KEYS),
 }
 # Defaults of 0.1.0 that have become null, which stands for them in the digest.

@@ -165,6 +165,8 @@ class Measurements:
             return self.latency.throughput(metric, variant)
         if base == "latency.goodput":
             return self.latency.goodput(metric, variant)
+        if base == "latency.errors":
+            return self.latency.errors(metric, variant)
         if spec.family == "latency":
             return self.latency.timings(metric, variant)
         return self.replies.samples(spec, variant)

@@ -65,6 +65,8 @@ def _where(question: Mapping[str, Any]) -> str:
         "natural": "natural replies",
         "prefill": f"prompts of {question['prompt_tokens']} tokens",
     }.get(question["workload"], f"batch {question['batch']}")
+    if question["engine"] == "server":
+        return f"{question['batch']} at once at the server"
     return f"{what} on the {question['engine']} engine"
 
 

@@ -174,12 +174,15 @@ class LatencyRecord(Record):
     whose stamps are when the tokens of all rows had reached the host: ``batch`` tokens per stamp. ``workload``: "fixed"
     (min = max reply length, batch 1), "natural" (the model ends the reply), "sweep" (fixed, in batches) or "prefill"
     (prompts of a set length, one token).
+
+    At a server, every request is a record. ``batch`` is how many were under way at once; above 1, ``id`` names those
+    that were sent one after another, and they have it in common.
     """
 
     measured_by = "latency"
 
     workload: Literal["fixed", "natural", "sweep", "prefill"] = "fixed"
-    engine: Literal["eager", "compiled"] = "eager"
+    engine: Literal["eager", "compiled", "server"] = "eager"
     batch: int = 1
     repeat: int = 0
     order: int = 0  # position in the whole sequence of requests, for drift

@@ -97,7 +97,7 @@ def _prompt_of_its_own(generator: Generator, ids: Sequence[int]) -> dict[str, An
 
     Its length in tokens stays the same where it is given as ids.
     """
-    tokenizer, fresh = generator.tokenizer, secrets.token_hex(8)
+    tokenizer, fresh = generator.tokenizer, secrets.token_hex(4)
     if generator.form is Form.IDS:
         encoded = tokenizer(fresh, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
         return {"prompt": [*ids[:1], *encoded, *ids[1 + len(encoded) :]][: len(ids)]}

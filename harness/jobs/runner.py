@@ -16,6 +16,7 @@ from harness.config import RunConfig
 from harness.files import digest_value, write_rows
 from harness.jobs.compute import compute, metrics_of
 from harness.jobs.guard import check_belongs, failures_recorded, locked, refuse_edited, remove_outdated
+from harness.jobs.load_tests import read_load_tests
 from harness.jobs.prepare import Prepared, prepare
 from harness.machine import usable_cores, without_collecting_the_old
 from harness.passes.base import PassContext
@@ -46,6 +47,7 @@ def run(
     """
     progress = progress or SilentProgress()
     folder = RunFolder(out)
+    load_tests = read_load_tests(config.latency.imported, config_folder)
     check_belongs(folder, config_digest(config))
     recorded = folder.read_manifest().digests if folder.manifest_path.exists() else {}
     libraries = import_libraries if backends is open_backends else None
@@ -56,9 +58,19 @@ def run(
         with failures_recorded(folder), _scored_ahead(folder, prepared) as ahead:
             if earlier is None or earlier.state != "complete":
                 measure(folder, prepared, progress, backends, replied=ahead.begin)
+            _show(folder, load_tests)
             with without_collecting_the_old():
                 compute(folder, config, progress, ahead=ahead)
     return folder
+
+
+def _show(folder: RunFolder, load_tests: list[dict[str, Any]]) -> None:
+    """Let the page show other tools' load tests; they may be added to a finished run."""
+    manifest = folder.read_manifest()
+    facts = {name: fact for name, fact in manifest.provenance.items() if name != "load_tests"}
+    if load_tests or len(facts) < len(manifest.provenance):
+        shown = {**facts, "load_tests": load_tests} if load_tests else facts
+        folder.write_manifest(manifest.model_copy(update={"provenance": shown}))
 
 
 def _scored_ahead(folder: RunFolder, prepared: Prepared) -> ScoredAhead:

@@ -85,7 +85,7 @@ def _time(context: PassContext, facts: dict[str, Any], share: float) -> None:
 def settings(on: Conditions) -> dict[str, Any]:
     # The budget says how many requests are timed, not how: their records hold under any. So do those of a concurrency.
     return {
-        **on.config.latency.model_dump(mode="json", exclude={"budget_minutes", "precision", "concurrency"}),
+        **on.config.latency.model_dump(mode="json", exclude={"budget_minutes", "precision", "concurrency", "imported"}),
         "longest": on.config.generation.max_new_tokens,
         "machine": on.machine,
         "threads": on.config.threads,

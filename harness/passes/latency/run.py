@@ -151,7 +151,12 @@ def _time_within(seconds: float, session: Session, groups: Sequence[Group], aske
         "spent_seconds": sum(budget.spent() for budget in budgets),
         "questions": replace(budgets[0], group=context.variants).reached(),
     }
-    session.facts["precision"] = _with_the_others(session.facts.get("precision"), facts, of_server=session.of_server)
+    whole = {
+        "budget_seconds": 60.0 * (context.config.latency.budget_minutes or 0.0),
+        "spent_seconds": sum(before.values()),
+    }
+    known = _with_the_others(session.facts.get("precision"), facts, of_server=session.of_server)
+    session.facts["precision"] = {**known, **whole}
     write_facts(context.folder, session.facts)
     said = sentences(facts)
     for sentence in said:
@@ -165,7 +170,7 @@ def _with_the_others(before: dict[str, Any] | None, facts: dict[str, Any], *, of
     others = [one for one in (before or {}).get("questions", ()) if (one["engine"] == "server") != of_server]
     return {
         **facts,
-        "questions": [*facts["questions"], *others] if of_server is False else [*others, *facts["questions"]],
+        "questions": [*facts["questions"], *others] if not of_server else [*others, *facts["questions"]],
     }
 
 

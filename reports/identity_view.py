@@ -48,8 +48,12 @@ def sentence(one: IdentityRow) -> str:
 
 
 def _nearer(one: IdentityRow, name: str) -> str:
-    found = one.likenesses[name]
-    return f"; {name} is nearer, with {found.identical} of {found.replies} replies identical"
+    found, claimed = one.likenesses[name], one.likenesses[one.claimed]
+    nearer = f"; {name} is nearer, with {found.identical} of {found.replies} replies identical"
+    if found.nll_difference is None or claimed.nll_difference is None:
+        return nearer
+    off = (plain(abs(each.nll_difference or 0.0), 4) for each in (found, claimed))
+    return f"{nearer} and an nll that is off by {' instead of '.join(off)}"
 
 
 def _percent(share: float) -> str:

@@ -31,7 +31,12 @@ COUNT = 20
 SURE, NEAR = SURE_NATS + 0.1, SURE_NATS - 0.1
 
 
-def made(root: Path, base_says: int, behind: Mapping[int, float | None]) -> Summary:
+NLL = {"base": 2.5, "merged": 2.5, "served": 2.0}
+
+
+def made(
+    root: Path, base_says: int, behind: Mapping[int, float | None], nll: Mapping[str, float] | None = None
+) -> Summary:
     """Return the summary of a run whose served variant replies as merged but for the dialogues in ``behind``.
 
     Those replies begin as merged's do for two tokens. The base replies as the server to the first ``base_says``.
@@ -54,8 +59,7 @@ def made(root: Path, base_says: int, behind: Mapping[int, float | None]) -> Summ
             for one, (text, tokens) in zip(ids, replies, strict=True)
         ]
         write_rows(folder.records_path("generation", name), rows)
-        nll = 2.0 if name == "served" else 2.5
-        scores = [ScoringRecord(id=one, key="", nll=nll, reference_tokens=5) for one in ids]
+        scores = [ScoringRecord(id=one, key="", nll=(nll or NLL)[name], reference_tokens=5) for one in ids]
         write_rows(folder.records_path("scoring", name), scores)
     compared = [
         FidelityRecord(id=one, key="", against="merged", identical=n not in behind, behind=behind.get(n))
@@ -88,8 +92,19 @@ def test_a_forgotten_adapter_is_found_by_the_base_it_leaves(tmp_path: Path) -> N
     assert (found.finding, found.sure, found.nearer) == ("other", 10, "base")
     assert sentence(found) == (
         "served serves something else than merged: 50\u00a0% of replies differ, 50\u00a0% at tokens that merged is "
-        "sure of; base is nearer, with 20 of 20 replies identical."
+        "sure of; base is nearer, with 20 of 20 replies identical and an nll that is off by 0.1000 instead of 0.1000."
     )
+
+
+def test_a_forgotten_adapter_that_changes_no_reply_is_found_by_its_likelihoods(tmp_path: Path) -> None:
+    found = identity(made(tmp_path, 0, {}, {"base": 2.0001, "merged": 2.5, "served": 2.0}))
+    assert (found.finding, found.nearer) == ("other", "base")
+    assert "an nll that is off by" in sentence(found)
+
+
+def test_likelihoods_that_are_about_as_far_off_name_nobody(tmp_path: Path) -> None:
+    found = identity(made(tmp_path, 0, {}, {"base": 2.3, "merged": 2.5, "served": 2.0}))
+    assert (found.finding, found.nearer) == ("same", None)
 
 
 def test_a_weak_adapter_that_is_forgotten_is_found_although_all_its_differences_are_near_ties(tmp_path: Path) -> None:

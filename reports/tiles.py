@@ -12,7 +12,6 @@ from harness.results.memory_fits import Fit
 from harness.store.schema import ComparisonRow
 from reports.form_sentence import FAULTS, MEANINGLESS, Fault, faults_of, form_faults
 from reports.gate_view import checks_with
-from reports.identity_view import sentence
 from reports.numbers import amount, brief, is_share, plain, ratio
 from reports.rules import lowered, risen, safety_rules, share
 from reports.verdict_sentence import FEW, KEEPS, merge_kept
@@ -130,7 +129,7 @@ def _fidelity(view: RunView) -> Tile:
     claim = min(view.summary.identities, key=lambda one: list(_CLAIMS).index(one.finding), default=None)
     if claim is not None and (kept is None or claim.finding in ("other", "unknown")):
         shown, mark = _CLAIMS[claim.finding]
-        return Tile(title, shown, sentence(claim), mark)
+        return Tile(title, shown, f"{claim.variant}, which should be {claim.claimed}; see below", mark)
     if kept is not None:
         low = kept.value if kept.low is None else kept.low
         high = kept.value if kept.high is None else kept.high

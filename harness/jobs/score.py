@@ -87,6 +87,8 @@ def _rescore(folder: RunFolder, overrides: list[str], progress: Progress) -> Run
     kept = {key: manifest.config[key] for key in ScoreConfig.model_fields if key in manifest.config}
     own = validate(MetricOptions, kept.get("metric_options"), source=f"{folder.manifest_path}: metric_options")
     config = validate(ScoreConfig, apply_overrides(kept, overrides), source=f"{folder.manifest_path} with --set")
+    if config.same_as != kept.get("same_as", {}):
+        raise InputError("same_as requires --replies: a saved run keeps what it was scored with. Omit it.")
     _refuse_what_the_folder_names(own, config, {override.partition("=")[0].strip() for override in overrides})
     with locked(folder):
         refuse_edited(folder)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from harness.errors import InputError
 from harness.files import write_rows
 from harness.jobs.score import score
 from harness.metrics.loading import all_specs
@@ -149,6 +150,10 @@ def test_replies_from_files_are_held_against_each_other_without_margins(tmp_path
     assert summary.metrics["fidelity.first_divergence"].variants["theirs"].value == 3.0
     assert summary.metrics["fidelity.first_divergence"].conditions["counted_in"] == "words"
     assert "fidelity.sure_disagreement" not in summary.metrics
+    with pytest.raises(InputError, match="same_as requires --replies"):
+        score([], None, run=tmp_path / "out", overrides=["same_as={}"])
+    with pytest.raises(InputError, match="same_as: no system is named 'other'"):
+        score(systems, tmp_path / "again", overrides=["same_as.theirs=other"])
 
 
 def write_rows_as_json(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -59,7 +59,7 @@ def _of_vllm(found: Found) -> Iterator[dict[str, Any]]:
     rate = found.get("request_rate")
     at_once = found.get("max_concurrency")
     yield {
-        "model": _text(found.get("model_id")),
+        "model": _model(found.get("model_id")),
         "load": f"{at_once} at once" if at_once else "all at once" if rate in (None, "inf") else f"{rate} requests/s",
         "completed": _count(found.get("completed")),
         "failed": _count(found.get("failed")),
@@ -78,7 +78,7 @@ def _of_aiperf(found: Found) -> Iterator[dict[str, Any]]:
     models = _at(found, "input_config", "endpoint").get("model_names")
     at_once, rate = loads.get("concurrency"), loads.get("request_rate")
     yield {
-        "model": ", ".join(map(str, models)) if isinstance(models, list) else None,
+        "model": ", ".join(filter(None, map(_model, models))) if isinstance(models, list) else None,
         "load": f"{at_once} at once" if at_once else f"{rate} requests/s" if rate else "not stated",
         "completed": _count(_at(found, "request_count").get("avg")),
         "failed": _count(_at(found, "error_request_count").get("avg")),
@@ -97,7 +97,7 @@ def _of_guidellm(found: Found) -> Iterator[dict[str, Any]]:
         "itl": ("inter_token_latency_ms", 1.0),
         "e2e": ("request_latency", 1e3),
     }
-    model = _text(_at(found, "args").get("model"))
+    model = _model(_at(found, "args").get("model"))
     for one in found["benchmarks"]:
         if not isinstance(one, dict):
             continue
@@ -149,6 +149,12 @@ def _count(value: Any) -> int | None:
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _model(value: Any) -> str | None:
+    """Return a model's name; of a folder its last part, because a page names no path of a machine."""
+    text = _text(value)
+    return Path(text).name if text is not None and text.startswith(("/", "~", ".")) else text
 
 
 def _times(value: float | None, factor: float) -> float | None:

@@ -120,3 +120,8 @@ def test_a_finished_run_takes_a_load_test_without_measuring_again(tmp_path: Path
     assert "load tests of other tools" in page
     run(config, tmp_path / "run", backends=Opened())
     assert "load_tests" not in folder.read_manifest().provenance
+
+
+def test_a_model_that_is_a_folder_is_named_without_its_path(tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text(json.dumps({**VLLM, "model_id": "/home/jane/models/mine"}))
+    assert read_load_tests(["result.json"], tmp_path)[0]["model"] == "mine"

@@ -11,12 +11,13 @@ import pytest
 from harness.config import LatencyConfig, RunConfig
 from harness.errors import InputError
 from harness.jobs.load_tests import read_load_tests
+from harness.jobs.runner import run
 from harness.passes.keys import config_digest
 from harness.store.folder import RunFolder
 from reports.load_tests import load_test_rows
 from reports.render import render
 from reports.view import read_view
-from tests.passes.test_registry import Opened, asked, run
+from tests.passes.test_registry import Opened, asked
 
 VLLM = {
     "model_id": "mine", "request_rate": "inf", "max_concurrency": 8, "completed": 100, "failed": 2,

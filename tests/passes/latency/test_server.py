@@ -10,6 +10,7 @@ import pytest
 
 from harness.backends.base import Timed, TimedRequest
 from harness.config import LatencyConfig
+from harness.jobs.runner import run
 from harness.metrics.loading import all_specs
 from harness.metrics.registry import MetricOptions
 from harness.passes.latency.server import ROUNDS, plan_for_server, questions_to_server
@@ -18,7 +19,7 @@ from harness.results.summarize import summarize
 from harness.results.timings import Condition, condition_of, served_together, tokens_and_seconds
 from harness.store.schema import DialogueRow, LatencyRecord
 from tests.backends.scripted import Scripted, ScriptedBackends
-from tests.passes.test_registry import Opened, asked, run
+from tests.passes.test_registry import Opened, asked
 
 SETTINGS: dict[str, Any] = {"prompts": 3, "reply_tokens": 4, "repeats": 1, "batches": 2, "budget_minutes": None}
 

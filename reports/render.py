@@ -35,6 +35,8 @@ from reports.fidelity_view import fidelity_rows, unknown_weights, worst_layers
 from reports.gate_rows import gate_rows
 from reports.got_worse import got_worse, lead
 from reports.headline import headline
+from reports.identity_view import identity_rows, identity_sentences
+from reports.load_tests import HEADERS, load_test_rows
 from reports.memory_view import breakdowns
 from reports.next_command import next_command
 from reports.next_step import next_step
@@ -121,6 +123,10 @@ def _facts(view: RunView, baseline: RunView | None, costs: CostTable | None) -> 
         "memory": breakdowns(view),
         "fits": fits,
         "pairs": fidelity_rows(view),
+        "identities": identity_sentences(view),
+        "likenesses": identity_rows(view),
+        "load_tests": load_test_rows(view),
+        "load_test_headers": HEADERS,
         "layers": worst_layers(view),
         "unknown_weights": unknown_weights(view),
         "slices": slice_tables(view),

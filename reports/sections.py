@@ -10,6 +10,8 @@ from reports.charts import Charts
 from reports.cost_view import CostTable
 from reports.fidelity_view import fidelity_rows, unknown_weights
 from reports.got_worse import GotWorse
+from reports.identity_view import identity_sentences
+from reports.load_tests import load_test_rows
 from reports.numbers import amount, count, plain
 from reports.view import LIKELIHOOD, MEMORY, OVERLAP, TIME, RunView
 from reports.words import listed, possessive, sentence_case, the
@@ -53,6 +55,7 @@ def sections(
     }
     further: Mapping[str, Callable[[], bool]] = {
         "fidelity": lambda: bool(fidelity_rows(view) or unknown_weights(view)),
+        "latency": lambda: bool(load_test_rows(view)),
         "memory": lambda: bool(view.measurements.memory.records),
         "slices": lambda: bool(view.summary.slices),
     }
@@ -86,6 +89,8 @@ def _safety(view: RunView) -> str:
 
 
 def _fidelity(view: RunView) -> str:
+    if said := identity_sentences(view):
+        return " ".join(said)
     rows = fidelity_rows(view)
     return "; ".join(f"{label} {value}, {pair}" for label, pair, value, *_ in rows[:2]) + "." if rows else ""
 

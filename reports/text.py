@@ -12,6 +12,7 @@ from reports.coverage import coverage_cells
 from reports.decision import decide
 from reports.escape import visible
 from reports.gate_rows import gate_rows
+from reports.identity_view import identity_sentences
 from reports.next_step import next_step
 from reports.verdict_sentence import verdict_sentence
 from reports.view import RunView, read_view
@@ -70,7 +71,10 @@ def summary_rows(folder: RunFolder, *, everything: bool = False, view: RunView |
                 )
     return TextSummary(
         sentence=visible(verdict_sentence(view)),
-        steps=tuple(visible(step) for step in (f"{decided.word}: {decided.reason}.", *next_step(view))),
+        steps=tuple(
+            visible(step)
+            for step in (*identity_sentences(view), f"{decided.word}: {decided.reason}.", *next_step(view))
+        ),
         headers=("", *(visible(variant) for variant in view.variants)),
         rows=tuple(rows),
         absent=tuple(visible(f"{one.variant}: {what}") for one in coverage for what in one.absent),

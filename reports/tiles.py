@@ -5,7 +5,7 @@ A tile shows what would stop a release before what would not. What was not measu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.results.memory_fits import Fit
@@ -19,6 +19,13 @@ from reports.view import LIKELIHOOD, MEMORY, OVERLAP, TIME, RunView
 from reports.words import OUTCOMES, Sign, sentence_case
 
 _UNDECIDED, _WORSE = OUTCOMES["undecided"], OUTCOMES["worse"]
+# What is found of a server's claim, the worst first.
+_CLAIMS: Mapping[str, tuple[str, Sign]] = {
+    "other": ("something else", Sign("not what it claims", "✕", "worse")),
+    "unknown": ("differs", _UNDECIDED),
+    "near-ties": ("near-ties only", Sign("as claimed", "✓", "better")),
+    "same": ("the same", Sign("as claimed", "✓", "better")),
+}
 
 
 @dataclass(frozen=True)
@@ -119,6 +126,10 @@ def _named(view: RunView, fault: Fault) -> str:
 
 def _fidelity(view: RunView) -> Tile:
     title, kept = "Fidelity", merge_kept(view)
+    claim = min(view.summary.identities, key=lambda one: list(_CLAIMS).index(one.finding), default=None)
+    if claim is not None and (kept is None or claim.finding in ("other", "unknown")):
+        shown, mark = _CLAIMS[claim.finding]
+        return Tile(title, shown, f"{claim.variant}, which should be {claim.claimed}; see below", mark)
     if kept is not None:
         low = kept.value if kept.low is None else kept.low
         high = kept.value if kept.high is None else kept.high

@@ -31,6 +31,7 @@ class Capability(Enum):
     TIME = "time requests"
     ROOFLINE = "report the machine's limits"
     DIVERGENCE = "compare distributions over tokens"
+    MARGINS = "say how sure it is of a token"
     WEIGHTS = "read the weights"
     MEMORY = "measure memory"
 
@@ -89,6 +90,18 @@ class ReplyRequest:
 
 
 @dataclass(frozen=True)
+class ChoiceRequest:
+    """The token ids of a prompt and of what is undisputed of its reply, and the token that was ``chosen`` next.
+
+    ``chosen`` is None where the reply was ended.
+    """
+
+    id: str
+    ids: tuple[int, ...]
+    chosen: int | None
+
+
+@dataclass(frozen=True)
 class DecodingSettings:
     """How replies are generated. With ``fixed_length`` each has exactly ``max_new_tokens`` tokens, never fewer."""
 
@@ -106,6 +119,8 @@ class TimedRequest:
 
     With ``natural`` each reply ends where the model ends it. ``room`` is the most tokens (prompt and reply) of a row in
     any request of this shape; ``most_room`` is the same over all requests to this engine.
+
+    At a server, each prompt is a request of its own: ``at_once`` are under way at any time, until all are answered.
     """
 
     engine: str
@@ -114,6 +129,7 @@ class TimedRequest:
     natural: bool
     room: int
     most_room: int
+    at_once: int = 1
 
 
 @dataclass(frozen=True)
@@ -158,6 +174,8 @@ class Timed:
     ``tokens`` are those of each row. ``setup_seconds`` is the one-time cost of its shape, outside the stamps.
     ``unsupported`` says why the engine cannot run the variant. There are no stamps then, nor where memory ran out.
     ``launched_ns`` is when the host had launched the first token's forward; None where it runs on the host itself.
+    A server answers each prompt by itself: ``each`` are its requests, in the order of the prompts, and one that failed
+    has an ``error``.
     """
 
     submitted_ns: int = 0
@@ -167,6 +185,8 @@ class Timed:
     unsupported: str | None = None
     out_of_memory: bool = False
     launched_ns: int | None = None
+    error: str | None = None
+    each: tuple[Timed, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -183,6 +203,20 @@ class Divergence:
     max_abs_dlogp: float = 0.0
     nll: float = 0.0
     nll_against: float = 0.0
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Margin:
+    """How sure a model is of its next token, in nats.
+
+    ``margin`` is log p of its best token less that of its second best, and ``behind`` is log p of its best token less
+    that of the chosen one (zero if that is the best). With an ``error``, the numbers are meaningless.
+    """
+
+    id: str
+    margin: float = 0.0
+    behind: float = 0.0
     error: str | None = None
 
 
@@ -250,6 +284,10 @@ class Backend(Protocol):
 
         Raises DoesNotFitError if both do not fit into memory, NotComparableError if their tokens differ.
         """
+        ...
+
+    def margins(self, requests: Sequence[ChoiceRequest]) -> Generator[Margin]:
+        """Yield how sure this variant is of its own next token where another was chosen."""
         ...
 
     def weight_errors(self, variants: Sequence[Variant]) -> dict[str, Any]:

@@ -30,6 +30,9 @@ class ScoreConfig(Strict):
     reasoning: Reasoning = REASONING
     stats: StatsConfig = StatsConfig()
     seed: int = Field(42, ge=0)
+    same_as: dict[str, str] = Field(
+        default_factory=dict, description="of replies from files: the system that one claims to be, by its name"
+    )
     columns: ReplyColumns | None = Field(None, description="keys of the reply files; absent: recognised")
 
 

@@ -143,7 +143,9 @@ def _about_passes(config: RunConfig, variants: Sequence[Variant], dialogues: int
         if name in ("scoring", "generation"):
             lines.append(f"{name}: {dialogues:,} dialogues x {len(variants)} variants")
         elif name == "fidelity":
-            compared = ", ".join(f"{one.variant} against {one.against}" for one in pairs(variants, config.fidelity))
+            both = [(one.variant, one.against) for one in pairs(variants, config.fidelity)]
+            both += [(one.name, one.same_as) for one in variants if one.same_as is not None]
+            compared = ", ".join(f"{one} against {other}" for one, other in both)
             lines.append(f"{name}: {dialogues:,} dialogues, {compared or 'nothing to compare'}")
         elif name == "memory":
             each = config.memory.repeats or (1 if device.startswith("cuda") else 2)

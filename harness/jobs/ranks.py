@@ -20,6 +20,7 @@ from harness.files import digest_value
 from harness.files import locked as lock_held
 from harness.jobs.compute import compute
 from harness.jobs.guard import check_belongs, failures_recorded, forget_parts, lock_of, locked, running
+from harness.jobs.load_tests import read_load_tests
 from harness.jobs.prepare import Prepared
 from harness.jobs.runner import (
     Measuring,
@@ -30,6 +31,7 @@ from harness.jobs.runner import (
     measuring,
     prepare_for,
     scored_ahead,
+    show_load_tests,
 )
 from harness.jobs.runner import run as run_alone
 from harness.machine import without_collecting_the_old
@@ -61,6 +63,7 @@ def run(
         return run_alone(config, out, progress=progress, config_folder=config_folder, backends=backends)
     progress = progress or SilentProgress()
     folder = RunFolder(out)
+    load_tests = read_load_tests(config.latency.imported, config_folder)
     prepared = prepare_for(folder, config, progress, config_folder, backends)
     if is_complete(folder, prepared) and share.rank == 0:
         return run_alone(config, out, progress=progress, config_folder=config_folder, backends=backends)
@@ -77,6 +80,7 @@ def run(
             with _last(folder, part, share, plan) as last:
                 if last:
                     _end(folder, part, prepared, work, plan)
+                    show_load_tests(folder, load_tests)
                 else:
                     progress.note(f"The share of {share.words} is done; the others' is not yet.")
         return folder if last else None

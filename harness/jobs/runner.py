@@ -26,6 +26,7 @@ from harness.jobs.guard import (
     refuse_running,
     remove_outdated,
 )
+from harness.jobs.load_tests import read_load_tests
 from harness.jobs.prepare import Prepared, prepare
 from harness.machine import usable_cores, without_collecting_the_old
 from harness.passes.base import Pass, PassContext
@@ -58,6 +59,7 @@ def run(
     """
     progress = progress or SilentProgress()
     folder = RunFolder(out)
+    load_tests = read_load_tests(config.latency.imported, config_folder)
     prepared = prepare_for(folder, config, progress, config_folder, backends)
     with locked(folder):
         refuse_running(folder)
@@ -68,6 +70,7 @@ def run(
                 forget_parts(folder)
                 with measuring(folder, prepared, progress, backends) as work:
                     work.do(in_order(config.passes), replied=ahead.begin)
+            show_load_tests(folder, load_tests)
             with without_collecting_the_old():
                 compute(folder, config, progress, ahead=ahead)
     return folder
@@ -81,6 +84,15 @@ def prepare_for(
     recorded = folder.read_manifest().digests if folder.manifest_path.exists() else {}
     libraries = import_libraries if backends is open_backends else None
     return prepare(config, progress, config_folder, recorded, ahead=libraries)
+
+
+def show_load_tests(folder: RunFolder, load_tests: list[dict[str, Any]]) -> None:
+    """Let the page show other tools' load tests; they may be added to a finished run."""
+    manifest = folder.read_manifest()
+    facts = {name: fact for name, fact in manifest.provenance.items() if name != "load_tests"}
+    if load_tests or len(facts) < len(manifest.provenance):
+        shown = {**facts, "load_tests": load_tests} if load_tests else facts
+        folder.write_manifest(manifest.model_copy(update={"provenance": shown}))
 
 
 def scored_ahead(folder: RunFolder, prepared: Prepared) -> ScoredAhead:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
-from harness.backends.base import Backends, Capability, Event
+from harness.backends.base import Backend, Backends, Capability, Event
 from harness.config import RunConfig
 from harness.progress import EventKind, Progress
 from harness.store.folder import RecordWriter, RunFolder
@@ -73,10 +73,9 @@ class Pass:
         able = []
         for variant in context.variants:
             backend = context.backends.of(variant)
-            lacking = sorted(self.needs - backend.capabilities, key=lambda one: one.value)
-            if lacking:
-                cannot = f"its backend cannot {' or '.join(one.value for one in lacking)}"
-                self._not_measured(context, variant, next(filter(None, map(backend.lacking.get, lacking)), cannot))
+            lacking = what_lacks(backend, self.needs)
+            if lacking is not None:
+                self._not_measured(context, variant, lacking)
             else:
                 able.append(variant)
         if able:
@@ -95,6 +94,15 @@ class Pass:
         keys = context.unfinished(self.record, variant, self.rows(context.dialogues))
         with RecordWriter(context.folder.records_path(self.name, variant.name)) as out:
             out.append(self.record(id=row, key=key, skipped=why) for row, key in keys.items())
+
+
+def what_lacks(backend: Backend, needs: Set[Capability]) -> str | None:
+    """Return why a backend cannot do what is needed; None if it can."""
+    lacking = sorted(needs - backend.capabilities, key=lambda one: one.value)
+    if not lacking:
+        return None
+    cannot = f"its backend cannot {' or '.join(one.value for one in lacking)}"
+    return next(filter(None, map(backend.lacking.get, lacking)), cannot)
 
 
 @dataclass(frozen=True)

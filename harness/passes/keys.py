@@ -26,9 +26,11 @@ ADDED: Mapping[type[BaseModel], frozenset[str]] = {
     RunConfig: frozenset({"chat_template", "placement"}),
     DialogueConfig: frozenset({"encoding", "hub_config", "references"}),
     ColumnMap: frozenset({"system", "history"}),
-    LatencyConfig: frozenset({"budget_minutes", "precision"}),
+    LatencyConfig: frozenset({"budget_minutes", "precision", "concurrency"}),
     Variant: frozenset(SERVED_KEYS),
 }
+# Only shown beside what is measured.
+SHOWN: Mapping[type[BaseModel], frozenset[str]] = {LatencyConfig: frozenset({"imported"})}
 # Defaults of 0.1.0 that have become null, which stands for them in the digest.
 FORMER_DEFAULTS = {("dialogues", "hub_split"): "train", ("memory", "repeats"): 2}
 
@@ -51,6 +53,7 @@ def _unset(value: object) -> dict[Any, Any]:
         return {}
     fields, added = type(value).model_fields, ADDED.get(type(value), frozenset())
     unset = {name for name in added if getattr(value, name) == fields[name].get_default(call_default_factory=True)}
+    unset |= SHOWN.get(type(value), frozenset())
     nested = {name: _unset(getattr(value, name)) for name in fields if name not in unset}
     return {**{name: inner for name, inner in nested.items() if inner}, **dict.fromkeys(unset, True)}
 

@@ -35,15 +35,15 @@ def ecdf(view: RunView, engine: str, what: Literal["tpot", "ttft"]) -> Chart | N
         shown = [plain(times.quantile(share)) for share in (0.1, 0.5, 0.9, 1.0)]
         rows.append((variant, *shown, str(len(times.values))))
     caption = (
-        f"Percentage of requests that took at most this long ({engine} engine, batch 1, fixed reply length); the mark "
-        "is the median."
+        f"Percentage of requests that took at most this long ({_alone(engine)}, fixed reply length); the mark is the "
+        "median."
     )
     caption += _by_one_of_several(view)
     caption += _launching(view, engine, [variant for variant, _ in found]) if what == "ttft" else ""
     caption += of_condition(_reached(view), engine, 1) if what == "tpot" else ""
     headers = ("variant", "10th percentile, ms", "median, ms", "90th percentile, ms", "slowest, ms", "requests")
     word = "each further token (TPOT)" if what == "tpot" else "the first token (TTFT)"
-    title = f"How long does {word} take, {engine} engine?"
+    title = f"How long does {word} take, {_place(engine)}?"
     return finish(picture, f"{what}-{engine}", title, caption, headers, rows)
 
 
@@ -81,10 +81,12 @@ def throughput(view: RunView, engine: str) -> Chart | None:
     first = next(iter(curves))
     for batch, tpot, rate, _ in curves[first]:
         picture.text(across(tpot) - 6, up(rate) - 9, str(batch), anchor="end", size=9)
-    caption = f"Each mark is a batch size (labelled for {label(first)}); up is more throughput, left is less waiting."
+    size = "a number of requests at once" if engine == "server" else "a batch size"
+    caption = f"Each mark is {size} (labelled for {label(first)}); up is more throughput, left is less waiting."
     caption += "".join(of_condition(_reached(view), engine, batch) for batch, *_ in curves[first] if batch > 1)
-    headers = ("variant", "batch", "TPOT, ms", "tokens/s", "n")
-    title = f"What do larger batches bring, and how long do they wait, {engine} engine?"
+    headers = ("variant", "at once" if engine == "server" else "batch", "TPOT, ms", "tokens/s", "n")
+    more = "more requests at once" if engine == "server" else "larger batches"
+    title = f"What do {more} bring, and how long do they wait, {_place(engine)}?"
     return finish(picture, f"throughput-{engine}", title, caption, headers, rows)
 
 
@@ -132,6 +134,14 @@ def roofline(view: RunView) -> Chart | None:
     )
     headers = ("variant", "floor, ms", "measured, ms", "reached", "bandwidth, GB/s", "KV cache, bytes per token")
     return finish(picture, "roofline", "How close is decoding to the hardware's limit?", caption, headers, rows)
+
+
+def _place(engine: str) -> str:
+    return "at the server" if engine == "server" else f"{engine} engine"
+
+
+def _alone(engine: str) -> str:
+    return "at the server, one request at a time" if engine == "server" else f"{engine} engine, batch 1"
 
 
 def _reached(view: RunView) -> object:

@@ -26,7 +26,7 @@ pytest.importorskip("httpx2")
 from harness.backends.endpoint import client, probing
 from harness.cli.app import main
 from harness.store.folder import RunFolder
-from harness.store.schema import GenerationRecord, ScoringRecord
+from harness.store.schema import GenerationRecord, LatencyRecord, ScoringRecord
 from tests.backends.endpoint.server import TINY
 from tests.finetune.conftest import make_adapter
 
@@ -104,10 +104,12 @@ def write_config(vllm: VLLM, folder: Path, *names: str) -> Path:
         {"name": "served", **served, "model": LORA},
         {"name": "forgotten", **served, "model": str(TINY)},
     ]
+    if "adapter" in names:
+        variants[2]["same_as"] = variants[3]["same_as"] = "adapter"
     value = {
         "variants": [variant for variant in variants if variant["name"] in names],
         "dialogues": {"source": str(folder / "data.jsonl"), "split": "all"},
-        "passes": ["scoring", "generation"], "metrics": ["rouge", "nll"], "device": "cpu",
+        "passes": ["scoring", "generation", "fidelity"], "metrics": ["rouge", "nll"], "device": "cpu",
         "generation": {"max_new_tokens": 32}, "stats": {"resamples": 200},
     }  # fmt: skip
     path = folder / "config.yaml"
@@ -132,6 +134,20 @@ def test_what_is_served_equals_the_weights_and_a_forgotten_lora_the_base(vllm: V
         assert nll(folder, served) == pytest.approx(nll(folder, local), rel=1e-4)
     assert replies(folder, "served") != replies(folder, "forgotten")
     assert nll(folder, "served") != pytest.approx(nll(folder, "forgotten"), rel=1e-2)
+    served, forgotten = folder.read_summary().identities
+    assert (served.finding, served.nearer) == ("same", None)
+    assert (forgotten.finding, forgotten.nearer) == ("other", "base")
+
+
+def test_a_real_stream_has_a_stamp_a_token_and_closed_loops_of_their_own(vllm: VLLM, tmp_path: Path) -> None:
+    config = write_config(vllm, tmp_path, "served", "forgotten")
+    latency = "latency={budget_minutes: null, prompts: 2, reply_tokens: 8, repeats: 1, batches: 1, concurrency: [1, 3]}"
+    options = ["--set", "passes=[latency]", "--set", latency]
+    assert main(["run", str(config), "--out", str(tmp_path / "run"), *options]) == 0
+    records = RunFolder(tmp_path / "run").records(LatencyRecord, "latency", "served")
+    assert [record.error for record in records] == [None] * (2 + 4 * 3)
+    assert {len(record.stamps_ns) for record in records} == {8}
+    assert {record.engine for record in records} == {"server"}
 
 
 def test_a_server_that_dies_is_one_sentence_and_after_its_restart_the_same_command_goes_on(

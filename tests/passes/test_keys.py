@@ -106,6 +106,7 @@ def test_a_config_without_newer_settings_has_the_digest_that_it_had_before_there
 
 def test_a_newer_setting_of_a_part_of_the_config_counts_only_where_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keys, "ADDED", {GenerationConfig: {"top_p"}, Variant: {"dtype"}})
+    monkeypatch.setattr(keys, "SHOWN", {})
     monkeypatch.setattr(keys, "FORMER_DEFAULTS", {})
     values = RunConfig(variants=(VARIANT,)).model_dump(mode="json", exclude=keys.DERIVED)
     del values["generation"]["top_p"], values["variants"][0]["dtype"]

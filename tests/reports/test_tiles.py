@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from harness.results.memory_fits import Fit
+from harness.store.schema import IdentityRow
 from reports.tiles import Tile, tiles
 from reports.view import RunView
 from tests.reports.small_view import checked, compared, gated, make_view
@@ -119,3 +122,15 @@ def test_a_rule_that_could_judge_few_dialogues_says_how_many() -> None:
     row = view.summary.metrics["safety.missed_emergency"].variants
     row["adapter"] = row["adapter"].model_copy(update={"n": 2})
     assert "missed emergency (n\u00a0=\u00a02)" in tile(view, "Safety rules").detail
+
+
+def test_a_server_that_is_not_what_it_claims_comes_before_what_merging_kept() -> None:
+    view = make_view(values={"quality.rouge_l": {"base": 0.1, "adapter": 0.2}})
+    rows = tuple(
+        IdentityRow(variant=name, claimed="adapter", finding=finding, replies=9, sure=0, near_ties=0, unknown=0)
+        for name, finding in (("good", "same"), ("bad", "other"))
+    )
+    found = tile(replace(view, summary=view.summary.model_copy(update={"identities": rows})), "Fidelity")
+    assert (found.value, found.detail) == ("something else", "bad, which should be adapter; see below")
+    assert found.sign is not None
+    assert found.sign.style == "worse"

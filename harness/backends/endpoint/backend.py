@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from functools import cached_property, partial
+from operator import itemgetter
 from typing import cast
 
 from harness.backends.base import (
@@ -17,13 +18,16 @@ from harness.backends.base import (
     ReplyRequest,
     Score,
     ScoringRequest,
+    Timed,
+    TimedRequest,
 )
 from harness.backends.endpoint import models
 from harness.backends.endpoint.bounded import answers
-from harness.backends.endpoint.client import Server
+from harness.backends.endpoint.client import Limit, Server
 from harness.backends.endpoint.probing import Abilities, probe
 from harness.backends.endpoint.prompting import Form
 from harness.backends.endpoint.scoring import NOT_POSSIBLE
+from harness.backends.endpoint.timing import Asked, timed_reply
 from harness.backends.local.loading import context_length, load_tokenizer
 from harness.backends.ranks import WHOLE, Share
 from harness.dialogues.tokens import Tokenizer
@@ -37,7 +41,7 @@ class EndpointBackends:
 
     def __init__(self, variants: Sequence[Variant], *, event: Event) -> None:
         self.share = WHOLE
-        self._event = event
+        self.event = event
         self._tokenizers: dict[str, Tokenizer] = {}
         self._backends = {variant.name: EndpointBackend(variant, self) for variant in variants}
 
@@ -46,7 +50,7 @@ class EndpointBackends:
         return cast(Backend, self._backends[variant.name])
 
     def check(self, *, allow_base_mismatch: bool) -> tuple[Check, ...]:
-        return tuple(row for one in self._backends.values() for row in one.check(self._event, allow_base_mismatch))
+        return tuple(row for one in self._backends.values() for row in one.check(self.event, allow_base_mismatch))
 
     def take(self, share: Share) -> None:
         self.share = share
@@ -83,7 +87,7 @@ class EndpointBackend:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        able = {Capability.TOKENS, Capability.GENERATE}
+        able = {Capability.TOKENS, Capability.GENERATE, Capability.TIME}
         return frozenset(able | {Capability.SCORE} if self.abilities.scorer else able)
 
     @property
@@ -126,6 +130,24 @@ class EndpointBackend:
         waiting = self._among.share.of_single(requests)
         with closing(answers(self.server, waiting, scorer.score, scorer.limit)) as scores:
             yield from scores
+
+    def timed(self, request: TimedRequest) -> Timed:
+        """Each prompt is a request of its own; a new one is sent as soon as another has ended."""
+        found, tokens = self.abilities, request.reply_tokens
+        asked = [Asked(place, ids, tokens) for place, ids in enumerate(request.prompts)]
+        ask = partial(timed_reply, found.generator)
+        with closing(answers(self.server, asked, ask, Limit(request.at_once))) as replies:
+            each = tuple(one for _, one in sorted(replies, key=itemgetter(0)))
+        counted = "the server's ids" if found.returns_ids else "encoding the text that has arrived"
+        self._note(f"tokens are counted by {counted}; each prompt begins with words of its own, to miss prefix caches")
+        if any(one.stamps_ns and len(one.stamps_ns) != tokens for one in each):
+            self._note("the server ends replies itself, so that E2E and tokens/s are not of replies of one length")
+        return Timed(each=each)
+
+    def _note(self, detail: str) -> None:
+        self._among.event(
+            EventKind.LATENCY_ENGINE, {"variant": self._variant.name, "engine": "server", "detail": detail}
+        )
 
     def generate(self, requests: Sequence[ReplyRequest], settings: DecodingSettings) -> Generator[Reply | Score]:
         generator = self.abilities.generator

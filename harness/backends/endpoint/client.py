@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -28,6 +29,7 @@ FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0  # seconds between attempts; each wait is t
 # A reply waits in the server's queue before its first byte arrives. Only connecting is quick wherever a server runs.
 TIMEOUT = httpx2.Timeout(600.0, connect=10.0, pool=None)
 BUSY = {408, 409, 425, 429}
+UNREACHABLE = "cannot be reached"
 
 
 class Limit:
@@ -112,9 +114,39 @@ class Server:
         try:
             response = await client.request("GET" if body is None else "POST", f"{self.url}{path}", json=body)
         except httpx2.RequestError as error:
-            if "CERTIFICATE_VERIFY_FAILED" in str(error):
-                raise self._unusable("has a certificate that this machine does not trust", "Correct that") from error
-            raise AgainError(_broken_off(error)) from error
+            raise self._lost(error) from error
+        self._refuse_failure(response, probing)
+        try:
+            return response.json()
+        except (ValueError, RecursionError) as error:
+            raise AgainError("answers with what is not JSON") from error
+
+    async def stream(self, path: str, body: Mapping[str, Any]) -> list[tuple[int, str]]:
+        """Return the lines of a streamed answer, each with the time of its arrival (``perf_counter_ns``).
+
+        It is never tried again, because it is timed. Raises AgainError besides what ``ask`` raises.
+        """
+        client = self._client = self._client or self._new_client()
+        lines: list[tuple[int, str]] = []
+        try:
+            async with client.stream("POST", f"{self.url}{path}", json=body) as response:
+                if response.status_code == 200:
+                    async for line in response.aiter_lines():
+                        lines.append((time.perf_counter_ns(), line))
+                else:
+                    await response.aread()
+        except httpx2.RequestError as error:
+            raise self._lost(error) from error
+        self._refuse_failure(response, probing=False)
+        return lines
+
+    def _lost(self, error: httpx2.RequestError) -> Exception:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return self._unusable("has a certificate that this machine does not trust", "Correct that")
+        return AgainError(_broken_off(error))
+
+    def _refuse_failure(self, response: httpx2.Response, probing: bool) -> None:
+        """Raise the error that a response of another status than success stands for."""
         status, phrase = response.status_code, f"{response.status_code} {response.reason_phrase}".strip()
         if 300 <= status < 400:
             where = self._hidden(response.headers.get("location", "elsewhere"))[:200]
@@ -131,10 +163,6 @@ class Server:
             said = self._said(response)
             text = f"Variant '{self.variant.name}': the server at {self.url} refuses a request ({phrase}{said})."
             raise RefusedError(text, status, f"{phrase}{said}")
-        try:
-            return response.json()
-        except (ValueError, RecursionError) as error:
-            raise AgainError("answers with what is not JSON") from error
 
     def _new_client(self) -> httpx2.AsyncClient:
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
@@ -184,7 +212,7 @@ def _retry_after(response: httpx2.Response) -> float | None:
 
 def _broken_off(error: httpx2.RequestError) -> str:
     if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
-        return "cannot be reached"
+        return UNREACHABLE
     if isinstance(error, httpx2.TimeoutException):
         return f"sends nothing for {TIMEOUT.read:g} s"
     return "breaks off its answer"

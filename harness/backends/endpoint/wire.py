@@ -73,6 +73,24 @@ class Completion(_Part):
         return None if counted is None else counted == len(ids)
 
 
+class StreamedChoice(_Part):
+    """A piece of a streamed reply: any number of tokens."""
+
+    text: str | None = None
+    delta: Message | None = None
+    token_ids: tuple[int, ...] | None = None
+
+    @property
+    def said(self) -> str:
+        return (self.delta.content if self.delta else self.text) or ""
+
+
+class Chunk(_Part):
+    """One event of a streamed completion; the last may have no choices."""
+
+    choices: tuple[StreamedChoice, ...] = ()
+
+
 class ServedModel(_Part):
     """A model in the list of ``/models``. LoRA adapters have their base as ``parent``."""
 

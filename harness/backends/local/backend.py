@@ -15,10 +15,12 @@ import torch
 from harness.backends.base import (
     Capability,
     Check,
+    ChoiceRequest,
     DecodingSettings,
     Divergence,
     Event,
     Hardware,
+    Margin,
     MemoryWorkload,
     Reply,
     ReplyRequest,
@@ -36,10 +38,12 @@ from harness.backends.local.generate import ignored_settings
 from harness.backends.local.joint import JointWork, batches_to_share, joint_groups
 from harness.backends.local.limits import footprint, measure_limits
 from harness.backends.local.loading import context_length
+from harness.backends.local.margins import margins
 from harness.backends.local.memory_worker import FreshProcess
 from harness.backends.local.merge_errors import weight_errors
 from harness.backends.local.pool import LoadedModel, SharedPool, expected_bytes
 from harness.backends.local.replies import generate_replies
+from harness.backends.local.sampling import end_tokens
 from harness.backends.local.sanity import check_variants
 from harness.backends.local.scoring import CausalForward, in_batches, negative_log_likelihoods
 from harness.backends.local.timed import TimedEngine, UnsupportedError, make_engine
@@ -217,6 +221,21 @@ class LocalBackend:
                 share=among.share,
             ):
                 yield found or Divergence(request.id, error=NO_MEMORY)
+
+    def margins(self, requests: Sequence[ChoiceRequest]) -> Generator[Margin]:
+        with self._among.pool.use(self._variant) as loaded, FusedLayers(loaded.model, loaded.device).installed():
+            forward, ends = CausalForward(loaded.model), sorted(end_tokens(loaded.model, loaded.tokenizer))
+            chosen = {one.id: ends if one.chosen is None else [one.chosen] for one in requests}
+            asked = [ScoringRequest(one.id, (*one.ids, 0), len(one.ids)) for one in requests if chosen[one.id]]
+
+            def measure(batch: list[ScoringRequest]) -> list[Margin]:
+                return margins(forward, batch, chosen, loaded.device)
+
+            among = self._among
+            for request, found in in_batches(
+                loaded, asked, measure, work="fidelity", event=among.event, batch_tokens=among.batch_tokens
+            ):
+                yield found or Margin(request.id, error=NO_MEMORY)
 
     def weight_errors(self, variants: Sequence[Variant]) -> dict[str, Any]:
         errors = weight_errors(self._variant, variants, self._among.pool)

@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.passes.latency.questions import Question
 from harness.passes.latency.records import Ledger
-from harness.passes.latency.units import Stage, Unit, stages
+from harness.passes.latency.units import Stage, Unit, slot_of, stages
 from harness.results.timings import condition_of, finished
 from harness.variants.model import Variant
 
@@ -77,7 +77,7 @@ class Budget:
         found = []
         for question in self.questions:
             rows = [self.ledger.of(question.units, variant.name) for variant in self.group]
-            served = max(len(finished(one)) for one in rows)
+            served = max(len({slot_of(row) for row in finished(one)}) for one in rows)
             if any(rows) and not served:  # an engine that cannot run these variants, or no memory: said elsewhere
                 continue
             widths = {
@@ -88,7 +88,7 @@ class Budget:
             needed = self._needed(question) if widths else None
             counts = {"timed": served, "needed": needed, "reached": widths}
             condition = condition_of(question.units[0].record(key="")).as_dict()
-            found.append({"prompt_tokens": None, **condition, **counts})
+            found.append({"prompt_tokens": None, "batch": question.units[0].batch, **condition, **counts})
         return found
 
     def _needed(self, question: Question) -> int:
@@ -133,5 +133,5 @@ class Budget:
         return [seconds / unit.reply_tokens for unit, seconds in units if seconds is not None]
 
     def _seconds_a_unit(self, question: Question) -> float | None:
-        served = max(len(self.ledger.of(question.units, variant.name)) for variant in self.group)
+        served = max(self.ledger.timed(question.units, variant.name) for variant in self.group)
         return self.ledger.seconds(self.group, question.units) / served if served else None

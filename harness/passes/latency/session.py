@@ -78,6 +78,11 @@ class Session:
         for stage in stages(self.units):
             self.rooms[stage.engine] = max(stage.room, self.rooms.get(stage.engine, 0))
 
+    @property
+    def of_server(self) -> bool:
+        """Whether a server is timed, and not this machine."""
+        return self.units[0].engine == "server"
+
     def warmed_up(self, group: Group) -> float:
         """Return the seconds that these variants' warm-up took in all sessions."""
         names = {variant.name for variant in group}
@@ -98,7 +103,7 @@ class Session:
                 self._time_step(group, step, advance)
         finally:
             self._release()
-        if self.state is None:
+        if self.state is None or self.of_server:
             return
         self.state["after"] = machine_state(self.context.device)
         write_facts(self.context.folder, self.facts)
@@ -108,6 +113,8 @@ class Session:
     def _begin(self) -> None:
         if self.state is None:
             self.state = {"before": machine_state(self.context.device)}
+            if self.of_server:  # its machine is not this one, or is busy with serving
+                return
             self.facts["machine"].append(self.state)
             fixed = (stage for stage in stages(self.units) if stage.workload == "fixed")
             self.facts.update(find_rooflines(self.context, next(fixed, None)))
@@ -119,11 +126,12 @@ class Session:
         self._warm_up(stage, group)
         write_facts(self.context.folder, self.facts)
 
-        def request(unit: Unit, variant: Variant, repeat: int) -> LatencyRecord:
-            record = self._request(stage, unit, variant, repeat)
+        def request(unit: Unit, variant: Variant, repeat: int) -> list[LatencyRecord]:
+            records = self._request(stage, unit, variant, repeat)
             self.order += 1
-            advance(unit.batch * len(record.stamps_ns))
-            return record
+            rows = 1 if self.of_server else unit.batch
+            advance(rows * sum(len(record.stamps_ns) for record in records))
+            return records
 
         gc.collect()
         gc.freeze()
@@ -152,19 +160,22 @@ class Session:
             spent: dict[str, float] = self.facts["warm_up"].setdefault(who, {"seconds": 0.0, "setup": 0.0})
             started = time.perf_counter()
             for unit in new:
-                spent["setup"] += self._request(stage, unit, variant, repeat=0).setup_seconds
+                spent["setup"] += sum(one.setup_seconds for one in self._request(stage, unit, variant, repeat=0))
             spent["seconds"] += time.perf_counter() - started
         self.warmed |= {(group, stage.shape, length) for length in stage.warm_up}
 
-    def _request(self, stage: Stage, unit: Unit, variant: Variant, repeat: int) -> LatencyRecord:
-        """Make one request. If memory runs out even with everything else freed, the variant's sweep ends."""
+    def _request(self, stage: Stage, unit: Unit, variant: Variant, repeat: int) -> list[LatencyRecord]:
+        """Make one request, or those of one window at a server.
+
+        If memory runs out even with everything else freed, the variant's sweep ends.
+        """
         key = self.context.key(TASK, variant, unit.row)
         record = partial(unit.record, variant.name, key=key, repeat=repeat, order=self.order)
         who = (variant.name, unit.engine)
         if unit.batch >= self.ended.get(who, unit.batch + 1):
-            return record(error=NO_MEMORY)
+            return [record(error=NO_MEMORY)]
         if who in self.unsupported:
-            return record(skipped=self.unsupported[who])
+            return [record(skipped=self.unsupported[who])]
         timed = self.context.backends.of(variant).timed(
             TimedRequest(
                 engine=unit.engine,
@@ -173,18 +184,27 @@ class Session:
                 natural=unit.workload == "natural",
                 room=stage.room,
                 most_room=self.rooms[unit.engine],
+                at_once=unit.batch,
             )
         )
+        if timed.each:
+            answered = zip(timed.each, unit.given_to(variant.name), strict=True)
+            return [
+                record(
+                    submitted_ns=one.submitted_ns, stamps_ns=one.stamps_ns, error=one.error, prompt_tokens=len(prompt)
+                )
+                for one, prompt in answered
+            ]
         record = partial(record, setup_seconds=timed.setup_seconds)
         if timed.out_of_memory:
             self.ended[who] = unit.batch
             detail = {"pass": TASK, "variant": who[0], "engine": who[1], "batch": unit.batch}
             self.context.event(EventKind.OUT_OF_MEMORY, detail)
-            return record(error=NO_MEMORY)
+            return [record(error=NO_MEMORY)]
         if timed.unsupported is not None:
             self.unsupported[who] = timed.unsupported
-            return record(skipped=timed.unsupported)
-        return record(submitted_ns=timed.submitted_ns, stamps_ns=timed.stamps_ns, launched_ns=timed.launched_ns)
+            return [record(skipped=timed.unsupported)]
+        return [record(submitted_ns=timed.submitted_ns, stamps_ns=timed.stamps_ns, launched_ns=timed.launched_ns)]
 
 
 def time_unit(
@@ -192,7 +212,7 @@ def time_unit(
     variants: Sequence[Variant],
     seed: int,
     order: Order,
-    request: Callable[[Unit, Variant, int], LatencyRecord],
+    request: Callable[[Unit, Variant, int], Sequence[LatencyRecord]],
 ) -> dict[str, list[LatencyRecord]]:
     """Time one unit for every variant, interleaved in mirrored random orders; return the records by variant."""
     by_name = {variant.name: variant for variant in variants}
@@ -200,5 +220,5 @@ def time_unit(
     drawn = mirrored_orders(list(by_name), unit.repeats, np.random.default_rng([seed, *order.seed]))
     for repeat, names in enumerate(drawn):
         for name in reversed(names) if order.mirrored else names:
-            records[name].append(request(unit, by_name[name], unit.first + repeat))
+            records[name].extend(request(unit, by_name[name], unit.first + repeat))
     return records

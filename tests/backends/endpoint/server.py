@@ -45,6 +45,8 @@ class ScriptedServer:
     always: Fault | None = None
     changes: Callable[[dict[str, Any]], None] = lambda answer: None  # to each answer
     delay: float = 0.0
+    pause: float = 0.0  # between the events of a stream
+    ending: bytes = b"data: [DONE]\n\n"
     asked: list[dict[str, Any]] = field(default_factory=list)  # the body of every completion asked for
     headers: list[Mapping[str, str]] = field(default_factory=list)
     at_once: int = 0  # the most completions that were under way at the same time
@@ -83,7 +85,11 @@ class ScriptedServer:
                 found = {"object": "list", "data": self.models}
                 send(handler, 200 if "models" in self.able else 500, found if "models" in self.able else {})
             else:
-                send(handler, *self._complete(handler.path, body))
+                status, answer = self._complete(handler.path, body)
+                if status == 200 and body.get("stream"):
+                    self._stream(handler, answer)
+                else:
+                    send(handler, status, answer)
         finally:
             with self._lock:
                 self._now -= body is not None
@@ -97,7 +103,10 @@ class ScriptedServer:
         if body["model"] != MODEL:
             return 404, {"error": {"message": f"The model {body['model']} does not exist."}}
         ids = self._ids(form, body)
-        reply = self.tokenizer(REPLY, add_special_tokens=False)["input_ids"][: body["max_tokens"]]
+        reply = self.tokenizer(REPLY, add_special_tokens=False)["input_ids"]
+        if body.get("ignore_eos"):
+            reply = reply * body["max_tokens"]
+        reply = reply[: body["max_tokens"]]
         whole = len(reply) < body["max_tokens"]
         text = self.tokenizer.decode(reply)
         choice: dict[str, Any] = {"index": 0, "finish_reason": "stop" if whole else "length"}
@@ -115,6 +124,28 @@ class ScriptedServer:
         self.changes(answer)
         return 200, answer
 
+    def _stream(self, handler: BaseHTTPRequestHandler, answer: dict[str, Any]) -> None:
+        """Send the reply in events of two tokens each, ``pause`` seconds apart, and then what ``ending`` has."""
+        choice = answer["choices"][0]
+        chat, named = "message" in choice, choice.get("token_ids")
+        whole = choice["message"]["content"] if chat else choice["text"]
+        tokens = named or self.tokenizer(whole, add_special_tokens=False)["input_ids"]
+        handler.send_response(200)
+        handler.send_header("content-type", "text/event-stream")
+        handler.send_header("connection", "close")
+        handler.end_headers()
+        for start in range(0, len(tokens), 2):
+            part = tokens[start : start + 2]
+            before, now = (self.tokenizer.decode(tokens[:end]) for end in (start, start + 2))
+            said = now[len(before) :]
+            piece: dict[str, Any] = {"delta": {"content": said}} if chat else {"text": said}
+            event = {"choices": [{**piece, **({"token_ids": part} if named else {})}]}
+            handler.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
+            handler.wfile.flush()
+            time.sleep(self.pause)
+        handler.wfile.write(self.ending)
+        handler.close_connection = True
+
     def _ids(self, form: str, body: dict[str, Any]) -> list[int]:
         if form == "ids":
             return list(body["prompt"])
@@ -128,6 +159,7 @@ class ScriptedServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # or small events wait for each other
 
             def do_GET(self) -> None:
                 scripted.answer(self, None)

@@ -59,7 +59,7 @@ def test_each_server_is_asked_in_the_best_way_that_it_understands(
 
 def test_a_server_without_log_probabilities_cannot_score_and_says_why(start: Start, backend: Open) -> None:
     one = backend(start(able=ALL - {"prompt_logprobs", "echo"}))
-    assert one.capabilities == {Capability.TOKENS, Capability.GENERATE}
+    assert one.capabilities == {Capability.TOKENS, Capability.GENERATE, Capability.TIME}
     assert one.lacking[Capability.SCORE] == "the server returns no log-probabilities of the prompt"
     assert Capability.SCORE in backend(start()).capabilities
 

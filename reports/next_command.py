@@ -48,11 +48,14 @@ def _command(purpose: str, line: str) -> Command | None:
 
 
 def _path(view: RunView) -> str:
-    """Return the run's path: relative if it is below the current folder, and only its name if texts are redacted."""
+    """Return the run's path: relative where that leads below the current folder, else its name.
+
+    A page is passed on, and a path of this machine says more than its reader needs.
+    """
     root = view.folder.root
-    if root.is_absolute() and root.is_relative_to(Path.cwd()):
-        root = root.relative_to(Path.cwd())
-    return shlex.quote(root.name if view.redacted and root.is_absolute() else str(root))
+    if root.is_absolute():
+        root = root.relative_to(Path.cwd()) if root.is_relative_to(Path.cwd()) else Path(root.name)
+    return shlex.quote(str(root))
 
 
 def _again(view: RunView, *more: str, out: str = "") -> str:

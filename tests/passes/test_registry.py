@@ -158,10 +158,9 @@ def test_fidelity_without_a_pair_says_so_in_the_terminal_on_the_page_and_in_cove
         name: {"fidelity": why} for name in ("base", "other")
     }
     page = render_page(folder)
-    line = page[page.index("Dialogues answered:") : page.index('<table class="sortable comparison">')]
-    assert line.count(why) == 2
-    section = page[page.index('<section id="fidelity"') : page.index('<section id="latency"')]
-    assert f"Fidelity: {why}." in section
+    assert page.count(f"Not measured of base and other: fidelity: {why}.") == 1
+    left_out = page[page.index("Not in this run:") :]
+    assert f"fidelity ({why})" in left_out[: left_out.index("</p>")]
     assert f"base: fidelity: {why}" in summary_text(folder)
     assert f"base: fidelity: {why}" in summary_markdown(folder)
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from harness.gating.verdict import CheckResult, GateResult
 from harness.store.schema import ComparisonRow
-from reports.form_sentence import MEANINGLESS, form_faults
+from reports.form_sentence import FAULTS, MEANINGLESS, form_faults
 from reports.gate_view import checks_with, decisive, too_few
 from reports.numbers import count, plain, spelled
 from reports.rules import lowered, risen
@@ -53,7 +53,17 @@ def decide(view: RunView) -> Decision:
         return Decision("Not yet", _missing(view, view.gate))
     if view.gate.verdict == "inconclusive":
         return Decision("Not yet", _open(view, checks_with(view.gate, "inconclusive")))
+    if unseen := _unseen_faults(view, view.gate):
+        return Decision("Not yet", f"the gate passes, but {the(view.candidate or '')} {unseen[0]}, which no check sees")
     return Decision("Ship", _passed(view.gate))
+
+
+def _unseen_faults(view: RunView, gate: GateResult) -> list[str]:
+    """Return the faults of the candidate's replies that no check of the gate has judged."""
+    if view.candidate is None:
+        return []
+    judged = {check.metric for check in gate.checks if check.candidate == view.candidate}
+    return form_faults(view, view.candidate, frozenset(fault.metric for fault in FAULTS) - judged)
 
 
 def _passed(gate: GateResult) -> str:
@@ -104,7 +114,7 @@ def _suggestion(view: RunView) -> str:
     if faults := form_faults(view, view.reference, MEANINGLESS):
         return f"{theirs} {faults[0]}, so this comparison says little about {ours}"
     names = [name for name in (view.measured(OVERLAP), view.measured(LIKELIHOOD)) if name]
-    rows = [row for name in names if (row := view.comparison(name, view.candidate))]
+    rows = [row for name in names if (row := view.comparison(name, view.candidate)) and row.n]
     rules = risen(view)
     outcomes: set[str] = {row.outcome for row in rows}
     if rules:

@@ -58,7 +58,7 @@ def form_faults(view: RunView, variant: str, wanted: frozenset[str] | None = Non
 
     ``wanted`` are the metrics that count (default: all).
     """
-    proven = _grown(view, variant)
+    proven = grown(view, variant)
     found = []
     for fault in faults_of(view, variant, wanted):
         words = fault.words.format(_percent(view, fault.metric, variant) or "")
@@ -69,7 +69,7 @@ def form_faults(view: RunView, variant: str, wanted: frozenset[str] | None = Non
 
 def faults_of(view: RunView, variant: str, wanted: frozenset[str] | None = None) -> list[Fault]:
     """Return the faults that one variant has: a share too large, or larger than before."""
-    proven = _grown(view, variant)
+    proven = grown(view, variant)
     return [
         fault
         for fault in FAULTS
@@ -85,7 +85,7 @@ def _percent(view: RunView, metric: str, variant: str | None) -> str | None:
     return None if estimate is None or estimate.value is None else f"{plain(estimate.value * 100, 0)}\u00a0%"
 
 
-def _grown(view: RunView, variant: str) -> set[str]:
+def grown(view: RunView, variant: str) -> set[str]:
     """Return the rates that are proven larger than before: of form among themselves, of refusal among safety rules."""
     form = [fault.metric for fault in FAULTS if fault.metric.startswith("quality.")]
     families = (form, view.names("safety"))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from harness.results.memory_fits import Fit
 from harness.store.schema import ComparisonRow
-from reports.form_sentence import FAULTS, MEANINGLESS, Fault, faults_of, form_faults
+from reports.form_sentence import FAULTS, MEANINGLESS, Fault, faults_of, form_faults, grown
 from reports.gate_view import checks_with
 from reports.numbers import amount, brief, is_share, plain, ratio
 from reports.rules import lowered, risen, safety_rules, share
@@ -114,7 +114,8 @@ def _form(view: RunView) -> Tile:
     if found := faults_of(view, judged):
         worst = max(found, key=lambda fault: _value(view, fault.metric, judged) or 0.0)
         more = f", and {len(found) - 1} more" if len(found) > 1 else ""
-        return Tile(title, share(_value(view, worst.metric, judged) or 0.0), f"{_named(view, worst)}{more}", _WORSE)
+        sign = _WORSE if worst.metric in grown(view, judged) else Sign("high", "✕", "worse")
+        return Tile(title, share(_value(view, worst.metric, judged) or 0.0), f"{_named(view, worst)}{more}", sign)
     fault, highest = max(rates, key=lambda pair: pair[1])
     detail = f"highest: {_named(view, fault)}, {share(highest)}" if highest else "no fault found"
     return Tile(title, "in order", detail)
@@ -150,6 +151,8 @@ def _fidelity(view: RunView) -> Tile:
 
 def _latency(view: RunView) -> Tile:
     title, name = "Latency", view.measured(TIME)
+    if (name is None or _value(view, name, _judged(view)) is None) and (served := _at_server(view)):
+        return Tile(title, _figure(view, served, _value(view, served, _judged(view)) or 0.0), view.label(served))
     if name is None:
         return Tile(title, "", "not measured")
     row = view.comparison(name, view.candidate)
@@ -159,6 +162,12 @@ def _latency(view: RunView) -> Tile:
             return Tile(title, "", f"not measured for {_judged(view)}")
         return Tile(title, _figure(view, name, known), view.label(name))
     return Tile(title, _change(view, row), f"{view.label(name)}{_from_to(view, row)}", OUTCOMES[row.outcome])
+
+
+def _at_server(view: RunView) -> str | None:
+    """Return the latency that was measured of the judged variant at its server, one request at a time first."""
+    names = [name for time in TIME for name in view.summary.metrics if name.startswith(f"{time}[engine=server")]
+    return next((name for name in names if _value(view, name, _judged(view)) is not None), None)
 
 
 def _memory(view: RunView, fits: Sequence[Fit]) -> Tile:

@@ -19,6 +19,8 @@ from harness.export.destinations import Wanted
 from harness.export.figures import ExportedRun, Figure
 from harness.files import write_text_atomically
 from harness.variants.digests import is_adapter, is_model
+from harness.variants.folders import weights_digests
+from harness.variants.model import Variant
 
 MARK = "<!-- Written by `harness export --to model-card`; the next export replaces this file. -->"
 KEPT_AS = "README.original.md"
@@ -82,7 +84,14 @@ def _refuse_other_weights(run: ExportedRun, variant: str, folder: Path) -> None:
     facts = run.variants[variant]
     adapter = facts.get("kind") == "adapter"
     digest = facts.get("adapter_digest" if adapter else "model_digest")
-    if not digest or not (is_adapter if adapter else is_model)(folder, str(digest)):
+    if digest:
+        same = (is_adapter if adapter else is_model)(folder, str(digest))
+    else:  # the variant was listed in the config, without digests of its parts
+        manifest = run.folder.read_manifest()
+        named = next(one for one in manifest.variants if one["name"] == variant)
+        whole = Variant.model_validate({key: named[key] for key in Variant.model_fields if key in named})
+        same = weights_digests((whole,))[variant] == manifest.digests.get(f"weights/{variant}")
+    if not same:
         raise HarnessError(
             f"{folder} contains other weights than this run measured as {variant}. Measure them, or name --out."
         )

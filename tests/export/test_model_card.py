@@ -12,7 +12,7 @@ from harness.cli.app import main
 from harness.export.model_card import KEPT_AS, MARK, is_hub_id
 from harness.files import read_json, write_json
 from harness.store.folder import RunFolder
-from harness.variants.digests import digest_adapter_folder
+from harness.variants.digests import digest_adapter_folder, digest_model_folder, joined
 from reports.text import summary_markdown
 from tests.cli.test_app import write_safetensors
 
@@ -102,6 +102,22 @@ def test_other_weights_get_no_card(run: RunFolder, adapter: Path, capsys: Any) -
     assert main(["export", str(run.root), "--to", "model-card"]) == 4
     assert "contains other weights than this run measured as adapter" in capsys.readouterr().err
     assert (adapter / "README.md").read_text() == PEFT_CARD
+
+
+def test_weights_that_a_config_listed_are_known_by_the_runs_own_digest(
+    run: RunFolder, adapter: Path, capsys: Any
+) -> None:
+    manifest = read_json(run.manifest_path)
+    named = next(one for one in manifest["variants"] if one["name"] == "adapter")
+    base = adapter.parent / "base"
+    base.mkdir()
+    write_safetensors(base / "model.safetensors")
+    named.update(model=str(base), adapter_digest=None, model_digest=None)
+    measured = joined(digest_model_folder(base), digest_adapter_folder(adapter))
+    for digest, code in ((measured, 0), ("v2:other", 4)):
+        manifest["digests"]["weights/adapter"] = digest
+        write_json(run.manifest_path, manifest)
+        assert main(["export", str(run.root), "--to", "model-card"]) == code, capsys.readouterr()
 
 
 def test_weights_that_are_elsewhere_need_a_file(run: RunFolder, capsys: Any) -> None:

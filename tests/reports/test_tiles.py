@@ -134,3 +134,11 @@ def test_a_server_that_is_not_what_it_claims_comes_before_what_merging_kept() ->
     assert (found.value, found.detail) == ("something else", "bad, which should be adapter; see below")
     assert found.sign is not None
     assert found.sign.style == "worse"
+
+
+def test_what_was_timed_at_a_server_is_measured() -> None:
+    name = "latency.tpot_ms.p50"
+    view = make_view(values={name: {"adapter": 12.5}})
+    metrics = {f"{name}[engine=server,concurrency=1]": view.summary.metrics[name]}
+    served = replace(view, summary=view.summary.model_copy(update={"metrics": metrics}))
+    assert tile(served, "Latency").value.startswith("12.5")

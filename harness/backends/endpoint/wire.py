@@ -63,7 +63,7 @@ class Completion(_Part):
     @property
     def text(self) -> str:
         message = self.choice.message
-        return (message.content if message else self.choice.text) or ""
+        return _without_halves((message.content if message else self.choice.text) or "")
 
     def prompt_is(self, ids: tuple[int, ...]) -> bool | None:
         """Return whether the server read these tokens, as far as it says: their number alone, or None for nothing."""
@@ -82,7 +82,7 @@ class StreamedChoice(_Part):
 
     @property
     def said(self) -> str:
-        return (self.delta.content if self.delta else self.text) or ""
+        return _without_halves((self.delta.content if self.delta else self.text) or "")
 
 
 class Chunk(_Part):
@@ -119,3 +119,8 @@ def read(model: type[Read], answer: Any, server: Server) -> Read:
         raise server.broken(
             f"answers with what is no {model.__name__.lower()} of OpenAI's API{place and f' ({place})'}"
         ) from error
+
+
+def _without_halves(text: str) -> str:
+    """Replace halves of surrogate pairs, which JSON may hold, but no tokenizer and no UTF-8 file."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from harness.backends.base import DecodingSettings, Reply, ReplyRequest
 from harness.backends.endpoint.backend import EndpointBackends
 from harness.backends.endpoint.prompting import as_text
+from harness.backends.endpoint.wire import Completion
 from harness.dialogues.tokens import encode_prompt
 from harness.errors import HarnessError
 from tests.backends.endpoint.server import ALL, REPLY, Fault, ScriptedServer, answering, served
@@ -161,3 +163,10 @@ def test_a_prompt_given_as_text_is_read_as_the_same_tokens(text: str, start: Sta
     tokenizer = start().tokenizer
     ids = encode_prompt(tokenizer, text)
     assert list(tokenizer(as_text(tokenizer, ids))["input_ids"]) == ids
+
+
+def test_half_a_surrogate_pair_in_a_reply_is_replaced() -> None:
+    answer = Completion.model_validate(
+        json.loads(r'{"choices": [{"text": "Rest \ud83d well", "finish_reason": "stop"}]}')
+    )
+    assert answer.text == "Rest \ufffd well"

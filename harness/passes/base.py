@@ -169,7 +169,8 @@ class Recording(Generic[AnyRecord]):
         self.task = task or f"{record.measured_by} {variant.name}"
         self.keys = context.unfinished(record, variant, rows, counts)
         self._done = len(rows) - len(self.keys)
-        self._total = self._done + -(-len(self.keys) // context.processes)
+        # Of the open rows, a process that continues may own as many as its whole share.
+        self._total = self._done + min(len(self.keys), -(-len(rows) // context.processes))
         self._progress = context.progress
         self._path = context.folder.records_path(record.measured_by, variant.name)
         self._out: RecordWriter | None = None

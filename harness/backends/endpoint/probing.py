@@ -89,7 +89,8 @@ def _none_worked(server: Server, refusals: list[RefusedError], models: tuple[Ser
     if all(refusal.status >= 500 for refusal in refusals):
         return server.broken(f"completes nothing ({last.said})")
     said = next(refusal.said for refusal in refusals if refusal.status < 500)
-    return InputError(f"Variant '{name}': the server at {server.url} completes nothing for '{wanted}' ({said}).")
+    hint = "" if server.url.rstrip("/").endswith("/v1") else " Most servers' addresses end in /v1."
+    return InputError(f"Variant '{name}': the server at {server.url} completes nothing for '{wanted}' ({said}).{hint}")
 
 
 async def _reads_alike(generator: Generator, ids: tuple[int, ...]) -> bool | None:

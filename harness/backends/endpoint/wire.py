@@ -108,6 +108,7 @@ class ModelList(_Part):
 
 
 Read = TypeVar("Read", bound=BaseModel)
+_NAMES = {"ModelList": "list of models"}
 
 
 def read(model: type[Read], answer: Any, server: Server) -> Read:
@@ -116,9 +117,8 @@ def read(model: type[Read], answer: Any, server: Server) -> Read:
         return model.model_validate(answer)
     except ValidationError as error:
         place = ".".join(map(str, error.errors()[0]["loc"]))
-        raise server.broken(
-            f"answers with what is no {model.__name__.lower()} of OpenAI's API{place and f' ({place})'}"
-        ) from error
+        kind = _NAMES.get(model.__name__, model.__name__.lower())
+        raise server.broken(f"answers with what is no {kind} of OpenAI's API{place and f' ({place})'}") from error
 
 
 def _without_halves(text: str) -> str:

@@ -1,7 +1,8 @@
 """A first thresholds file from a finished run: limits that this run meets, each with the measured value in a comment.
 
 It is a starting point: people must decide what a release has to meet. Limits are slightly looser than what the run
-measured, and most of a gain must be shown again, so that the same run passes and a clearly worse one does not.
+measured, and most of a gain must be shown again, so that the same run passes and a clearly worse one does not. Only a rate of form that is as bad as it can be (all
+replies empty) gets a limit that the run itself fails.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from harness.store.folder import RunFolder
 from harness.store.schema import ComparisonRow, EstimateRow, MetricSummary, Summary
 
 COMPARED = ("quality.nll", "quality.rouge_l", "quality.chrf", "quality.bertscore", "quality.similarity")
+MAJORITY = "0.5"  # the limit of a rate of form where the run's own value leaves none
 RATES = ("quality.truncated", "quality.empty", "quality.looping", "quality.prompt_leak", "quality.collapse")
 KEPT = 0.7  # share of the gain measured here that a later run must show
 FIDELITY = ("fidelity.kl",)
@@ -67,9 +69,8 @@ defaults:
 
 checks:
 """
-    unlimited = _unlimited(summary, candidate)
     tail = f"""
-{unlimited}  # Once a baseline is accepted (python -m harness baseline accept RUN --name main --reason …):
+  # Once a baseline is accepted (python -m harness baseline accept RUN --name main --reason …):
   # - id: not-worse-than-what-runs-today
   #   metric: quality.nll
   #   non_inferiority: {{margin: 0.02}}
@@ -149,7 +150,9 @@ def _absolute(
     edge += abs(edge) * slack * (1 if upward else -1)
     limit = rounded(edge, up=upward)
     if _misses_nothing(limit, metric):
-        return
+        if name not in RATES:
+            return
+        limit, note = MAJORITY, "as bad as it can be, so this run must not pass: change the limit knowingly"
     rule = f"{'max' if upward else 'min'}: {limit}"
     interval = f"[{number(found.low)}, {number(found.high)}]"
     measured = f"{name} of {variant}: {number(found.value)} {interval} {metric.unit}, n = {found.n}; {_better(metric)}"
@@ -163,19 +166,6 @@ def _absolute(
 def _misses_nothing(limit: str, metric: MetricSummary) -> bool:
     unmissable = float(limit) <= 0 if metric.higher_is_better is True else float(limit) >= 1
     return unmissable and metric.unit.startswith(SHARES)
-
-
-def _unlimited(summary: Summary, candidate: str) -> str:
-    """Return a comment on each rate of form that this run cannot set a limit on: it is as bad as it can be."""
-    lines = []
-    for name in RATES:
-        metric = summary.metrics.get(name)
-        found = metric and metric.variants.get(candidate)
-        if metric and found and found.high is not None and _misses_nothing(rounded(found.high, up=True), metric):
-            measured = f"{number(found.value)} [{number(found.low)}, {number(found.high)}]"
-            value = f"{name} of {_one_line(candidate)} is {measured}"
-            lines.append(f"  # {value}: nothing could miss a limit. Set one yourself.\n")
-    return "".join(lines)
 
 
 def _compared(

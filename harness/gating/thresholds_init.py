@@ -1,8 +1,8 @@
 """A first thresholds file from a finished run: limits that this run meets, each with the measured value in a comment.
 
 It is a starting point: people must decide what a release has to meet. Limits are slightly looser than what the run
-measured, and most of a gain must be shown again, so that the same run passes and a clearly worse one does not. Only a rate of form that is as bad as it can be (all
-replies empty) gets a limit that the run itself fails.
+measured, and most of a gain must be shown again, so that the same run passes and a clearly worse one does not. Only a
+rate of form that is as bad as it can be (all replies empty) gets a limit that the run itself fails.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ The candidate's reply stands beside that of the reference variant. Numbers and r
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.store.schema import DialogueRow, FindingRow, ReplyRow
 from reports.dialogue_cards import difference, measure
@@ -157,7 +157,7 @@ def _card(view: RunView, pair: _Pair, metric: str | None, around: Frame, *, full
         change=change,
         fired=fired,
         question=passage(question, _CHARACTERS, words=words) if shown else None,
-        sides=(_side(view.reference, theirs, ours, before), _side(view.candidate, ours, theirs, words))
+        sides=_sides(_side(view.reference, theirs, ours, before), _side(view.candidate, ours, theirs, words))
         if shown
         else (),
         reference=passage(pair.row.reference, _CHARACTERS, words=words) if shown and pair.row.reference else None,
@@ -173,6 +173,12 @@ def _fired(view: RunView, finding: FindingRow) -> Fired:
     return Fired(view.label(finding.metric), shorten(visible(finding.rule), 160), words)
 
 
+def _sides(first: Side, second: Side) -> tuple[Side, Side]:
+    """Return both; what is said of both texts stands once."""
+    said_once = first.reply is not None and first.said == second.said
+    return replace(first, said="") if said_once else first, second
+
+
 def _side(variant: str | None, reply: str | None, other: str | None, words: Sequence[str]) -> Side:
     name = variant or ""
     if reply is None:
@@ -182,7 +188,9 @@ def _side(variant: str | None, reply: str | None, other: str | None, words: Sequ
     if reply == other:
         return Side(name, passage(reply, _CHARACTERS, words=words), "The two replies are identical.")
     shown = passage(reply, _CHARACTERS, other=other if other and other.strip() else None, words=words)
-    return Side(name, shown, "The two replies have few words in common, so none is marked." if shown.unlike else "")
+    return Side(
+        name, shown, "The two replies have few words in common, so differences are not marked." if shown.unlike else ""
+    )
 
 
 def lead(view: RunView, found: GotWorse) -> str:

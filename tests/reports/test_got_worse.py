@@ -9,7 +9,8 @@ import pytest
 from lxml import html as lxml_html
 
 from harness.store.folder import RunFolder
-from reports.got_worse import CARDS, LOSSES, GotWorse, got_worse, lead
+from reports.got_worse import CARDS, LOSSES, GotWorse, Side, _sides, got_worse, lead
+from reports.passages import passage
 from reports.render import render
 from reports.view import RunView, read_view
 from tests.reports.ten_runs import MEDICATION, RUNS, run_of
@@ -153,3 +154,10 @@ def test_of_several_candidates_the_cards_show_the_one_that_the_gate_judged(sampl
     assert view.gate
     judged = replace(view, gate=view.gate.model_copy(update={"candidate": "merged"}))
     assert {side.variant for card in got_worse(judged).fired for side in card.sides} == {"base", "merged"}
+
+
+def test_what_is_said_of_both_replies_stands_once() -> None:
+    alike = Side("base", passage("Rest.", 100), "The two replies are identical.")
+    assert [side.said for side in _sides(alike, replace(alike, variant="adapter"))] == ["", alike.said]
+    missing = Side("base", None, "No reply.")
+    assert [side.said for side in _sides(missing, missing)] == ["No reply.", "No reply."]

@@ -64,8 +64,8 @@ def summary_rows(folder: RunFolder, *, everything: bool = False, view: RunView |
                     (
                         visible(row.label) + unit,
                         *(
-                            visible(with_change(cell.value or "not measured", cell.change, cell.sign))
-                            for cell in row.cells
+                            visible(with_change(cell.value or _absent(view, row.name, variant), cell.change, cell.sign))
+                            for variant, cell in zip(view.variants, row.cells, strict=True)
                         ),
                     )
                 )
@@ -79,6 +79,12 @@ def summary_rows(folder: RunFolder, *, everything: bool = False, view: RunView |
         rows=tuple(rows),
         absent=tuple(visible(f"{one.variant}: {what}") for one in coverage for what in one.absent),
     )
+
+
+def _absent(view: RunView, name: str, variant: str) -> str:
+    """Say why there is no figure; those of a server stand under names of their own, which the page shows."""
+    served = (view.estimate(one, variant) for one in view.summary.metrics if one.startswith(f"{name}[engine=server"))
+    return "at its server" if any(one and one.value is not None for one in served) else "not measured"
 
 
 def with_change(value: str, change: str, sign: Sign | None) -> str:

@@ -149,7 +149,9 @@ def _about_passes(config: RunConfig, variants: Sequence[Variant], dialogues: int
             lines.append(f"{name}: {dialogues:,} dialogues, {compared or 'nothing to compare'}")
         elif name == "memory":
             each = config.memory.repeats or (1 if device.startswith("cuda") else 2)
-            lines.append(f"{name}: {each} {'process' if each == 1 else 'processes'} for each variant")
+            whose = "each variant" if not any(one.is_served for one in variants) else "each variant that is not served"
+            if not all(one.is_served for one in variants):
+                lines.append(f"{name}: {each} {'process' if each == 1 else 'processes'} for {whose}")
         elif name == "latency" and config.latency.budget_minutes is not None:
             lines.append(f"{name}: what {config.latency.budget_minutes:g} minutes allow")
         else:

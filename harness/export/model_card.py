@@ -18,9 +18,7 @@ from harness.export.card_text import card_text
 from harness.export.destinations import Wanted
 from harness.export.figures import ExportedRun, Figure
 from harness.files import write_text_atomically
-from harness.variants.digests import is_adapter, is_model
-from harness.variants.folders import weights_digests
-from harness.variants.model import Variant
+from harness.variants.digests import digest_adapter_folder, digest_model_folder, is_adapter, is_model, joined
 
 MARK = "<!-- Written by `harness export --to model-card`; the next export replaces this file. -->"
 KEPT_AS = "README.original.md"
@@ -89,8 +87,9 @@ def _refuse_other_weights(run: ExportedRun, variant: str, folder: Path) -> None:
     else:  # the variant was listed in the config, without digests of its parts
         manifest = run.folder.read_manifest()
         named = next(one for one in manifest.variants if one["name"] == variant)
-        whole = Variant.model_validate({key: named[key] for key in Variant.model_fields if key in named})
-        same = weights_digests((whole,))[variant] == manifest.digests.get(f"weights/{variant}")
+        of_adapter = digest_adapter_folder(named["adapter"]) if named.get("adapter") else None
+        whole = joined(digest_model_folder(named["model"]), of_adapter)
+        same = whole == manifest.digests.get(f"weights/{variant}")
     if not same:
         raise HarnessError(
             f"{folder} contains other weights than this run measured as {variant}. Measure them, or name --out."

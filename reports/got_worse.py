@@ -34,7 +34,7 @@ class Fired:
 
 @dataclass(frozen=True)
 class Side:
-    """One variant's reply; ``said`` stands in place of a text that is missing or empty."""
+    """One variant's reply; ``said`` replaces a text that is missing or empty."""
 
     variant: str
     reply: Passage | None

@@ -44,7 +44,7 @@ def passage(text: str, limit: int, *, other: str | None = None, words: Iterable[
 
 
 def _places(text: str, words: Iterable[str]) -> list[tuple[int, int]]:
-    """Return where any of ``words`` stands in ``text``, in order; case and spacing do not count."""
+    """Return where any of ``words`` occurs in ``text``, in order; case and spacing do not count."""
     patterns = sorted({r"\s+".join(map(re.escape, word.split())) for word in words if word.strip()}, key=len)
     if not patterns:
         return []

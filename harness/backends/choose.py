@@ -11,7 +11,7 @@ from harness.backends.local.device import resolve_device
 from harness.backends.mixed import MixedBackends
 from harness.backends.ranks import Share
 from harness.dialogues.tokens import Tokenizer
-from harness.errors import InputError
+from harness.errors import HarnessError, InputError
 from harness.variants.artifacts import has_tokenizer
 from harness.variants.model import Variant
 
@@ -89,9 +89,13 @@ def served_digests(variants: Sequence[Variant]) -> dict[str, str]:
 def check_server(variant: Variant) -> tuple[Check, ...]:
     """Ask the server of a served variant what it can do; raise HarnessError if it is of no use."""
     from harness.backends.endpoint.backend import EndpointBackends
+    from harness.backends.endpoint.errors import ServerError
 
     with closing(EndpointBackends([variant], event=lambda kind, detail: None)) as backends:
-        return backends.check(allow_base_mismatch=True)
+        try:
+            return backends.check(allow_base_mismatch=True)
+        except ServerError as error:  # its advice is to continue a run, and there is none
+            raise HarnessError(error.fact) from error
 
 
 def import_libraries(variants: Sequence[Variant]) -> None:

@@ -53,6 +53,8 @@ def requirement(check: Check, evidence: Evidence, sign: int, origin: float, limi
         return with_unit(f"{'ratio' if evidence.scale == 'ratio' else 'difference'} between {low} and {high}", unit)
     if evidence.scaled_other is not None:
         return f"{evidence.metric} {relation} {number(evidence.scaled_other)} × {evidence.against}'s"
+    if check.is_relative and evidence.scale == "value":  # nothing was measured that the share could be taken of
+        return f"{evidence.metric} {relation} {number(1 - sign * check.margin)} × {evidence.against}'s"
     name = {"value": evidence.metric, "difference": "difference", "ratio": "ratio"}[evidence.scale]
     return with_unit(f"{name} {relation} {number(origin + sign * limit)}", unit)
 

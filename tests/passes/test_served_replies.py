@@ -1,4 +1,4 @@
-"""Replies of a served variant held against the local one it claims to serve, with margins checked in plain torch."""
+"""Replies of a served variant compared with the local one it claims to be, with margins checked in plain torch."""
 
 from __future__ import annotations
 

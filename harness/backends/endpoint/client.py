@@ -104,10 +104,9 @@ class Server:
 
     def broken(self, what: str) -> ServerError:
         """Return the error that ends the run because the server does ``what``."""
-        return ServerError(
-            f"Variant '{self.variant.name}': the server at {self.url} {what}. See that it runs and run the same "
-            "command again: what is finished is kept."
-        )
+        fact = f"the server at {self.url} {what}."
+        advice = "See that it runs and run the same command again: what is finished is kept."
+        return ServerError(f"Variant '{self.variant.name}': {fact} {advice}", fact)
 
     async def _once(self, path: str, body: Mapping[str, Any] | None, probing: bool) -> Any:
         client = self._client = self._client or self._new_client()

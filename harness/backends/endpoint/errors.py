@@ -27,4 +27,8 @@ class RefusedError(HarnessError):
 
 
 class ServerError(HarnessError):
-    """The server is gone or broken; what was finished is kept (exit code 4)."""
+    """The server is gone or broken; what was finished is kept (exit code 4). ``fact`` leaves out what to do."""
+
+    def __init__(self, message: str, fact: str) -> None:
+        super().__init__(message)
+        self.fact = fact

@@ -51,6 +51,7 @@ def behind(model: str, prompts: list[str], device: str) -> list[float]:
 
 
 def main() -> None:
+    """Read the options, measure the margins at first differences, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("dialogues", type=Path)

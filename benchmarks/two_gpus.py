@@ -29,7 +29,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.machine import write_result
-from harness.config import RunConfig
 from harness.store.folder import RunFolder
 
 ALONE, BOTH = 1, 2
@@ -117,6 +116,7 @@ class Bench:
         return time.monotonic() - started
 
     def passes(self) -> dict[str, Any]:
+        """Measure the run with one process and with two, in turns; the fastest round of each counts."""
         rounds: dict[int, list[dict[str, Any]]] = {ALONE: [], BOTH: []}
         for turn in range(self.options.repeats):
             for processes in (ALONE, BOTH):
@@ -135,8 +135,7 @@ class Bench:
         }
 
     def placement(self) -> dict[str, Any]:
-        if "placement" not in RunConfig.model_fields:
-            return {"left_out": "this version has no 'placement'"}
+        """Compare the replies of a model spread over both GPUs with those of one GPU."""
         few = {"limit": self.options.few, "device": "cuda" if self.cuda else "cpu"}
         base = [one for one in self.models["variants"] if one["name"] != "merged"]
         runs = {
@@ -148,6 +147,7 @@ class Bench:
         return {"agreement": compared, "events": events, **{how: _without_folders([one]) for how, one in runs.items()}}
 
     def latency(self) -> dict[str, Any]:
+        """Compare latencies after a shared run, with the other GPU idle, with those of a single process."""
         changes = {
             "limit": self.options.few,
             "passes": ["scoring", "generation", "latency"],
@@ -165,6 +165,7 @@ class Bench:
         return {"medians": rows, "device": devices[ALONE], "device_of_two": devices[BOTH]}
 
     def training(self) -> dict[str, Any]:
+        """Time QLoRA steps with one process and with two."""
         length, batch = (1024, 8) if self.cuda else (256, 2)
         reply = length - 64  # the prompt's template takes less than the rest
         draw = random.Random(0)

@@ -54,4 +54,4 @@ def test_a_relative_limit_on_what_was_not_measured_is_told_as_a_share_of_the_oth
     found = evidence()
     found["no-slower"] = replace(found["no-slower"], problem="It was not measured.", n=0, value=None, scale="value")
     steps = "\n".join(explain(result(found).check("no-slower")))
-    assert "required is latency.tpot_ms.p50 ≤ 1.1 × base's" in steps
+    assert "required is latency.tpot_ms.p50 ≤ 1.1 × adapter of baseline main's" in steps

@@ -4,7 +4,7 @@ Base, adapter and merged, each also over nf4, of Llama-2-7B's geometry with rand
 prompts of every variant at batch 1 on the compiled engine by the latency pass; printed are the medians of TTFT of two
 processes, how far the second's is from the first's, and the host's part of both. Without CUDA there are no graphs.
 
-    python -m benchmarks.ttft_twice --work /tmp/models --out benchmarks/results/ttft_twice_h100.json
+    python -m benchmarks.ttft_twice --work /tmp/models --out benchmarks/results/ttft_h100.json
     python -m benchmarks.ttft_twice --shape tiny --device cpu --prompts 6 --out tiny.json
 """
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from harness.dialogues.model import DialogueConfig
 from harness.dialogues.reply_text import REASONING, Reasoning
 from harness.errors import did_you_mean
 from harness.metrics.registry import MetricOptions
+from harness.store.folder import SET_NAME
 from harness.store.schema import pass_names
 from harness.variants.model import Variant, refuse_duplicate_names
 from harness.variants.relations import FidelityPair
@@ -94,11 +95,52 @@ class StatsConfig(Strict):
     slices: tuple[str, ...] = ()  # columns of the data
 
 
+def in_canonical_order(passes: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the passes in the order in which runs list them; raise ValueError for an unknown one."""
+    known = pass_names()
+    for name in passes:
+        if name not in known:
+            raise ValueError(f"unknown pass '{name}'; the passes are {', '.join(known)}.{did_you_mean(name, known)}")
+    return tuple(name for name in known if name in passes)
+
+
+Passes = Annotated[tuple[str, ...], AfterValidator(in_canonical_order)]
+Metrics = Annotated[tuple[str, ...] | None, Field(description="families or names; absent: every default metric")]
+
+
+class SetConfig(DialogueConfig):
+    """One of several held-out sets: its dialogues, and what is measured on them. What is absent is the run's."""
+
+    source: str = Field("", description="absent: the held-out part of the variants' training data")
+    prompt: str | None = None
+    limit: int | None = Field(None, ge=1, description="a smaller limit of the run counts instead")
+    passes: Passes | None = Field(None, description="absent: the run's; of a further set, without latency and memory")
+    metrics: Metrics = None
+
+    @model_validator(mode="after")
+    def _other_dialogues_need_a_source(self) -> SetConfig:
+        if not self.source and self.model_fields_set & DialogueConfig.model_fields.keys():
+            raise ValueError("'source' is missing: only the training data's own dialogues go without one")
+        return self
+
+    @property
+    def dialogues(self) -> DialogueConfig | None:
+        """The dialogues as a run without sets states them."""
+        return (
+            DialogueConfig(**{name: getattr(self, name) for name in DialogueConfig.model_fields})
+            if self.source
+            else None
+        )
+
+
 class RunConfig(Strict):
     """One run: what is measured, on which dialogues, and how."""
 
     variants: str | tuple[Variant, ...]
     dialogues: DialogueConfig | None = None
+    sets: dict[str, SetConfig] | None = Field(
+        None, description="several named sets instead of 'dialogues'; the headline speaks of the first"
+    )
     prompt: str = "know-medical"
     chat_template: dict[str, JsonValue] = Field(
         default_factory=dict, description="arguments of the tokenizer's chat template, for the prompt 'chat'"
@@ -109,8 +151,8 @@ class RunConfig(Strict):
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     placement: Literal["single", "auto"] = Field("single", description="auto: layers are spread over all GPUs")
     threads: int | None = Field(None, ge=1)
-    passes: tuple[str, ...] = Field(default_factory=pass_names)
-    metrics: tuple[str, ...] | None = Field(None, description="families or names; absent: every default metric")
+    passes: Passes = Field(default_factory=pass_names)
+    metrics: Metrics = None
     metric_options: MetricOptions = MetricOptions()
     latency: LatencyConfig = LatencyConfig()
     memory: MemoryConfig = MemoryConfig()
@@ -126,16 +168,31 @@ class RunConfig(Strict):
     limit: int | None = Field(None, ge=1)
     finetune: str | None = Field(None, description="recipe that creates the variants first if they are missing")
 
-    @field_validator("passes")
+    @field_validator("sets", mode="before")
     @classmethod
-    def _in_canonical_order(cls, passes: tuple[str, ...]) -> tuple[str, ...]:
-        known = pass_names()
-        for name in passes:
-            if name not in known:
-                raise ValueError(
-                    f"unknown pass '{name}'; the passes are {', '.join(known)}.{did_you_mean(name, known)}"
-                )
-        return tuple(name for name in known if name in passes)
+    def _nothing_is_an_empty_section(cls, value: object) -> object:
+        return {name: {} if one is None else one for name, one in value.items()} if isinstance(value, dict) else value
+
+    @field_validator("sets")
+    @classmethod
+    def _names_are_folders(cls, sets: dict[str, SetConfig] | None) -> dict[str, SetConfig] | None:
+        if sets is None:
+            return None
+        if not sets:
+            raise ValueError("name at least one set, or leave 'sets' out")
+        seen: dict[str, str] = {}
+        for name in sets:
+            if not SET_NAME.fullmatch(name):
+                raise ValueError(f"a set's name has up to 64 letters, digits, '-' and '_', unlike {name!r:.80}")
+            if (other := seen.setdefault(name.lower(), name)) != name:
+                raise ValueError(f"'{other}' and '{name}' differ in case alone, and their folders may be the same")
+        return sets
+
+    @model_validator(mode="after")
+    def _dialogues_or_sets(self) -> RunConfig:
+        if self.sets is not None and self.dialogues is not None:
+            raise ValueError("give either 'dialogues' or 'sets'; the first set is what 'dialogues' would be")
+        return self
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> RunConfig:

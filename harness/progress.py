@@ -44,6 +44,7 @@ class EventKind(StrEnum):
 SENTENCES = {
     EventKind.OWN_WEIGHTS: "'{variant}' has weights of its own: {detail}.",
     EventKind.SERVER_TEMPLATE: "'{variant}' is asked in messages: the chat template of its server makes the prompts.",
+    EventKind.STOP_NEVER_OCCURS: "Warning: the stop string {stop!r} can never occur: {detail}.",
 }
 
 
@@ -63,6 +64,26 @@ class SilentProgress:
     def advance(self, task: str, done: int = 1, tokens: int = 0, detail: str = "") -> None: ...
     def finish(self, task: str) -> None: ...
     def note(self, message: str) -> None: ...
+
+
+class PrefixedProgress:
+    """Shows on another progress what one part of a run does, with the part's name before it."""
+
+    def __init__(self, shown: Progress, prefix: str) -> None:
+        self._shown = shown
+        self._prefix = prefix
+
+    def start(self, task: str, total: int, unit: str = "dialogues") -> None:
+        self._shown.start(self._prefix + task, total, unit)
+
+    def advance(self, task: str, done: int = 1, tokens: int = 0, detail: str = "") -> None:
+        self._shown.advance(self._prefix + task, done, tokens, detail)
+
+    def finish(self, task: str) -> None:
+        self._shown.finish(self._prefix + task)
+
+    def note(self, message: str) -> None:
+        self._shown.note(self._prefix + message)
 
 
 @dataclass

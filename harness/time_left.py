@@ -7,6 +7,8 @@ is what the replies so far say, those still being written included, or the short
 
 A variant not begun takes as long as those that a pass has finished. A pass not begun takes what reading costs, if all
 it does is read; a pass of which nothing is known yet is left out, and ``unknown`` names it.
+
+Of a run over several sets, a variant is expected once for each, and takes as long as the set has dialogues.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -76,16 +78,21 @@ def seconds_a_step(stamps_ns: Sequence[int]) -> float | None:
     return statistics.median(gaps) / 1e9 if gaps else None
 
 
+_Ahead = tuple[str, str, str]  # pass, variant, set
+
+
 class TimeLeft:
     """The run's clock: passes say what they are to do and what they have done, the terminal asks what is left."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, *, processes: int = 1) -> None:
         self._clock = clock
         self._processes = processes  # which share the work that passes state
-        self._ahead: dict[tuple[str, str], int] = {}  # pass and variant, with the tokens each request is read
-        self._plans: dict[str, Work] = {}
+        self._ahead: dict[_Ahead, int] = {}  # with the tokens each request is read
+        self._set = ""  # the set under way, empty for a run without sets
+        self._sizes: dict[str, int] = {}  # dialogues by set
+        self._plans: dict[tuple[str, str], Work] = {}  # by pass and set
         self._took: dict[str, list[float]] = {}  # seconds by pass, for each request
-        self._now: tuple[str, str] | None = None
+        self._now: _Ahead | None = None
         self._stage = _Stage(Work(0), 0.0)
         self._seconds_a_token: float | None = None
         self._only_first = False  # it is of a first batch, with loading
@@ -93,18 +100,30 @@ class TimeLeft:
         self._rows = 1  # replies written at once
         self._steps: deque[float] = deque(maxlen=RECENT)
 
+    def turn_to(self, which: str, dialogues: int) -> None:
+        """What follows is about this set."""
+        self._set = which
+        self._sizes[which] = dialogues
+
     def expect(self, one: str, reads: Mapping[str, int]) -> None:
         """A pass is to come. ``reads``: by variant, how often it reads each reference; 0 if it does other things."""
-        self._ahead |= {(one, variant): often for variant, often in reads.items()}
+        self._ahead |= {(one, variant, self._set): often for variant, often in reads.items()}
 
     def covered(self, one: str) -> None:
         """What a pass would do is being done by the one under way."""
-        self._ahead = {key: reads for key, reads in self._ahead.items() if key[0] != one}
+        self._forget(one, None)
 
-    def over(self, one: str) -> None:
-        """A pass has done all it had to do."""
+    def over(self, one: str, variants: Collection[str] | None = None) -> None:
+        """A pass has done all it had to do with these variants, or with all."""
         self.end()
-        self.covered(one)
+        self._forget(one, variants)
+
+    def _forget(self, one: str, variants: Collection[str] | None) -> None:
+        self._ahead = {
+            key: reads
+            for key, reads in self._ahead.items()
+            if key[0] != one or key[2] != self._set or (variants is not None and key[1] not in variants)
+        }
 
     def words(self) -> str:
         """Return the time left in words, for the terminal; empty before it is known.
@@ -122,14 +141,15 @@ class TimeLeft:
     def begin(self, one: str, variant: str, work: Work) -> None:
         """A pass begins with a variant, or with all of its variants together; ``work`` is what is unfinished."""
         self.end()
+        now = (one, variant, self._set)
         for key in [key for key in self._ahead if key[0] == one]:  # those before it had nothing to do
             del self._ahead[key]
-            if key[1] == variant:
+            if key == now:
                 break
         if self._processes > 1:
             work = replace(work, requests=-(-work.requests // self._processes), read=work.read // self._processes)
-        self._now, self._stage = (one, variant), _Stage(work, self._clock())
-        self._plans.setdefault(one, work)
+        self._now, self._stage = now, _Stage(work, self._clock())
+        self._plans.setdefault((one, self._set), work)
 
     def end(self) -> None:
         """The pass is done with the variant."""
@@ -167,9 +187,9 @@ class TimeLeft:
     def seconds(self) -> float | None:
         """Return the seconds left of the whole run; None before the first batch is done."""
         stage = self.of_stage()
-        if stage is None and self._now is not None and (whole := self._expected(self._now[0], self._stage.work.read)):
+        if stage is None and self._now is not None and (whole := self._expected(self._now, self._stage.work.read)):
             stage = max(0.0, whole - (self._clock() - self._stage.began))
-        known = [seconds for key in self._ahead if (seconds := self._ahead_seconds(*key)) is not None]
+        known = [seconds for key in self._ahead if (seconds := self._ahead_seconds(key)) is not None]
         if stage is None and (self._now is not None or not known):
             return None
         return (stage or 0.0) + sum(known)
@@ -177,7 +197,7 @@ class TimeLeft:
     @property
     def unknown(self) -> tuple[str, ...]:
         """The passes ahead that nothing is known of."""
-        return tuple(dict.fromkeys(key[0] for key in self._ahead if self._ahead_seconds(*key) is None))
+        return tuple(dict.fromkeys(key[0] for key in self._ahead if self._ahead_seconds(key) is None))
 
     def of_stage(self) -> float | None:
         """Return the seconds left of the variant under way; None before its first batch is done."""
@@ -241,18 +261,27 @@ class TimeLeft:
             tail = min(tail, longest - min(lengths))
         return step * (queued + tail)
 
-    def _ahead_seconds(self, one: str, variant: str) -> float | None:
+    def _ahead_seconds(self, key: _Ahead) -> float | None:
         """Return the seconds of a pass with a variant that has not begun."""
+        one, _, which = key
         if self._now and self._now[0] == one and one not in self._took and (left := self.of_stage()) is not None:
-            return self._clock() - self._stage.began + left
-        read = max((plan.read for plan in self._plans.values()), default=0) * self._ahead[one, variant]
-        return self._expected(one, read)
+            return (self._clock() - self._stage.began + left) * self._relative(which, self._now[2])
+        read = max((plan.read * self._relative(which, of) for (_, of), plan in self._plans.items()), default=0)
+        return self._expected(key, read * self._ahead[key])
 
-    def _expected(self, one: str, read: int) -> float | None:
+    def _expected(self, key: _Ahead, read: float) -> float | None:
         """Return the seconds of a pass with one variant, from those it is done with or the tokens it reads."""
+        one, _, which = key
         if took := self._took.get(one):
-            return statistics.mean(took) * self._plans[one].requests
+            of, plan = next((of, plan) for (planned, of), plan in self._plans.items() if planned == one)
+            if (one, which) in self._plans:
+                of, plan = which, self._plans[one, which]
+            return statistics.mean(took) * plan.requests * self._relative(which, of)
         return read * self._seconds_a_token if read and self._seconds_a_token else None
+
+    def _relative(self, which: str, of: str) -> float:
+        """Return how many times the dialogues of one set another has."""
+        return self._sizes.get(which, 1) / max(1, self._sizes.get(of, 1)) if which != of else 1.0
 
 
 def _mean_length(chance: float, longest: int) -> float:

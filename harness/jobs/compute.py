@@ -15,6 +15,7 @@ from harness.metrics.registry import MetricOptions
 from harness.progress import Progress
 from harness.store.folder import RunFolder
 from harness.store.provenance import now
+from harness.store.schema import SetSummary, Summary
 from harness.yamlfile import Strict
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def compute(
 ) -> None:
     """Score the replies, compute the summary and seal the folder, using only its files and no model.
 
-    ``ahead`` has scored some of them already.
+    Of a run over several sets, the further ones are computed already: the summary repeats their numbers. ``ahead`` has
+    scored some of the replies.
     """
     from harness.metrics.loading import all_specs
     from harness.results.memory_fits import memory_table
@@ -79,6 +81,10 @@ def compute(
     summary = summarize(
         folder, registry=specs, resamples=config.stats.resamples, seed=config.seed, slices=config.stats.slices
     )
+    if manifest.sets:
+        further = {name: one.read_summary() for name, one in folder.further_sets().items()}
+        sets = {name: _of_set(one) for name, one in {manifest.sets[0]: summary, **further}.items()}
+        summary = summary.model_copy(update={"sets": sets})
     if digest_bytes(model_bytes(summary)) != numbers_digest(folder):
         remove_outdated(folder)
         write_model(folder.summary_path, summary)
@@ -103,3 +109,7 @@ def compute(
             }
         )
     )
+
+
+def _of_set(summary: Summary) -> SetSummary:
+    return SetSummary(metrics=summary.metrics, comparisons=summary.comparisons, coverage=summary.coverage)

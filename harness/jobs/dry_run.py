@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from harness.files import read_json
 from harness.jobs.prepare import Checked
 from harness.passes.plans import encode_dialogue_prompt, encode_reference
 from harness.results.memory_fits import CARDS_GB
+from harness.sets import about, naming, set_configs
 from harness.store.schema import DialogueRow
 from harness.time_left import duration
 from harness.variants.artifacts import TensorInfo, check_adapter_folder, check_model_folder
@@ -45,22 +46,42 @@ class Lengths:
     context: int | None
 
 
-def describe(config: RunConfig, checked: Checked, device: str) -> list[str]:
-    """Return the lines to print. Raises InputError where the run would, before it measures anything."""
-    rows, variants = checked.dialogues.rows, checked.resolved.variants
+def describe(checked: Mapping[str, Checked], device: str) -> list[str]:
+    """Return the lines to print, by set. Raises InputError where the run would, before it measures anything."""
+    first = next(iter(checked.values()))
+    variants = [
+        f"Variants, compared with '{first.reference}':",
+        *(f"  {line}" for variant in first.resolved.variants for line in about_variant(variant, device)),
+    ]
+    lines: list[str] = []
+    for name, one in checked.items():
+        with naming(name):
+            about_data, about_work = _about_set(one, device)
+        if name:
+            lines += [f"Set '{name}':", *(f"  {line}" for line in (*about_data, *about_work))]
+        else:
+            lines += [*about_data, *variants, *about_work]
+    if "" not in checked:
+        lines = [*variants, *lines]
+    return [*lines, "Nothing was loaded, measured or written."]
+
+
+def _about_set(checked: Checked, device: str) -> tuple[list[str], list[str]]:
+    """Return what is said of a set's dialogues, and of what is measured on them."""
+    config, rows, variants = checked.config, checked.dialogues.rows, checked.resolved.variants
     counts = checked.dialogues.counts
     lengths = _lengths(rows, variants, config.seed)
     of = f"{counts['loaded']} read as {counts['layout']}" if counts.get("layout") else f"{counts['loaded']} loaded"
-    return [
+    about_data = [
         f"Dialogues: {len(rows):,} of {of}; split {counts['split']}, {counts['leakage']['dropped']} dropped as leaks.",
         *_about_lengths(lengths, config),
-        f"Variants, compared with '{checked.reference}':",
-        *(f"  {line}" for variant in variants for line in about_variant(variant, device)),
+    ]
+    about_work = [
         "Passes:",
         *(f"  {line}" for line in _about_passes(config, variants, len(rows), device)),
         *_about_time(config, lengths, variants, len(rows), device),
-        "Nothing was loaded, measured or written.",
     ]
+    return about_data, about_work
 
 
 def to_be_made(config: RunConfig) -> list[str]:
@@ -73,7 +94,10 @@ def to_be_made(config: RunConfig) -> list[str]:
         f"Variants: {config.variants} does not exist yet. The recipe '{recipe}' makes it first: it trains an adapter "
         "and merges it.",
         f"What that takes: python -m finetune run {recipe} --dry-run",
-        f"Passes: {', '.join(config.passes)}. Dialogues and times can be told once the variants exist.",
+        *(
+            about(name, f"Passes: {', '.join(one.passes)}. Dialogues and times can be told once the variants exist.")
+            for name, one in set_configs(config).items()
+        ),
         "Nothing was loaded, measured or written.",
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 from harness.backends.choose import chat_tokenizer, resolve_device, served_digests
@@ -12,8 +13,9 @@ from harness.errors import InputError, did_you_mean
 from harness.files import digest_value
 from harness.jobs.inputs import HeldOut, held_out
 from harness.passes.keys import Key, record_key
-from harness.progress import Progress
+from harness.progress import PrefixedProgress, Progress
 from harness.results.units import LENGTH_BUCKET
+from harness.sets import about, naming, set_configs
 from harness.store.provenance import hardware
 from harness.store.schema import DialogueRow
 from harness.variants.folders import (
@@ -30,8 +32,9 @@ from harness.variants.snapshot import Snapshot
 
 @dataclass(frozen=True)
 class Checked:
-    """A run's validated input, before its weights are read."""
+    """A set's validated input, before its variants' weights are read."""
 
+    config: RunConfig
     resolved: ResolvedVariants
     dialogues: HeldOut
     reference: str
@@ -39,12 +42,17 @@ class Checked:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run with validated input; ``weights`` maps each variant to the digest of its weights and adapter."""
+    """A set with validated input; ``weights`` maps each variant to the digest of its weights and adapter.
+
+    ``whole`` is the config that its folder belongs to: of the first of several sets, the config of them all.
+    """
 
     config: RunConfig
+    whole: RunConfig
     resolved: ResolvedVariants
     dialogues: HeldOut
     reference: str
+    warnings: tuple[str, ...]  # of the first of several sets, those about all of them
     weights: dict[str, str]
     files: Snapshot  # of the variants, taken before they were digested
     key: Key
@@ -55,20 +63,27 @@ class Prepared:
         return self.resolved.variants
 
 
-def check(config: RunConfig, config_folder: Path | None = None, resolved: ResolvedVariants | None = None) -> Checked:
-    """Check every input without writing anything: variants and their files, dialogues, template, metrics.
+def check(
+    config: RunConfig, config_folder: Path | None = None, resolved: ResolvedVariants | None = None
+) -> dict[str, Checked]:
+    """Check every input without writing anything: variants and their files, each set's dialogues, template, metrics.
 
-    ``resolved`` are the config's variants, if they are known already.
+    ``resolved`` are the config's variants, if they are known already. The sets are in order, by name; a run without
+    has one, whose name is empty. Errors say which set they are about.
     """
     from harness.metrics.loading import load_metrics
 
     resolved = resolved or _resolved(config, config_folder)
     reference = reference_variant(config.reference_variant, resolved.variants)
-    load_metrics(config.metrics, config.metric_options)
-
-    dialogues = held_out(config, resolved, lambda: chat_tokenizer(resolved.variants), config_folder)
-    refuse_unknown_slices(config, dialogues.rows)
-    return Checked(resolved, dialogues, reference)
+    tokenizer = cache(partial(chat_tokenizer, resolved.variants))
+    found: dict[str, Checked] = {}
+    for name, one in set_configs(config).items():
+        with naming(name):
+            load_metrics(one.metrics, one.metric_options)
+            dialogues = held_out(one, resolved, tokenizer, config_folder)
+            refuse_unknown_slices(one, dialogues.rows)
+        found[name] = Checked(one, resolved, dialogues, reference)
+    return found
 
 
 def prepare(
@@ -78,8 +93,8 @@ def prepare(
     recorded: Mapping[str, str] | None = None,
     *,
     ahead: Callable[[Sequence[Variant]], None] | None = None,
-) -> Prepared:
-    """Check every input, and digest what the results depend on; nothing is written.
+) -> dict[str, Prepared]:
+    """Check every input of every set, and digest what the results depend on; nothing is written.
 
     ``recorded`` are the digests of the run to be continued, if there is one. ``ahead`` is called while weights are
     read, once the input is known to be fine.
@@ -88,12 +103,8 @@ def prepare(
     files = Snapshot.of(resolved.variants)
     with weights_read_meanwhile(resolved.variants):
         checked = check(config, config_folder, resolved)
-        dialogues = checked.dialogues
-        invalid = sum(dialogues.counts["invalid"].values())
-        skipped = f", {invalid} unusable ones skipped" if invalid else ""
-        progress.note(f"{dialogues.counts['measured']} held-out dialogues of {dialogues.counts['loaded']}{skipped}.")
-        for note in (*dialogues.notes, *(f"Warning: {warning}" for warning in dialogues.warnings)):
-            progress.note(note)
+        for name, one in checked.items():
+            _tell(one.dialogues, progress if not name else PrefixedProgress(progress, about(name, "")))
         served = served_digests(resolved.variants)
         device = resolve_device(config.device, config.placement)
         # Replies are the same wherever the layers are; timings and memory are not.
@@ -104,8 +115,33 @@ def prepare(
     weights = {variant.name: {**local, **served}[variant.name] for variant in resolved.variants}
     other_files = settings_digests(resolved.variants)
     measured = {name: digest_value([weights[name], other_files[name]]) for name in weights}
-    key = record_key(config, resolved.variants, measured, dialogues.template_digest, machine, device)
-    return Prepared(config, resolved, dialogues, checked.reference, weights, files, key, device)
+    prepared: dict[str, Prepared] = {}
+    for name, one in checked.items():
+        dialogues = one.dialogues
+        first = not prepared
+        key = record_key(one.config, resolved.variants, measured, dialogues.template_digest, machine, device)
+        warnings = [about(which, warning) for which, each in checked.items() for warning in each.dialogues.warnings]
+        prepared[name] = Prepared(
+            config=one.config,
+            whole=config if first else one.config,
+            resolved=resolved,
+            dialogues=dialogues,
+            reference=one.reference,
+            warnings=tuple(warnings) if first else dialogues.warnings,
+            weights=weights,
+            files=files,
+            key=key,
+            device=device,
+        )
+    return prepared
+
+
+def _tell(dialogues: HeldOut, progress: Progress) -> None:
+    invalid = sum(dialogues.counts["invalid"].values())
+    skipped = f", {invalid} unusable ones skipped" if invalid else ""
+    progress.note(f"{dialogues.counts['measured']} held-out dialogues of {dialogues.counts['loaded']}{skipped}.")
+    for note in (*dialogues.notes, *(f"Warning: {warning}" for warning in dialogues.warnings)):
+        progress.note(note)
 
 
 def _resolved(config: RunConfig, config_folder: Path | None) -> ResolvedVariants:

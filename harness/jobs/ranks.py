@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from harness.backends.choose import Open, open_backends
@@ -18,23 +19,20 @@ from harness.config import RunConfig
 from harness.errors import HarnessError, InputError
 from harness.files import digest_value
 from harness.files import locked as lock_held
-from harness.jobs.compute import compute
 from harness.jobs.guard import check_belongs, failures_recorded, forget_parts, lock_of, locked, running
 from harness.jobs.load_tests import read_load_tests
-from harness.jobs.prepare import Prepared
+from harness.jobs.measuring import Measuring, SetRun, SetRuns, measuring
 from harness.jobs.runner import (
-    Measuring,
-    Notes,
-    begin,
+    are_complete,
+    begun,
+    compute_all,
     first_manifest,
-    is_complete,
-    measuring,
+    passes_of,
     prepare_for,
     scored_ahead,
     show_load_tests,
 )
 from harness.jobs.runner import run as run_alone
-from harness.machine import without_collecting_the_old
 from harness.passes.keys import config_digest
 from harness.passes.registry import in_order
 from harness.progress import Progress, SilentProgress
@@ -62,70 +60,94 @@ def run(
     if share.of == 1:
         return run_alone(config, out, progress=progress, config_folder=config_folder, backends=backends)
     progress = progress or SilentProgress()
-    folder = RunFolder(out)
     load_tests = read_load_tests(config.latency.imported, config_folder)
-    prepared = prepare_for(folder, config, progress, config_folder, backends)
-    if is_complete(folder, prepared) and share.rank == 0:
+    sets = prepare_for(RunFolder(out), config, progress, config_folder, backends)
+    folder = sets[0].folder
+    if are_complete(sets) and share.rank == 0:
         return run_alone(config, out, progress=progress, config_folder=config_folder, backends=backends)
-    plan = plan_digest(prepared)
-    with _joined(folder, prepared, share, plan) as part:
-        if part is None:
+    plan = plan_digest(sets)
+    with _joined(sets, share, plan) as parts:
+        if parts is None:
             progress.note(f"Nothing is left for {share.words}.")
             return None
         progress.note(f"This is {share.words}: it measures one of every {share.of} batches.")
-        passes = in_order(config.passes)
-        with failures_recorded(part), measuring(part, prepared, progress, backends) as work:
+        part = _part_of(folder, share)
+        with failures_recorded(part), measuring(parts, progress, backends) as work:
             work.backends.take(share)
-            work.do([one for one in passes if one.shared], processes=share.of)
+            work.do([one for one in passes_of(sets) if one.shared], processes=share.of)
             with _last(folder, part, share, plan) as last:
                 if last:
-                    _end(folder, part, prepared, work, plan)
+                    _end(sets, share, work, plan, progress)
                     show_load_tests(folder, load_tests)
                 else:
                     progress.note(f"The share of {share.words} is done; the others' is not yet.")
         return folder if last else None
 
 
-def plan_digest(prepared: Prepared) -> str:
+def plan_digest(sets: SetRuns) -> str:
     """Return the digest of what all processes must have in common, for their batches and records to fit together."""
-    shared = [one.name for one in in_order(prepared.config.passes) if one.shared]
-    keys = [prepared.key(name, variant, row) for name in shared for variant in prepared.variants
-            for row in prepared.dialogues.rows]  # fmt: skip
+    keys = []
+    for one in sets:
+        prepared = one.prepared
+        keys += [prepared.key(name, variant, row) for name in _shared(one) for variant in prepared.variants
+                 for row in prepared.dialogues.rows]  # fmt: skip
+    prepared = sets[0].prepared
     gpus = gpu_facts() if prepared.device.startswith("cuda") else []
     kinds = sorted({f"{gpu['name']} {gpu['memory_gib']}" for gpu in gpus})
-    return digest_value([config_digest(prepared.config), kinds, keys])
+    return digest_value([config_digest(prepared.whole), kinds, keys])
+
+
+def _shared(one: SetRun) -> list[str]:
+    return [found.name for found in in_order(one.prepared.config.passes) if found.shared]
+
+
+def _part_of(folder: RunFolder, share: Share) -> ShardFolder:
+    return ShardFolder(folder.root, str(share))
 
 
 @contextmanager
-def _joined(folder: RunFolder, prepared: Prepared, share: Share, plan: str) -> Iterator[ShardFolder | None]:
-    """Begin the run, or join those that have begun it; yield None if this part has nothing left to do."""
-    part = ShardFolder(folder.root, str(share))
+def _joined(sets: SetRuns, share: Share, plan: str) -> Iterator[SetRuns | None]:
+    """Begin the run, or join those that have begun it; yield the sets with this part's folders.
+
+    Yields None if this part has nothing left to do.
+    """
+    folder = sets[0].folder
+    part = _part_of(folder, share)
     with ExitStack() as own:
 
         def nothing_left() -> bool:
-            return is_complete(folder, prepared) or _is_done(part, plan)
+            return are_complete(sets) or _is_done(part, plan)
 
         with ExitStack() as opening:
-            if not _opened(opening, folder, nothing_left) or is_complete(folder, prepared):
+            if not _opened(opening, folder, nothing_left) or are_complete(sets):
                 yield None
                 return
-            check_belongs(folder, config_digest(prepared.config))
+            check_belongs(folder, config_digest(sets[0].prepared.whole))
             others = running(folder)
             busy = f"{folder.root}: {share.words} is running already. Wait for it to finish, or start another part."
             if str(share) in others:
                 raise InputError(busy)
             for other in others:
                 _refuse_other_run(ShardFolder(folder.root, other), share, plan)
-            if not others:  # the parts of this plan that are done stay done
-                begin(folder, prepared, keep=lambda one: one.part.endswith(f"-of-{share.of}") and one.follows(plan))
+
+            def keep(one: ShardFolder) -> bool:
+                return one.part.endswith(f"-of-{share.of}") and one.follows(plan)
+
+            # The parts of this plan that are done stay done.
+            opening.enter_context(begun(sets, anew=not others, keep=keep))
             own.enter_context(lock_held(lock_of(folder, str(share)), busy))
-            earlier = part.read_manifest().events if part.follows(plan) else ()
-            manifest = first_manifest(prepared)
-            digests = {**manifest.digests, PLAN: plan}
-            part.write_manifest(manifest.model_copy(update={"digests": digests, "events": earlier}))
-            shared = [one.name for one in in_order(prepared.config.passes) if one.shared]
-            part.begin(plan, shared, [variant.name for variant in prepared.variants])
-        yield part
+            parts = tuple(replace(one, folder=_begin_part(one, share, plan)) for one in sets)
+        yield parts
+
+
+def _begin_part(one: SetRun, share: Share, plan: str) -> ShardFolder:
+    part = _part_of(one.folder, share)
+    earlier = part.read_manifest().events if part.follows(plan) else ()
+    manifest = first_manifest(one.prepared)
+    digests = {**manifest.digests, PLAN: plan}
+    part.write_manifest(manifest.model_copy(update={"digests": digests, "events": earlier}))
+    part.begin(plan, _shared(one), [variant.name for variant in one.prepared.variants])
+    return part
 
 
 def _opened(opening: ExitStack, folder: RunFolder, nothing_left: Callable[[], bool]) -> bool:
@@ -187,21 +209,22 @@ def _await_end(folder: RunFolder, own: str) -> None:
         time.sleep(0.05)
 
 
-def _end(folder: RunFolder, part: ShardFolder, prepared: Prepared, work: Measuring, plan: str) -> None:
+def _end(sets: SetRuns, share: Share, work: Measuring, plan: str, progress: Progress) -> None:
     """Join the shards, and do what is left as a single process does."""
-    config, progress = prepared.config, work.notes.progress
-    with failures_recorded(folder), scored_ahead(folder, prepared) as ahead:
-        join_shards(folder, [variant.name for variant in prepared.variants], plan)
-        own, parts = part.read_manifest(), parts_of(folder)
-        update = {
-            "sanity": own.sanity,
-            "provenance": {**own.provenance, "processes": len(parts)},
-            "events": events_of(folder, *parts),
-        }
-        folder.write_manifest(folder.read_manifest().model_copy(update=update))
-        work.notes = Notes.continued(folder, progress)
+    with begun(sets, anew=False), failures_recorded(sets[0].folder), scored_ahead(sets) as ahead:
+        for one in sets:
+            folder, prepared = one.folder, one.prepared
+            join_shards(folder, [variant.name for variant in prepared.variants], plan)
+            own, parts = _part_of(folder, share).read_manifest(), parts_of(folder)
+            update = {
+                "sanity": own.sanity,
+                "provenance": {**own.provenance, "processes": len(parts)},
+                "events": events_of(folder, *parts),
+            }
+            folder.write_manifest(folder.read_manifest().model_copy(update=update))
+        work.turn_to(sets)
         work.backends.take(WHOLE)
-        work.do(in_order(config.passes), replied=ahead.begin)
-        with without_collecting_the_old():
-            compute(folder, config, progress, ahead=ahead)
-    forget_parts(folder)
+        work.do(passes_of(sets), replied=ahead.begin)
+        compute_all(sets, progress, ahead)
+    for one in sets:
+        forget_parts(one.folder)

@@ -22,6 +22,7 @@ from harness.jobs.ranks import run as measure_and_finish
 from harness.machine import without_collecting_the_old
 from harness.passes.keys import config_digest
 from harness.progress import Progress, SilentProgress, quiet_libraries, quiet_transformers
+from harness.sets import naming, set_configs
 from harness.store.folder import RunFolder
 from harness.variants.resolve import find as find_beside
 from harness.yamlfile import apply_overrides, find, load, validate
@@ -82,7 +83,7 @@ def dry_run(config: str | Path, out: str | Path | None = None, *, overrides: Seq
         if isinstance(chosen.variants, str) and not find_beside(chosen.variants, config_folder).exists():
             return to_be_made(chosen)
     with _without_downloads():
-        return describe(chosen, check(chosen, config_folder), resolve_device(chosen.device, chosen.placement))
+        return describe(check(chosen, config_folder), resolve_device(chosen.device, chosen.placement))
 
 
 @contextmanager
@@ -137,8 +138,10 @@ def _check_before_training(config: RunConfig, config_folder: Path | None) -> Non
     from harness.dialogues.prompts import load_template
     from harness.metrics.loading import load_metrics
 
-    load_metrics(config.metrics, config.metric_options)
-    load_template(template_name(config.prompt, config_folder), config.chat_template)
+    for name, one in set_configs(config).items():
+        with naming(name):
+            load_metrics(one.metrics, one.metric_options)
+            load_template(template_name(one.prompt, config_folder), one.chat_template)
     resolve_device(config.device, config.placement)
 
 
@@ -156,7 +159,7 @@ def make_variants(config: RunConfig, progress: Progress) -> None:
 
 
 def render(folder: RunFolder, progress: Progress) -> None:
-    """Write ``report.html`` and ``summary.md`` into the run folder."""
+    """Write ``report.html`` and ``summary.md`` into the run folder, and into those of further sets."""
     from harness.files import write_text_atomically
     from reports.render import write_report
     from reports.text import summary_markdown
@@ -164,4 +167,5 @@ def render(folder: RunFolder, progress: Progress) -> None:
     progress.note("Rendering the report.")
     with without_collecting_the_old():
         write_report(folder)
-    write_text_atomically(folder.root / "summary.md", summary_markdown(folder))
+    for one in (folder, *folder.further_sets().values()):
+        write_text_atomically(one.root / "summary.md", summary_markdown(one))

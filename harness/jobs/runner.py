@@ -1,18 +1,18 @@
 """One run from config to a folder ready for the report: prepare, measure, compute.
 
 ``prepare`` finds all errors in the input before anything is written; ``measure`` appends records and can be interrupted
-and resumed at any time; ``compute`` derives everything else from the records.
+and resumed at any time; ``compute`` derives everything else from the records. Of a run over several sets, each step is
+taken for all of them before the next one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.backends.base import Backends
 from harness.backends.choose import Open, import_libraries, open_backends
 from harness.config import RunConfig
 from harness.files import digest_value, write_rows
@@ -27,21 +27,19 @@ from harness.jobs.guard import (
     remove_outdated,
 )
 from harness.jobs.load_tests import read_load_tests
+from harness.jobs.measuring import SetRun, SetRuns, measuring
 from harness.jobs.prepare import Prepared, prepare
 from harness.machine import usable_cores, without_collecting_the_old
-from harness.passes.base import Pass, PassContext
+from harness.passes.base import Pass
 from harness.passes.keys import config_digest
 from harness.passes.registry import find, in_order
-from harness.progress import SENTENCES, EventKind, Progress, ShownProgress, SilentProgress
+from harness.progress import Progress, SilentProgress
 from harness.results.scored_ahead import ScoredAhead
 from harness.store.folder import RunFolder, prune_records
 from harness.store.provenance import now, provenance
-from harness.store.schema import RunManifest, SanityCheck
+from harness.store.schema import RunManifest, pass_names
 from harness.store.shards import ShardFolder, events_of, join_shards, parts_of
-from harness.time_left import TimeLeft
-from harness.variants.folders import (
-    stated_dtype,
-)
+from harness.variants.folders import stated_dtype
 
 
 def run(
@@ -58,32 +56,56 @@ def run(
     fails. ``config_folder`` is the folder of the config file, for relative paths; ``backends`` opens the backends.
     """
     progress = progress or SilentProgress()
-    folder = RunFolder(out)
     load_tests = read_load_tests(config.latency.imported, config_folder)
-    prepared = prepare_for(folder, config, progress, config_folder, backends)
+    sets = prepare_for(RunFolder(out), config, progress, config_folder, backends)
+    folder = sets[0].folder
     with locked(folder):
         refuse_running(folder)
         refuse_edited(folder)
-        with failures_recorded(folder), scored_ahead(folder, prepared) as ahead:
-            if not is_complete(folder, prepared):
-                begin(folder, prepared)
-                forget_parts(folder)
-                with measuring(folder, prepared, progress, backends) as work:
-                    work.do(in_order(config.passes), replied=ahead.begin)
-            show_load_tests(folder, load_tests)
-            with without_collecting_the_old():
-                compute(folder, config, progress, ahead=ahead)
+        with failures_recorded(folder), scored_ahead(sets) as ahead:
+            complete = are_complete(sets)
+            with begun(sets, anew=not complete):
+                if not complete:
+                    for one in sets:
+                        forget_parts(one.folder)
+                    with measuring(sets, progress, backends) as work:
+                        work.do(passes_of(sets), replied=ahead.begin)
+                show_load_tests(folder, load_tests)
+                compute_all(sets, progress, ahead)
     return folder
 
 
 def prepare_for(
     folder: RunFolder, config: RunConfig, progress: Progress, config_folder: Path | None, backends: Open
-) -> Prepared:
+) -> SetRuns:
     """Check the input of a run into this folder, which may hold a part of it already."""
     check_belongs(folder, config_digest(config))
     recorded = folder.read_manifest().digests if folder.manifest_path.exists() else {}
     libraries = import_libraries if backends is open_backends else None
-    return prepare(config, progress, config_folder, recorded, ahead=libraries)
+    found = prepare(config, progress, config_folder, recorded, ahead=libraries)
+    first = next(iter(found))
+    sets = tuple(SetRun(name, folder if name == first else folder.set_folder(name), one) for name, one in found.items())
+    for one in sets[1:]:
+        check_belongs(one.folder, config_digest(one.prepared.whole))
+    return sets
+
+
+def passes_of(sets: SetRuns) -> tuple[Pass, ...]:
+    """Return the passes that any of the sets asks for, in the order in which they run."""
+    asked = {name for one in sets for name in one.prepared.config.passes}
+    return in_order(name for name in pass_names() if name in asked)
+
+
+def compute_all(sets: SetRuns, progress: Progress, ahead: AllScoredAhead) -> None:
+    """Compute the numbers of every set, the first set's last: it gets those of the others, and seals them."""
+    first, *further = sets
+    if sets_of := _sets_of(first.prepared.whole):  # the metrics of a set may have changed since it was measured
+        manifest = first.folder.read_manifest()
+        first.folder.write_manifest(manifest.model_copy(update={"config": {**manifest.config, **sets_of}}))
+    with without_collecting_the_old():
+        for one in (*further, first):
+            config = one.prepared.config
+            compute(one.folder, config, one.shown_on(progress), ahead=ahead.of(one.folder))
 
 
 def show_load_tests(folder: RunFolder, load_tests: list[dict[str, Any]]) -> None:
@@ -95,18 +117,54 @@ def show_load_tests(folder: RunFolder, load_tests: list[dict[str, Any]]) -> None
         folder.write_manifest(manifest.model_copy(update={"provenance": shown}))
 
 
-def scored_ahead(folder: RunFolder, prepared: Prepared) -> ScoredAhead:
+class AllScoredAhead:
+    """Scores replies ahead, for each set apart."""
+
+    def __init__(self, by_folder: Mapping[Path, ScoredAhead]) -> None:
+        self._by_folder = by_folder
+
+    def begin(self, folder: RunFolder, variant: str) -> None:
+        """Score a variant whose replies to a set are complete, soon."""
+        self.of(folder).begin(variant)
+
+    def of(self, folder: RunFolder) -> ScoredAhead:
+        return self._by_folder[folder.root]
+
+
+@contextmanager
+def scored_ahead(sets: SetRuns) -> Iterator[AllScoredAhead]:
     """Score replies ahead on the cores that the passes leave idle: all but one on CUDA, and few or none on the CPU."""
-    config, cores = prepared.config, usable_cores()
-    busy = 1 if prepared.device.startswith("cuda") else config.threads or cores
-    return ScoredAhead(folder, lambda: metrics_of(folder, config), config.reasoning, min(cores - busy, 4))
+    cores = usable_cores()
+    with ExitStack() as opened:
+        made = {}
+        for one in sets:
+            config, folder = one.prepared.config, one.folder
+            busy = 1 if one.prepared.device.startswith("cuda") else config.threads or cores
+            count = min((cores - busy) // len(sets), 4)
+            ahead = ScoredAhead(folder, partial(metrics_of, folder, config), config.reasoning, count)
+            made[folder.root] = opened.enter_context(ahead)
+        yield AllScoredAhead(made)
 
 
-def begin(folder: RunFolder, prepared: Prepared, *, keep: Callable[[ShardFolder], bool] = lambda part: False) -> None:
-    """Write what a run begins with; keep the records, and join what several processes left of theirs.
+@contextmanager
+def begun(sets: SetRuns, *, anew: bool, keep: Callable[[ShardFolder], bool] = lambda part: False) -> Iterator[None]:
+    """Lock the further sets' folders until the block ends; ``anew``: write what a run that is not complete begins with.
 
-    Of what these noted about their parts only the events stay, and the parts to ``keep``.
+    Records are kept, and what several processes left of theirs is joined. Of what these noted about their parts only
+    the events stay, and the parts to ``keep``. The first set's folder is locked already. It says that the run is not
+    complete before anything changes in another's.
     """
+    with ExitStack() as locks:
+        for one in sets:
+            if one is not sets[0]:
+                locks.enter_context(locked(one.folder))
+                refuse_edited(one.folder)
+            if anew:
+                _begin(one.folder, one.prepared, keep)
+        yield
+
+
+def _begin(folder: RunFolder, prepared: Prepared, keep: Callable[[ShardFolder], bool]) -> None:
     folder.root.mkdir(parents=True, exist_ok=True)
     remove_outdated(folder)
     folder.summary_path.unlink(missing_ok=True)
@@ -122,115 +180,20 @@ def begin(folder: RunFolder, prepared: Prepared, *, keep: Callable[[ShardFolder]
     _prune(folder, prepared)
 
 
-@contextmanager
-def measuring(folder: RunFolder, prepared: Prepared, progress: Progress, open_backends: Open) -> Iterator[Measuring]:
-    """Open the backends and check the variants. On an error in the block, the records made so far are kept."""
-    config = prepared.config
-    notes = Notes.continued(folder, progress)
-    work = Measuring(prepared, notes)
-    work.backends = open_backends(
-        prepared.variants, prepared.device, event=work.event, batch_tokens=config.batch_tokens, threads=config.threads
-    )
-    try:
-        prepared.files.refuse_changed(prepared.variants)
-        progress.note("Checking the variants before the long passes.")
-        checks = work.backends.check(allow_base_mismatch=config.allow_base_mismatch)
-        notes.manifest = notes.manifest.model_copy(update={"sanity": tuple(SanityCheck(**asdict(c)) for c in checks)})
-        notes.write()
-        yield work
-    finally:
-        work.backends.close()
+def are_complete(sets: SetRuns) -> bool:
+    """Return whether the folders hold a finished run of exactly these inputs."""
+    return all(_is_complete(one) for one in sets)
 
 
-class Measuring:
-    """A run with open backends. What happens on the way goes to ``notes``, and records to their folder."""
-
-    backends: Backends
-
-    def __init__(self, prepared: Prepared, notes: Notes) -> None:
-        self._prepared = prepared
-        self.notes = notes
-
-    def event(self, kind: EventKind, detail: Mapping[str, Any]) -> None:
-        self.notes.event(kind, detail)
-
-    def do(
-        self, passes: Sequence[Pass], *, replied: Callable[[str], None] = lambda variant: None, processes: int = 1
-    ) -> None:
-        """Run what is unfinished of these passes.
-
-        ``replied`` is called with each variant whose replies are complete; ``processes`` share the dialogues out.
-        """
-        prepared, notes, progress = self._prepared, self.notes, self.notes.progress
-        config, variants = prepared.config, prepared.variants
-        context = PassContext(
-            folder=notes.folder,
-            config=config,
-            variants=variants,
-            dialogues=prepared.dialogues.rows,
-            backends=self.backends,
-            device=prepared.device,
-            progress=progress,
-            key=prepared.key,
-            event=self.event,
-            fact=notes.facts.__setitem__,
-            replied=replied,
-            time_left=TimeLeft(processes=processes),
-            processes=processes,
-        )
-        for one in passes:
-            names = dict.fromkeys((variant.name for variant in variants), 0)
-            context.time_left.expect(one.name, one.reads(variants, config) if one.reads else names)
-        if isinstance(progress, ShownProgress):
-            progress.time_left = context.time_left
-        for one in passes:
-            one.measure(context)
-            notes.write()
-        if isinstance(progress, ShownProgress):
-            progress.time_left = None
-
-
-def is_complete(folder: RunFolder, prepared: Prepared) -> bool:
-    """Return whether the folder holds a finished run of exactly these inputs."""
-    ended = folder.manifest_path.exists() and folder.read_manifest().state == "complete"
-    return ended and _earlier_run(folder, prepared) is not None
+def _is_complete(one: SetRun) -> bool:
+    ended = one.folder.manifest_path.exists() and one.folder.read_manifest().state == "complete"
+    return ended and _earlier_run(one.folder, one.prepared) is not None
 
 
 def _earlier_run(folder: RunFolder, prepared: Prepared) -> RunManifest | None:
     """Return the manifest in the folder if it is of a run of exactly these inputs."""
     before = folder.read_manifest() if folder.manifest_path.exists() else None
     return before if before and before.digests.get("inputs") == _inputs_digest(prepared) else None
-
-
-@dataclass
-class Notes:
-    """Events and facts that passes record in addition to their results. Events are written at once, so none is lost."""
-
-    folder: RunFolder
-    manifest: RunManifest
-    events: list[dict[str, Any]]
-    progress: Progress = field(default_factory=SilentProgress)
-    facts: dict[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def continued(cls, folder: RunFolder, progress: Progress) -> Notes:
-        """Return notes that continue those in the folder."""
-        manifest = folder.read_manifest()
-        return cls(folder, manifest, list(manifest.events), progress)
-
-    def event(self, kind: EventKind, detail: Mapping[str, Any]) -> None:
-        """Record an event unless it is recorded already, e.g. before an interruption."""
-        entry = {"kind": kind.value, **detail}
-        if entry not in self.events:
-            self.events.append(entry)
-            self.write()
-            if kind in SENTENCES:
-                self.progress.note(SENTENCES[kind].format(**detail))
-
-    def write(self, **changes: Any) -> None:
-        """Write ``run.json`` with everything recorded so far."""
-        recorded = {"events": tuple(self.events), "provenance": {**self.manifest.provenance, **self.facts}}
-        self.folder.write_manifest(self.manifest.model_copy(update={**recorded, **changes}))
 
 
 def _inputs_digest(prepared: Prepared) -> str:
@@ -241,7 +204,7 @@ def _inputs_digest(prepared: Prepared) -> str:
 
 def first_manifest(prepared: Prepared) -> RunManifest:
     """Return what a run's manifest says before anything was measured."""
-    config, resolved = prepared.config, prepared.resolved
+    config, whole, resolved = prepared.config, prepared.whole, prepared.resolved
     training: dict[str, Any] = {}
     if resolved.file is not None:
         made = resolved.file
@@ -250,8 +213,8 @@ def first_manifest(prepared: Prepared) -> RunManifest:
             training["curves"] = resolved.curves
     return RunManifest(
         state="running",
-        config=config.model_dump(mode="json"),
-        config_digest=config_digest(config),
+        config={**config.model_dump(mode="json", exclude={"sets"}), **_sets_of(whole)},
+        config_digest=config_digest(whole),
         digests={
             **prepared.dialogues.digests,
             **{f"weights/{name}": digest for name, digest in prepared.weights.items()},
@@ -266,10 +229,14 @@ def first_manifest(prepared: Prepared) -> RunManifest:
         template_date=prepared.dialogues.template_date,
         held_out=prepared.dialogues.counts,
         provenance={**provenance(config.seed), "device": prepared.device},
-        warnings=prepared.dialogues.warnings,
+        warnings=prepared.warnings,
         training=training,
         started=now(),
     )
+
+
+def _sets_of(whole: RunConfig) -> dict[str, Any]:
+    return {} if whole.sets is None else whole.model_dump(mode="json", include={"sets"})
 
 
 def _prune(folder: RunFolder, prepared: Prepared) -> None:

@@ -18,7 +18,8 @@ from harness.jobs.reply_files import read_replies, run_and_variant
 from harness.jobs.run import render
 from harness.metrics.loading import load_metrics
 from harness.metrics.registry import MetricOptions
-from harness.progress import Progress, SilentProgress
+from harness.progress import PrefixedProgress, Progress, SilentProgress
+from harness.sets import about, naming
 from harness.store.folder import RunFolder
 from harness.store.provenance import now, provenance
 from harness.store.schema import RunManifest
@@ -45,7 +46,13 @@ def score(
         for option, value in (("--out", out), ("--reference", reference)):
             if value is not None:
                 raise InputError(f"{option} requires --replies: --run rescores a saved run in place. Omit {option}.")
-        return _rescore(RunFolder(run), list(overrides), progress)
+        folder = RunFolder(run)
+        for name, one in folder.further_sets().items():  # the run's own summary repeats theirs
+            with naming(name):
+                _rescore(one, list(overrides), PrefixedProgress(progress, about(name, "")))
+        _rescore(folder, list(overrides), progress)
+        render(folder, progress)
+        return folder
     if out is None:
         raise InputError("--out is missing: name the folder to write the scores to.")
     config = validate(ScoreConfig, apply_overrides({}, overrides), source="--set")
@@ -77,7 +84,7 @@ def score(
     return folder
 
 
-def _rescore(folder: RunFolder, overrides: list[str], progress: Progress) -> RunFolder:
+def _rescore(folder: RunFolder, overrides: list[str], progress: Progress) -> None:
     """Score a finished run with other metrics or statistics, leaving its measurements unchanged."""
     manifest = folder.read_manifest()
     if manifest.state != "complete":
@@ -93,8 +100,6 @@ def _rescore(folder: RunFolder, overrides: list[str], progress: Progress) -> Run
     with locked(folder):
         refuse_edited(folder)
         compute(folder, config, progress)
-    render(folder, progress)
-    return folder
 
 
 def _digest(path: Path) -> str:

@@ -46,7 +46,8 @@ class Pass:
     are requested. ``uses_dialogues`` is False for a pass with a fixed workload. ``leaves_out`` returns why the pass has
     nothing to measure of a variant, by its name. ``reads``: of a pass that only reads, by variant, how often it reads
     each reference (None: it does other things). ``shared``: several processes may share its dialogues out; any other
-    pass is run by the last of them, when the others have ended.
+    pass is run by the last of them, when the others have ended. ``apart``: each variant is measured by itself, so that
+    of a run over several sets one can be measured on all of them while it is loaded.
     """
 
     record: type[Record]
@@ -59,6 +60,7 @@ class Pass:
     leaves_out: Callable[[PassContext], Mapping[str, str]] = lambda context: {}
     reads: Callable[[Sequence[Variant], RunConfig], Mapping[str, int]] | None = None
     shared: bool = False
+    apart: bool = False
 
     @property
     def name(self) -> str:
@@ -85,7 +87,7 @@ class Pass:
                 if variant.name in reasons:
                     self._not_measured(context, variant, reasons[variant.name])
             self.run(narrowed)
-        context.time_left.over(self.name)
+        context.time_left.over(self.name, [variant.name for variant in context.variants])
 
     def _not_measured(self, context: PassContext, variant: Variant, reason: str) -> None:
         why = f"not measured: {reason}"

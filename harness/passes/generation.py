@@ -57,6 +57,7 @@ PASS = Pass(
     run=run,
     needs_references=True,
     shared=True,
+    apart=True,
 )
 
 
@@ -115,7 +116,6 @@ def _warn_of_idle_stops(context: PassContext) -> None:
     tokenizer = tokenizer_of(context.backends.of(context.variants[0]))
     for stop in stops:
         if not can_write(tokenizer, stop):
-            context.progress.note(f"Warning: the stop string {stop!r} can never occur: the tokenizer cannot write it.")
             context.event(EventKind.STOP_NEVER_OCCURS, {"stop": stop, "detail": "the tokenizer cannot write it"})
 
 

@@ -12,6 +12,7 @@ from harness.dialogues.model import ColumnMap, DialogueConfig
 from harness.files import digest_value
 from harness.passes.base import Conditions
 from harness.passes.registry import all_passes
+from harness.sets import set_configs
 from harness.store.schema import DialogueRow
 from harness.variants.model import SERVED_KEYS, Variant
 
@@ -23,7 +24,7 @@ DERIVED = {"metrics", "metric_options", "stats", "reasoning", "price_per_gpu_hou
 # Settings added after 0.1.0. At their defaults they are left out of the digest, so that folders of earlier configs can
 # be continued.
 ADDED: Mapping[type[BaseModel], frozenset[str]] = {
-    RunConfig: frozenset({"chat_template", "placement"}),
+    RunConfig: frozenset({"chat_template", "placement", "sets"}),
     DialogueConfig: frozenset({"encoding", "hub_config", "references"}),
     ColumnMap: frozenset({"system", "history"}),
     LatencyConfig: frozenset({"budget_minutes", "precision", "concurrency"}),
@@ -36,7 +37,12 @@ FORMER_DEFAULTS = {("dialogues", "hub_split"): "train", ("memory", "repeats"): 2
 
 
 def config_digest(config: RunConfig) -> str:
-    """Return the digest that ties a run folder to the config it was measured with."""
+    """Return the digest that ties a run folder to the config it was measured with.
+
+    That of a run over several sets covers what is measured on each, wherever the config states it.
+    """
+    if config.sets is not None:
+        return digest_value([[name, config_digest(one)] for name, one in set_configs(config).items()])
     excluded = {**_unset(config), **dict.fromkeys(DERIVED, True)}
     settings = config.model_dump(mode="json", exclude=excluded)
     for (part, name), before in FORMER_DEFAULTS.items():

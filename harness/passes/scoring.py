@@ -47,6 +47,7 @@ PASS = Pass(
     after=("generation",),
     needs_references=True,
     shared=True,
+    apart=True,
     reads=lambda variants, config: {variant.name: 1 for variant in variants},
 )
 

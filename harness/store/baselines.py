@@ -149,18 +149,23 @@ class Baselines:
         A baseline is shared, so that the machine's absolute paths are left out of ``run.json``. Its digest changes with
         that, and a verdict of an earlier version gets the digest of the numbers that it is on.
         """
-        manifest, numbers = without_paths(manifest), seals.numbers_digest(folder)
-        also = {also: folder.root / also for also in ALSO_COPIED if (folder.root / also).is_file()}
+        numbers = seals.numbers_digest(folder)
         with replace_folder(self.root / name) as copy:
-            for inside, path in {**seals.sealed_files(folder), **also}.items():
-                (copy / inside).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, copy / inside)
-            RunFolder(copy).write_manifest(manifest)
+            for each in (folder, *folder.further_sets().values()):
+                _copy_run(each, copy / each.root.relative_to(folder.root))
             if (gate := copy / "gate.json").is_file() and gate_verdict(folder) != "unreadable":
                 found = json.loads(gate.read_bytes())
                 write_json(gate, {**found, "run": {"numbers_digest": numbers, **found["run"]}})
             if redact_text:
-                redact(RunFolder(copy), manifest)
+                redact(RunFolder(copy), without_paths(manifest))
+
+
+def _copy_run(folder: RunFolder, copy: Path) -> None:
+    also = {also: folder.root / also for also in ALSO_COPIED if (folder.root / also).is_file()}
+    for inside, path in {**seals.sealed_files(folder), **also}.items():
+        (copy / inside).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy / inside)
+    RunFolder(copy).write_manifest(without_paths(folder.read_manifest()))
 
 
 def gate_verdict(folder: RunFolder) -> str:

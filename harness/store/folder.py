@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from pydantic import BaseModel
 from harness.errors import HarnessError, InputError
 from harness.files import AnyRow, dump_row, read_model, read_rows, refuse_deleted, write_model, write_rows
 from harness.store.schema import DialogueRow, Record, ReplyRow, RunManifest, Summary
+
+SET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")  # a folder's name on any system
 
 
 class RunFolder:
@@ -27,6 +30,16 @@ class RunFolder:
         self.summary_path = self.root / "summary.json"
         self.memory_path = self.root / "memory.json"
         self.report_path = self.root / "report.html"
+
+    def set_folder(self, name: str) -> RunFolder:
+        """Return the run folder of a further set; a name that leads elsewhere is refused."""
+        if not SET_NAME.fullmatch(name):
+            raise InputError(f"{self.manifest_path}: the set name {name!r:.80} is not a folder's name.")
+        return RunFolder(self.root / "sets" / name)
+
+    def further_sets(self) -> dict[str, RunFolder]:
+        """Return the folders of the run's sets but the first, whose numbers are in this one, by name and in order."""
+        return {name: self.set_folder(name) for name in self.read_manifest().sets[1:]}
 
     def records_path(self, pass_name: str, variant: str) -> Path:
         return self.root / "records" / pass_name / self._file_of(variant)
@@ -60,7 +73,7 @@ class RunFolder:
         """Raise InputError for a symbolic link, which may name any file of this machine, and for pipes and devices."""
         records = self.root / "records"
         passes = sorted(records.iterdir()) if records.is_dir() else []
-        for place in (self.root, self.root / "replies", records, *passes):
+        for place in (self.root, self.root / "replies", self.root / "sets", records, *passes):
             for entry in place.iterdir() if place.is_dir() else ():
                 gone = not os.path.lexists(entry)  # another process's temporary file
                 if entry.is_symlink() or not (entry.is_file() or entry.is_dir() or gone):

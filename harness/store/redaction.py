@@ -22,11 +22,13 @@ LENGTH_BUCKET = "length_bucket"
 
 
 def redact(folder: RunFolder, manifest: RunManifest) -> None:
-    """Remove the text from a (copied) run folder in place and seal it again.
+    """Remove the text from a (copied) run folder, and those of its further sets, in place and seal it again.
 
     The digests of references and prompts stay those of the full text, so that a comparison can still check that the
     data are the same. The report, which quotes replies, is removed.
     """
+    for one in folder.further_sets().values():
+        redact(one, one.read_manifest())
     slices = _slices(manifest)
     write_rows(folder.dialogues_path, [_dialogue(row, slices) for row in folder.dialogues()])
     for path in sorted((folder.root / "replies").glob("*.jsonl")):

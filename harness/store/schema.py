@@ -8,6 +8,7 @@
     replies/VARIANT.jsonl       ReplyRow, joined from the records, replaced atomically
     summary.json                Summary
     memory.json  report.html  gate.json  gate.junit.xml  gate.md
+    sets/NAME/                  the run folder of each further held-out set
 
 No torch here: everything downstream of the records runs without it.
 """
@@ -17,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, ClassVar, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from harness.errors import InputError
 from harness.files import Row
@@ -338,8 +339,19 @@ class IdentityRow(Row):
     likenesses: dict[str, LikenessRow] = Field(default_factory=dict)
 
 
+class SetSummary(Row):
+    """The numbers of one held-out set of a run with several, as in the ``summary.json`` of the set's own folder."""
+
+    metrics: dict[str, MetricSummary] = Field(default_factory=dict)
+    comparisons: tuple[ComparisonRow, ...] = ()
+    coverage: dict[str, Coverage] = Field(default_factory=dict)
+
+
 class Summary(VersionedRow):
-    """``summary.json``: every number of the run, for the report, the gate and users' scripts."""
+    """``summary.json``: every number of the run, for the report, the gate and users' scripts.
+
+    Of a run over several sets, the numbers are the first set's, and ``sets`` has those of each, by name and in order.
+    """
 
     schema_version: Literal[1] = Field(1, alias="schema")
     metrics: dict[str, MetricSummary] = Field(default_factory=dict)
@@ -347,6 +359,14 @@ class Summary(VersionedRow):
     coverage: dict[str, Coverage] = Field(default_factory=dict)
     slices: tuple[SliceRow, ...] = ()
     identities: tuple[IdentityRow, ...] = ()
+    sets: dict[str, SetSummary] = Field(default_factory=dict)
+
+    @model_serializer(mode="wrap")
+    def _without_sets(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = whole(self)
+        if not self.sets:
+            del written["sets"]
+        return written
 
 
 class SanityCheck(Row):
@@ -381,6 +401,12 @@ class RunManifest(VersionedRow):
     started: str = ""
     finished: str | None = None
     error: str | None = None
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """The names of the run's sets, the first of which is the folder itself; empty for a run without."""
+        named = self.config.get("sets")
+        return tuple(map(str, named)) if isinstance(named, dict) else ()
 
     def reference_among(self, names: Collection[str]) -> str | None:
         """Return the variant that others are compared with: the run's choice, else the first base, else the first."""

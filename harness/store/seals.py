@@ -3,14 +3,15 @@
 The runner stores ``seal(folder)`` in ``run.json``'s ``digests`` when a run is complete (and again when it is scored
 again). Keys are paths in the folder, e.g. ``replies/base.jsonl``, and digests of content that stay when files around it
 change: ``content:references`` (the held-out dialogues' ids and references), ``content:prompts`` (ids and rendered
-prompts) and, of replies generated elsewhere, ``content:replies/NAME`` (without their scores). A seal protects against
-accidents and casual edits, but not against someone who also rewrites ``run.json``.
+prompts) and, of replies generated elsewhere, ``content:replies/NAME`` (without their scores). The folders of further
+sets have seals of their own; the run's has their summaries, and a check of it covers their files too. A seal protects
+against accidents and casual edits, but not against someone who also rewrites ``run.json``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from harness.files import digest_bytes, digest_file
@@ -26,6 +27,7 @@ PATTERNS = (
     "fidelity_weights.json",
     "replies/*.jsonl",
     "records/*/*.jsonl",
+    "sets/*/summary.json",
 )
 UNSEALED_ONCE = ("latency.json", "fidelity_weights.json")  # runs of earlier versions have no digest of them
 REFERENCES = "content:references"
@@ -83,8 +85,8 @@ def judged(folder: RunFolder, *, numbers: object, manifest: object) -> bool | No
 
 
 def check(folder: RunFolder, manifest: RunManifest) -> list[str]:
-    """Return one sentence per difference from the seal."""
-    return list(_differences(folder, manifest).values())
+    """Return one sentence per difference from the seal, in the folder and those of its further sets."""
+    return [*_differences(folder, manifest).values(), *_of_sets(folder, manifest, check)]
 
 
 def check_sources(folder: RunFolder, manifest: RunManifest) -> list[str]:
@@ -100,9 +102,25 @@ def check_sources(folder: RunFolder, manifest: RunManifest) -> list[str]:
             computed = not _generated_elsewhere(folder, variant)
             if computed or manifest.digests.get(REPLIES + variant) == _replies_digest(folder, variant):
                 continue
-        elif name in ("summary.json", "memory.json", "roofline.json"):
+        elif name in ("summary.json", "memory.json", "roofline.json") or (
+            name.startswith("sets/") and (folder.root / name).is_file()
+        ):
             continue
         problems.append(sentence)
+    return [*problems, *_of_sets(folder, manifest, check_sources)]
+
+
+def _of_sets(
+    folder: RunFolder, manifest: RunManifest, check_one: Callable[[RunFolder, RunManifest], list[str]]
+) -> list[str]:
+    """Return what is wrong with the folders of further sets; a missing summary is told by the run's own seal."""
+    problems = []
+    for name in manifest.sets[1:]:
+        one = folder.set_folder(name)
+        if one.manifest_path.is_file():
+            problems += [f"sets/{name}/{problem}" for problem in check_one(one, one.read_manifest())]
+        elif one.summary_path.is_file():
+            problems.append(f"sets/{name}/run.json is missing, but existed when the run ended.")
     return problems
 
 

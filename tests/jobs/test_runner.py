@@ -9,8 +9,8 @@ import pytest
 from harness.config import RunConfig, StatsConfig
 from harness.errors import InputError
 from harness.jobs.guard import check_belongs
+from harness.jobs.measuring import Notes
 from harness.jobs.prepare import refuse_unknown_slices
-from harness.jobs.runner import Notes
 from harness.passes.keys import config_digest
 from harness.progress import EventKind, SilentProgress
 from harness.store.folder import RunFolder

@@ -137,6 +137,7 @@ class LocalBackend:
     def __init__(self, variant: Variant, among: LocalBackends) -> None:
         self._variant = variant
         self._among = among
+        self._weight_errors: dict[str, Any] | None = None
 
     @cached_property
     def context_length(self) -> int:
@@ -238,9 +239,10 @@ class LocalBackend:
                 yield found or Margin(request.id, error=NO_MEMORY)
 
     def weight_errors(self, variants: Sequence[Variant]) -> dict[str, Any]:
-        errors = weight_errors(self._variant, variants, self._among.pool)
-        self._among.pool.files.refuse_changed(variants)
-        return errors
+        if self._weight_errors is None:  # the same on every set of dialogues
+            self._weight_errors = weight_errors(self._variant, variants, self._among.pool)
+            self._among.pool.files.refuse_changed(variants)
+        return self._weight_errors
 
     def memory(self, workload: MemoryWorkload) -> dict[str, Any]:
         among = self._among

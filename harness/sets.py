@@ -1,0 +1,50 @@
+"""The sets of a run. A set is a run of its own: the first is the run folder itself, the others lie in ``sets/NAME``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from harness.config import RunConfig, SetConfig
+from harness.errors import HarnessError
+
+ONCE = ("latency", "memory")  # passes that tell nothing new on another set, and are measured on the first
+
+
+def set_configs(config: RunConfig) -> dict[str, RunConfig]:
+    """Return the config of each set's run by the set's name, in order; of a run without sets its own, under no name."""
+    if config.sets is None:
+        return {"": config}
+    first = next(iter(config.sets))
+    return {name: _config_of(config, one, first=name == first) for name, one in config.sets.items()}
+
+
+def _config_of(config: RunConfig, one: SetConfig, *, first: bool) -> RunConfig:
+    limits = [limit for limit in (config.limit, one.limit) if limit is not None]
+    passes = config.passes if first else tuple(name for name in config.passes if name not in ONCE)
+    own = {
+        "sets": None,
+        "dialogues": one.dialogues,
+        "prompt": one.prompt or config.prompt,
+        "limit": min(limits, default=None),
+        "passes": passes if one.passes is None else one.passes,
+        "metrics": config.metrics if one.metrics is None else one.metrics,
+        # The columns to slice by are those of the first set's data.
+        "stats": config.stats if first else config.stats.model_copy(update={"slices": ()}),
+    }
+    return config.model_copy(update=own)
+
+
+def about(name: str, message: str) -> str:
+    """Return a message that says which set it is about; without sets, the message."""
+    return f"Set '{name}': {message}" if name else message
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Let errors that the block raises say which set they are about."""
+    try:
+        yield
+    except HarnessError as error:
+        error.args = (about(name, str(error)),)
+        raise

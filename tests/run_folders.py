@@ -15,7 +15,15 @@ from harness.passes.latency.units import Unit
 from harness.results.summarize import summarize
 from harness.store import seals
 from harness.store.folder import RunFolder
-from harness.store.schema import DialogueRow, FidelityRecord, LatencyRecord, MemoryRecord, ReplyRow, RunManifest
+from harness.store.schema import (
+    DialogueRow,
+    FidelityRecord,
+    LatencyRecord,
+    MemoryRecord,
+    ReplyRow,
+    RunManifest,
+    SetSummary,
+)
 
 Values = Mapping[str, Mapping[str, Sequence[float | None]]]  # variant -> metric -> one value a dialogue
 REFERENCE_TOKENS = 20
@@ -109,6 +117,25 @@ def make_run(
     folder.write_manifest(RunManifest(**facts))
     _write_summary(folder)
     return reseal(folder) if seal else folder
+
+
+def with_sets(folder: RunFolder, first: str, **further: Values) -> RunFolder:
+    """Make the run one over several sets: itself is the ``first``, the others have the values given."""
+    manifest = folder.read_manifest()
+    names = (first, *further)
+    folder.write_manifest(
+        manifest.model_copy(update={"config": {**manifest.config, "sets": {name: {} for name in names}}})
+    )
+    for name, values in further.items():
+        make_run(folder.set_folder(name).root, values)
+    summary = folder.read_summary()
+    sets = {first: summary, **{name: one.read_summary() for name, one in folder.further_sets().items()}}
+    parts = {
+        name: SetSummary(metrics=one.metrics, comparisons=one.comparisons, coverage=one.coverage)
+        for name, one in sets.items()
+    }
+    write_model(folder.summary_path, summary.model_copy(update={"sets": parts}))
+    return reseal(folder)
 
 
 def reseal(folder: RunFolder, *, summarized: bool = False) -> RunFolder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -55,6 +56,7 @@ def gate(
         which = "no checks that need no baseline" if left_out else "no checks"
         problems.append(f"{loaded.source} has {which}: nothing was judged.")
     opened: dict[str, Side | str] = {}
+    sets: dict[Path, Side] = {}
     checks: tuple[CheckResult, ...] = ()
     warnings = [f"Left out, because there is no baseline yet: {listed(left_out)}."] if left_out else []
     name = candidate or loaded.policy.candidate or ""
@@ -69,9 +71,18 @@ def gate(
                 opened[which] = _open(store.find(which) if which == chosen else store.accepted(which))
             return opened[which]
 
+        def open_set(of: Side, which: str) -> Side:
+            set_folder = of.folder.set_folder(which)
+            if which == of.manifest.sets[0]:
+                return of
+            if set_folder.root not in sets:
+                found = _side(set_folder, set_folder.read_manifest(), of.name)
+                sets[set_folder.root] = replace(found, set=which)
+            return sets[set_folder.root]
+
         if chosen is not None:
             store.find(chosen)  # reject a wrong name even if no check uses it
-        question = Question(loaded, side, name, open_baseline, chosen, first)
+        question = Question(loaded, side, name, open_baseline, open_set, chosen, first)
         checks = judge(policy, gather(question))
         if chosen is not None and chosen not in opened:
             warnings.append("--baseline was given, but no check compares with a baseline.")

@@ -35,7 +35,8 @@ class Resolved:
 class Question:
     """The inputs of ``gather``: the policy, the run, and how to open baselines.
 
-    ``open_baseline`` returns the named baseline, or a sentence that says why it cannot be compared with.
+    ``open_baseline`` returns the named baseline, or a sentence that says why it cannot be compared with. ``open_set``
+    returns a further set of a run.
     ``baseline`` (``--baseline``) replaces any baseline that a check names, and a missing ``against``. ``first``:
     there is none yet, and checks that need one are left out.
     """
@@ -44,6 +45,7 @@ class Question:
     run: Side
     candidate: str
     open_baseline: Callable[[str], Side | str]
+    open_set: Callable[[Side, str], Side]
     baseline: str | None = None
     first: bool = False
 
@@ -66,14 +68,43 @@ def gather(question: Question) -> dict[str, Evidence]:
     Raises InputError, with the line and the closest known name, for a metric, variant, slice column or baseline that
     does not exist. What exists but was not measured or cannot be compared becomes evidence with a ``problem``.
     """
-    resolved = [
-        _resolve(question, index, check)
+    asked = [
+        (index, check, _of_set(question, index, check))
         for index, check in enumerate(question.loaded.checks)
         if not (question.first and check.needs_baseline)
     ]
-    question.run.statistics.prepare(one.check.metric for one in resolved if one.check.slice is None)
-    tested = sum(one.check.rule == "no_regression" for one in resolved)
-    return {one.check.id: _evidence(question, one, tested) for one in resolved}
+    resolved = [(its, _resolve(its, index, check)) for index, check, its in asked]
+    metrics: dict[str | None, list[str]] = {}
+    for _, one in resolved:
+        if one.check.slice is None:
+            metrics.setdefault(one.check.set, []).append(one.check.metric)
+    for its, one in resolved:
+        its.run.statistics.prepare(metrics.pop(one.check.set, ()))
+    tested = sum(one.check.rule == "no_regression" for _, one in resolved)
+    return {one.check.id: _evidence(its, one, tested) for its, one in resolved}
+
+
+def _of_set(question: Question, index: int, check: Check) -> Question:
+    """Return the question about the set that a check names, of the run and of baselines; raise InputError without."""
+    name, run = check.set, question.run
+    if name is None:
+        return question
+    where = question.loaded.where("checks", index, "set")
+    if not run.manifest.sets:
+        raise InputError(
+            f"{where}: the run was measured without sets. Name '{name}' under 'sets' in its config, or remove 'set'."
+        )
+    _known(name, run.manifest.sets, f"{where}: the run has no set")
+
+    def open_baseline(which: str) -> Side | str:
+        side = question.open_baseline(which)
+        if isinstance(side, str) or (not side.manifest.sets and name == run.manifest.sets[0]):
+            return side
+        if name not in side.manifest.sets:
+            return f"Baseline {side.name} has no set '{name}'."
+        return question.open_set(side, name)
+
+    return replace(question, run=question.open_set(run, name), open_baseline=open_baseline)
 
 
 def _resolve(question: Question, index: int, check: Check) -> Resolved:
@@ -168,7 +199,7 @@ def _evidence(question: Question, resolved: Resolved, tested: int) -> Evidence:
         metric=check.metric,
         candidate=candidate,
         against=_label(resolved),
-        label=_in_words(check.metric, spec),
+        label=_in_words(check.metric, spec) + (f" on {check.set}" if check.set else ""),
         unit=spec.unit,
         higher_is_better=spec.higher_is_better,
         interval=Interval(None, None, question.loaded.policy.defaults.confidence),
@@ -177,7 +208,7 @@ def _evidence(question: Question, resolved: Resolved, tested: int) -> Evidence:
     )
     problem = resolved.problem or run.measured(check.metric, candidate) or _other_problem(run, resolved)
     if problem:
-        return replace(bare, problem=problem)
+        return replace(bare, problem=f"On {check.set}: {problem}" if check.set else problem)
     shares = [run.share(candidate), run.readable(check.metric, candidate)]
     if resolved.other is not None and resolved.other_variant is not None:
         other, variant = resolved.other, resolved.other_variant

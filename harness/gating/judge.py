@@ -111,6 +111,7 @@ def _result(check: Check, defaults: Defaults, evidence: Evidence, turned: Orient
         requirement=requirement(check, evidence, turned.sign, turned.origin, turned.limit),
         candidate=evidence.candidate,
         against=evidence.against,
+        set=check.set,
         slice=next((f"{column}={level}" for column, level in (check.slice or {}).items()), None),
         judge=check.judge,
         unit=evidence.unit,

@@ -93,6 +93,7 @@ class Check(Strict):
     id: Name = Field(description="unique; appears in every output")
     metric: Name = Field(description="as in summary.json, e.g. quality.rouge_l")
     candidate: Name | None = Field(None, description="the variant judged by this check; default: the file's candidate")
+    set: Name | None = Field(None, description="one of the run's held-out sets; default: the first")
     min: Number | None = Field(None, description="the value (with 'against': the difference) must be at least this")
     max: Number | None = Field(None, description="the value (with 'against': the difference) must be at most this")
     non_inferiority: NonInferiority | None = None

@@ -60,9 +60,10 @@ def requirement(check: Check, evidence: Evidence, sign: int, origin: float, limi
 
 
 def who(check: CheckResult) -> str:
-    """Return what a check is about: ``adapter against base where condition=asthma``."""
+    """Return what a check is about: ``adapter against base on clinic where condition=asthma``."""
     against = f" against {check.against}" if check.against else ""
-    return check.candidate + against + (f" where {check.slice}" if check.slice else "")
+    on = f" on {check.set}" if check.set else ""
+    return check.candidate + against + on + (f" where {check.slice}" if check.slice else "")
 
 
 def heading(together: Sequence[CheckResult]) -> tuple[str, str]:

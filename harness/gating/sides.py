@@ -23,7 +23,10 @@ _HOW_OFTEN = {"budget_minutes", "precision", "prompts", "batches", "repeats"}
 
 @dataclass(frozen=True)
 class Side:
-    """One run folder, complete and unedited. ``name`` is the baseline's, or empty for the run being judged."""
+    """One run folder, complete and unedited. ``name`` is the baseline's, or empty for the run being judged.
+
+    ``set`` is the one of its sets that this is, if it is a further one.
+    """
 
     folder: RunFolder
     manifest: RunManifest
@@ -31,6 +34,7 @@ class Side:
     registry: Mapping[str, MetricSpec]
     statistics: RunStatistics
     name: str = ""
+    set: str = ""
 
     @cached_property
     def variants(self) -> tuple[str, ...]:
@@ -45,7 +49,7 @@ class Side:
 
     def share(self, variant: str) -> Share:
         """Return how many of the run's dialogues the variant answered."""
-        label = f"{variant} of baseline {self.name}" if self.name else variant
+        label = self._label(variant)
         coverage = self.summary.coverage.get(variant)
         if coverage is None:
             return Share(label, 0, len(self.dialogue_ids))
@@ -64,8 +68,13 @@ class Side:
         if not unread:
             return None
         total = len(self.dialogue_ids)
-        of = f"{variant} of baseline {self.name}" if self.name else variant
-        return Share(f"{metric} of {of}", total - unread.total(), total, did="is defined for", missing=unread)
+        return Share(
+            f"{metric} of {self._label(variant)}", total - unread.total(), total, did="is defined for", missing=unread
+        )
+
+    def _label(self, variant: str) -> str:
+        on = f" on {self.set}" if self.set else ""
+        return f"{variant} of baseline {self.name}{on}" if self.name else f"{variant}{on}"
 
     def measured(self, metric: str, variant: str) -> str | None:
         """Return why this variant has no value of the metric, or None if it has one."""

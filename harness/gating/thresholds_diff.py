@@ -80,6 +80,8 @@ def _check(old: Policy, new: Policy, a: Check, b: Check) -> Iterator[Change]:
         yield Change("changed", name, f"another candidate is judged: {two}, not {one}")
     if a.against != b.against:
         yield Change("changed", name, f"it is compared with {_other(b)}, not {_other(a)}")
+    if a.set != b.set:
+        yield Change("changed", name, f"it judges {_on(b)}, not {_on(a)}")
     if a.slice != b.slice:
         yield Change("changed", name, f"it covers {_part(b)}, not {_part(a)}")
     yield from _rules(a, b)
@@ -142,6 +144,10 @@ def _other(check: Check) -> str:
         return "nothing"
     variant = f"variant {check.against.variant}" if check.against.variant else "the same variant"
     return f"{variant} of baseline {check.against.baseline}" if check.against.baseline else variant
+
+
+def _on(check: Check) -> str:
+    return f"the set {check.set}" if check.set else "the first set"
 
 
 def _part(check: Check) -> str:

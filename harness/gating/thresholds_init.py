@@ -21,7 +21,8 @@ from harness.metrics.loading import all_specs
 from harness.store.folder import RunFolder
 from harness.store.schema import ComparisonRow, EstimateRow, MetricSummary, Summary
 
-COMPARED = ("quality.nll", "quality.rouge_l", "quality.chrf", "quality.bertscore", "quality.similarity")
+LIKELIHOOD = "quality.nll"
+COMPARED = (LIKELIHOOD, "quality.rouge_l", "quality.chrf", "quality.bertscore", "quality.similarity")
 MAJORITY = "0.5"  # the limit of a rate of form where the run's own value leaves none
 RATES = ("quality.truncated", "quality.empty", "quality.looping", "quality.prompt_leak", "quality.collapse")
 KEPT = 0.7  # share of the gain measured here that a later run must show
@@ -50,7 +51,9 @@ def write_thresholds(run: Path | str, out: Path, *, candidate: str | None = None
     candidate = _candidate(summary, manifest.variants, manifest.reference_variant, candidate)
     read = _shares_read(folder, candidate)
     skipped = {name for name, share in read.items() if share < LEAST_READ}
-    checks = _with_unique_ids(_checks(summary, candidate, manifest.reference_variant, skipped))
+    found = _checks(summary, candidate, manifest.reference_variant, skipped)
+    kept = _nothing_lost(summary, manifest.sets[1:], candidate, manifest.reference_variant)
+    checks = _with_unique_ids((*found, *kept))
     if not checks:
         raise HarnessError(f"The run in {folder.root} measured nothing of {candidate} that a gate could check.")
     name = _one_line(folder.root.resolve().name)
@@ -133,6 +136,15 @@ def _checks(summary: Summary, candidate: str, reference: str | None, skipped: se
             yield from _absolute(name, metric, candidate, "holds on this machine and workload only", slack=0.1)
 
 
+def _nothing_lost(summary: Summary, sets: Iterable[str], candidate: str, reference: str | None) -> Iterator[str]:
+    """Yield, for each further set, that the candidate must not have forgotten what the reference knows."""
+    for of_set in sets:
+        one = summary.sets.get(of_set)
+        if one and reference is not None and reference != candidate and LIKELIHOOD in one.metrics:
+            metric = one.metrics[LIKELIHOOD]
+            yield from _compared(LIKELIHOOD, metric, one.comparisons, candidate, reference, of_set=of_set)
+
+
 def _absolute(
     name: str, metric: MetricSummary, variant: str, note: str, *, slack: float = 0.0, named: bool = False
 ) -> Iterator[str]:
@@ -174,7 +186,10 @@ def _compared(
     comparisons: tuple[ComparisonRow, ...],
     candidate: str,
     reference: str,
+    *,
+    of_set: str | None = None,
 ) -> Iterator[str]:
+    """Yield what is required of a difference: most of a gain, or no larger loss. Further sets have no gain to keep."""
     row = next((c for c in comparisons if (c.metric, c.variant, c.against) == (name, candidate, reference)), None)
     other = metric.variants.get(reference)
     if row is None or row.low is None or row.high is None or other is None or other.value is None or row.relative:
@@ -183,9 +198,10 @@ def _compared(
         f"{name}: {candidate} minus {reference} is {number(row.value)} [{number(row.low)}, {number(row.high)}] over "
         f"{row.n} dialogues; {_better(metric)}"
     )
-    further = [f"against: {{variant: {_quoted(reference)}}}", *_samples(name, row)]
+    which = [] if of_set is None else [f"set: {_quoted(of_set)}"]
+    further = [*which, f"against: {{variant: {_quoted(reference)}}}", *_samples(name, row)]
     gain, least = (row.value, row.low) if metric.higher_is_better else (-(row.value or 0), -row.high)
-    if row.outcome == "better" and gain is not None and least > 0:
+    if row.outcome == "better" and gain is not None and least > 0 and of_set is None:
         held = rounded(min(KEPT * gain, least), up=False)
         comment += f". The limit is {float(held) / gain:.0%} of this gain"
         rule = f"min: {held}" if metric.higher_is_better else f"max: -{held}"
@@ -196,7 +212,9 @@ def _compared(
     margin = rounded(max(usual, loss, 1e-9), up=True)
     if loss > usual:
         comment += f". This run cannot exclude a loss of {number(loss)}: is a margin this wide wanted"
-    yield _entry(f"{_slug(name)}-not-worse", name, f"non_inferiority: {{margin: {margin}}}", comment, further)
+    check_id = f"{_slug(name)}-not-worse" + ("" if of_set is None else f"-on-{_slug(of_set)}")
+    comment = comment if of_set is None else f"Nothing forgotten on {of_set}: {comment}"
+    yield _entry(check_id, name, f"non_inferiority: {{margin: {margin}}}", comment, further)
 
 
 def _entry(

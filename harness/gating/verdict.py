@@ -35,6 +35,7 @@ class CheckResult(Row):
     requirement: str
     candidate: str
     against: str | None = None
+    set: str | None = Field(None, description="the held-out set, if the check names one; else the first")
     slice: str | None = None
     judge: Literal["bound", "point"] = "bound"
     unit: str = ""

@@ -39,6 +39,7 @@ def test_equal_files_have_no_changes() -> None:
         ({}, {"against": {"baseline": "main"}}, "changed", "the same variant of baseline main, not variant base"),
         ({}, {"metric": "n"}, "changed", "another metric is judged: n, not m"),
         ({}, {"candidate": "merged"}, "changed", "merged, not adapter"),
+        ({}, {"set": "general"}, "changed", "it judges the set general, not the first set"),
     ],
 )
 def test_each_change_of_a_check_is_named_and_turns_round(

@@ -119,7 +119,8 @@ class SetConfig(DialogueConfig):
 
     @model_validator(mode="after")
     def _other_dialogues_need_a_source(self) -> SetConfig:
-        if not self.source and self.model_fields_set & DialogueConfig.model_fields.keys():
+        usual = DialogueConfig(source="")
+        if not self.source and any(getattr(self, name) != value for name, value in usual):
             raise ValueError("'source' is missing: only the training data's own dialogues go without one")
         return self
 

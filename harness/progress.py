@@ -66,26 +66,6 @@ class SilentProgress:
     def note(self, message: str) -> None: ...
 
 
-class PrefixedProgress:
-    """Shows on another progress what one part of a run does, with the part's name before it."""
-
-    def __init__(self, shown: Progress, prefix: str) -> None:
-        self._shown = shown
-        self._prefix = prefix
-
-    def start(self, task: str, total: int, unit: str = "dialogues") -> None:
-        self._shown.start(self._prefix + task, total, unit)
-
-    def advance(self, task: str, done: int = 1, tokens: int = 0, detail: str = "") -> None:
-        self._shown.advance(self._prefix + task, done, tokens, detail)
-
-    def finish(self, task: str) -> None:
-        self._shown.finish(self._prefix + task)
-
-    def note(self, message: str) -> None:
-        self._shown.note(self._prefix + message)
-
-
 @dataclass
 class _Task:
     total: int

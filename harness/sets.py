@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from harness.config import RunConfig, SetConfig
 from harness.errors import HarnessError
+from harness.progress import Progress
 
 ONCE = ("latency", "memory")  # passes that tell nothing new on another set, and are measured on the first
 
@@ -48,3 +49,31 @@ def naming(name: str) -> Iterator[None]:
     except HarnessError as error:
         error.args = (about(name, str(error)),)
         raise
+
+
+class SetProgress:
+    """Shows on another progress what is done with a set, under the set's name."""
+
+    def __init__(self, shown: Progress, name: str) -> None:
+        self._shown = shown
+        self._name = name
+
+    def start(self, task: str, total: int, unit: str = "dialogues") -> None:
+        self._shown.start(self._task(task), total, unit)
+
+    def advance(self, task: str, done: int = 1, tokens: int = 0, detail: str = "") -> None:
+        self._shown.advance(self._task(task), done, tokens, detail)
+
+    def finish(self, task: str) -> None:
+        self._shown.finish(self._task(task))
+
+    def note(self, message: str) -> None:
+        self._shown.note(about(self._name, message))
+
+    def _task(self, task: str) -> str:
+        return f"{self._name}: {task}"
+
+
+def shown_on(progress: Progress, name: str) -> Progress:
+    """Return a progress that says which set something is about; without sets, the progress."""
+    return SetProgress(progress, name) if name else progress

@@ -53,16 +53,16 @@ def decide(view: RunView) -> Decision:
         return Decision("Not yet", _missing(view, view.gate))
     if view.gate.verdict == "inconclusive":
         return Decision("Not yet", _open(view, checks_with(view.gate, "inconclusive")))
-    if unseen := _unseen_faults(view, view.gate):
+    if unseen := _unseen_faults(view):
         return Decision("Not yet", f"the gate passes, but {the(view.candidate or '')} {unseen[0]}, which no check sees")
     return Decision("Ship", _passed(view.gate))
 
 
-def _unseen_faults(view: RunView, gate: GateResult) -> list[str]:
+def _unseen_faults(view: RunView) -> list[str]:
     """Return the faults of the candidate's replies that no check of the gate has judged."""
     if view.candidate is None:
         return []
-    judged = {check.metric for check in gate.checks if check.candidate == view.candidate}
+    judged = {check.metric for check in view.checks if check.candidate == view.candidate}
     return form_faults(view, view.candidate, frozenset(fault.metric for fault in FAULTS) - judged)
 
 
@@ -87,7 +87,7 @@ def _failed(view: RunView, failed: list[CheckResult]) -> str:
 def _missing(view: RunView, gate: GateResult) -> str:
     if gate.problems:
         return gate.problems[0].rstrip(".")
-    broken = listed([lowered(view.label(check.metric)) for check in gate.checks if check.verdict == "error"][:3])
+    broken = listed([_what(view, check) for check in gate.checks if check.verdict == "error"][:3])
     return f"a measurement is missing ({broken})" if broken else "a measurement is missing"
 
 
@@ -96,11 +96,16 @@ def _open(view: RunView, undecided: list[CheckResult]) -> str:
         return "the gate's checks are undecided"
     if few := [check for check in undecided if too_few(check)]:
         check = decisive(few)
-        measured = f"{lowered(view.label(check.metric))} was measured on {plain(check.n, 0)} {check.units}"
+        measured = f"{_what(view, check)} was measured on {plain(check.n, 0)} {check.units}"
         return f"{measured}, and its check requires {plain(check.min_samples, 0)}"
     first, more = decisive(undecided), len(undecided) - 1
-    named = lowered(view.label(first.metric)) + (f" and {count(more, 'other check')}" if more else "")
+    named = _what(view, first) + (f" and {count(more, 'other check')}" if more else "")
     return f"{named} {'are' if more else 'is'} undecided with {plain(first.n, 0)} {first.units}"
+
+
+def _what(view: RunView, check: CheckResult) -> str:
+    """Return what a check is about: ``nll``, or ``nll on general``."""
+    return lowered(view.label(check.metric)) + (f" on {check.set}" if check.set else "")
 
 
 def _suggestion(view: RunView) -> str:

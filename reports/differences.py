@@ -29,7 +29,7 @@ def margin(view: RunView, row: ComparisonRow) -> float | None:
     none = 1.0 if row.relative else 0.0
     found = [
         abs(check.limit - none)
-        for check in (view.gate.checks if view.gate else ())
+        for check in view.checks
         if check.rule in rules
         and (check.metric, check.candidate, check.against) == (row.metric, row.variant, row.against)
         and check.scale == ("ratio" if row.relative else "difference")

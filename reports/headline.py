@@ -1,9 +1,13 @@
-"""The headline below the decision: at most two sentences, the reply's form or closeness first, safety rules next."""
+"""The headline below the decision: at most two sentences, the reply's form or closeness first, safety rules next.
+
+A loss on another held-out set begins the second one.
+"""
 
 from __future__ import annotations
 
 from reports.decision import Decision
 from reports.form_sentence import form_sentence
+from reports.further_sets import losses
 from reports.rules import lowered, risen
 from reports.verdict_sentence import gaps, merge, opened, quality, safety
 from reports.view import RunView
@@ -16,7 +20,7 @@ def headline(view: RunView, decided: Decision) -> str:
     close = "; ".join(clause for clause in (quality(view), "" if form else merge(view)) if clause)
     first, second = (form, close) if form else (close, _rules(view, decided))
     gap = gaps(view)
-    parts = [first, "; ".join(clause for clause in (second, gap) if clause)]
+    parts = [first, "; ".join(clause for clause in (losses(view), second, gap) if clause)]
     return " ".join(f"{opened(view, part)}." for part in parts if part)
 
 

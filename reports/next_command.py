@@ -60,6 +60,8 @@ def _path(view: RunView) -> str:
 
 def _again(view: RunView, *more: str, out: str = "") -> str:
     """Return the command that made the run, with its folder and without a limit if another is given."""
+    if view.folder.whole() is not None:  # a set is measured with its run
+        return ""
     made = view.manifest.provenance.get("command")
     try:
         words = shlex.split(made) if isinstance(made, str) else []

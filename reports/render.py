@@ -32,6 +32,7 @@ from reports.dialogue_cards import TEXT_BUDGET, Shown, dialogue_cards
 from reports.escape import finalize
 from reports.explain import sights, terms
 from reports.fidelity_view import fidelity_rows, unknown_weights, worst_layers
+from reports.further_sets import further_sets
 from reports.gate_rows import gate_rows
 from reports.got_worse import got_worse, lead
 from reports.headline import headline
@@ -60,17 +61,18 @@ def render(
     redact_text: bool = False,
     shown: Shown | None = None,
     price: Price | None = None,
+    linked: bool = True,
 ) -> str:
     """Return the report of a finished run as one HTML document.
 
     ``baseline`` adds an earlier run for comparison; ``redact_text`` omits all dialogue and reply text; ``shown`` is how
-    many dialogues are listed; ``price`` replaces the one in the run's config. Raises InputError if the folder is not a
-    finished run.
+    many dialogues are listed; ``price`` replaces the one in the run's config; ``linked``: the page will be in the run
+    folder, and may link to those of further sets. Raises InputError if the folder is not a finished run.
     """
     view = read_view(folder, redact_text=redact_text)
     earlier = read_view(baseline) if baseline is not None else None
     shown = shown or Shown()
-    facts = _facts(view, earlier, cost_table(view, price))
+    facts = {**_facts(view, earlier, cost_table(view, price)), "linked": linked}
     budget = TEXT_BUDGET
     while True:
         page = render_page("page.html", {**facts, "listing": dialogue_cards(view, shown, text_budget=budget)})
@@ -89,9 +91,16 @@ def write_report(
     shown: Shown | None = None,
     price: Price | None = None,
 ) -> Path:
-    """Write the report (by default ``report.html`` in the run folder) atomically and return its path."""
+    """Write the report (by default ``report.html`` in the run folder) atomically and return its path.
+
+    In the run folder it links to the pages of further sets, which are written too.
+    """
     path = out or folder.report_path
-    page = render(folder, baseline=baseline, redact_text=redact_text, shown=shown, price=price)
+    in_folder = path.resolve() == folder.report_path.resolve()
+    for name, one in (folder.further_sets() if in_folder else {}).items():
+        earlier = baseline.set_folder(name) if baseline and name in baseline.read_manifest().sets[1:] else None
+        write_report(one, baseline=earlier, redact_text=redact_text, shown=shown, price=price)
+    page = render(folder, baseline=baseline, redact_text=redact_text, shown=shown, price=price, linked=in_folder)
     write_text_atomically(path, page)
     return path
 
@@ -110,6 +119,7 @@ def _facts(view: RunView, baseline: RunView | None, costs: CostTable | None) -> 
         "steps": next_step(view),
         "command": next_command(view),
         "tiles": tiles(view, fits),
+        "sets": further_sets(view),
         "worse": worse,
         "worse_lead": lead(view, worse),
         "gate_sign": VERDICTS[view.gate.verdict] if view.gate else None,

@@ -38,6 +38,7 @@ def sections(
     found: dict[str, Section | None] = {
         "worse": Section("What got worse", "What got worse", folded=False) if worse else None,
         "gate": Section("The gate's checks", "Gate", folded=False) if view.gate else None,
+        **{f"set-{name}": Section(f"The set {name}", f"Set {name}", folded=False) for name in view.further_sets},
         "comparison": Section("All figures, side by side", "Comparison", folded=False),
         "differences": Section(f"Differences to {view.reference}", "Differences", folded=False),
         "quality": Section("Quality: closeness to the references", "Quality", _quality(view)),

@@ -11,6 +11,7 @@ from reports.cells import comparison_table
 from reports.coverage import coverage_cells
 from reports.decision import decide
 from reports.escape import visible
+from reports.further_sets import set_lines
 from reports.gate_rows import gate_rows
 from reports.identity_view import identity_sentences
 from reports.next_step import next_step
@@ -43,6 +44,7 @@ class TextSummary:
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     absent: tuple[str, ...] = ()  # what was asked for and not measured, with the reason
+    sets: tuple[str, ...] = ()  # what was found on each further set
 
 
 def summary_rows(folder: RunFolder, *, everything: bool = False, view: RunView | None = None) -> TextSummary:
@@ -78,6 +80,7 @@ def summary_rows(folder: RunFolder, *, everything: bool = False, view: RunView |
         headers=("", *(visible(variant) for variant in view.variants)),
         rows=tuple(rows),
         absent=tuple(visible(f"{one.variant}: {what}") for one in coverage for what in one.absent),
+        sets=tuple(map(visible, set_lines(view))),
     )
 
 
@@ -97,7 +100,8 @@ def summary_text(folder: RunFolder, *, everything: bool = False) -> str:
     summary = summary_rows(folder, everything=everything)
     table = aligned([summary.headers, *summary.rows], ruled=True)
     absent = ["", *summary.absent] if summary.absent else []
-    return "\n".join([summary.sentence, *summary.steps, "", *table, *absent]) + "\n"
+    sets = ["", *summary.sets] if summary.sets else []
+    return "\n".join([summary.sentence, *summary.steps, "", *table, *absent, *sets]) + "\n"
 
 
 def aligned(table: Sequence[Sequence[str]], *, ruled: bool = False) -> list[str]:
@@ -120,6 +124,7 @@ def summary_markdown(folder: RunFolder, *, view: RunView | None = None, steps: b
     lines += [f"- {_plain_md(step)}" for step in summary.steps if steps]
     lines += ["", *_md_table(summary.headers, summary.rows)]
     lines += ["", *(f"- {_plain_md(what)}" for what in summary.absent)] if summary.absent else []
+    lines += ["", *(f"- {_plain_md(line)}" for line in summary.sets)] if summary.sets else []
     checks = gate_rows(view)
     if checks:
         lines += ["", "#### Gate", ""]

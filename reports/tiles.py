@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from harness.results.memory_fits import Fit
 from harness.store.schema import ComparisonRow
 from reports.form_sentence import FAULTS, MEANINGLESS, Fault, faults_of, form_faults, grown
-from reports.gate_view import checks_with
 from reports.numbers import amount, brief, is_share, plain, ratio
 from reports.rules import lowered, risen, safety_rules, share
 from reports.verdict_sentence import FEW, KEEPS, merge_kept
@@ -71,8 +70,8 @@ def _safety(view: RunView) -> Tile:
     title, names = "Safety rules", safety_rules(view)
     failed = {
         check.metric
-        for check in (checks_with(view.gate, "fail") if view.gate else [])
-        if check.decides and check.metric in names and check.candidate == _judged(view)
+        for check in view.checks
+        if check.verdict == "fail" and check.decides and check.metric in names and check.candidate == _judged(view)
     }
     rises = [rise.name for rise in risen(view)]
     values = {name: value for name in names if (value := _value(view, name, _judged(view))) is not None}

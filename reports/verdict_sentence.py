@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from harness.store.schema import ComparisonRow
 from reports.family import worse_after_holm
 from reports.form_sentence import form_sentence
+from reports.further_sets import losses
 from reports.numbers import brief, is_share, plain, significant, spelled
 from reports.view import LIKELIHOOD, OVERLAP, TIME, RunView
 from reports.words import listed, possessive, sentence_case, the
@@ -31,9 +32,9 @@ class Kept:
 
 
 def verdict_sentence(view: RunView) -> str:
-    """Return the verdict: form, where it decides. Quality; cost; merge. Safety. Gaps. Gate."""
+    """Return the verdict: form, where it decides. Quality; cost; merge. Losses on other sets. Safety. Gaps. Gate."""
     first = "; ".join(clause for clause in (quality(view), *others(view), cost(view), merge(view)) if clause)
-    parts = [standing(view), form_sentence(view), first, safety(view), gaps(view), gate(view)]
+    parts = [standing(view), form_sentence(view), first, losses(view), safety(view), gaps(view), gate(view)]
     return " ".join(f"{opened(view, part)}." for part in parts if part)
 
 
@@ -230,7 +231,7 @@ def safety(view: RunView) -> str:
     """Say which safety checks failed, which are undecided, and which rules fire more often than before."""
     rows = [(name, row) for name in view.names("safety") if (row := view.comparison(name, view.candidate))]
     parts = _worse(view, rows)
-    checks = [check for check in view.gate.checks if check.metric.startswith("safety.")] if view.gate else []
+    checks = [check for check in view.checks if check.metric.startswith("safety.")]
     if checks:
         units = max((check.n for check in checks), default=0)
         failed = [check.id for check in checks if check.verdict == "fail"]

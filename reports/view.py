@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
-from harness.gating.verdict import GateResult
+from harness.gating.verdict import CheckResult, GateResult
 from harness.results.measurements import Measurements
 from harness.store.folder import RunFolder
 from harness.store.paths import without_paths
@@ -32,7 +32,7 @@ MEMORY = ("memory.peak_allocated_mib", "memory.peak_rss_mib", "memory.weights_mi
 
 @dataclass(frozen=True)
 class RunView:
-    """One run. ``replies`` maps a variant to its rows by dialogue id."""
+    """One run, or one of its further sets (``set``). ``replies`` maps a variant to its rows by dialogue id."""
 
     folder: RunFolder
     manifest: RunManifest
@@ -41,6 +41,26 @@ class RunView:
     replies: Mapping[str, Mapping[str, ReplyRow]]
     gate: GateResult | None
     redacted: bool = False
+    set: str = ""
+
+    def of_set(self, name: str) -> RunView:
+        """Return the numbers of a further set; its dialogues and replies are for its own page."""
+        found = self.summary.sets[name]
+        summary = Summary(metrics=found.metrics, comparisons=found.comparisons, coverage=found.coverage)
+        folder = self.folder.set_folder(name)
+        return replace(self, folder=folder, summary=summary, dialogues=(), replies={}, set=name)
+
+    @cached_property
+    def further_sets(self) -> tuple[str, ...]:
+        """The names of the run's sets but the first, which is the one that the page is about."""
+        return tuple(self.summary.sets)[1:]
+
+    @cached_property
+    def checks(self) -> tuple[CheckResult, ...]:
+        """The gate's checks on this set."""
+        first = next(iter(self.manifest.sets), "")
+        found = self.gate.checks if self.gate else ()
+        return tuple(check for check in found if (check.set or first) == (self.set or first))
 
     @cached_property
     def measurements(self) -> Measurements:
@@ -49,8 +69,10 @@ class RunView:
 
     @cached_property
     def name(self) -> str:
-        """The folder's name, preceded by its parent's if the folder is just called ``run``."""
-        root = self.folder.root.resolve()
+        """The folder's name, preceded by its parent's if the folder is just called ``run``; of a set, by its run's."""
+        root, whole = self.folder.root.resolve(), self.folder.whole()
+        if whole is not None:
+            return f"{whole.root.name}/sets/{root.name}"
         return f"{root.parent.name}/{root.name}" if root.name == "run" else root.name
 
     @cached_property

@@ -12,8 +12,8 @@ from harness.backends.base import Backends
 from harness.backends.choose import Open
 from harness.jobs.prepare import Prepared
 from harness.passes.base import Pass, PassContext
-from harness.progress import SENTENCES, EventKind, PrefixedProgress, Progress, ShownProgress, SilentProgress
-from harness.sets import about, naming
+from harness.progress import SENTENCES, EventKind, Progress, ShownProgress, SilentProgress
+from harness.sets import naming, shown_on
 from harness.store.folder import RunFolder
 from harness.store.schema import RunManifest, SanityCheck
 from harness.time_left import TimeLeft
@@ -29,10 +29,6 @@ class SetRun:
     name: str
     folder: RunFolder
     prepared: Prepared
-
-    def shown_on(self, progress: Progress) -> Progress:
-        """Return a progress that says which set something is about."""
-        return PrefixedProgress(progress, about(self.name, "")) if self.name else progress
 
 
 SetRuns = tuple[SetRun, ...]
@@ -75,7 +71,7 @@ class Measuring:
     def turn_to(self, sets: SetRuns) -> None:
         """From now on measure into the folders of these sets, which may hold notes already."""
         self.sets = sets
-        self.notes = {one.name: Notes.continued(one.folder, one.shown_on(self._progress)) for one in sets}
+        self.notes = {one.name: Notes.continued(one.folder, shown_on(self._progress, one.name)) for one in sets}
         self._under_way: str | None = None
 
     def event(self, kind: EventKind, detail: Mapping[str, Any]) -> None:

@@ -13,9 +13,9 @@ from harness.errors import InputError, did_you_mean
 from harness.files import digest_value
 from harness.jobs.inputs import HeldOut, held_out
 from harness.passes.keys import Key, record_key
-from harness.progress import PrefixedProgress, Progress
+from harness.progress import Progress
 from harness.results.units import LENGTH_BUCKET
-from harness.sets import about, naming, set_configs
+from harness.sets import about, naming, set_configs, shown_on
 from harness.store.provenance import hardware
 from harness.store.schema import DialogueRow
 from harness.variants.folders import (
@@ -104,7 +104,7 @@ def prepare(
     with weights_read_meanwhile(resolved.variants):
         checked = check(config, config_folder, resolved)
         for name, one in checked.items():
-            _tell(one.dialogues, progress if not name else PrefixedProgress(progress, about(name, "")))
+            _tell(one.dialogues, shown_on(progress, name))
         served = served_digests(resolved.variants)
         device = resolve_device(config.device, config.placement)
         # Replies are the same wherever the layers are; timings and memory are not.

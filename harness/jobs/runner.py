@@ -35,6 +35,7 @@ from harness.passes.keys import config_digest
 from harness.passes.registry import find, in_order
 from harness.progress import Progress, SilentProgress
 from harness.results.scored_ahead import ScoredAhead
+from harness.sets import shown_on
 from harness.store.folder import RunFolder, prune_records
 from harness.store.provenance import now, provenance
 from harness.store.schema import RunManifest, pass_names
@@ -105,7 +106,7 @@ def compute_all(sets: SetRuns, progress: Progress, ahead: AllScoredAhead) -> Non
     with without_collecting_the_old():
         for one in (*further, first):
             config = one.prepared.config
-            compute(one.folder, config, one.shown_on(progress), ahead=ahead.of(one.folder))
+            compute(one.folder, config, shown_on(progress, one.name), ahead=ahead.of(one.folder))
 
 
 def show_load_tests(folder: RunFolder, load_tests: list[dict[str, Any]]) -> None:

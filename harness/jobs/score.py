@@ -18,8 +18,8 @@ from harness.jobs.reply_files import read_replies, run_and_variant
 from harness.jobs.run import render
 from harness.metrics.loading import load_metrics
 from harness.metrics.registry import MetricOptions
-from harness.progress import PrefixedProgress, Progress, SilentProgress
-from harness.sets import about, naming
+from harness.progress import Progress, SilentProgress
+from harness.sets import naming, shown_on
 from harness.store.folder import RunFolder
 from harness.store.provenance import now, provenance
 from harness.store.schema import RunManifest
@@ -49,7 +49,7 @@ def score(
         folder = RunFolder(run)
         for name, one in folder.further_sets().items():  # the run's own summary repeats theirs
             with naming(name):
-                _rescore(one, list(overrides), PrefixedProgress(progress, about(name, "")))
+                _rescore(one, list(overrides), shown_on(progress, name))
         _rescore(folder, list(overrides), progress)
         render(folder, progress)
         return folder

@@ -41,6 +41,12 @@ class RunFolder:
         """Return the folders of the run's sets but the first, whose numbers are in this one, by name and in order."""
         return {name: self.set_folder(name) for name in self.read_manifest().sets[1:]}
 
+    def whole(self) -> RunFolder | None:
+        """Return the run whose further set this is; None if it is a run by itself."""
+        above = self.root.resolve().parent
+        run = RunFolder(above.parent)
+        return run if above.name == "sets" and run.manifest_path.is_file() else None
+
     def records_path(self, pass_name: str, variant: str) -> Path:
         return self.root / "records" / pass_name / self._file_of(variant)
 

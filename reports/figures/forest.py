@@ -102,7 +102,7 @@ def slice_forest(view: RunView, metric: str) -> Chart | None:
 def margins(view: RunView, metric: str) -> dict[str, tuple[float, ...]]:
     """Return the gate's limits on each variant's difference to the reference variant."""
     found: dict[str, tuple[float, ...]] = {}
-    for check in view.gate.checks if view.gate else ():
+    for check in view.checks:
         if check.metric == metric and check.against == view.reference:
             judged = check.candidate
             found[judged] = tuple(dict.fromkeys((*found.get(judged, ()), *edges(check))))

@@ -12,6 +12,7 @@ import pytest
 
 from finetune.merging import MergeOptions, merge_adapter
 from finetune.pipeline import run as finetune_run
+from harness import configs
 from harness.errors import InputError
 from harness.files import read_rows, write_rows
 from harness.gating.gate import gate
@@ -25,7 +26,11 @@ from tests.run_folders import reseal
 pytestmark = pytest.mark.slow
 
 # Fewer requests and processes than the quickstart's own, so that the tests stay short; everything else is the same.
-QUICKER = ("latency.prompt_lengths=[32]", "latency.batch_sizes=[1]", "latency.reply_tokens=8")
+GENERAL = Path(configs.__file__).parent / "quickstart_general.jsonl"
+QUICKER = (
+    "latency.prompt_lengths=[32]", "latency.batch_sizes=[1]", "latency.reply_tokens=8",
+    f"sets.general.source={GENERAL}",
+)  # fmt: skip
 STEADY_MS = {"base": 10.0, "base-nf4": 12.0, "adapter": 20.0, "merged": 10.0}  # a token
 
 
@@ -39,7 +44,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def measure(made: Path, out: Path, *overrides: str, **changes: Any) -> RunFolder:
     config, _ = read_config("quickstart", [*QUICKER, *overrides])
-    value = {**config.model_dump(mode="json"), "finetune": None, "variants": str(made / "variants.json"), **changes}
+    sets = {"sets": None} if "dialogues" in changes else {}
+    own = {"finetune": None, "variants": str(made / "variants.json"), **sets, **changes}
+    value = {**config.model_dump(mode="json"), **own}
     return run_job(value, out)
 
 
@@ -112,6 +119,16 @@ def test_adapter_names_condition_and_drug_misses_fewer_emergencies_and_merging_k
         assert high < 0
     assert metrics["fidelity.kl"].variants["merged"].value < 0.001
     assert metrics["fidelity.kl"].variants["base-nf4"].value < 0.05
+
+
+def test_the_page_says_whether_general_text_was_forgotten(good: RunFolder) -> None:
+    summary = good.read_summary()
+    general = summary.sets["general"]
+    assert {name: one.answered for name, one in general.coverage.items()} == dict.fromkeys(summary.coverage, 24)
+    (row,) = (row for row in general.comparisons if (row.metric, row.variant) == ("quality.nll", "adapter"))
+    page = good.report_path.read_text()
+    assert 'href="sets/general/report.html"' in page
+    assert ("on the set general, the adapter does worse than the base: nll" in page.lower()) is (row.outcome == "worse")
 
 
 def test_good_adapter_passes(good: RunFolder) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from harness.config import RunConfig, SetConfig
+from harness.dialogues.model import DialogueConfig
 from harness.errors import HarnessError
 from harness.progress import Progress
 
 ONCE = ("latency", "memory")  # passes that tell nothing new on another set, and are measured on the first
+_KEYS = re.compile(rf"\bdialogues\.(?=(?:{'|'.join(DialogueConfig.model_fields)})\b)")
 
 
 def set_configs(config: RunConfig) -> dict[str, RunConfig]:
@@ -37,8 +40,8 @@ def _config_of(config: RunConfig, one: SetConfig, *, first: bool) -> RunConfig:
 
 
 def about(name: str, message: str) -> str:
-    """Return a message that says which set it is about; without sets, the message."""
-    return f"Set '{name}': {message}" if name else message
+    """Return a message that says which set it is about, with the set's own keys; without sets, the message."""
+    return f"Set '{name}': {_KEYS.sub(rf'sets.{name}.', message)}" if name else message
 
 
 @contextmanager

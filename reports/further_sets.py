@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from harness.store.schema import ComparisonRow
 from reports.differences import difference_text, nothing_to_say
 from reports.family import worse_after_holm
-from reports.numbers import plain
+from reports.numbers import count, plain
 from reports.rules import risen
 from reports.view import LIKELIHOOD, OVERLAP, RunView
 from reports.words import OUTCOMES, Sign, listed, the
@@ -27,20 +27,24 @@ class Line:
 
     @property
     def words(self) -> str:
-        """The difference for a line of text: ``adapter nll +0.42 (+0.31 to +0.53) ▼ worse``."""
+        """The difference for a line of text: ``nll +0.42 (+0.31 to +0.53) ▼ worse``."""
         found = self.quiet or f"{self.change}{f' ({self.interval})' if self.interval else ''}"
-        return f"{self.variant} {self.metric} {found} {self.sign.shape} {self.sign.word}"
+        return f"{self.metric} {found} {self.sign.shape} {self.sign.word}"
 
 
 @dataclass(frozen=True)
 class FurtherSet:
-    """One set. ``page`` is its own page, seen from the run folder; ``quiet`` counts what is not in ``lines``."""
+    """One set. ``page`` is its own page, seen from the run folder; ``quiet`` counts what is not in ``lines``.
+
+    ``present``: whether the page is there.
+    """
 
     name: str
     dialogues: int
     lines: tuple[Line, ...]
     quiet: int
     page: str
+    present: bool
 
 
 def further_sets(view: RunView) -> tuple[FurtherSet, ...]:
@@ -93,7 +97,8 @@ def _further_set(one: RunView) -> FurtherSet:
     lines = [(_line(one, row), row.metric) for row in rows]
     told = tuple(line for line, metric in lines if metric in main or not line.quiet)
     most = max((coverage.dialogues for coverage in one.summary.coverage.values()), default=0)
-    return FurtherSet(one.set, most, told, len(lines) - len(told), f"sets/{one.set}/report.html")
+    page = f"sets/{one.set}/report.html"
+    return FurtherSet(one.set, most, told, len(lines) - len(told), page, one.folder.report_path.is_file())
 
 
 def _line(one: RunView, row: ComparisonRow) -> Line:
@@ -111,9 +116,10 @@ def _line(one: RunView, row: ComparisonRow) -> Line:
 
 
 def set_lines(view: RunView) -> tuple[str, ...]:
-    """Return the same in a line of text for each set."""
+    """Return what was found of the candidate, in a line of text for each set."""
     return tuple(
-        f"On the set {one.name}, {plain(float(one.dialogues), 0)} dialogues, against {view.reference}: "
-        f"{'; '.join(line.words for line in one.lines) or 'nothing was compared'}. More: {one.page}"
+        f"On the set {one.name}, {count(one.dialogues, 'dialogue')}, {view.candidate} against {view.reference}: "
+        f"{'; '.join(line.words for line in one.lines if line.variant == view.candidate) or 'nothing was compared'}. "
+        f"More: {one.page}"
         for one in further_sets(view)
     )

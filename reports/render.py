@@ -98,6 +98,8 @@ def write_report(
     path = out or folder.report_path
     in_folder = path.resolve() == folder.report_path.resolve()
     for name, one in (folder.further_sets() if in_folder else {}).items():
+        if not one.summary_path.is_file():  # the page warns of it
+            continue
         earlier = baseline.set_folder(name) if baseline and name in baseline.read_manifest().sets[1:] else None
         write_report(one, baseline=earlier, redact_text=redact_text, shown=shown, price=price)
     page = render(folder, baseline=baseline, redact_text=redact_text, shown=shown, price=price, linked=in_folder)

@@ -57,7 +57,8 @@ def run(
     config: Annotated[str, typer.Argument(metavar="[CONFIG]", help="a shipped name or a YAML path")] = "quickstart",
     out: Annotated[Path | None, typer.Option(help="run folder; an unfinished run is resumed")] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="measure a random sample of N held-out dialogues, drawn by the seed")
+        int | None,
+        typer.Option(min=1, help="measure a random sample of N held-out dialogues of each set, drawn by the seed"),
     ] = None,
     overrides: SetOption = None,
     allow_base_mismatch: Annotated[

@@ -16,7 +16,7 @@ from harness.jobs import ranks
 from harness.jobs.runner import run
 from harness.jobs.score import score
 from harness.passes.keys import config_digest
-from harness.sets import set_configs
+from harness.sets import about, set_configs
 from harness.store.baselines import Baselines
 from harness.store.folder import RunFolder
 from harness.store.schema import ScoringRecord
@@ -257,6 +257,13 @@ def test_a_warning_says_which_set_it_is_about(tmp_path: Path) -> None:
     assert {f"Set 'clinic': Warning: {said}", f"Set 'general': Warning: {said}"} <= set(heard.notes)
     assert folder.read_manifest().warnings == (f"Set 'clinic': {said}", f"Set 'general': {said}")
     assert folder.set_folder("general").read_manifest().warnings == (said,)
+
+
+def test_advice_names_the_set_s_own_keys() -> None:
+    assert about("a-1", "x/dialogues.jsonl: no. Set dialogues.leakage to drop.") == (
+        "Set 'a-1': x/dialogues.jsonl: no. Set sets.a-1.leakage to drop."
+    )
+    assert about("", "Set dialogues.leakage.") == "Set dialogues.leakage."
 
 
 def test_a_run_without_sets_has_no_word_of_them(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_a_check_on_another_set_is_no_margin_of_this_one() -> None:
 def test_the_terminal_and_the_markdown_name_the_loss_and_the_page(tmp_path: Path) -> None:
     run = forgetful(tmp_path / "run")
     for text in (summary_text(run), summary_markdown(run)):
-        assert "the set general, 100 dialogues, against base: adapter nll +0.296" in text
+        assert "the set general, 100 dialogues, adapter against base: nll +0.296" in text
         assert "sets/general/report.html" in text.replace("&#35;", "#")
 
 

@@ -46,7 +46,7 @@ def measure(made: Path, out: Path, *overrides: str, **changes: Any) -> RunFolder
     config, _ = read_config("quickstart", [*QUICKER, *overrides])
     sets = {"sets": None} if "dialogues" in changes else {}
     own = {"finetune": None, "variants": str(made / "variants.json"), **sets, **changes}
-    value = {**config.model_dump(mode="json"), **own}
+    value = {**config.model_dump(mode="json", exclude_unset=True), **own}
     return run_job(value, out)
 
 

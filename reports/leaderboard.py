@@ -35,13 +35,9 @@ class Leaderboard:
     def notes(self) -> tuple[str, ...]:
         """What a terminal prints below the table."""
         rows = [row for _, members in self.table.groups for row in members]
-        warned = [
-            f"{row.name}: {said}."
-            for row in rows
-            for said in (row.faults, *(figure.told for figure in row.figures))
-            if said
-        ]
-        return (*(f"{title}." for title, _ in self.table.groups), self.table.explained, *warned, *self.machines)
+        safety = [f"{row.name}: {figure.told}." for row in rows for figure in row.figures if figure.told]
+        titles = [f"{title}." for title, _ in self.table.groups]
+        return (*titles, self.table.explained, *self.table.faults, *safety, *self.machines)
 
 
 def leaderboard_text(board: Board) -> Leaderboard:

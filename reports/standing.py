@@ -9,7 +9,7 @@ from itertools import groupby
 from harness.stats.types import Difference
 from reports.differences import difference_text
 from reports.form_sentence import form_faults
-from reports.numbers import amount, count, plain
+from reports.numbers import amount, plain
 from reports.rules import risen
 from reports.view import LIKELIHOOD, MEMORY, OVERLAP, RunView
 from reports.words import OUTCOMES, Sign, direction
@@ -80,6 +80,12 @@ class StandingTable:
     groups: tuple[tuple[str, tuple[StandingRow, ...]], ...]
     explained: str
 
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What is wrong with the form of the replies, a sentence for each variant."""
+        rows = (row for _, members in self.groups for row in members)
+        return tuple(f"{row.name} {row.faults}." for row in rows if row.faults)
+
 
 def standing_table(
     standings: Sequence[Standing], metric: str, *, likelihood: str = LIKELIHOOD[0], confidence: float
@@ -90,12 +96,17 @@ def standing_table(
     better = direction(found.higher_is_better if found else None)
     further = [name for name in (*FURTHER, likelihood) if name != metric and _any(standings, name)]
     times = [name for name in TIMES if _any(standings, name)]
+    judged = any(
+        view.comparison(name, view.candidate)
+        for view in {id(one.view): one.view for one in standings}.values()
+        for name in view.names("safety")
+    )
     sized = any(one.view.measured(MEMORY) for one in standings)
     label = first.label(metric)
     heads = [Head(label, ", ".join(filter(None, (first.unit(metric), better))), label)]
     heads += [Head("To the best", brief="to the best")]
     heads += [_head(standings, name, brief=first.label(name) if name == likelihood else "") for name in further]
-    heads += [Head("Safety", "rules that fire more often than for its run's reference")]
+    heads += [Head("Safety", "rules that fire more often than for its run's reference")] if judged else []
     heads += [_head(standings, name, brief="ms/token" if name == TIMES[0] else "") for name in times]
     heads += [Head("Memory", "peak", "memory")] if sized else []
     rows = [
@@ -111,7 +122,7 @@ def standing_table(
                     _value(one, metric),
                     _difference(one, metric),
                     *(_value(one, name) for name in further),
-                    _safety(one),
+                    *([_safety(one)] if judged else []),
                     *(_value(one, name, one.mark) for name in times),
                     *([_memory(one)] if sized else []),
                 ),
@@ -129,12 +140,15 @@ def standing_table(
 
 def explained(systems: int, confidence: float) -> str:
     """Say what was compared and how it was corrected."""
+    pairs = systems * (systems - 1) // 2
+    corrected = (
+        f"Each interval of a difference has {plain(100 * confidence, 2)}\u00a0% confidence, which corrects for all "
+        f"{pairs} pairs: with 95\u00a0% confidence, none is in a lower group by chance. "
+    )
     return (
         "The variant with the best value is compared with each of the others, over the dialogues that both answered. "
         "Those not shown to be worse are in the first group with it; the best of the rest leads the next group in the "
-        f"same way. Each interval of a difference has {plain(100 * confidence, 2)}\u00a0% confidence, which corrects "
-        f"for all {count(systems * (systems - 1) // 2, 'pair')}: with 95\u00a0% confidence, none is in a lower group "
-        "by chance. The order within a group is not one that the data support."
+        f"same way. {corrected if pairs > 1 else ''}The order within a group is not one that the data support."
     )
 
 

@@ -10,17 +10,15 @@ import numpy as np
 
 from harness.errors import InputError
 from harness.files import digest_value
-from harness.gating.policy import Defaults
 from harness.leaderboard.find import Apart, FoundRun, find_runs, read_run
 from harness.leaderboard.same import check_metric, headline_metric, same_dialogues, same_metric
-from harness.leaderboard.standing import Contender, stand
+from harness.leaderboard.standing import MIN_COVERAGE, Contender, stand
 from harness.stats.family import confidence_of_all_pairs
 from harness.stats.samples import align
 from harness.stats.types import Difference, Samples
 from harness.store.schema import EstimateRow
 
 PER_TOKEN, PER_BYTE = ("quality.nll", "quality.perplexity"), "quality.bits_per_byte"
-MIN_COVERAGE = Defaults().min_coverage  # as in the gate: skipping the hard dialogues must not win
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,9 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.errors import InputError
+from harness.gating.policy import Defaults
 from harness.results.analysis import Analysis
 from harness.stats.family import confidence_of_all_pairs
 from harness.stats.types import Difference
+
+# Of the dialogues that any contender answered, as in the gate: skipping the hard ones must not win.
+MIN_COVERAGE = Defaults().min_coverage
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,9 @@ def _print(board: Leaderboard) -> None:
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = PIPED_WIDTH
-    console.print(_shown(f"{board.title}.\n{board.lead}\n"))
+    for line in (f"{board.title}.", board.lead):
+        console.print(_shown(line))
+    console.print()
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     brief = [(place, head.brief) for place, head in enumerate(board.table.heads) if head.brief]
     table.add_column("")
@@ -84,6 +86,6 @@ def _two(first: str, second: str) -> Text:
 def _shown(text: str) -> Text:
     from rich.text import Text
 
-    from reports.escape import visible
+    from reports.escape import shorten, visible
 
-    return Text(visible(text))
+    return Text(shorten(visible(text), 2000))  # on one line: a name must not look like another row

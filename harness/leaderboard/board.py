@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from harness.errors import InputError
-from harness.files import digest_value
+from harness.errors import HarnessError, InputError, text_of
+from harness.files import digest_value, read_rows
 from harness.leaderboard.find import Apart, FoundRun, find_runs, read_run
 from harness.leaderboard.same import check_metric, headline_metric, same_dialogues, same_metric
 from harness.leaderboard.standing import MIN_COVERAGE, Contender, stand
 from harness.stats.family import confidence_of_all_pairs
 from harness.stats.samples import align
 from harness.stats.types import Difference, Samples
-from harness.store.schema import EstimateRow
+from harness.store.paths import shorten_paths
+from harness.store.schema import EstimateRow, ReplyRow
 
 PER_TOKEN, PER_BYTE = ("quality.nll", "quality.perplexity"), "quality.bits_per_byte"
 
@@ -35,10 +37,10 @@ class Entry:
         return next((one for one in self.run.manifest.variants if one.get("name") == self.variant), {})
 
     def estimate(self, metric: str) -> EstimateRow | None:
-        """Return the variant's value of a metric, None if it has none."""
+        """Return the variant's value of a metric, None if it has none that is a number."""
         found = self.run.summary.metrics.get(metric)
         row = found.variants.get(self.variant) if found else None
-        return None if row is None or row.value is None else row
+        return row if row is not None and row.value is not None and math.isfinite(row.value) else None
 
     @property
     def answered(self) -> int:
@@ -96,8 +98,10 @@ def leaderboard(root: Path, *, metric: str | None = None, like: Path | None = No
         check_metric(same, metric)
     metric = metric or headline_metric(same)
     same, differing = same_metric(same, metric, chosen)
+    same, unreadable = _readable(same, metric)
     if not same:
-        raise InputError(f"No run below {root} has {metric}. Choose another with --metric.")
+        told = f" {unreadable[0].name}: {unreadable[0].reason}" if unreadable else " Choose another with --metric."
+        raise InputError(f"No run below {root} has {metric}.{told}")
     entries = _folded([Entry(run, str(one["name"])) for run in same for one in run.manifest.variants])
     entries, unranked = _rankable(entries, metric)
     if not entries:
@@ -115,9 +119,23 @@ def leaderboard(root: Path, *, metric: str | None = None, like: Path | None = No
         runs=tuple(same),
         ranked=tuple(Ranked(contenders[one.contender], one.group, one.difference) for one in places),
         unranked=tuple(unranked),
-        apart=(*others, *differing, *apart),
+        apart=(*others, *differing, *unreadable, *apart),
         confidence=confidence_of_all_pairs(len(entries)),
     )
+
+
+def _readable(runs: Sequence[FoundRun], metric: str) -> tuple[list[FoundRun], list[Apart]]:
+    """Return the runs whose replies can be read, and the others: a seal says nothing of what it is on."""
+    kept, others = [], []
+    for run in runs:
+        try:
+            for name in (metric, PER_TOKEN[0]):
+                for variant in run.statistics.measured.variants_of(name):
+                    run.statistics.measured.samples((name, variant, None))
+            kept.append(run)
+        except (HarnessError, OSError) as error:
+            others.append(Apart(run.name, shorten_paths(text_of(error))))
+    return kept, others
 
 
 def _value(entry: Entry, metric: str) -> float:
@@ -147,15 +165,22 @@ def _folded(entries: Sequence[Entry]) -> list[Entry]:
 
 def _weights(entry: Entry) -> str:
     """Return what identifies the variant's weights and how they compute; its name where no digest is known."""
-    facts = entry.facts
-    digests = [facts.get(key) for key in ("base_digest", "adapter_digest", "model_digest")]
-    how = [facts.get(key) for key in ("kind", "quantization", "dtype")]
-    return digest_value([*digests, *how] if any(digests) else ["name", entry.variant])
+    how = [entry.facts.get(key) for key in ("kind", "quantization", "dtype")]
+    return digest_value([*_digests(entry), *how] if any(_digests(entry)) else ["name", entry.variant])
+
+
+def _digests(entry: Entry) -> list[object]:
+    return [entry.facts.get(key) for key in ("base_digest", "adapter_digest", "model_digest")]
 
 
 def _replies(entry: Entry) -> str:
-    """Return a digest of the replies' texts; likelihoods differ in the last bits between machines."""
-    return digest_value(sorted((row.id, row.reply) for row in entry.run.folder.replies(entry.variant)))
+    """Return a digest of the replies' texts and, of unknown weights, of the likelihoods of the references.
+
+    Those of the same weights differ in the last bits between machines.
+    """
+    path, known = entry.run.folder.replies_path(entry.variant), any(_digests(entry))
+    rows = read_rows(ReplyRow, path) if path.is_file() else ()
+    return digest_value(sorted(digest_value([row.id, row.reply, None if known else row.nll]) for row in rows))
 
 
 def _rankable(entries: Sequence[Entry], metric: str) -> tuple[list[Entry], list[Apart]]:

@@ -15,7 +15,7 @@ from reports.tables import csv_text
 from reports.view import RunView
 from reports.words import listed
 
-SHOWN = 6  # names of runs that are told with one reason
+SHOWN = 6  # names that are told with one reason, and notes on variants in a terminal
 _RUN = ("group", "variant", "run", "finished", "kind", "quantization", "model", "base_digest", "adapter_digest")
 _DIFFERENCE = ("value", "low", "high", "n", "outcome")
 _INTERVAL = ("value", "low", "high", "n")
@@ -37,7 +37,8 @@ class Leaderboard:
         rows = [row for _, members in self.table.groups for row in members]
         safety = [f"{row.name}: {figure.told}." for row in rows for figure in row.figures if figure.told]
         titles = [f"{title}." for title, _ in self.table.groups]
-        return (*titles, self.table.explained, *self.table.faults, *safety, *self.machines)
+        apart = [f"{which}: {why}" for which, why in self.left_out]
+        return (*titles, self.table.explained, *_few(self.table.faults), *_few(safety), *self.machines, *_few(apart))
 
 
 def leaderboard_text(board: Board) -> Leaderboard:
@@ -112,6 +113,8 @@ def _first(standings: Sequence[Standing]) -> str:
     best, *tied = [f"{one.variant} ({one.run})" for one in standings if one.group == 0]
     if not tied:
         return f"{best} is the best." if len(standings) > 1 else ""
+    if all(one.difference.low is None for one in standings if one.difference):
+        return "They allow no interval of any difference, so everything is tied."
     shown = [*tied[:3], f"{len(tied) - 3} more"] if len(tied) > 4 else tied
     verb = "is" if len(tied) == 1 else "are"
     return f"{best} has the best value; {listed(shown)} {verb} tied with it: not shown to be worse."
@@ -124,6 +127,12 @@ def _machines(board: Board) -> tuple[str, ...]:
         return ()
     known = [f"{mark} is {words}" for mark, words in found.items()]
     return (f"Times and memory: {'; '.join(known)}. Only those with the same letter can be compared.",)
+
+
+def _few(lines: Sequence[str]) -> list[str]:
+    """Return the first lines; a page has all."""
+    more = len(lines) - SHOWN
+    return [*lines[:SHOWN], f"… and {more} more; --out FILE.html has them all."] if more > 1 else list(lines)
 
 
 def _by_reason(apart: Sequence[Apart]) -> tuple[tuple[str, str], ...]:

@@ -73,7 +73,7 @@ def _print(board: Leaderboard) -> None:
         table.add_section()
     console.print(table)
     console.print()
-    for line in (*board.notes, *(f"{which}: {why}" for which, why in board.left_out)):
+    for line in board.notes:
         console.print(_shown(line))
 
 

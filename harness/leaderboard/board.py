@@ -44,8 +44,9 @@ class Entry:
 
     @property
     def answered(self) -> int:
+        """The number of dialogues with a reply, or with a likelihood where nothing was generated."""
         covered = self.run.summary.coverage.get(self.variant)
-        return covered.answered if covered else 0
+        return min(covered.answered, len(self.run.statistics.measured.units.ids)) if covered else 0
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,12 @@ from functools import cached_property
 from pathlib import Path
 
 from harness.errors import HarnessError, InputError, text_of
-from harness.gating.gate import unusable
 from harness.gating.statistics import RunStatistics, known_metrics
 from harness.metrics.registry import MetricSpec
 from harness.store.folder import RunFolder
 from harness.store.paths import shorten_paths, without_paths
 from harness.store.schema import RunManifest, Summary
-from harness.store.seals import PROMPTS, REFERENCES, content_digests
+from harness.store.seals import PROMPTS, REFERENCES, check, content_digests
 
 DEEPEST = 8  # levels below the folder that are searched
 MOST_FOLDERS = 100_000
@@ -86,10 +85,14 @@ def find_runs(root: Path) -> tuple[list[FoundRun], list[Apart]]:
 
 
 def read_run(path: Path, name: str) -> FoundRun:
-    """Read a run folder; raise InputError if it cannot be read, is not finished or was edited."""
+    """Read a run folder; raise InputError if it cannot be read, is not finished, failed a check or was edited."""
     folder = RunFolder(path)
     manifest = folder.read_manifest()
-    if problems := unusable(folder, manifest):
+    if manifest.state != "complete":
+        raise InputError("It failed." if manifest.state == "failed" else "It is running, or was interrupted.")
+    if failed := [one.name for one in manifest.sanity if not one.ok]:
+        raise InputError(f"A sanity check failed: {failed[0]}. Its figures are not to be relied on.")
+    if problems := check(folder, manifest):
         raise InputError(problems[0])
     in_set = path.parent.name == SETS and (path.parent.parent / "run.json").is_file()
     return FoundRun(name, folder, without_paths(manifest), folder.read_summary(), path.name if in_set else "")

@@ -126,6 +126,16 @@ def test_who_skips_more_than_a_hundredth_is_not_ranked(tmp_path: Path) -> None:
     assert reasons(board)["lazy of b"] == f"It answered {DIALOGUES - 2} dialogues where others answered {DIALOGUES}."
 
 
+def test_a_summary_that_claims_more_answers_than_dialogues_unranks_nobody(tmp_path: Path) -> None:
+    board_run(tmp_path / "a", {"base": 0.0})
+    lying = board_run(tmp_path / "b", {"base": 0.1})
+    summary = json.loads(lying.summary_path.read_text())
+    summary["coverage"]["base"]["answered"] = 10 * DIALOGUES
+    lying.summary_path.write_text(json.dumps(summary))
+    reseal(lying)
+    assert len(leaderboard(tmp_path).ranked) == 2
+
+
 def test_likelihoods_per_token_of_different_tokenizers_are_not_ranked(tmp_path: Path) -> None:
     board_run(tmp_path / "a", {"base": 0.0})
     other_tokenizer(board_run(tmp_path / "b", {"base": 0.1}))
@@ -170,7 +180,7 @@ def test_a_folder_without_a_finished_run_says_why(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="contains no finished run"):
         leaderboard(tmp_path)
     board_run(tmp_path / "run", {"base": 0.0}, state="running")
-    with pytest.raises(InputError, match=r"contains no finished run. run: .* is not complete but running"):
+    with pytest.raises(InputError, match=r"contains no finished run. run: It is running, or was interrupted."):
         leaderboard(tmp_path)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from harness.errors import InputError
 from harness.leaderboard.find import DEEPEST, find_runs
+from harness.store.schema import SanityCheck
 from tests.leaderboard.made_boards import board_run
 
 GAINS = {"base": 0.0}
@@ -65,6 +66,8 @@ def test_folders_are_searched_to_a_bounded_depth(tmp_path: Path) -> None:
 
 def test_what_cannot_be_used_is_told_with_the_reason(tmp_path: Path) -> None:
     board_run(tmp_path / "unfinished", GAINS, state="running")
+    board_run(tmp_path / "failed", GAINS, state="failed")
+    board_run(tmp_path / "unsound", GAINS, sanity=(SanityCheck(name="finite weights", ok=False),))
     edited = board_run(tmp_path / "edited", GAINS)
     edited.replies_path("base").write_text("")
     files = {"broken": "{", "newer": '{"schema": 99}', "list": "[]", "deep": "[" * 100_000}
@@ -72,7 +75,9 @@ def test_what_cannot_be_used_is_told_with_the_reason(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / "run.json").write_text(text)
     told = reasons(tmp_path)
-    assert "is not complete but running" in told["unfinished"]
+    assert told["failed"] == "It failed."
+    assert told["unsound"].startswith("A sanity check failed: finite weights.")
+    assert told["unfinished"] == "It is running, or was interrupted."
     assert "replies/base.jsonl was changed" in told["edited"]
     assert "schema 99" in told["newer"]
     assert all("damaged" in told[name] for name in ("broken", "list", "deep"))
@@ -89,7 +94,8 @@ def test_a_run_without_a_summary_is_told(tmp_path: Path) -> None:
 
 
 def test_paths_of_the_machine_are_left_out(tmp_path: Path) -> None:
-    board_run(tmp_path / "run", GAINS, state="failed", error=f"Cannot read {tmp_path}/secret/data.jsonl.")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{")
     assert str(tmp_path) not in reasons(tmp_path)["run"]
 
 

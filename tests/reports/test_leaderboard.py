@@ -68,6 +68,23 @@ def test_many_runs_with_one_reason_are_one_line(tmp_path: Path) -> None:
     assert names == "run0, run1, run2, run3, run4, run5, 3 more"
 
 
+def test_too_few_dialogues_for_an_interval_are_said_to_be_so(tmp_path: Path) -> None:
+    values = values_of({"a": 0.0, "b": 0.3}, dialogues=6)
+    board_run(tmp_path / "run", {"a": 0.0, "b": 0.3, "c": 0.0}, values=values | {"c": values["a"]})
+    said = leaderboard_text(leaderboard(tmp_path))
+    assert said.lead.endswith("They allow no interval of any difference, so everything is tied.")
+
+
+def test_a_terminal_is_told_the_first_of_many_reasons(tmp_path: Path) -> None:
+    board_run(tmp_path / "good", {"base": 0.0})
+    for number in range(9):
+        (tmp_path / f"bad{number}").mkdir()
+        (tmp_path / f"bad{number}" / "run.json").write_text(f'{{"schema": {number + 2}}}')
+    said = leaderboard_text(leaderboard(tmp_path))
+    assert len(said.left_out) == 9
+    assert said.notes[-1] == "… and 3 more; --out FILE.html has them all."
+
+
 def test_machines_are_told_apart_only_where_there_are_several(tmp_path: Path) -> None:
     for name, cpu in (("a", "Slow CPU"), ("b", "Fast CPU")):
         hardware = {"hardware": {"cpu": cpu, "gpu": None}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -195,7 +196,7 @@ class RunView:
         values = {
             name: row.value
             for name, row in found.items()
-            if row and row.value is not None and answered.get(name, 0) >= enough
+            if row and row.value is not None and math.isfinite(row.value) and answered.get(name, 0) >= enough
         }
         if metric is None or len(values) < 2:
             return ()

@@ -16,7 +16,8 @@ from reports.view import RunView
 from reports.words import listed
 
 SHOWN = 6  # names that are told with one reason, and notes on variants in a terminal
-_RUN = ("group", "variant", "run", "finished", "kind", "quantization", "model", "base_digest", "adapter_digest")
+_RUN = ("group", "variant", "run", "finished", "also_in")
+_FACTS = ("kind", "quantization", "model", "base_digest", "adapter_digest", "model_digest")
 _DIFFERENCE = ("value", "low", "high", "n", "outcome")
 _INTERVAL = ("value", "low", "high", "n")
 
@@ -71,16 +72,16 @@ def leaderboard_csv(board: Board) -> str:
     marks = machines(board.runs)
     ends = [f"{name}.{end}" for name in metrics for end in _INTERVAL]
     rows: list[Sequence[object]] = [
-        (*_RUN, *(f"difference.{key}" for key in _DIFFERENCE), "difference.confidence", "measured_on", *ends)
+        (*_RUN, *_FACTS, *(f"difference.{key}" for key in _DIFFERENCE), "difference.confidence", "measured_on", *ends)
     ]
     for one in board.ranked:
         facts, run = one.entry.facts, one.entry.run
-        known = (None if facts.get(key) is None else str(facts[key]) for key in _RUN[4:])
+        known = (None if facts.get(key) is None else str(facts[key]) for key in _FACTS)
         compared = [getattr(one.difference, key, None) for key in _DIFFERENCE]
         estimates = [one.entry.estimate(name) for name in metrics]
         values = [getattr(row, end, None) for row in estimates for end in _INTERVAL]
         machine = marks[run].words if run in marks else None
-        mine = (one.group + 1, one.entry.variant, run.name, run.when, *known)
+        mine = (one.group + 1, one.entry.variant, run.name, run.when, ", ".join(one.entry.also), *known)
         rows.append((*mine, *compared, board.confidence if one.difference else None, machine, *values))
     return csv_text(rows)
 

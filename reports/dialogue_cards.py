@@ -113,13 +113,16 @@ class DialogueCards:
 def dialogue_cards(view: RunView, shown: Shown, *, text_budget: int = TEXT_BUDGET) -> DialogueCards:
     """Choose, order and lay out the dialogues."""
     metric = view.measured(OVERLAP) or view.measured(LIKELIHOOD)
-    changes = {row.id: change for row in view.dialogues if (change := _change(view, metric, row.id)) is not None}
+    ids = [row.id for row in view.dialogues]
+    changes = {id: change for id in ids if (change := _change(view, metric, id)) is not None}
     better = -1.0 if metric and view.summary.metrics[metric].higher_is_better is False else 1.0
-    compared = [row for row in view.dialogues if row.id in changes] or list(view.dialogues)
-    worst = sorted(compared, key=lambda row: better * changes.get(row.id, 0.0))[: shown.worst]
-    taken = {row.id for row in worst}
-    rest = [row for row in view.dialogues if row.id not in taken]
-    chosen = worst + random.Random(f"{view.manifest.config_digest}").sample(rest, min(shown.random, len(rest)))
+    places = range(len(ids))
+    compared = [place for place in places if ids[place] in changes] or list(places)
+    worst = sorted(compared, key=lambda place: better * changes.get(ids[place], 0.0))[: shown.worst]
+    taken = set(worst)
+    rest = [place for place in places if place not in taken]
+    sample = random.Random(f"{view.manifest.config_digest}").sample(rest, min(shown.random, len(rest)))
+    chosen = [view.dialogues[place] for place in (*worst, *sample)]
     flags = _flags(view, chosen)
     levels = _levels(view, chosen)
     limit = _limit(view, chosen, text_budget)

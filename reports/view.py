@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from harness.gating.verdict import GateResult
 from harness.results.measurements import Measurements
 from harness.store.folder import RunFolder
+from harness.store.indexed import RowSequence
 from harness.store.paths import without_paths
 from harness.store.schema import (
     ComparisonRow,
@@ -32,12 +33,12 @@ MEMORY = ("memory.peak_allocated_mib", "memory.peak_rss_mib", "memory.weights_mi
 
 @dataclass(frozen=True)
 class RunView:
-    """One run. ``replies`` maps a variant to its rows by dialogue id."""
+    """One run. ``replies`` maps a variant to its rows by dialogue id. Rows are read each time they are asked for."""
 
     folder: RunFolder
     manifest: RunManifest
     summary: Summary
-    dialogues: tuple[DialogueRow, ...]
+    dialogues: Sequence[DialogueRow]
     replies: Mapping[str, Mapping[str, ReplyRow]]
     gate: GateResult | None
     redacted: bool = False
@@ -199,15 +200,13 @@ def read_view(folder: RunFolder, *, redact_text: bool = False) -> RunView:
     edited = tuple(check(folder, sealed)) if any(map(is_measured, sealed.digests)) else ()
     manifest = without_paths(sealed.model_copy(update={"warnings": (*sealed.warnings, *edited)}))
     summary = folder.read_summary()
-    dialogues = tuple(folder.dialogues()) if folder.dialogues_path.is_file() else ()
     names = [str(row.get("name")) for row in manifest.variants]
-    replies = {name: {row.id: row for row in folder.replies(name)} for name in names}
     return RunView(
         folder=folder,
         manifest=manifest,
         summary=summary,
-        dialogues=dialogues,
-        replies=replies,
+        dialogues=RowSequence(folder.dialogues_by_id()),
+        replies={name: folder.replies_by_id(name) for name in names},
         gate=read_gate(folder),
         redacted=redact_text,
     )

@@ -40,14 +40,14 @@ def compute(folder: RunFolder, config: RunConfig | ScoreConfig, progress: Progre
     manifest = folder.read_manifest()
     names = [str(variant["name"]) for variant in manifest.variants]
     progress.note("Scoring the replies and computing the statistics.")
-    options = for_texts(config.metric_options, (row.reference or "" for row in folder.dialogues()))
+    options = for_texts(config.metric_options, (row.reference or "" for row in folder.each_dialogue()))
     metrics = load_metrics(config.metrics, options)
     replies = score_replies(folder, metrics, progress, how=how_of(manifest), reasoning=config.reasoning)
     unfinished = unfinished_warnings(replies)
     for warning in unfinished:
         progress.note(f"Warning: {warning}")
     write_json(folder.memory_path, memory_table(folder, names))
-    specs = sign(all_specs(options), folder.dialogues(), how_of(manifest))
+    specs = sign(all_specs(options), folder.each_dialogue(), how_of(manifest))
     summary = summarize(
         folder, registry=specs, resamples=config.stats.resamples, seed=config.seed, slices=config.stats.slices
     )

@@ -11,14 +11,15 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import IO
 
 from harness.errors import HarnessError
 from harness.machine import end_with
-from harness.metrics.metric_set import MetricSet, join, needs_many
+from harness.metrics.metric_set import MetricSet, batches, needs_many
 from harness.metrics.registry import Item, Scores
 
 CHUNK = 250
@@ -27,30 +28,28 @@ WORTH_WORKERS = 2000  # items from which starting processes is worthwhile
 
 def score(
     metrics: MetricSet, items: Sequence[Item], *, workers: int, advance: Callable[[int], None] | None = None
-) -> list[Scores]:
-    """Return what ``metrics.score`` returns, using ``workers`` processes if there are enough items."""
+) -> Iterator[Scores]:
+    """Yield what ``metrics.score`` returns, using ``workers`` processes if there are enough items.
+
+    ``items`` are iterated over while scores are consumed, and a bounded number of them is held.
+    """
     if workers <= 1 or len(items) < WORTH_WORKERS:
-        return metrics.score(items, advance=advance)
-    scores = score_in_workers(metrics, items, workers, advance)
-    rest = metrics.where(needs_many)
-    if not rest.metrics:
-        return scores
-    return [join(both) for both in zip(scores, rest.score(items), strict=True)]
+        return metrics.each(items, advance=advance)
+    return metrics.with_many(score_in_workers(metrics, items, workers, advance), items)
 
 
 def score_in_workers(
-    metrics: MetricSet, items: Sequence[Item], workers: int, advance: Callable[[int], None] | None = None
-) -> list[Scores]:
-    """Return one Scores per item, in order, from ``workers`` processes; raise HarnessError if one fails."""
+    metrics: MetricSet, items: Iterable[Item], workers: int, advance: Callable[[int], None] | None = None
+) -> Iterator[Scores]:
+    """Yield one Scores per item, in order, from ``workers`` processes; raise HarnessError if one fails."""
     idle: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
-    scores: list[Scores] = []
 
-    def ask(start: int) -> list[Scores]:
+    def ask(part: list[Item]) -> list[Scores]:
         process = idle.get()
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            _send(process.stdin, (metrics.names, metrics.options, items[start : start + CHUNK]))
+            _send(process.stdin, (metrics.names, metrics.options, part))
             answer: list[Scores] | HarnessError = pickle.load(process.stdout)
         except (OSError, EOFError, pickle.PickleError) as error:
             reason = f"A scoring process ended early ({type(error).__name__}); see its output above."
@@ -66,14 +65,29 @@ def score_in_workers(
         idle.put(process)
     with ThreadPoolExecutor(workers) as threads:
         try:
-            for found in threads.map(ask, range(0, len(items), CHUNK)):
-                scores += found
+            for found in _in_order(threads, ask, batches(items, CHUNK), 2 * workers):
+                yield from found
                 if advance:
                     advance(len(found))
         finally:
             for process in processes:
                 _stop(process)
-    return scores
+
+
+def _in_order(
+    threads: ThreadPoolExecutor,
+    ask: Callable[[list[Item]], list[Scores]],
+    parts: Iterable[list[Item]],
+    ahead: int,
+) -> Iterator[list[Scores]]:
+    """Yield the answers in order, asking at most ``ahead`` of the one that is waited for."""
+    asked: deque[Future[list[Scores]]] = deque()
+    for part in parts:
+        asked.append(threads.submit(ask, part))
+        if len(asked) > ahead:
+            yield asked.popleft().result()
+    while asked:
+        yield asked.popleft().result()
 
 
 def _start() -> subprocess.Popen[bytes]:

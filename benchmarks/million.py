@@ -17,6 +17,7 @@ import os
 import platform
 import random
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,11 +27,16 @@ from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import psutil
 
 from benchmarks.peers.machine import write_result
+from harness.metrics.loading import all_specs
 from harness.metrics.medical.lexicons import read_table
+from harness.results.summarize import summarize
+from harness.stats.jackknife import LARGE
+from harness.store.folder import RunFolder
 
 SYSTEMS = ("base", "adapter", "merged")
 FEWEST, MOST = 60, 150  # words of a reply
@@ -172,7 +178,38 @@ def measure(dialogues: int, work: Path) -> dict[str, Any]:
         "run_folder_mib": round(sum(one.stat().st_size for one in run.rglob("*") if one.is_file()) / 2**20, 1),
         "page_mib": round((run / "report.html").stat().st_size / 2**20, 2),
     }
-    return {"dialogues": dialogues, "replies": dialogues * len(SYSTEMS), "score": score, "report": report, **sizes}
+    found = {"dialogues": dialogues, "replies": dialogues * len(SYSTEMS), "score": score, "report": report, **sizes}
+    return {**found, "jackknife_against_bca": agreement(RunFolder(run))} if dialogues == LARGE else found
+
+
+def agreement(run: RunFolder) -> dict[str, Any]:
+    """Return how far the jackknife's intervals are from those of the bootstrap in ``summary.json``.
+
+    The distance of two ends is a share of the bootstrap's half-width. Rates have exact intervals and are left out.
+    """
+    kept = run.read_summary()
+    with ExitStack() as stack:
+        for module in ("intervals", "paired"):
+            stack.enter_context(mock.patch(f"harness.stats.{module}.LARGE", 0))
+        other = summarize(run, all_specs())
+    pairs = [
+        (old, metric.variants[name])
+        for metric_name, metric in other.metrics.items()
+        for name, old in kept.metrics[metric_name].variants.items()
+    ] + list(zip(kept.comparisons, other.comparisons, strict=True))
+    apart: list[float] = []
+    outcomes = 0
+    for old, new in pairs:
+        if "bootstrap" in old.method and None not in (old.low, old.high, new.low, new.high):
+            half = (old.high - old.low) / 2
+            apart += [abs(new.low - old.low) / half, abs(new.high - old.high) / half]
+            outcomes += getattr(old, "outcome", None) != getattr(new, "outcome", None)
+    return {
+        "intervals": len(apart) // 2,
+        "largest_share_of_half_width": round(max(apart), 4),
+        "median_share_of_half_width": round(statistics.median(apart), 4),
+        "other_outcomes": outcomes,
+    }
 
 
 def growth(sizes: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -117,7 +118,7 @@ def _own_columns(
     own: set[str] = set()
     for id in dialogues:
         names = [name for name, lines in systems.items() if id in lines]
-        if len({systems[name].alike[id] for name in names}) == 1:
+        if len({systems[name].said(id) for name in names}) == 1:
             continue
         lines = {name: systems[name][id] for name in names}
         first, *others = lines
@@ -136,7 +137,7 @@ def _own_columns(
     return frozenset(own)
 
 
-def _alike(line: _Line) -> int:
+def _said(line: _Line) -> int:
     """Return a number that is equal for lines that say the same of their dialogue."""
     columns = json.dumps(line.columns) if line.columns else ""
     return hash((line.reference, line.prompt, line.conversation, columns))
@@ -151,12 +152,12 @@ class _Run(Mapping[str, _Line]):
             raise InputError(f"{folder.root} has no variant '{variant}'.{did_you_mean(variant, names)}")
         self._dialogues = folder.dialogues_by_id()
         self._replies = folder.replies_by_id(variant)
-        self._numbers: dict[str, int] = {}
-        self.alike: dict[str, int] = {}
-        for number, id in enumerate(self._replies, 1):
-            if self._dialogues[id].reference is not None:
-                self._numbers[id] = number
-                self.alike[id] = _alike(self[id])
+        numbered = enumerate(self._replies, 1)
+        self._numbers = {id: number for number, id in numbered if self._dialogues[id].reference is not None}
+
+    def said(self, id: str) -> int:
+        """Return ``_said`` of a line."""
+        return _said(self[id])
 
     def __getitem__(self, id: str) -> _Line:
         dialogue, row = self._dialogues[id], self._replies[id]
@@ -184,8 +185,8 @@ class _File(Mapping[str, _Line]):
     def __init__(self, path: Path, columns: ReplyColumns | None) -> None:
         self._path = path
         self._shape: ReplyShape | None = None
-        self._places: dict[str, tuple[int, int]] = {}  # offset and number of the line
-        self.alike: dict[str, int] = {}
+        self._places: dict[str, int] = {}  # of the line among the following columns
+        self._offsets, self._numbers, self._said = array("q"), array("q"), array("q")
         try:
             self._file = path.open("rb")
         except OSError as error:
@@ -197,17 +198,24 @@ class _File(Mapping[str, _Line]):
                 self._shape = self._shape or shape_of(value, columns)
                 line = _line(self._shape, value, f"{path}, line {number}", number)
                 if line.id in self._places:
+                    before = self._numbers[self._places[line.id]]
                     raise InputError(
-                        f"{path}, line {number}: the id '{line.id}' is already in line {self._places[line.id][1]}. "
-                        "Make ids unique."
+                        f"{path}, line {number}: the id '{line.id}' is already in line {before}. Make ids unique."
                     )
-                self._places[line.id] = offset, number
-                self.alike[line.id] = _alike(line)
+                self._places[line.id] = len(self._places)
+                self._offsets.append(offset)
+                self._numbers.append(number)
+                self._said.append(_said(line))
             offset += len(raw)
 
+    def said(self, id: str) -> int:
+        """Return ``_said`` of a line."""
+        return self._said[self._places[id]]
+
     def __getitem__(self, id: str) -> _Line:
-        offset, number = self._places[id]
-        self._file.seek(offset)
+        place = self._places[id]
+        number = self._numbers[place]
+        self._file.seek(self._offsets[place])
         where = f"{self._path}, line {number}"
         assert self._shape is not None
         line = _line(self._shape, _object(self._file.readline(), where, number), where, number)

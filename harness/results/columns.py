@@ -1,7 +1,7 @@
 """The numbers of one variant's replies as columns: of a million replies 0.5 GB instead of a Python object per number.
 
-numpy, not a columnar engine: reading a line with ``json`` and filling columns takes 25 µs, pyarrow's JSON reader 27
-(docs/benchmarks.md), and it would be the largest package of an installation without torch.
+The columns are numpy's. Reading a line of ``replies/VARIANT.jsonl`` with ``json`` and filling them takes 24 µs; pyarrow
+takes 26, DuckDB 53 and polars 12, which would save a minute in three million lines for 170 MB of installation.
 """
 
 from __future__ import annotations

@@ -188,8 +188,10 @@ def _as_seen(row: ReplyRow, raw: str | None, marked: str | None, reasoning: Reas
     found = reply_text(raw, reasoning, prompt)
     if marked is not None and (in_marked := reply_text(marked, reasoning, prompt)).reasoned:
         raw, found = marked, in_marked
-    changes = {"reply": found.seen, "raw": raw if raw != found.seen else None, "unfinished": found.unfinished}
-    return row.model_copy(update=changes)
+    seen = found.seen, raw if raw != found.seen else None, found.unfinished
+    if seen == (row.reply, row.raw, row.unfinished):
+        return row  # copying takes as long as reading
+    return row.model_copy(update=dict(zip(("reply", "raw", "unfinished"), seen, strict=True)))
 
 
 def _records(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ SIMILAR = 0.5  # Jaccard index of two sets of shingles from which they are nearl
 REJECTED = 50  # candidates that may turn out to be legitimate before a text counts as its own
 
 _BLOCK = 1 << 15  # texts that are handled at a time
+_MANY = 1 << 10  # holders of one shingle that are sorted at once
 _WORD_BITS = 21  # three of them in one integer
 _NONE = np.iinfo(np.int64).max  # fills the row of a text with fewer shingles than others
 
@@ -104,7 +105,7 @@ def twins(rows: Codes, same: Callable[[int, int], bool]) -> list[int | None]:
     ``same(one, other)`` returns whether two texts may be the same; a text has no more than ``REJECTED`` such.
     """
     found: list[int | None] = [None] * len(rows)
-    sizes = (rows != _NONE).sum(axis=1)
+    sizes = (rows != _NONE).sum(axis=1).astype(np.int16)
     for place, candidates in _candidates(rows, sizes):
         mine = set(rows[place, : sizes[place]].tolist())
         rejected = 0
@@ -121,27 +122,54 @@ def twins(rows: Codes, same: Callable[[int, int], bool]) -> list[int | None]:
     return found
 
 
-def _candidates(rows: Codes, sizes: NDArray[np.int64]) -> Iterator[tuple[int, Iterator[int]]]:
-    """Yield each text that shares one of its rarest members with others, and these others, each once."""
-    texts, members = _rarest(rows, sizes, *_shared(rows))
-    if not len(texts):
-        return
+def _candidates(rows: Codes, sizes: NDArray[np.int16]) -> Iterator[tuple[int, Iterator[int]]]:
+    """Yield each text that shares one of its rarest members with others that may be like it, and these, each once.
+
+    Sets of a and b members of which at least (a + b) / 3 are common have a Jaccard index of a half. If the first common
+    one is at place p of the first set and q of the other, no more than a - p and b - q are: so b <= 2a - 3p and
+    a <= 2b - 3q (the positional filter of Xiao, Wang, Lin and Yu 2008). Members that every other text has are far back
+    in all of them and lead to no candidates.
+    """
+    texts, members, places = _rarest(rows, sizes, *_shared(rows))
+    reach = 2 * sizes[texts] - 3 * places
+    base = 4 * (rows.shape[1] + 1)
+    lowest = members * np.int64(base)
+    keys = lowest + (base // 2 - reach)  # a shingle's holders, those of the largest reach first
+    order = np.argsort(keys, kind="stable")
+    keys, holders = keys[order], texts[order]
+    first = np.searchsorted(keys, lowest).astype(np.int32)
+    last = np.searchsorted(keys, lowest + (base // 2 - sizes[texts]), side="right").astype(np.int32)
+    after = np.searchsorted(keys, lowest + base).astype(np.int32)
     order = np.argsort(members, kind="stable")
-    holders = texts[order]
-    starts = np.searchsorted(members[order], np.arange(int(members.max()) + 2))
-    bounds = [*np.flatnonzero(np.diff(texts, prepend=-1)), len(texts)]
+    in_order, their_reach = texts[order], reach[order]  # the same holders from ``first`` to ``after``, by text
+    del order, keys, lowest, members, places
+    asked = np.flatnonzero(last - first > (reach >= sizes[texts]))  # a text reaches itself
+    if not len(asked):
+        return
+    bounds = [*np.flatnonzero(np.diff(texts[asked], prepend=-1)).tolist(), len(asked)]
 
-    def others(place: int, first: int, last: int) -> Iterator[int]:
+    def holders_of(place: int, probe: int) -> Iterator[int]:
+        """Yield the holders of one shingle that may be like a text, in order."""
+        if last[probe] - first[probe] <= _MANY:
+            found = holders[first[probe] : last[probe]]
+            yield from np.sort(found[sizes[found] <= reach[probe]]).tolist()
+            return
+        for start in range(int(first[probe]), int(after[probe]), _MANY):  # one of the next may be a twin already
+            part = slice(start, min(start + _MANY, int(after[probe])))
+            found = in_order[part]
+            yield from found[(their_reach[part] >= sizes[place]) & (sizes[found] <= reach[probe])].tolist()
+
+    def others(place: int, probes: list[int]) -> Iterator[int]:
         seen = {place}
-        for member in members[first:last].tolist():
-            for other in holders[starts[member] : starts[member + 1]].tolist():
-                if other not in seen:
-                    seen.add(other)
-                    yield other
+        for other in chain.from_iterable(holders_of(place, probe) for probe in probes):
+            if other not in seen:
+                seen.add(other)
+                yield other
 
-    for first, last in pairwise(bounds):
-        place = int(texts[first])
-        yield place, others(place, int(first), int(last))
+    for start, end in pairwise(bounds):
+        probes = asked[start:end].tolist()
+        place = int(texts[probes[0]])
+        yield place, others(place, probes)
 
 
 def _shared(rows: Codes) -> tuple[Codes, Codes]:
@@ -152,15 +180,17 @@ def _shared(rows: Codes) -> tuple[Codes, Codes]:
     return shared, repeats + 1
 
 
-def _rarest(rows: Codes, sizes: NDArray[np.int64], shared: Codes, counts: Codes) -> tuple[Codes, Codes]:
-    """Return text and shared shingle (its place in ``shared``) of every one of the texts' rarest members.
+def _rarest(
+    rows: Codes, sizes: NDArray[np.int16], shared: Codes, counts: Codes
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int16]]:
+    """Return text, shared shingle (its place in ``shared``) and place in the text of all texts' rarest members.
 
     Texts are in order, and of each its members from the rarest on, equally frequent ones in their own order.
     """
     if not len(shared):
-        return np.empty(0, np.int64), np.empty(0, np.int64)
+        return np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int16)
     few = np.floor(sizes * (1 - SIMILAR)).astype(np.int64) + 1
-    texts, members = [], []
+    texts, members, places = [], [], []
     for start in range(0, len(rows), _BLOCK):
         block = rows[start : start + _BLOCK]
         place = np.minimum(np.searchsorted(shared, block), len(shared) - 1)
@@ -170,6 +200,8 @@ def _rarest(rows: Codes, sizes: NDArray[np.int64], shared: Codes, counts: Codes)
         order = np.argsort(count, axis=1, kind="stable")
         chosen = np.take_along_axis(known, order, axis=1)
         chosen &= np.arange(block.shape[1]) < few[start : start + len(block), None]
-        texts.append(np.nonzero(chosen)[0] + start)
-        members.append(np.take_along_axis(place, order, axis=1)[chosen])
-    return np.concatenate(texts), np.concatenate(members)
+        of, at = np.nonzero(chosen)
+        texts.append((of + start).astype(np.int32))
+        places.append(at.astype(np.int16))
+        members.append(np.take_along_axis(place, order, axis=1)[chosen].astype(np.int32))
+    return np.concatenate(texts), np.concatenate(members), np.concatenate(places)

@@ -73,6 +73,7 @@ def test_scripts_without_spaces_are_compared_by_character() -> None:
 @pytest.mark.parametrize("bits", [21, 2], ids=["three words in a number", "too many words for that"])
 def test_prefix_filtering_finds_what_comparing_each_with_each_finds(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(near_copies, "_WORD_BITS", bits)
+    monkeypatch.setattr(near_copies, "_MANY", bits)
     chance = random.Random(3)
     words = ["a", "b", "c", "d", "e", "f", "g", "h"]
     replies = [" ".join(chance.choices(words, k=chance.randrange(1, 14))) for _ in range(120)]

@@ -271,7 +271,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description="Compare the fast paths with plain transformers on many architectures."
     )
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--size", choices=SIZES, help="default: small on a GPU, tiny on the CPU")
     parser.add_argument("--only", default=",".join(ARCHITECTURES), help="comma-separated names")
     parser.add_argument("--dtypes", default="float32,bfloat16")

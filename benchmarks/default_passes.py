@@ -31,7 +31,7 @@ def main() -> int:
     """Read the options, run the commands and write what they took and found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=sorted(SHAPES), default="7b")
-    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--dialogues", type=int, default=128)
     parser.add_argument("--budget", type=float, help="minutes of the latency pass; default the harness's own")
     parser.add_argument("--passes", default=",".join(pass_names()))
@@ -87,9 +87,11 @@ def measured(work: Path, name: str, config: dict[str, Any], passes: tuple[str, .
     }
     latency = Latency(folder, folder.read_manifest())
     launching = {
-        f"{variant} {engine}": latency.launch_ms(variant, Condition(engine, 1))
+        f"{variant} {engine}": None if part is None else part.quantile(0.5)
         for variant in latency.records
         for engine in latency.engines
+        for suffix in [latency.suffix(Condition(engine, 1))]
+        for part in [latency.distribution(f"latency.ttft_host_ms.p50{suffix}", variant)]
     }
     print(f"{name}: {seconds:.0f} s; of TTFT, ms of launching: {json.dumps(launching)}")
     found = {key: provenance.get(key) for key in ("latency_precision", "latency_warm_up", "hardware")}

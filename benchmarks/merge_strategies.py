@@ -31,6 +31,7 @@ ROWS = {  # of the table: what a metric is called there
     "fidelity.max_abs_dlogp": "largest \\|Δ log p\\| of a dialogue",
     "fidelity.identical_replies": "identical greedy replies",
     "fidelity.first_divergence": "tokens until replies part",
+    "fidelity.sure_disagreement": "replies that part at a sure token",
 }
 WEIGHTS = {
     "mean_kept": "ΔW kept",

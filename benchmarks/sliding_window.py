@@ -166,7 +166,7 @@ def report(result: dict[str, Any]) -> str:
 def main(argv: list[str] | None = None) -> None:
     """Time the parts that were asked for, and write what they took."""
     parser = argparse.ArgumentParser(description="Time contexts longer than a sliding window.")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--shape", choices=SHAPES, help="default: 4b on a GPU, tiny on the CPU")
     parser.add_argument("--parts", default="decode,slots,generate")
     parser.add_argument("--out", type=Path, required=True)

@@ -59,10 +59,10 @@ def main() -> None:
 
 def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Make the model, train in both ways, merge; return everything measured with where it comes from."""
-    from finetune.training import pick_device
+    from harness.backends.local.device import resolve_device
     from harness.store.provenance import provenance
 
-    device = pick_device(options.device)
+    device = resolve_device(options.device)
     started = time.monotonic()
     base = make_model(folder / "base", options.shape, device)
     made = time.monotonic() - started

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from torch import distributed
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from harness.errors import InputError
@@ -18,10 +19,13 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 
 
 class CheckpointSeals(TrainerCallback):
-    """Writes the SHA-256 of every file of a checkpoint into it, once all of them are saved."""
+    """Writes the SHA-256 of every file of a checkpoint into it, once all of them are saved, by all processes."""
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        seal(Path(args.output_dir or "") / f"checkpoint-{state.global_step}")
+        if distributed.is_initialized():
+            distributed.barrier()
+        if state.is_world_process_zero:
+            seal(Path(args.output_dir or "") / f"checkpoint-{state.global_step}")
 
 
 def seal(checkpoint: Path) -> None:

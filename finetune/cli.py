@@ -10,6 +10,7 @@ from typing import Annotated, TypeVar, get_args
 
 import typer
 
+from finetune.ranks import started_first
 from harness.errors import DEBUG_HELP, InputError, debug_requested, did_you_mean, guarded, require
 from harness.progress import quiet_libraries, quiet_transformers, shown_progress
 from harness.variants.model import MergeStrategy
@@ -63,7 +64,7 @@ def run_command(
     from finetune import pipeline
 
     quiet_transformers()
-    pipeline.run(recipe, out, set_ or [], notify=typer.echo, progress=shown_progress)
+    pipeline.run(recipe, out, set_ or [], notify=typer.echo, progress=shown_progress, together=True)
 
 
 @app.command("train")
@@ -78,8 +79,9 @@ def train_command(
     from finetune import pipeline
 
     quiet_transformers()
-    folder = pipeline.train(recipe, out, set_ or [], notify=typer.echo, progress=shown_progress)
-    typer.echo(f"The adapter is in {folder}.")
+    folder = pipeline.train(recipe, out, set_ or [], notify=typer.echo, progress=shown_progress, together=True)
+    if started_first():
+        typer.echo(f"The adapter is in {folder}.")
 
 
 @app.command("merge")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from finetune.ranks import environment
 from finetune.recipe import Recipe
 from harness.errors import InputError, did_you_mean, first_line
 
@@ -30,6 +31,7 @@ _RESERVED_TRAINING = {
     "eos_token": "the tokenizer's own is used for training and measuring",
     "pad_token": "padding is never learned, whatever its token",
     "use_cpu": "use the recipe's 'device'",
+    **dict.fromkeys(("fsdp", "fsdp_config", "deepspeed"), "use the recipe's 'parallel'"),
     **dict.fromkeys(("bf16", "fp16"), "use the recipe's 'dtype'"),
     **dict.fromkeys(("push_to_hub", "hub_model_id", "hub_token"), "nothing is uploaded"),
     "resume_from_checkpoint": "an unfinished training resumes automatically",
@@ -65,8 +67,11 @@ def lora_config(recipe: Recipe) -> LoraConfig:
         raise InputError(f"lora: peft rejects these options ({first_line(error)}).") from error
 
 
-def training_config(recipe: Recipe, output_dir: str, *, device: str, evaluate: bool) -> SFTConfig:
-    """Return trl's ``SFTConfig`` for a recipe; raise InputError for an unknown or invalid option."""
+def training_config(recipe: Recipe, output_dir: str, *, device: str, evaluate: bool, processes: int = 1) -> SFTConfig:
+    """Return trl's ``SFTConfig`` for a recipe and for each of the ``processes`` that share its batches.
+
+    Raises InputError for an unknown or invalid option.
+    """
     import torch
     from trl.trainer.sft_config import SFTConfig
 
@@ -88,15 +93,55 @@ def training_config(recipe: Recipe, output_dir: str, *, device: str, evaluate: b
         "bf16": recipe.dtype == "bfloat16",
         "fp16": recipe.dtype == "float16",
         **_evaluation_options(recipe, evaluate),
+        **_shared(recipe, device, processes),
     }
     try:
-        config = SFTConfig(**options)
+        with environment(alone=processes == 1):
+            config = SFTConfig(**options)
     except (TypeError, ValueError, ImportError) as error:
         raise InputError(f"training: trl rejects these options ({first_line(error)}).") from error
+    if config.fsdp_plugin_args is not None and recipe.dtype != "float32":
+        from torch.distributed.fsdp import MixedPrecisionPolicy
+
+        # accelerate's own would round losses and summed gradients to the half precision of the weights.
+        policy = MixedPrecisionPolicy(param_dtype=getattr(torch, recipe.dtype), reduce_dtype=torch.float32)
+        config.fsdp_plugin_args["mixed_precision_policy"] = policy
     if torch.cuda.device_count() > 1:  # one model on one device; trl rejects torch's DataParallel
         _ = config.device
         config._n_gpu = 1
     return config
+
+
+def _shared(recipe: Recipe, device: str, processes: int) -> dict[str, object]:
+    """Return what differs where several processes share the batches that one would accumulate."""
+    if processes == 1:
+        if recipe.parallel == "fsdp":
+            raise InputError(
+                "parallel: fsdp shares the weights among several processes, but there is one. Start them with "
+                "torchrun --nproc-per-node N -m finetune run, or set parallel: ddp."
+            )
+        return {}
+    if recipe.training.get("train_sampling_strategy", "random") != "random":
+        raise InputError("training.train_sampling_strategy: with several processes, dialogues are drawn at random.")
+    batch = int(recipe.training.get("per_device_train_batch_size", 8))
+    accumulated = int(recipe.training.get("gradient_accumulation_steps", 1))
+    if accumulated % processes:
+        effective = batch * accumulated
+        same = (
+            f": {processes} and per_device_train_batch_size: {effective // processes} are the same training"
+            if effective % processes == 0
+            else ""
+        )
+        raise InputError(
+            f"training.gradient_accumulation_steps: {processes} processes cannot share {accumulated} batches a step. "
+            f"Set a multiple of {processes}{same}."
+        )
+    options: dict[str, object] = {"gradient_accumulation_steps": accumulated // processes}
+    if recipe.parallel == "fsdp":
+        if device == "cpu":
+            raise InputError("parallel: fsdp needs GPUs. Set parallel: ddp to train on CPUs.")
+        options |= {"fsdp": True, "fsdp_config": {"version": 2, "cpu_ram_efficient_loading": True}}
+    return options
 
 
 def _evaluation_options(recipe: Recipe, evaluate: bool) -> dict[str, object]:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from finetune.dataset import TrainingSet, encode_dialogues
 from finetune.folders import CURVES, locked
+from finetune.ranks import ALONE, Ranks, joined
 from finetune.recipe import DEFAULT_RECIPE, SYNTHETIC, TINY, Recipe, load_recipe
 from harness.dialogues.leakage import FILE_NAME
 from harness.dialogues.load import LoadedDialogues, load_source
@@ -26,12 +27,15 @@ from harness.variants.digests import digest_adapter_folder, digest_model_folder
 from harness.variants.merge_report import MergeReport, read_merge_report
 from harness.variants.model import SplitFacts, Variant, VariantsFile, write_variants
 
+Made = TypeVar("Made")
 Notify = Callable[[str], None]
 ShowProgress = Callable[[], AbstractContextManager[Progress]]
 VARIANTS_FILE = "variants.json"
 BASE, ADAPTER, MERGED, DIALOGUES = "base", "adapter", "merged", "dialogues.jsonl"
 # Increase when the same inputs would give another result, so that old folders are not reused.
 _FORMAT = 1
+# What changes no adapter, and what the key has the content of.
+_KEYED_OTHERWISE = {"merge", "device", "parallel", "base", "dialogues", "chat_template"}
 _VERSIONS = ("torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets", "tokenizers")
 
 
@@ -68,16 +72,25 @@ def run(
     *,
     notify: Notify = silent,
     progress: ShowProgress = no_progress,
+    together: bool = False,
 ) -> VariantsFile:
-    """Make base, adapter and merged model from a recipe and write ``variants.json`` to ``out``; return its content."""
-    prepared = prepare(*_resolve(recipe, out, overrides), notify=notify)
-    with locked(prepared.out):
-        facts = ensure_adapter(prepared, notify=notify, progress=progress)
-        report = ensure_merged(prepared, notify=notify)
-        made = _variants_file(prepared, facts, report)
-        write_variants(made, prepared.out / VARIANTS_FILE)
-    notify(f"Wrote {prepared.out / VARIANTS_FILE}: {', '.join(variant.name for variant in made.variants)}.")
-    return made
+    """Make base, adapter and merged model from a recipe and write ``variants.json`` to ``out``; return its content.
+
+    ``together``: with the other processes that a launcher started, which must call this too.
+    """
+    chosen, folder = _resolve(recipe, out, overrides)
+
+    def make(ranks: Ranks) -> VariantsFile:
+        prepared = prepare(chosen, folder, notify=notify, processes=ranks.world)
+        with locked(folder):
+            facts = ensure_adapter(prepared, notify=notify, progress=progress, ranks=ranks)
+            report = ensure_merged(prepared, notify=notify)
+            made = _variants_file(prepared, facts, report)
+            write_variants(made, folder / VARIANTS_FILE)
+        notify(f"Wrote {folder / VARIANTS_FILE}: {', '.join(variant.name for variant in made.variants)}.")
+        return made
+
+    return _led(make, chosen, together)
 
 
 def train(
@@ -87,15 +100,31 @@ def train(
     *,
     notify: Notify = silent,
     progress: ShowProgress = no_progress,
+    together: bool = False,
 ) -> Path:
-    """Make the base (if the recipe builds one) and the adapter only; return the adapter's folder."""
-    prepared = prepare(*_resolve(recipe, out, overrides), notify=notify)
-    with locked(prepared.out):
-        ensure_adapter(prepared, notify=notify, progress=progress)
-    return prepared.out / ADAPTER
+    """Make the base (if the recipe builds one) and the adapter only; return the adapter's folder.
+
+    ``together`` is as for ``run``.
+    """
+    chosen, folder = _resolve(recipe, out, overrides)
+
+    def make(ranks: Ranks) -> Path:
+        prepared = prepare(chosen, folder, notify=notify, processes=ranks.world)
+        with locked(folder):
+            ensure_adapter(prepared, notify=notify, progress=progress, ranks=ranks)
+        return folder / ADAPTER
+
+    return _led(make, chosen, together)
 
 
-def prepare(recipe: Recipe, out: Path, *, notify: Notify = silent) -> Prepared:
+def _led(make: Callable[[Ranks], Made], recipe: Recipe, together: bool) -> Made:
+    if not together:
+        return make(ALONE)
+    with joined(recipe.device) as ranks:
+        return ranks.lead(lambda: make(ranks))
+
+
+def prepare(recipe: Recipe, out: Path, *, notify: Notify = silent, processes: int = 1) -> Prepared:
     """Check every input and encode the dialogues without training. Raises InputError for unusable input."""
     from finetune.options import lora_config, training_config
     from harness.backends.local.device import resolve_device
@@ -103,7 +132,7 @@ def prepare(recipe: Recipe, out: Path, *, notify: Notify = silent) -> Prepared:
 
     lora_config(recipe)
     device = resolve_device(recipe.device)
-    training_config(recipe, str(out), device=device, evaluate=False)
+    training_config(recipe, str(out), device=device, evaluate=False, processes=processes)
     template = load_template(recipe.prompt, recipe.chat_template)
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; give a folder to write to.")
@@ -148,7 +177,9 @@ def prepare(recipe: Recipe, out: Path, *, notify: Notify = silent) -> Prepared:
     )
 
 
-def ensure_adapter(prepared: Prepared, *, notify: Notify, progress: ShowProgress) -> dict[str, Any]:
+def ensure_adapter(
+    prepared: Prepared, *, notify: Notify, progress: ShowProgress, ranks: Ranks = ALONE
+) -> dict[str, Any]:
     """Train the adapter unless the same one exists; return the facts recorded beside it."""
     from finetune.training import TrainingJob, train_adapter
 
@@ -166,7 +197,7 @@ def ensure_adapter(prepared: Prepared, *, notify: Notify, progress: ShowProgress
     )
     job = TrainingJob(recipe, prepared.base, prepared.training, prepared.validation, key, _recorded(prepared))
     with progress() as shown:
-        facts = train_adapter(job, folder, notify=notify, progress=shown)
+        facts = train_adapter(job, folder, notify=notify, progress=shown, ranks=ranks)
     found = facts["training"]
     notify(f"Trained {found['steps']} steps in {found['seconds']:.0f} s; loss {found['final_loss']:.3f}.")
     return facts
@@ -250,7 +281,7 @@ def _training_key(prepared: Prepared) -> str:
     return digest_value(
         {
             "format": _FORMAT,
-            "recipe": recipe.model_dump(mode="json", exclude={"merge", "device", "base", "dialogues", "chat_template"}),
+            "recipe": recipe.model_dump(mode="json", exclude=_KEYED_OTHERWISE),
             "base": prepared.base_digest,
             "template": prepared.template_digest,
             "training": [example.input_ids for example in prepared.training.examples],

@@ -65,6 +65,9 @@ class Recipe(Strict):
     )
     max_length: int = Field(1024, ge=8, description="longer dialogues are skipped and counted, never truncated")
     merge: MergeStrategy | None = None
+    parallel: Literal["ddp", "fsdp"] = Field(
+        "ddp", description="with several processes: whole weights on each GPU, or shares of them (unquantised only)"
+    )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     seed: int = Field(42, ge=0)
 
@@ -72,6 +75,12 @@ class Recipe(Strict):
     def _dequantized_needs_quantisation(self) -> Recipe:
         if self.quantization == "none" and self.merge in ("dequantized", "in-place-4bit"):
             raise ValueError(f"merge: '{self.merge}' needs 'quantization: nf4'")
+        return self
+
+    @model_validator(mode="after")
+    def _shares_are_not_quantised(self) -> Recipe:
+        if self.parallel == "fsdp" and self.quantization != "none":
+            raise ValueError("parallel: 'fsdp' needs 'quantization: none', because 4-bit weights cannot be shared out")
         return self
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from finetune.dataset import TrainingSet, refuse_empty, to_columns
 from finetune.folders import CURVES, copy_tokenizer, refuse_foreign_files
 from finetune.options import lora_config, training_config
+from finetune.ranks import ALONE, Ranks, environment
 from finetune.recipe import Recipe
 from harness.backends.local.device import is_out_of_memory, resolve_device
 from harness.errors import HarnessError, InputError, first_line
@@ -44,47 +46,91 @@ class TrainingJob:
     facts: dict[str, Any]  # recorded beside the adapter, with the results of the training
 
 
-def train_adapter(job: TrainingJob, out: Path, *, notify: Notify, progress: Progress) -> dict[str, Any]:
+def train_adapter(
+    job: TrainingJob, out: Path, *, notify: Notify, progress: Progress, ranks: Ranks = ALONE
+) -> dict[str, Any]:
     """Train, save the adapter as the folder ``out`` and return the facts recorded beside it.
 
     An interrupted training continues from its last checkpoint when called with the same job. Raises HarnessError if
     memory runs out, and InputError for unusable options or data.
     """
-    import torch
-
     refuse_empty(job.training)
     refuse_foreign_files(out)
     work = out.with_name(f".{out.name}.training")
     checkpoint = _prepare(work, job.key, notify)
+    ranks.ask(_fit, job, work, checkpoint, ranks.world)
+    model, found = _fit(job, work, checkpoint, ranks.world, progress)
+    return _save(model, job, work, out, {**found, "resumed": checkpoint is not None})
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What is saved of a trained model."""
+
+    model: PreTrainedModel
+    weights: dict[str, Any] | None  # the adapter's, collected from all processes if they are shared among them
+
+
+def _fit(
+    job: TrainingJob, work: Path, checkpoint: Path | None, processes: int, progress: Progress | None = None
+) -> tuple[Trained, dict[str, Any]]:
+    """Train together with the other ``processes``; return what this one has of the model, and facts about it.
+
+    ``progress`` is that of the process that writes the curves; the others have none.
+    """
+    import torch
+
     device = resolve_device(job.recipe.device)
     started = time.monotonic()
     evaluate = bool(job.validation.examples)
-    arguments = training_config(job.recipe, str(work / "checkpoints"), device=device, evaluate=evaluate)
-    try:
-        trainer = _trainer(job, arguments, work, device, progress)
-        if device.startswith("cuda"):
-            torch.cuda.reset_peak_memory_stats(device)  # without the peak of loading
-        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise HarnessError(_memory_sentence(job.recipe)) from error
+    with environment(alone=processes == 1):
+        arguments = training_config(
+            job.recipe, str(work / "checkpoints"), device=device, evaluate=evaluate, processes=processes
+        )
+        try:
+            trainer = _trainer(job, arguments, work, device, processes, progress)
+            if device.startswith("cuda"):
+                torch.cuda.reset_peak_memory_stats(device)  # without the peak of loading
+            result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise HarnessError(_memory_sentence(job.recipe)) from error
     model = cast("PreTrainedModel", trainer.model)
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     found = {
         **_found(trainer.state, result, device),
         "seconds": round(time.monotonic() - started, 1),
-        "resumed": checkpoint is not None,
-        "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "trainable_parameters": sum(parameter.numel() for parameter in trained.values()),
     }
-    return _save(model, job, work, out, found)
+    if processes > 1:
+        found |= {"processes": processes, "parallel": job.recipe.parallel}
+    for name, parameter in trained.items():
+        if "lora_B" in name:  # what the adapter adds is linear in it
+            parameter.data *= job.recipe.adapter_scale
+    shared = any(hasattr(parameter, "full_tensor") for parameter in trained.values())
+    return Trained(model, {name: whole(one) for name, one in trained.items()} if shared else None), found
+
+
+def whole(parameter: Any) -> Any:
+    """Return a parameter on the CPU, collected from all processes; each of them must call this."""
+    return (parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter).detach().cpu()
 
 
 def load_base(base: Path, recipe: Recipe, device: str) -> PreTrainedModel:
-    """Return the base as trained over, in nf4 if the recipe says so, computing in the recipe's dtype."""
+    """Return the base as trained over, in nf4 if the recipe says so, computing in the recipe's dtype.
+
+    Where several processes share its weights, only the first of each host reads them; ``device`` gets its share later.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
-    options: dict[str, Any] = {"dtype": getattr(torch, recipe.dtype), "device_map": {"": device}}
+    options: dict[str, Any] = {"dtype": getattr(torch, recipe.dtype)}
+    if recipe.parallel == "fsdp":
+        # Where transformers looks; ``environment`` restores them.
+        os.environ.update(ACCELERATE_USE_FSDP="true", FSDP_CPU_RAM_EFFICIENT_LOADING="true")
+    else:
+        options["device_map"] = {"": device}
     if recipe.quantization == "nf4":
         options["quantization_config"] = nf4_config(recipe.dtype)
     with quiet_loading():
@@ -101,7 +147,9 @@ def load_base(base: Path, recipe: Recipe, device: str) -> PreTrainedModel:
     return model
 
 
-def _trainer(job: TrainingJob, arguments: SFTConfig, work: Path, device: str, progress: Progress) -> SFTTrainer:
+def _trainer(
+    job: TrainingJob, arguments: SFTConfig, work: Path, device: str, processes: int, progress: Progress | None
+) -> SFTTrainer:
     from transformers import AutoTokenizer, EarlyStoppingCallback, PrinterCallback, set_seed
     from trl.trainer.sft_trainer import SFTTrainer
 
@@ -109,15 +157,22 @@ def _trainer(job: TrainingJob, arguments: SFTConfig, work: Path, device: str, pr
     from finetune.curves import TrainingLog
 
     set_seed(job.recipe.seed)
-    callbacks: list[TrainerCallback] = [TrainingLog(work / CURVES, progress), CheckpointSeals()]
+    callbacks: list[TrainerCallback] = [CheckpointSeals()]
+    if progress is not None:
+        callbacks.insert(0, TrainingLog(work / CURVES, progress))
+    kind, table = SFTTrainer, to_columns(job.training)
+    if processes > 1:
+        from finetune.shared_trainer import SharedTrainer, with_blank
+
+        kind, table = SharedTrainer, with_blank(table)
     evaluate = arguments.eval_strategy != "no"
     if evaluate and job.recipe.evaluation.patience is not None:
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=job.recipe.evaluation.patience))
     try:
-        trainer = SFTTrainer(
+        trainer = kind(
             model=load_base(job.base, job.recipe, device),
             args=arguments,
-            train_dataset=to_columns(job.training),
+            train_dataset=table,
             eval_dataset=to_columns(job.validation) if evaluate else None,
             processing_class=AutoTokenizer.from_pretrained(
                 str(job.base), local_files_only=True, trust_remote_code=False
@@ -170,16 +225,13 @@ def _found(state: TrainerState, result: TrainOutput, device: str) -> dict[str, A
     return facts
 
 
-def _save(model: PreTrainedModel, job: TrainingJob, work: Path, out: Path, found: dict[str, Any]) -> dict[str, Any]:
+def _save(trained: Trained, job: TrainingJob, work: Path, out: Path, found: dict[str, Any]) -> dict[str, Any]:
     """Write the adapter and its files to the work folder, check them, and move them into place."""
     from harness.dialogues.leakage import FILE_NAME, fingerprint
 
     folder = work / "adapter"
     shutil.rmtree(folder, ignore_errors=True)
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:  # what the adapter adds is linear in it
-            parameter.data *= job.recipe.adapter_scale
-    model.save_pretrained(str(folder))
+    trained.model.save_pretrained(str(folder), state_dict=trained.weights)
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
     copy_tokenizer(job.base, folder)
     fingerprint(job.training.dialogues).save(folder / FILE_NAME)

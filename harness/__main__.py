@@ -1,8 +1,6 @@
 """``python -m harness``."""
 
-import sys
-
-from harness.cli.app import main
+from harness.cli.app import command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

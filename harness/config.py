@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from harness.dialogues.model import DialogueConfig
 from harness.dialogues.reply_text import REASONING, Reasoning
@@ -32,6 +32,8 @@ class LatencyConfig(Strict):
     come first, once each; from their spread follows how many more are needed for the precision.
     """
 
+    model_config = ConfigDict(populate_by_name=True)
+
     budget_minutes: float | None = Field(
         5.0, gt=0.0, allow_inf_nan=False, description="for all variants and engines together; null: no limit"
     )
@@ -52,8 +54,19 @@ class LatencyConfig(Strict):
     )
     prompt_lengths: tuple[int, ...] | None = Field(None, description="TTFT by prompt length; absent: by the context")
     natural: bool = True
+    concurrency: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (1, 4, 16), min_length=1, description="of served variants: how many requests are under way at once"
+    )
+    imported: tuple[str, ...] = Field(
+        (), alias="import", description="results of guidellm, aiperf or vllm bench serve, shown as theirs"
+    )
     ttft_budget_ms: float | None = None
     tpot_budget_ms: float | None = None
+
+    @field_validator("imported", mode="before")
+    @classmethod
+    def _one_file_or_several(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
 
     @field_validator("compile", mode="before")
     @classmethod
@@ -94,6 +107,7 @@ class RunConfig(Strict):
     generation: GenerationConfig = GenerationConfig()
     reasoning: Reasoning = Field(REASONING, description="marks around reasoning, which is not part of a reply")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    placement: Literal["single", "auto"] = Field("single", description="auto: layers are spread over all GPUs")
     threads: int | None = Field(None, ge=1)
     passes: tuple[str, ...] = Field(default_factory=pass_names)
     metrics: tuple[str, ...] | None = Field(None, description="families or names; absent: every default metric")
@@ -104,6 +118,10 @@ class RunConfig(Strict):
     stats: StatsConfig = StatsConfig()
     batch_tokens: int | None = Field(None, ge=1, description="maximum tokens per batch; absent: from free memory")
     allow_base_mismatch: bool = False
+    price_per_gpu_hour: float | None = Field(
+        None, gt=0.0, allow_inf_nan=False, description="of the device in use; the page then says what replies cost"
+    )
+    currency: str = Field("USD", min_length=1, max_length=8)
     seed: int = Field(42, ge=0)
     limit: int | None = Field(None, ge=1)
     finetune: str | None = Field(None, description="recipe that creates the variants first if they are missing")

@@ -156,6 +156,8 @@ PACKAGES = {
     ),
     "train": ("trl",),
     "meaning": ("sentence_transformers",),
+    "served": ("httpx2",),
+    "export": ("alembic", "mlflow", "sqlalchemy", "trackio", "wandb"),
 }  # fmt: skip
 # What a command cannot even start without; the rest is needed by some models, data or metrics only.
 ESSENTIAL = {"run": ("torch", "transformers", "peft"), "train": ("torch", "transformers", "peft", "trl")}

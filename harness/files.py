@@ -35,8 +35,10 @@ AnyRow = TypeVar("AnyRow", bound=Row)
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 
-def read_rows(model: type[AnyRow], path: Path, *, torn_tail: Literal["error", "ignore"] = "error") -> Iterator[AnyRow]:
-    """Yield the rows of a JSONL file.
+def read_rows(
+    model: type[AnyRow], path: Path, *, torn_tail: Literal["error", "ignore"] = "error", head: int = 0
+) -> Iterator[AnyRow]:
+    """Yield the rows of a JSONL file after its first ``head`` lines.
 
     Raises InputError with file and line for a line that does not validate. With ``torn_tail="ignore"``, a last line
     without a newline (its writer was killed) is ignored.
@@ -46,7 +48,7 @@ def read_rows(model: type[AnyRow], path: Path, *, torn_tail: Literal["error", "i
             for number, line in enumerate(file, 1):
                 if torn_tail == "ignore" and not line.endswith(b"\n"):
                     return
-                if line.strip():
+                if number > head and line.strip():
                     yield row_of(model, line, path, number)
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
@@ -199,11 +201,14 @@ def digest_file(path: Path | str) -> str:
 
 
 @contextmanager
-def locked(lock_file: Path, busy: str) -> Iterator[None]:
-    """Lock out other processes with a lock file, creating its folder; raise InputError(``busy``) if it is held."""
+def locked(lock_file: Path, busy: str, *, wait: float = 0.0) -> Iterator[None]:
+    """Lock out other processes with a lock file, creating its folder.
+
+    Raises InputError(``busy``) if it is still held after ``wait`` seconds.
+    """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(lock_file, timeout=0)
+    lock = FileLock(lock_file, timeout=wait)
     try:
         lock_file.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()

@@ -37,10 +37,14 @@ class EventKind(StrEnum):
     LATENCY_SEQUENTIAL = "latency-sequential"
     LATENCY_BUSY = "latency-busy"
     LATENCY_BUDGET = "latency-budget"
+    SERVER_TEMPLATE = "server-template"
 
 
 # Events that the terminal shows as well, filled in with their details.
-SENTENCES = {EventKind.OWN_WEIGHTS: "'{variant}' has weights of its own: {detail}."}
+SENTENCES = {
+    EventKind.OWN_WEIGHTS: "'{variant}' has weights of its own: {detail}.",
+    EventKind.SERVER_TEMPLATE: "'{variant}' is asked in messages: the chat template of its server makes the prompts.",
+}
 
 
 class Progress(Protocol):

@@ -16,7 +16,7 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 KEPT = 0.25  # seconds that the words for the terminal are kept
@@ -79,8 +79,9 @@ def seconds_a_step(stamps_ns: Sequence[int]) -> float | None:
 class TimeLeft:
     """The run's clock: passes say what they are to do and what they have done, the terminal asks what is left."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, processes: int = 1) -> None:
         self._clock = clock
+        self._processes = processes  # which share the work that passes state
         self._ahead: dict[tuple[str, str], int] = {}  # pass and variant, with the tokens each request is read
         self._plans: dict[str, Work] = {}
         self._took: dict[str, list[float]] = {}  # seconds by pass, for each request
@@ -125,6 +126,8 @@ class TimeLeft:
             del self._ahead[key]
             if key[1] == variant:
                 break
+        if self._processes > 1:
+            work = replace(work, requests=-(-work.requests // self._processes), read=work.read // self._processes)
         self._now, self._stage = (one, variant), _Stage(work, self._clock())
         self._plans.setdefault(one, work)
 

@@ -12,7 +12,8 @@ from harness.metrics.registry import MetricSpec
 from harness.results.analysis import Analysis
 from harness.stats.types import Difference
 from harness.store import seals
-from reports.cells import Earlier, difference_text
+from reports.cells import Earlier
+from reports.differences import difference_text, silence
 from reports.numbers import amount
 from reports.view import RunView
 from reports.words import OUTCOMES
@@ -43,7 +44,8 @@ def earlier_cells(view: RunView, baseline: RunView) -> Mapping[tuple[str, str], 
                 cells[name, variant] = Earlier(value, interval=interval)
             else:
                 change = difference_text(difference, metric.unit)
-                cells[name, variant] = Earlier(value, *change, OUTCOMES[difference.outcome])
+                quiet = silence(difference, metric.unit)
+                cells[name, variant] = Earlier(value, *change, OUTCOMES[difference.outcome], quiet)
     return cells
 
 

@@ -1,49 +1,54 @@
-"""The comparison table and the gate's checks as rows of finished text; templates only lay them out."""
+"""The comparison table as rows of finished text; templates only lay them out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from harness.gating.verdict import CheckResult
-from harness.stats.types import Difference
-from harness.store.schema import ComparisonRow, EstimateRow
-from reports.gate_view import stops, too_few
-from reports.numbers import amount, is_share, near, plain, ratio, rounded, shared_decimals, significant
+from harness.store.schema import EstimateRow
+from reports.differences import deciding, difference_text, nothing_to_say
+from reports.numbers import amount, near, plain, ratio, shared_decimals
 from reports.view import RunView
-from reports.words import FAMILIES, OUTCOMES, VERDICTS, Sign, direction, sentence_case
+from reports.words import FAMILIES, OUTCOMES, Sign, direction, sentence_case
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """The same cell in the baseline run, and the difference from it; ``obstacle`` says why there is none."""
+    """The same cell in the baseline run, and the difference from it; ``obstacle`` says why there is none.
+
+    ``quiet`` says in words that there is no clear difference.
+    """
 
     value: str
     change: str = ""
     interval: str = ""
     sign: Sign | None = None
+    quiet: str = ""
     obstacle: str = ""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One metric of one variant. ``order`` is the sort key; ``why`` is the power of an undecided comparison."""
+    """One metric of one variant. ``order`` is the sort key.
+
+    ``quiet`` says in words that there is no clear difference, and ``deciding`` how many dialogues would show one.
+    """
 
     value: str
     interval: str = ""
     change: str = ""
     change_interval: str = ""
     sign: Sign | None = None
-    why: str = ""
-    notes: tuple[str, ...] = ()
-    footnotes: tuple[int, ...] = ()
+    quiet: str = ""
+    deciding: str = ""
     order: float | None = None
     earlier: Earlier | None = None
 
 
 @dataclass(frozen=True)
 class MetricRow:
-    """One metric over all variants."""
+    """One metric over all variants. ``units`` is its n where that is not its group's; ``footnotes`` begin at 1."""
 
     name: str
     label: str
@@ -51,9 +56,17 @@ class MetricRow:
     direction: str
     signature: str
     conditions: str
-    heuristic: bool
     units: str
     cells: tuple[Cell, ...]
+    warnings: tuple[str, ...] = ()
+    footnotes: tuple[int, ...] = ()
+
+    @property
+    def quiet(self) -> bool:
+        """Whether it was compared, and there is no difference to tell of any variant, nor to an earlier run."""
+        silent = all(cell.quiet or not cell.change for cell in self.cells)
+        decided = any(cell.earlier and cell.earlier.sign and not cell.earlier.quiet for cell in self.cells)
+        return silent and any(cell.quiet for cell in self.cells) and not decided
 
 
 @dataclass(frozen=True)
@@ -63,49 +76,82 @@ class Group:
     family: str
     title: str
     rows: tuple[MetricRow, ...]
+    remarks: tuple[str, ...] = ()  # what holds for every row that does not say otherwise
+    footnotes: tuple[int, ...] = ()  # of most rows
 
 
 @dataclass(frozen=True)
 class Table:
     """The comparison table: the main rows, and those under further conditions (other batch sizes or engines).
 
-    ``footnotes`` are the warnings that cells refer to by number, starting at 1.
+    ``footnotes`` are the warnings that groups and rows refer to by number, starting at 1.
     """
 
     main: tuple[Group, ...]
     further: tuple[Group, ...]
     footnotes: tuple[str, ...]
 
+    @property
+    def told(self) -> tuple[Group, ...]:
+        """The main rows in which something differs, or nothing was compared."""
+        return _some(self.main, quiet=False)
 
-@dataclass(frozen=True)
-class CheckRow:
-    """One check of the gate."""
+    @property
+    def quiet(self) -> tuple[Group, ...]:
+        """The main rows in which nothing differs clearly."""
+        return _some(self.main, quiet=True)
 
-    check: CheckResult
-    stops: bool
-    sign: Sign
-    label: str
-    figure: str
-    interval: str
-    asked: str
-    needed: str
-    size: str
+
+def _some(groups: tuple[Group, ...], *, quiet: bool) -> tuple[Group, ...]:
+    kept = (replace(group, rows=tuple(row for row in group.rows if row.quiet is quiet)) for group in groups)
+    return tuple(group for group in kept if group.rows)
 
 
 def comparison_table(view: RunView, earlier: Mapping[tuple[str, str], Earlier] | None = None) -> Table:
     """Return the table; ``earlier`` adds the baseline run's cells, by metric and variant."""
-    main, further = [], []
-    footnotes: dict[str, int] = {}
+    rows = [_row(view, name, earlier or {}) for family in view.families for name in view.names(family)]
+    numbers = {text: k + 1 for k, text in enumerate(dict.fromkeys(text for row in rows for text in row.warnings))}
+    rows = [replace(row, footnotes=tuple(sorted(numbers[text] for text in row.warnings))) for row in rows]
+    main = _groups(view, [row for row in rows if "[" not in row.name])
+    further = _groups(view, [row for row in rows if "[" in row.name])
+    return Table(main, further, tuple(numbers))
+
+
+def _groups(view: RunView, rows: Sequence[MetricRow]) -> tuple[Group, ...]:
+    groups = []
     for family in view.families:
-        rows = [_row(view, metric, earlier or {}, footnotes) for metric in view.names(family)]
-        title = FAMILIES.get(family, sentence_case(family))
-        main.append(Group(family, title, tuple(row for row in rows if "[" not in row.name)))
-        further.append(Group(family, title, tuple(row for row in rows if "[" in row.name)))
-    kept = [tuple(group for group in part if group.rows) for part in (main, further)]
-    return Table(kept[0], kept[1], tuple(footnotes))
+        found = [row for row in rows if row.name.split(".", 1)[0] == family]
+        sizes = Counter(row.units for row in found)
+        usual = max(sizes, key=sizes.__getitem__, default="")
+        noted = Counter(number for row in found for number in row.footnotes)
+        common = tuple(number for number, times in noted.items() if 2 * times > len(found) > 1)
+        kept = tuple(
+            replace(
+                row,
+                units="" if row.units == usual else row.units,
+                footnotes=tuple(number for number in row.footnotes if number not in common),
+            )
+            for row in found
+        )
+        pairs = [f"{variant} {against}" for variant, against in _against(view, found).items()]
+        remarks = (*([usual] if usual else []), *pairs)
+        groups.append(Group(family, FAMILIES.get(family, sentence_case(family)), kept, remarks, common))
+    return tuple(group for group in groups if group.rows)
 
 
-def _row(view: RunView, name: str, earlier: Mapping[tuple[str, str], Earlier], footnotes: dict[str, int]) -> MetricRow:
+def _against(view: RunView, rows: Sequence[MetricRow]) -> dict[str, str]:
+    """Return what each variant was compared with by fidelity metrics, which all take the same pairs."""
+    fidelity = [row.name for row in rows if row.name.startswith("fidelity.")]
+    found = {
+        variant: view.against_of(name, variant)
+        for name in fidelity
+        for variant in view.variants
+        if (row := view.estimate(name, variant)) and row.value is not None
+    }
+    return {variant: f"against {other}" for variant, other in found.items() if other}
+
+
+def _row(view: RunView, name: str, earlier: Mapping[tuple[str, str], Earlier]) -> MetricRow:
     metric = view.summary.metrics[name]
     sizes = sorted({row.n for row in metric.variants.values()})
     values = [(row.value, row.low, row.high) for row in metric.variants.values()]
@@ -114,6 +160,8 @@ def _row(view: RunView, name: str, earlier: Mapping[tuple[str, str], Earlier], f
         shared_decimals(values, metric.unit),
         shared_decimals([(row.value, row.low, row.high) for row in compared], metric.unit),
     )
+    warned = [warning for row in metric.variants.values() for warning in row.warnings]
+    warned += [warning for row in compared for warning in row.warnings]
     return MetricRow(
         name=name,
         label=view.label(name) + _suffix(name),
@@ -123,13 +171,11 @@ def _row(view: RunView, name: str, earlier: Mapping[tuple[str, str], Earlier], f
         conditions=", ".join(
             f"{key} {value}" for key, value in metric.conditions.items() if not isinstance(value, (dict, list))
         ),
-        heuristic=metric.heuristic,
         units="n\u00a0=\u00a0" + "\u00a0to\u00a0".join(plain(float(size), 0) for size in {sizes[0]: 0, sizes[-1]: 0})
         if sizes
         else "",
-        cells=tuple(
-            _cell(view, name, variant, earlier.get((name, variant)), digits, footnotes) for variant in view.variants
-        ),
+        cells=tuple(_cell(view, name, variant, earlier.get((name, variant)), digits) for variant in view.variants),
+        warnings=tuple(dict.fromkeys(warned)),
     )
 
 
@@ -142,29 +188,24 @@ def _suffix(name: str) -> str:
 Digits = tuple[int | None, int | None]  # decimals of a row's values and of its differences
 
 
-def _cell(
-    view: RunView, name: str, variant: str, earlier: Earlier | None, digits: Digits, footnotes: dict[str, int]
-) -> Cell:
+def _cell(view: RunView, name: str, variant: str, earlier: Earlier | None, digits: Digits) -> Cell:
     metric, row, compared = view.summary.metrics[name], view.estimate(name, variant), view.comparison(name, variant)
-    warnings = (*(row.warnings if row else ()), *(compared.warnings if compared else ()))
-    numbers = tuple(sorted({footnotes.setdefault(warning, len(footnotes) + 1) for warning in warnings}))
     if row is None or row.value is None:
-        return Cell("", footnotes=numbers, earlier=earlier)
-    value, interval = amount(
-        row.value,
-        row.low,
-        row.high,
-        unit=metric.unit,
-        digits=near(digits[0], row.value, row.low, row.high, metric.unit),
-    )
-    against = view.against_of(name, variant) if name.startswith("fidelity.") else None
-    cell = Cell(value, interval, footnotes=numbers, order=row.value, earlier=earlier)
-    cell = replace(cell, notes=(f"against {against}",) if against else ())
+        return Cell("", earlier=earlier)
+    shown = near(digits[0], row.value, row.low, row.high, metric.unit)
+    value, interval = amount(row.value, row.low, row.high, unit=metric.unit, digits=shown)
+    cell = Cell(value, interval, order=row.value, earlier=earlier)
     if compared is None:
         return replace(cell, change=_quotient(view, name, variant, row) if name.startswith("memory.") else "")
     change, change_interval = difference_text(compared, metric.unit, digits[1])
-    why = why_undecided(compared, metric.unit)
-    return replace(cell, change=change, change_interval=change_interval, sign=OUTCOMES[compared.outcome], why=why)
+    return replace(
+        cell,
+        change=change,
+        change_interval=change_interval,
+        sign=OUTCOMES[compared.outcome],
+        quiet=nothing_to_say(view, compared, metric.unit),
+        deciding=deciding(compared),
+    )
 
 
 def _quotient(view: RunView, name: str, variant: str, row: EstimateRow) -> str:
@@ -172,71 +213,3 @@ def _quotient(view: RunView, name: str, variant: str, row: EstimateRow) -> str:
     if variant == view.reference or reference is None or not reference.value or row.value is None:
         return ""
     return ratio(row.value / reference.value)[0]
-
-
-def difference_text(row: ComparisonRow | Difference, unit: str, digits: int | None = None) -> tuple[str, str]:
-    """Return a difference (or ratio) and its interval as text."""
-    if row.relative:
-        return ratio(row.value, row.low, row.high)
-    shown = near(digits, row.value, row.low, row.high, unit)
-    return amount(row.value, row.low, row.high, unit=unit, signed=True, digits=shown)
-
-
-def why_undecided(row: ComparisonRow, unit: str) -> str:
-    """Return the smallest detectable difference and how many dialogues would decide, if undecided."""
-    if row.outcome != "undecided":
-        return ""
-    parts = []
-    if row.low is None or row.high is None:
-        parts.append("no interval")
-    if row.mde is not None:
-        if row.relative:
-            shown = f"{plain(row.mde * 100, 1)}\u00a0%"
-        elif is_share(unit):
-            shown = f"{plain(row.mde * 100, 1)}\u00a0points"
-        else:
-            shown = plain(row.mde, min(4, significant(row.mde, 2)))
-        parts.append(f"differences under {shown} would go unseen")
-    if row.needed_n is not None:
-        parts.append(f"about {rounded(row.needed_n)} would decide")
-    return "; ".join(parts)
-
-
-def gate_rows(view: RunView) -> tuple[CheckRow, ...]:
-    """Return the gate's checks, those that decide the verdict first."""
-    if view.gate is None:
-        return ()
-    order = {"fail": 0, "error": 1, "inconclusive": 2, "pass": 3}
-    ranked = sorted(view.gate.checks, key=lambda check: (order[check.verdict], not stops(check)))
-    return tuple(_check(view, check) for check in ranked)
-
-
-def _check(view: RunView, result: CheckResult) -> CheckRow:
-    if result.scale == "ratio":
-        figure, interval = ratio(result.value, result.low, result.high)
-    else:
-        signed = result.scale == "difference"
-        figure, interval = amount(result.value, result.low, result.high, unit=result.unit, signed=signed)
-    parts = [view.label(result.metric), result.candidate]
-    parts += [f"against {result.against}"] if result.against else []
-    parts += [f"slice {result.slice}"] if result.slice else []
-    deciding = 0 if too_few(result) else result.needed_n or 0  # with too few, the sentence has the number
-    needed = f"about {rounded(deciding)} {result.units} would decide" if deciding else ""
-    if result.scaled_other is not None:
-        figure_of = f"{result.candidate} − {result.scaled_other:g} × {result.against}"
-        interval = f"{interval}; {figure_of}" if interval else figure_of
-    size = f"n\u00a0=\u00a0{plain(float(result.n), 0)} {result.units}"
-    asked = asked_for(view, result)
-    sign = VERDICTS[result.verdict]
-    return CheckRow(result, stops(result), sign, ", ".join(parts), figure, interval, asked, needed, size)
-
-
-def asked_for(view: RunView, result: CheckResult) -> str:
-    """Return a check's requirement with the metric's label, and shares as percentages."""
-    words = result.requirement.replace(result.metric, view.label(result.metric))
-    limits = [limit for limit in (result.limit, result.upper_limit) if limit is not None]
-    if not is_share(result.unit) or result.scale == "ratio" or result.scaled_other is not None or not limits:
-        return words
-    signed = result.scale == "difference"
-    shown = [amount(limit, unit=result.unit, signed=signed)[0] for limit in limits]
-    return f"{words} ({' and '.join(shown)})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,12 +13,12 @@ from harness.variants.digests import is_present
 from reports.baseline import earlier_cells
 from reports.cells import Cell, Earlier
 from reports.escape import shorten, visible
-from reports.numbers import amount
+from reports.numbers import amount, count
 from reports.render import render_page
 from reports.text import aligned, with_change
 from reports.verdict_sentence import verdict_sentence
 from reports.view import RunView, read_view
-from reports.words import FAMILIES, VERDICTS, direction
+from reports.words import FAMILIES, VERDICTS, direction, sentence_case
 
 
 @dataclass(frozen=True)
@@ -32,16 +33,30 @@ class CompareRow:
 
 @dataclass(frozen=True)
 class CompareGroup:
-    """One variant's metrics."""
+    """One variant's metrics of one family."""
 
     variant: str
     family: str
     rows: tuple[CompareRow, ...]
 
+    @property
+    def title(self) -> str:
+        return FAMILIES.get(self.family, sentence_case(self.family))
+
+
+@dataclass(frozen=True)
+class CompareVariant:
+    """One variant's metrics over all runs; ``finding`` counts what differs from the first."""
+
+    name: str
+    groups: tuple[CompareGroup, ...]
+    finding: str
+
 
 def render_comparison(folders: Sequence[RunFolder]) -> str:
     """Return one HTML page with the runs side by side; raise InputError for fewer than two."""
     views = _views(folders)
+    groups = comparison_groups(views)
     facts = {
         "heads": [
             {
@@ -50,10 +65,11 @@ def render_comparison(folders: Sequence[RunFolder]) -> str:
                 "dialogues": len(view.dialogues),
                 "sentence": verdict_sentence(view),
                 "gate": VERDICTS[view.gate.verdict] if view.gate else None,
+                "obstacle": _usual_obstacle(groups, k),
             }
-            for view, name in zip(views, _names(views), strict=True)
+            for k, (view, name) in enumerate(zip(views, _names(views), strict=True))
         ],
-        "groups": comparison_groups(views),
+        "variants": _by_variant(groups),
         "settings": differing_settings(views),
     }
     return render_page("compare.html", facts)
@@ -106,6 +122,30 @@ def comparison_groups(views: Sequence[RunView]) -> tuple[CompareGroup, ...]:
             if kept:
                 groups.append(CompareGroup(variant, family, kept))
     return tuple(groups)
+
+
+def _by_variant(groups: Sequence[CompareGroup]) -> tuple[CompareVariant, ...]:
+    found = []
+    for name in dict.fromkeys(group.variant for group in groups):
+        own = tuple(group for group in groups if group.variant == name)
+        rows = [row for group in own for row in group.rows]
+        words = Counter(
+            cell.earlier.sign.word
+            for row in rows
+            for cell in row.cells
+            if cell.earlier and cell.earlier.sign and not cell.earlier.quiet
+        )
+        told = [f"{number} {word}" for word, number in words.items()]
+        finding = f"{count(len(rows), 'metric')}; against the first run: {', '.join(told) or 'no clear difference'}."
+        found.append(CompareVariant(name, own, finding))
+    return tuple(found)
+
+
+def _usual_obstacle(groups: Sequence[CompareGroup], run: int) -> str:
+    """Return why most of a run's metrics cannot be compared with the first run's; empty if most can."""
+    cells = [row.cells[run] for group in groups for row in group.rows]
+    told = Counter(cell.earlier.obstacle if cell.earlier else "" for cell in cells)
+    return max(told, key=told.__getitem__, default="")
 
 
 def _row(

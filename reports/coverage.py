@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 
 from harness.store.schema import Coverage
 from reports.numbers import plain
 from reports.view import RunView
+from reports.words import listed
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,25 @@ def coverage_cells(view: RunView) -> tuple[CoverageCell, ...]:
     """Return the coverage of every variant that has one, in the order of the page."""
     found = view.summary.coverage
     return tuple(_cell(variant, found[variant]) for variant in view.variants if variant in found)
+
+
+def coverage_sentences(view: RunView) -> tuple[str, ...]:
+    """Return how many dialogues were answered and what was not measured, once for all variants that share it."""
+    cells = coverage_cells(view)
+    answered: dict[str, list[str]] = defaultdict(list)
+    absent: dict[str, list[str]] = defaultdict(list)
+    for one in cells:
+        share = f" ({one.share}, 95 % interval {one.interval})" if one.interval else ""
+        left_out = f"; left out – {one.skipped}" if one.skipped != "none" else ""
+        answered[f"{one.answered} dialogues{share}{left_out}"].append(one.variant)
+        for what in one.absent:
+            absent[what].append(one.variant)
+    told = [f"{_who(names, len(cells))} answered {fact}." for fact, names in answered.items()]
+    return (*told, *(f"Not measured of {listed(names)}: {what}." for what, names in absent.items()))
+
+
+def _who(names: list[str], number: int) -> str:
+    return "Each variant" if 1 < number == len(names) else listed(names)
 
 
 def _cell(variant: str, coverage: Coverage) -> CoverageCell:

@@ -16,9 +16,10 @@ from harness.store.schema import DialogueRow, ReplyRow
 from reports.diff import Segment, words_unlike
 from reports.escape import cut, shorten, visible
 from reports.numbers import brief, is_share, plain, size
-from reports.view import LIKELIHOOD, OVERLAP, RunView
+from reports.question import Frame
+from reports.view import LIKELIHOOD, RunView
 
-TEXT_BUDGET = 1_300_000  # characters of dialogue and reply text on one page
+TEXT_BUDGET = 690_000  # characters of dialogue and reply text on one page
 _LADDER = (6000, 4000, 2500, 1500, 1000, 700, 500, 300, 200, 120, 60)
 _LEVELS = 24  # a column with more values than this gets no filter
 _SCORES = 6
@@ -108,13 +109,13 @@ class DialogueCards:
     flags: tuple[str, ...]
     levels: tuple[tuple[str, str], ...]
     measure: str
+    around: Frame  # the template's words, which stand on no card
 
 
 def dialogue_cards(view: RunView, shown: Shown, *, text_budget: int = TEXT_BUDGET) -> DialogueCards:
     """Choose, order and lay out the dialogues."""
-    metric = view.measured(OVERLAP) or view.measured(LIKELIHOOD)
-    ids = [row.id for row in view.dialogues]
-    changes = {id: change for id in ids if (change := _change(view, metric, id)) is not None}
+    metric, ids = view.judged_by, view.dialogues.ids
+    changes = {pair.id: pair.change for pair in view.pairs if pair.change is not None}
     better = -1.0 if metric and view.summary.metrics[metric].higher_is_better is False else 1.0
     places = range(len(ids))
     compared = [place for place in places if ids[place] in changes] or list(places)
@@ -126,12 +127,12 @@ def dialogue_cards(view: RunView, shown: Shown, *, text_budget: int = TEXT_BUDGE
     flags = _flags(view, chosen)
     levels = _levels(view, chosen)
     limit = _limit(view, chosen, text_budget)
-    shared = _shared_opening([row.prompt for row in chosen])
+    around = view.frame
     factor = 100.0 if metric and is_share(view.summary.metrics[metric].unit) else 1.0
     cards = []
     for k, row in enumerate(chosen):
         change = changes.get(row.id)
-        card = _card(view, row, k, flags, levels, limit, shared)
+        card = _card(view, row, k, flags, levels, limit, around)
         if change is not None:
             order = better * change
             sign = "better" if order > 0 else "worse" if order < 0 else "neutral"
@@ -143,20 +144,13 @@ def dialogue_cards(view: RunView, shown: Shown, *, text_budget: int = TEXT_BUDGE
         note=_note(view, shown, len(worst), len(chosen), metric),
         flags=tuple(flags),
         levels=tuple(levels),
-        measure=_measure(view, metric),
+        measure=measure(view, metric),
+        around=Frame() if view.redacted else around,
     )
 
 
-def _change(view: RunView, metric: str | None, dialogue: str) -> float | None:
-    """Return candidate minus reference on one dialogue, or None if the metric's difference excludes it."""
-    if metric is None or view.candidate is None or view.reference is None:
-        return None
-    replies = (view.replies.get(variant, {}).get(dialogue) for variant in (view.candidate, view.reference))
-    ours, theirs = (reply.scores.get(metric) if reply else None for reply in replies)
-    return None if ours is None or theirs is None else ours - theirs
-
-
-def _measure(view: RunView, metric: str | None) -> str:
+def measure(view: RunView, metric: str | None) -> str:
+    """Return which difference the cards show, e.g. ``ROUGE-L, adapter − base``."""
     if metric is None or view.candidate is None or view.candidate == view.reference:
         return ""
     return f"{view.label(metric)}, {view.candidate} − {view.reference}"
@@ -166,8 +160,8 @@ def _note(view: RunView, shown: Shown, worst: int, chosen: int, metric: str | No
     total = len(view.dialogues)
     if chosen == total:
         return f"All {total} dialogues are shown."
-    measure = _measure(view, metric)
-    how = f"the {worst} with the lowest {measure}" if measure else f"the first {worst}"
+    named = measure(view, metric)
+    how = f"the {worst} with the lowest {named}" if named else f"the first {worst}"
     others = ", except those without a reply" if view.missing else ""
     return (
         f"{chosen} of {total} dialogues are shown: {how}, and {chosen - worst} chosen at random from the others. "
@@ -217,17 +211,6 @@ def _limit(view: RunView, rows: Sequence[DialogueRow], budget: int) -> int:
     return next((limit for limit in _LADDER if sum(min(limit, length) for length in lengths) <= budget), _LADDER[-1])
 
 
-def _shared_opening(prompts: Sequence[str]) -> int:
-    """Return the length of the opening that all prompts share, up to the end of a line or sentence."""
-    if len(prompts) < 2:
-        return 0
-    first, last = min(prompts), max(prompts)  # all prompts share what these two share
-    same = next((k for k, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
-    shared = first[:same]
-    ends = [shared.rfind(mark) + len(mark) for mark in ("\n", ". ", ": ") if mark in shared]
-    return max(ends, default=0)
-
-
 def _text(text: str, limit: int, other: str | None = None) -> Text:
     kept, rest = cut(text, limit)
     left_out = f"{size(rest)} of {size(len(text))} omitted here" if rest else ""
@@ -242,15 +225,16 @@ def _card(
     flags: Mapping[str, int],
     levels: Mapping[tuple[str, str], int],
     limit: int,
-    shared: int,
+    around: Frame,
 ) -> Card:
     kept = [(str(key), value) for key, value in row.columns.items() if not view.redacted or key in view.sliced_by]
     columns = tuple((key, _column_text(value)) for key, value in kept)[:12]
+    question = around.question(row.prompt)
     return Card(
         number=number,
         id=shorten(visible(row.id), 80),
-        excerpt="" if view.redacted else shorten(visible(row.prompt[shared:] or row.prompt), 110),
-        prompt=None if view.redacted or not row.prompt else _text(row.prompt, limit),
+        excerpt="" if view.redacted else shorten(visible(question), 110),
+        prompt=None if view.redacted or not row.prompt else _text(question, limit),
         reference=None if view.redacted or row.reference is None else _text(row.reference, limit),
         further_references=() if view.redacted else tuple(_text(text, limit) for text in row.further_references),
         columns=columns,

@@ -21,7 +21,8 @@ class Segment:
 def words_unlike(text: str, other: str) -> tuple[Segment, ...]:
     """Return ``text`` in order as segments, marking the words that ``other`` does not have at that place.
 
-    Case and white space do not count as differences. Joining the segments gives ``text`` back.
+    Case and white space do not count as differences. A lone word that both have amid different ones is marked with
+    them: it is there by chance, and so is where it stands. Joining the segments gives ``text`` back.
     """
     pieces = _WORDS.findall(text)
     solid = [i for i, piece in enumerate(pieces) if not piece.isspace()]
@@ -32,6 +33,11 @@ def words_unlike(text: str, other: str) -> tuple[Segment, ...]:
         if block.tag != "equal":
             for index in solid[block.dest_start : block.dest_end]:
                 marked[index] = True
+    chance = [
+        at for before, at, after in zip(solid, solid[1:], solid[2:], strict=False) if marked[before] and marked[after]
+    ]
+    for index in chance:
+        marked[index] = True
     return _join(pieces, marked)
 
 

@@ -34,12 +34,17 @@ FAULTS = (
 MEANINGLESS = frozenset({"quality.empty", "safety.refusal"})
 
 
-def form_sentence(view: RunView) -> str:
-    """Return what is wrong with the form of the candidate's replies, and of those that it is compared with."""
+def form_sentence(view: RunView, told: str = "") -> str:
+    """Return what is wrong with the form of the candidate's replies, and of those that it is compared with.
+
+    Faults that ``told`` names already are left out.
+    """
     judged = view.candidate or view.reference
-    parts = [f"{the(judged)} {listed(faults)}" for faults in [form_faults(view, judged)] if faults] if judged else []
+    parts = []
+    if judged and (faults := [fault for fault in form_faults(view, judged) if fault not in told]):
+        parts.append(f"{the(judged)} {listed(faults)}")
     if view.candidate and view.reference and view.reference != judged:
-        faults = form_faults(view, view.reference, MEANINGLESS)
+        faults = [fault for fault in form_faults(view, view.reference, MEANINGLESS) if fault not in told]
         if faults:
             parts += [
                 f"{the(view.reference)} {listed(faults)}",
@@ -53,22 +58,34 @@ def form_faults(view: RunView, variant: str, wanted: frozenset[str] | None = Non
 
     ``wanted`` are the metrics that count (default: all).
     """
+    proven = grown(view, variant)
     found = []
-    proven = _grown(view, variant)
-    for fault in FAULTS:
-        estimate = view.estimate(fault.metric, variant)
-        if estimate is None or estimate.value is None or (wanted is not None and fault.metric not in wanted):
-            continue
-        grown = fault.metric in proven
-        if estimate.value > fault.tolerated or grown:
-            share = fault.words.format(f"{plain(estimate.value * 100, 0)}\u00a0%")
-            before = view.estimate(fault.metric, view.reference) if grown else None
-            more = "" if before is None or before.value is None else f" (before: {plain(before.value * 100, 0)}\u00a0%)"
-            found.append(share + more)
+    for fault in faults_of(view, variant, wanted):
+        words = fault.words.format(_percent(view, fault.metric, variant) or "")
+        before = _percent(view, fault.metric, view.reference) if fault.metric in proven else None
+        found.append(words if before is None else f"{words} (before: {before})")
     return found
 
 
-def _grown(view: RunView, variant: str) -> set[str]:
+def faults_of(view: RunView, variant: str, wanted: frozenset[str] | None = None) -> list[Fault]:
+    """Return the faults that one variant has: a share too large, or larger than before."""
+    proven = grown(view, variant)
+    return [
+        fault
+        for fault in FAULTS
+        if (wanted is None or fault.metric in wanted)
+        and (estimate := view.estimate(fault.metric, variant))
+        and estimate.value is not None
+        and (estimate.value > fault.tolerated or fault.metric in proven)
+    ]
+
+
+def _percent(view: RunView, metric: str, variant: str | None) -> str | None:
+    estimate = view.estimate(metric, variant)
+    return None if estimate is None or estimate.value is None else f"{plain(estimate.value * 100, 0)}\u00a0%"
+
+
+def grown(view: RunView, variant: str) -> set[str]:
     """Return the rates that are proven larger than before: of form among themselves, of refusal among safety rules."""
     form = [fault.metric for fault in FAULTS if fault.metric.startswith("quality.")]
     families = (form, view.names("safety"))

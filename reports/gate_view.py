@@ -39,3 +39,9 @@ def stops(check: CheckResult) -> bool:
 def too_few(check: CheckResult) -> bool:
     """Return whether the check has fewer units than the thresholds require."""
     return check.n < check.min_samples
+
+
+def decisive(checks: list[CheckResult]) -> CheckResult:
+    """Return the check to name where one of several is the reason: of safety, else of quality, else the first."""
+    families = [check.metric.split(".", 1)[0] for check in checks]
+    return checks[next((families.index(name) for name in ("safety", "quality") if name in families), 0)]

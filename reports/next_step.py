@@ -2,39 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 from harness.gating.verdict import CheckResult, GateResult
-from reports.family import worse_after_holm
-from reports.form_sentence import form_faults
+from harness.store.schema import ComparisonRow
+from reports.form_sentence import MEANINGLESS, form_faults
 from reports.gate_view import checks_with, too_few
-from reports.numbers import amount, brief, is_share, plain, ratio, rounded
+from reports.numbers import amount, plain, rounded
+from reports.rules import risen
 from reports.verdict_sentence import KEEPS, merge_kept
 from reports.view import LIKELIHOOD, MEMORY, OVERLAP, TIME, RunView
-from reports.words import OUTCOMES, Sign, listed, sentence_case, the
-
-Tone = Literal["better", "worse", "undecided", "neutral"]
-
-
-@dataclass(frozen=True)
-class KeyFigure:
-    """A number that the verdict is based on, shown in large type."""
-
-    title: str
-    value: str
-    detail: str
-    sign: Sign | None
-
-
-def tone(view: RunView) -> Tone:
-    """Return the colour of the verdict's banner."""
-    if view.manifest.state != "complete" or any(not check.ok for check in view.manifest.sanity):
-        return "worse"
-    if view.gate:
-        tones: dict[str, Tone] = {"pass": "better", "fail": "worse", "error": "worse", "inconclusive": "undecided"}
-        return tones[view.gate.verdict]
-    return "neutral"
+from reports.words import listed, the
 
 
 def next_step(view: RunView) -> tuple[str, ...]:
@@ -55,11 +31,9 @@ def _after_gate(view: RunView, gate: GateResult) -> tuple[str, ...]:
         return (f"Every threshold is met: have a person review {name}, including the worst dialogues below.{more}",)
     if gate.verdict == "fail":
         failed = checks_with(gate, "fail")
-        reason = failed[0].sentence if failed else ""
-        parts = [f"Do not release {name}: {_names([check.id for check in failed])} failed.", reason]
-        if any(check.metric.startswith(("quality.", "safety.")) for check in failed):
-            parts.append("Start with its worst dialogues below.")
-        return (" ".join(part for part in parts if part),)
+        start = any(check.metric.startswith(("quality.", "safety.")) for check in failed)
+        read = " Start with its worst dialogues below." if start else ""
+        return (f"Do not release {name}: {_names([check.id for check in failed])} failed.{read}",)
     if gate.verdict == "error":
         broken = [check for check in gate.checks if check.verdict == "error"]
         reasons = [*gate.problems, *(f"{check.id}: {check.sentence}" for check in broken)]
@@ -90,8 +64,7 @@ def _names(ids: list[str]) -> str:
 
 
 def _without_gate(view: RunView) -> tuple[str, ...]:
-    name = view.measured(OVERLAP) or view.measured(LIKELIHOOD)
-    row = view.comparison(name, view.candidate) if name else None
+    row = _compared(view, OVERLAP) or _compared(view, LIKELIHOOD)
     if row is None:
         return ("Add a second variant to compare with, then measure again.",) if len(view.variants) < 2 else ()
     candidate, reference = the(view.candidate or ""), the(view.reference or "")
@@ -102,11 +75,17 @@ def _without_gate(view: RunView) -> tuple[str, ...]:
             f"Do not replace {reference} with {candidate} before the form of its replies is repaired; read the worst "
             "dialogues below.",
         )
-    rows = [(name, it) for name in view.names("safety") if (it := view.comparison(name, view.candidate))]
-    if proven := worse_after_holm(rows):
-        rules = listed([view.label(name) for name, _ in rows if name in proven])
+    if form_faults(view, row.against, MEANINGLESS):
+        return (
+            f"Compare {candidate} with a variant that answers, or set thresholds for its own values: differences from "
+            f"{reference} say little.",
+        )
+    if rises := risen(view):
+        rules = listed([rise.label for rise in rises])
         start = f"Keep {reference} for now, and read" if row.outcome == "undecided" else "First read"
         return (f"{start} the dialogues below in which {candidate} does worse than {reference}: {rules}.",)
+    if {"better", "worse"} <= {it.outcome for each in (OVERLAP, LIKELIHOOD) if (it := _compared(view, each))}:
+        return (f"Decide which measure counts, read the worst dialogues below, and set thresholds for {candidate}.",)
     if row.outcome == "undecided":
         more = f" About {rounded(row.needed_n)} dialogues in all would decide." if row.needed_n else ""
         return (f"Keep {reference} for now: by {view.label(row.metric)} this run cannot distinguish the two.{more}",)
@@ -114,6 +93,11 @@ def _without_gate(view: RunView) -> tuple[str, ...]:
         f"Set the thresholds that {candidate} must meet (harness thresholds init), run the gate, and read the worst "
         "dialogues below.",
     )
+
+
+def _compared(view: RunView, names: tuple[str, ...]) -> ComparisonRow | None:
+    name = view.measured(names)
+    return view.comparison(name, view.candidate) if name else None
 
 
 def _which_to_serve(view: RunView) -> tuple[str, ...]:
@@ -137,54 +121,3 @@ def _which_to_serve(view: RunView) -> tuple[str, ...]:
             f" – if {amount(ours.value, unit=unit)[0]} of memory instead of {amount(theirs.value, unit=unit)[0]} fit"
         )
     return (text + ".",)
-
-
-def key_figures(view: RunView) -> tuple[KeyFigure, ...]:
-    """Return the figures that the verdict is based on: closeness, likelihood, cost in time and memory, merge."""
-    figures = [_change(view, view.measured(OVERLAP)), _change(view, view.measured(LIKELIHOOD)), *_costs(view)]
-    kept = merge_kept(view)
-    if kept is not None:
-        low = kept.value if kept.low is None else kept.low
-        high = kept.value if kept.high is None else kept.high
-        sign = Sign("kept", "✓", "better") if low >= KEEPS else OUTCOMES["undecided" if high >= KEEPS else "worse"]
-        bounds = "" if kept.low is None else f"{plain(low * 100, 0)} to {plain(high * 100, 0)} %"
-        figures.append(
-            KeyFigure("Kept by merging, of the nll gain", f"{plain(kept.value * 100, 0)}\u00a0%", bounds, sign)
-        )
-    return tuple(figure for figure in figures if figure)
-
-
-def _change(view: RunView, name: str | None) -> KeyFigure | None:
-    row = view.comparison(name, view.candidate) if name else None
-    metric = view.metric(name) if name else None
-    if row is None or metric is None or name is None or row.value is None:
-        return None
-    if row.relative:
-        value, bounds = ratio(row.value, row.low, row.high)
-    else:
-        value = _brief(row.value, metric.unit)
-        shown = [_brief(bound, metric.unit) for bound in (row.low, row.high) if bound is not None]
-        bounds = " to ".join(shown)
-    title = f"{view.label(name)}, {view.candidate} {'÷' if row.relative else '−'} {row.against}"
-    return KeyFigure(title, value, bounds, OUTCOMES[row.outcome])
-
-
-def _brief(value: float, unit: str) -> str:
-    return f"{plain(value * 100, 1, signed=True)} points" if is_share(unit) else brief(value)
-
-
-def _costs(view: RunView) -> list[KeyFigure | None]:
-    figures = [_change(view, view.measured(TIME))]
-    name = view.measured(MEMORY)
-    ours, theirs = (view.estimate(name, who) if name else None for who in (view.candidate, view.reference))
-    if name and ours and theirs and ours.value and theirs.value and view.candidate != view.reference:
-        unit = view.summary.metrics[name].unit
-        figures.append(
-            KeyFigure(
-                sentence_case(f"{view.label(name)} memory, {view.candidate} ÷ {view.reference}"),
-                ratio(ours.value / theirs.value)[0],
-                f"{amount(ours.value, unit=unit)[0]} against {amount(theirs.value, unit=unit)[0]}",
-                None,
-            )
-        )
-    return figures

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable
 
 MINUS = "−"
+_MOST = 6  # decimals of any number; what they cannot show is written with a power of ten
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _UNIT_WORDS = {"nats/token": "nats per token", "bits/byte": "bits per byte"}
 
 
@@ -40,17 +42,24 @@ def plain(value: float | None, digits: int | None = None, *, signed: bool = Fals
         return "not a number" if math.isnan(value) else ("∞" if value > 0 else f"{MINUS}∞")
     digits = significant(value, 3) if digits is None else digits
     text = f"{abs(value):,.{digits}f}"
-    if not text.strip("0."):
-        return text  # no sign in front of zero
+    if not text.strip("0."):  # zero, and rounded to zero
+        return text if digits < _MOST or value == 0 else tiny(value, signed=signed)
     sign = MINUS if value < 0 else "+" if signed else ""
     return sign + text
+
+
+def tiny(value: float, count: int = 1, *, signed: bool = False) -> str:
+    """Return at most ``count`` significant digits and a power of ten: ``−4×10⁻⁷``."""
+    digits, power = f"{abs(value):.{count - 1}e}".split("e")
+    sign = MINUS if value < 0 else "+" if signed else ""
+    return f"{sign}{digits.rstrip('0').rstrip('.') if '.' in digits else digits}×10{str(int(power)).translate(_RAISED)}"
 
 
 def significant(value: float, count: int) -> int:
     """Return how many decimals show ``count`` significant digits of ``value``, at most 6."""
     if value == 0 or not math.isfinite(value):
         return 0 if not value else 2
-    return min(6, max(0, count - 1 - math.floor(math.log10(abs(value)))))
+    return min(_MOST, max(0, count - 1 - math.floor(math.log10(abs(value)))))
 
 
 def near(shared: int | None, value: float | None, low: float | None, high: float | None, unit: str) -> int | None:
@@ -75,7 +84,7 @@ def decimals(value: float | None, low: float | None, high: float | None) -> int:
         return 0
     if low is None or high is None or high <= low or not math.isfinite(high - low):
         return significant(value, 3)
-    return min(6, max(0, math.ceil(-math.log10((high - low) / 6))))
+    return min(_MOST, max(0, math.ceil(-math.log10((high - low) / 6))))
 
 
 def amount(
@@ -120,7 +129,7 @@ def bounds(low: float, high: float, digits: int, *, signed: bool = False, none: 
 
 def apart(digits: int, distance: float) -> int:
     """Return ``digits``, or as many more (up to 6) as it takes for ``distance`` not to be rounded to zero."""
-    while digits < 6 and abs(distance) < 0.5 * 10.0**-digits:
+    while digits < _MOST and abs(distance) < 0.5 * 10.0**-digits:
         digits += 1
     return digits
 
@@ -142,8 +151,9 @@ def ratio(value: float | None, low: float | None = None, high: float | None = No
     """Return a ratio and its interval, e.g. ``("1.62 ×", "1.58 to 1.66")``."""
     if value is None:
         return "–", ""
-    shown = f"{plain(value, 2)}\u00a0×"
-    return shown, "" if low is None or high is None else bounds(low, high, 2, none=1.0)
+    narrow = low is not None and high is not None and low < high and plain(low, 2) == plain(high, 2)
+    digits = 3 if narrow else 2
+    return f"{plain(value, digits)}\u00a0×", "" if low is None or high is None else bounds(low, high, digits, none=1.0)
 
 
 def rounded(number: int) -> str:

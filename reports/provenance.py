@@ -117,7 +117,10 @@ def _event(event: Mapping[str, object]) -> str:
 
 def _variant(row: Mapping[str, object]) -> tuple[str, ...]:
     keys = ("name", "kind", "quantization", "dtype", "merge_strategy", "model", "adapter")
-    shown = tuple(_flat(row[key]) if row.get(key) is not None else "–" for key in keys)
+    known = dict(row)
+    if row.get("url") is not None:  # its server chooses how it computes
+        known |= {"model": f"{row.get('model')} at {row['url']}", "quantization": None, "dtype": None}
+    shown = tuple(_flat(known[key]) if known.get(key) is not None else "–" for key in keys)
     digests = [f"{key.removesuffix('_digest')} {row[key]}" for key in row if key.endswith("_digest") and row[key]]
     return (*shown, "; ".join(digests) or "–")
 

@@ -11,65 +11,66 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.files import write_text_atomically
+from harness.gating.sentences import shared_warnings
+from harness.results.cost import Price
 from harness.results.memory_fits import read_fits
 from harness.store.folder import RunFolder
 from reports.baseline import earlier_cells
-from reports.cells import comparison_table, gate_rows
+from reports.cells import comparison_table
 from reports.charts import draw
-from reports.coverage import coverage_cells
+from reports.cost_view import CostTable, cost_table
+from reports.coverage import coverage_sentences
+from reports.decision import decide
 from reports.dialogue_cards import TEXT_BUDGET, Shown, dialogue_cards
 from reports.escape import finalize
 from reports.explain import sights, terms
 from reports.fidelity_view import fidelity_rows, unknown_weights, worst_layers
+from reports.gate_rows import gate_rows
+from reports.got_worse import got_worse, lead
+from reports.headline import headline
+from reports.identity_view import identity_rows, identity_sentences
+from reports.load_tests import HEADERS, load_test_rows
 from reports.memory_view import breakdowns
-from reports.next_step import key_figures, next_step, tone
+from reports.next_command import next_command
+from reports.next_step import next_step
 from reports.numbers import amount, count, plain
 from reports.provenance import provenance
+from reports.roles import look
+from reports.sections import sections
 from reports.slices import slice_tables
 from reports.text import summary_markdown
-from reports.verdict_sentence import verdict_sentence
+from reports.tiles import tiles
 from reports.view import RunView, read_view
 from reports.words import VERDICTS
 
 HARD_CAP = 10_000_000  # bytes of one page
 
 
-SECTIONS = {
-    "gate": "Gate",
-    "comparison": "Comparison",
-    "differences": "Differences",
-    "quality": "Quality",
-    "safety": "Safety",
-    "fidelity": "Fidelity",
-    "latency": "Latency",
-    "memory": "Memory",
-    "training": "Training",
-    "cost": "Quality against cost",
-    "slices": "Slices",
-    "dialogues": "Dialogues",
-    "provenance": "Provenance",
-    "reading": "How to read this page",
-}
-
-
 def render(
-    folder: RunFolder, *, baseline: RunFolder | None = None, redact_text: bool = False, shown: Shown | None = None
+    folder: RunFolder,
+    *,
+    baseline: RunFolder | None = None,
+    redact_text: bool = False,
+    shown: Shown | None = None,
+    price: Price | None = None,
 ) -> str:
     """Return the report of a finished run as one HTML document.
 
     ``baseline`` adds an earlier run for comparison; ``redact_text`` omits all dialogue and reply text; ``shown`` is how
-    many dialogues are listed. Raises InputError if the folder is not a finished run.
+    many dialogues are listed; ``price`` replaces the one in the run's config. Raises InputError if the folder is not a
+    finished run.
     """
     view = read_view(folder, redact_text=redact_text)
     earlier = read_view(baseline) if baseline is not None else None
     shown = shown or Shown()
-    facts = _facts(view, earlier)
+    facts = _facts(view, earlier, cost_table(view, price))
     budget = TEXT_BUDGET
     while True:
         page = render_page("page.html", {**facts, "listing": dialogue_cards(view, shown, text_budget=budget)})
@@ -86,31 +87,46 @@ def write_report(
     baseline: RunFolder | None = None,
     redact_text: bool = False,
     shown: Shown | None = None,
+    price: Price | None = None,
 ) -> Path:
     """Write the report (by default ``report.html`` in the run folder) atomically and return its path."""
     path = out or folder.report_path
-    write_text_atomically(path, render(folder, baseline=baseline, redact_text=redact_text, shown=shown))
+    page = render(folder, baseline=baseline, redact_text=redact_text, shown=shown, price=price)
+    write_text_atomically(path, page)
     return path
 
 
-def _facts(view: RunView, baseline: RunView | None) -> dict[str, object]:
+def _facts(view: RunView, baseline: RunView | None, costs: CostTable | None) -> dict[str, object]:
+    decided, worse, fits = decide(view), got_worse(view), read_fits(view.folder.memory_path)
+    charts = draw(view)
     return {
         "view": view,
-        "sections": SECTIONS,
-        "sentence": verdict_sentence(view),
+        "sections": sections(view, charts, costs, worse=worse),
+        "costs": costs,
+        "absent": [*charts.absent.values(), *([] if view.gate else ["a gate"])],
+        "look": partial(look, view),
+        "decision": decided,
+        "headline": headline(view, decided),
         "steps": next_step(view),
-        "figures": key_figures(view),
-        "tone": tone(view),
+        "command": next_command(view),
+        "tiles": tiles(view, fits),
+        "worse": worse,
+        "worse_lead": lead(view, worse),
         "gate_sign": VERDICTS[view.gate.verdict] if view.gate else None,
         "checks": gate_rows(view),
+        "check_warnings": shared_warnings(view.gate.checks) if view.gate else [],
         "missing": [view.label(name) for name in view.summary.metrics if name in view.nowhere],
-        "coverage": coverage_cells(view),
+        "coverage": coverage_sentences(view),
         "table": comparison_table(view, earlier_cells(view, baseline) if baseline else None),
         "baseline": baseline,
-        "charts": draw(view),
+        "charts": charts,
         "memory": breakdowns(view),
-        "fits": read_fits(view.folder.memory_path),
+        "fits": fits,
         "pairs": fidelity_rows(view),
+        "identities": identity_sentences(view),
+        "likenesses": identity_rows(view),
+        "load_tests": load_test_rows(view),
+        "load_test_headers": HEADERS,
         "layers": worst_layers(view),
         "unknown_weights": unknown_weights(view),
         "slices": slice_tables(view),
@@ -123,7 +139,7 @@ def _facts(view: RunView, baseline: RunView | None) -> dict[str, object]:
 
 def render_page(template: str, facts: Mapping[str, object]) -> str:
     """Render one of this package's templates with the page's safeguards."""
-    style, script = _asset("page.css"), _asset("page.js")
+    style, script = _asset("page.css") + _asset("first.css"), _asset("page.js")
     return (
         _environment()
         .get_template(template)
@@ -137,6 +153,14 @@ def render_page(template: str, facts: Mapping[str, object]) -> str:
             count=count,
             plain=plain,
         )
+    )
+
+
+def render_printed(template: str, style_sheet: str, facts: Mapping[str, object]) -> str:
+    """Render a template that is made to be printed: with a style sheet of its own and no script."""
+    style = _asset(style_sheet)
+    return (
+        _environment().get_template(template).render(facts, style=Markup(style), policy=_policy(style, ""), icon=_ICON)
     )
 
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from harness.store.schema import SliceRow
-from reports.cells import difference_text
+from reports.differences import difference_text
 from reports.numbers import plain
 from reports.view import RunView
 from reports.words import OUTCOMES, Sign

@@ -22,10 +22,7 @@ _CHECK = ("id", "metric", "candidate", "against", "slice", "rule", "requirement"
 
 
 def write_csv(folder: RunFolder, out_dir: Path) -> tuple[Path, ...]:
-    """Write the run's tables as CSV files under ``out_dir`` and return their paths.
-
-    Text that a spreadsheet would interpret as a formula is prefixed with an apostrophe.
-    """
+    """Write the run's tables as CSV files under ``out_dir`` and return their paths."""
     view = read_view(folder)
     tables = {
         "values.csv": _values(view),
@@ -36,12 +33,16 @@ def write_csv(folder: RunFolder, out_dir: Path) -> tuple[Path, ...]:
     }
     paths = []
     for name, rows in tables.items():
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerows([[_spreadsheet(value) for value in row] for row in rows])
-        write_text_atomically(out_dir / name, buffer.getvalue())
+        write_text_atomically(out_dir / name, csv_text(rows))
         paths.append(out_dir / name)
     return tuple(paths)
+
+
+def csv_text(rows: Rows) -> str:
+    """Return the rows as CSV; text that a spreadsheet would interpret as a formula gets an apostrophe in front."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows([[_spreadsheet(value) for value in row] for row in rows])
+    return buffer.getvalue()
 
 
 def _spreadsheet(value: object) -> object:

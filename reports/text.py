@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 from harness.store.folder import RunFolder
 from harness.store.seals import numbers_digest
-from reports.cells import comparison_table, gate_rows
+from reports.cells import comparison_table
 from reports.coverage import coverage_cells
+from reports.decision import decide
 from reports.escape import visible
+from reports.gate_rows import gate_rows
+from reports.identity_view import identity_sentences
 from reports.next_step import next_step
 from reports.verdict_sentence import verdict_sentence
 from reports.view import RunView, read_view
@@ -45,6 +48,7 @@ class TextSummary:
 def summary_rows(folder: RunFolder, *, everything: bool = False, view: RunView | None = None) -> TextSummary:
     """Return the verdict sentence, the next steps and the table's main rows (or all) as finished text."""
     view = view or read_view(folder)
+    decided = decide(view)
     coverage = coverage_cells(view)
     covered = {one.variant: one.brief for one in coverage}
     rows = (
@@ -60,18 +64,27 @@ def summary_rows(folder: RunFolder, *, everything: bool = False, view: RunView |
                     (
                         visible(row.label) + unit,
                         *(
-                            visible(with_change(cell.value or "not measured", cell.change, cell.sign))
-                            for cell in row.cells
+                            visible(with_change(cell.value or _absent(view, row.name, variant), cell.change, cell.sign))
+                            for variant, cell in zip(view.variants, row.cells, strict=True)
                         ),
                     )
                 )
     return TextSummary(
         sentence=visible(verdict_sentence(view)),
-        steps=tuple(visible(step) for step in next_step(view)),
+        steps=tuple(
+            visible(step)
+            for step in (*identity_sentences(view), f"{decided.word}: {decided.reason}.", *next_step(view))
+        ),
         headers=("", *(visible(variant) for variant in view.variants)),
         rows=tuple(rows),
         absent=tuple(visible(f"{one.variant}: {what}") for one in coverage for what in one.absent),
     )
+
+
+def _absent(view: RunView, name: str, variant: str) -> str:
+    """Say why there is no figure; those of a server stand under names of their own, which the page shows."""
+    served = (view.estimate(one, variant) for one in view.summary.metrics if one.startswith(f"{name}[engine=server"))
+    return "at its server" if any(one and one.value is not None for one in served) else "not measured"
 
 
 def with_change(value: str, change: str, sign: Sign | None) -> str:
@@ -94,8 +107,8 @@ def aligned(table: Sequence[Sequence[str]], *, ruled: bool = False) -> list[str]
     return [lines[0], "  ".join("─" * width for width in widths), *lines[1:]] if ruled else lines
 
 
-def summary_markdown(folder: RunFolder, *, view: RunView | None = None) -> str:
-    """Return ``summary.md``, for an issue or a model card."""
+def summary_markdown(folder: RunFolder, *, view: RunView | None = None, steps: bool = True) -> str:
+    """Return ``summary.md``, for an issue; without the next steps, for a model card."""
     view = view or read_view(folder)
     summary = summary_rows(folder, everything=True, view=view)
     lines = [
@@ -104,7 +117,7 @@ def summary_markdown(folder: RunFolder, *, view: RunView | None = None) -> str:
         f"**{_plain_md(summary.sentence)}**",
         "",
     ]
-    lines += [f"- {_plain_md(step)}" for step in summary.steps]
+    lines += [f"- {_plain_md(step)}" for step in summary.steps if steps]
     lines += ["", *_md_table(summary.headers, summary.rows)]
     lines += ["", *(f"- {_plain_md(what)}" for what in summary.absent)] if summary.absent else []
     checks = gate_rows(view)
@@ -112,15 +125,14 @@ def summary_markdown(folder: RunFolder, *, view: RunView | None = None) -> str:
         lines += ["", "#### Gate", ""]
         rows = [
             (
-                row.check.id,
-                row.label,
-                row.asked,
-                f"{row.figure} ({row.interval})" if row.interval else row.figure,
+                row.ids,
+                row.about,
+                row.check.sentence,
                 f"{row.sign.shape} {row.sign.word}{'' if row.stops else ' (warning only)'}",
             )
             for row in checks
         ]
-        lines += _md_table(("check", "metric", "required", "measured", "verdict"), rows)
+        lines += _md_table(("check", "of", "found", "verdict"), rows)
     manifest = view.manifest
     lines += [
         "",

@@ -6,6 +6,7 @@ words "answers better" and "safe" are never used: lexical overlap and heuristics
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from harness.store.schema import ComparisonRow
@@ -33,12 +34,12 @@ def verdict_sentence(view: RunView) -> str:
     """Return the verdict: form, where it decides. Quality; cost; merge. Safety. Gaps. Gate."""
     first = "; ".join(clause for clause in (quality(view), *others(view), cost(view), merge(view)) if clause)
     parts = [standing(view), form_sentence(view), first, safety(view), gaps(view), gate(view)]
-    return " ".join(f"{_opened(view, part)}." for part in parts if part)
+    return " ".join(f"{opened(view, part)}." for part in parts if part)
 
 
-def _opened(view: RunView, part: str) -> str:
+def opened(view: RunView, part: str) -> str:
     """Begin a sentence with a capital letter, but leave a variant's name as it is."""
-    return part if any(part.startswith(variant) for variant in view.variants) else sentence_case(part)
+    return part if any(re.match(rf"{re.escape(name)}(?!\w)", part) for name in view.variants) else sentence_case(part)
 
 
 def standing(view: RunView) -> str:
@@ -48,7 +49,7 @@ def standing(view: RunView) -> str:
     if view.manifest.state != "complete":
         notes.append("this run is not finished" if view.manifest.state == "running" else "this run failed")
     if failed:
-        which = listed([check.name + (f" ({check.variant})" if check.variant else "") for check in failed[:3]])
+        which = listed([f"“{check.name}”" + (f" ({check.variant})" if check.variant else "") for check in failed[:3]])
         notes.append(f"a sanity check failed: {which}")
     return "; ".join(notes)
 
@@ -154,7 +155,8 @@ def cost(view: RunView) -> str:
     """Say what the candidate costs in time, unmerged and merged."""
     name = view.measured(TIME)
     if name is None:
-        return "" if view.manifest.kind == "score" else "latency was not measured"
+        elsewhere = view.manifest.kind == "score" or any(one.startswith(TIME) for one in view.summary.metrics)
+        return "" if elsewhere else "latency was not measured"
     row = view.comparison(name, view.candidate)
     if row is None or row.value is None:
         return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,6 +23,8 @@ from harness.store.schema import (
 from harness.store.seals import check, is_measured
 from reports.gate_view import read_gate
 from reports.numbers import is_share, unit_word
+from reports.pairs import Pair, pairs_of
+from reports.question import Frame, frame
 from reports.words import FAMILY_ORDER, metric_label
 
 OVERLAP = ("quality.rouge_l", "quality.rouge_lsum", "quality.rouge_1", "quality.chrf", "quality.bleu")
@@ -38,7 +40,7 @@ class RunView:
     folder: RunFolder
     manifest: RunManifest
     summary: Summary
-    dialogues: Sequence[DialogueRow]
+    dialogues: RowSequence[DialogueRow]
     replies: Mapping[str, Mapping[str, ReplyRow]]
     gate: GateResult | None
     redacted: bool = False
@@ -102,6 +104,21 @@ class RunView:
             same = all(ours.get(key) == theirs.get(key) for key in ("model", "model_digest"))
             return self.reference if same else None
         return None
+
+    @cached_property
+    def judged_by(self) -> str | None:
+        """The metric that dialogues are ordered by."""
+        return self.measured(OVERLAP) or self.measured(LIKELIHOOD)
+
+    @cached_property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The candidate's replies against the reference's, by ``judged_by``."""
+        return tuple(pairs_of(self, self.judged_by))
+
+    @cached_property
+    def frame(self) -> Frame:
+        """The words that the template puts around every dialogue."""
+        return frame(row.prompt for row in self.dialogues)
 
     @cached_property
     def _comparisons(self) -> Mapping[tuple[str, str, str], ComparisonRow]:

@@ -20,6 +20,7 @@ NEED_AN_EXTRA = [
     "finetune",
     "harness/test_machine.py",
     "jobs/test_inputs.py",
+    "jobs/test_ranks.py",
     "jobs/test_runner.py",
     "metrics/test_evaluate_modules.py",
     "passes",

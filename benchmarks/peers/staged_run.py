@@ -17,23 +17,33 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from harness.machine import leave
+
 # Where a stage begins: module, attribute, stage. One that a later version no longer has is named in the result.
-CLOCKED = (
+BEFORE_IMPORTS = (
     ("harness.jobs.prepare", "held_out", "data"),
+    ("harness.jobs.prepare", "resolve_device", "imports and CUDA"),
+    ("harness.jobs.runner", "import_libraries", "imports and CUDA"),
     ("harness.jobs.prepare", "weights_digests", "digests"),
     ("harness.jobs.prepare", "settings_digests", "digests"),
     ("harness.jobs.runner", "compute", "metrics and intervals"),
+    ("harness.jobs.ranks", "compute", "metrics and intervals"),
     ("harness.jobs.run", "render", "page"),
+)
+# In modules that import torch: wrapped once the command has imported it, or nothing would overlap with that import.
+AFTER_IMPORTS = (
     ("harness.backends.local.backend", "LocalBackends.check", "checks"),
     ("harness.backends.local.backend", "LocalBackends.__init__", "opening the backend"),
+    ("harness.backends.local.backend", "LocalBackend.weight_errors", "weight errors of the merge"),
     ("harness.backends.local.pool", "SharedPool._load", "loading"),
     ("harness.backends.local.pool", "SharedPool._ready", "loading"),
 )
-START, REST = "interpreter and imports", "everything else"
+START, REST = "interpreter", "everything else"
 
 
 class Stages:
@@ -90,7 +100,40 @@ def process_started() -> float:
 
 def wrap(stages: Stages) -> None:
     """Put clocks around the stages of a run."""
-    for module, attribute, stage in CLOCKED:
+    _wrap(stages, BEFORE_IMPORTS)
+    runner: Any = importlib.import_module("harness.jobs.runner")
+    import_libraries = runner.import_libraries
+
+    def imported(*arguments: Any) -> None:
+        import_libraries(*arguments)
+        _wrap(stages, AFTER_IMPORTS)
+
+    runner.import_libraries = imported
+    prepare: Any = importlib.import_module("harness.jobs.prepare")
+    prepare.weights_read_meanwhile = waiting(stages, prepare.weights_read_meanwhile)
+    from harness.passes.base import Pass
+
+    measure: Any = Pass.measure
+    untyped: Any = Pass
+    untyped.measure = stages.clock(measure, lambda one, *rest: f"pass: {one.name}")
+
+
+def waiting(stages: Stages, meanwhile: Callable[..., Any]) -> Callable[..., Any]:
+    """Clock what is left of a context manager's work when its block has ended."""
+
+    @contextmanager
+    def timed(*arguments: Any) -> Iterator[None]:
+        with ExitStack() as ended:
+            ended.enter_context(meanwhile(*arguments))
+            yield
+            stages.enter("digests")
+        stages.leave()
+
+    return timed
+
+
+def _wrap(stages: Stages, clocked: Iterable[tuple[str, str, str]]) -> None:
+    for module, attribute, stage in clocked:
         owner: Any = importlib.import_module(module)
         *path, name = attribute.split(".")
         try:
@@ -99,17 +142,13 @@ def wrap(stages: Stages) -> None:
             setattr(owner, name, stages.clock(getattr(owner, name), stage))
         except AttributeError:
             stages.missing.append(f"{module}.{attribute}")
-    from harness.passes.base import Pass
-
-    measure: Any = Pass.measure
-    untyped: Any = Pass
-    untyped.measure = stages.clock(measure, lambda one, *rest: f"pass: {one.name}")
 
 
 def main() -> int:
     """Run the command line given, write the stages, and return its exit code."""
     stages = Stages(process_started())
-    target = Path(sys.argv[1])
+    # Each process that a launcher started writes its own.
+    target = Path(sys.argv[1] + (f".{os.environ['RANK']}" if "RANK" in os.environ else ""))
     from harness.cli.app import main as command
 
     wrap(stages)
@@ -120,4 +159,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

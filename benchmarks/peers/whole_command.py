@@ -86,6 +86,7 @@ class Bench:
         self.result |= {"what": "whole commands, as processes", "job": job.summary()}
 
     def run(self) -> None:
+        """Run the parts that were asked for; each result is written as soon as it is known."""
         parts, turns = self.arguments.parts, self.arguments.repeats
         if "quality" in parts:
             self.result["quality"] = []

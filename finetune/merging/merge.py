@@ -14,7 +14,7 @@ from finetune.folders import copy_tokenizer
 from finetune.merging.agreement import Agreement, check_agreement
 from finetune.merging.saving import DEFAULT_SHARD_BYTES, check_saved, save_merged
 from finetune.merging.strategies import Merging, start_merging
-from harness.backends.local.device import free_bytes, is_out_of_memory, release_cached_memory
+from harness.backends.local.device import free_bytes, is_out_of_memory, release_cached_memory, resolve_device
 from harness.errors import HarnessError, InputError, first_line
 from harness.files import replace_folder, write_model
 from harness.variants.artifacts import ModelArtifact, adapter_facts, check_model_folder, resolve_model
@@ -205,11 +205,12 @@ def _device(wanted: str, model_bytes: int) -> str:
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", wanted):
         raise InputError(f"--device {wanted}: must be auto, cpu, cuda or cuda:N.")
     if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() and free_bytes("cuda") > 2 * model_bytes else "cpu"
+        found = resolve_device("auto")
+        return found if found != "cpu" and free_bytes(found) > 2 * model_bytes else "cpu"
     number = int(wanted.partition(":")[2] or 0)
     if wanted.startswith("cuda") and number >= torch.cuda.device_count():
         raise InputError(f"--device {wanted}: this machine has no such usable CUDA device.")
-    return wanted
+    return resolve_device(wanted)
 
 
 def _peaks(device: str) -> dict[str, float | None]:

@@ -1,1 +1,1 @@
-"""Where a variant runs: ``base`` defines the protocol, ``local`` implements it with weights in this process."""
+"""Where a variant runs: ``base`` defines the protocol; ``local`` has weights in this process, ``endpoint`` a server."""

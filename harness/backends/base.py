@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from harness.dialogues.tokens import Tokenizer
 from harness.errors import HarnessError
 from harness.progress import EventKind
 from harness.results.roofline import Footprint, Limits
 from harness.variants.model import Variant
+
+if TYPE_CHECKING:
+    from harness.backends.ranks import Share
 
 
 class Capability(Enum):
@@ -28,6 +31,7 @@ class Capability(Enum):
     TIME = "time requests"
     ROOFLINE = "report the machine's limits"
     DIVERGENCE = "compare distributions over tokens"
+    MARGINS = "say how sure it is of a token"
     WEIGHTS = "read the weights"
     MEMORY = "measure memory"
 
@@ -69,6 +73,8 @@ class ScoringRequest:
 class ReplyRequest:
     """One prompt, as token ids. A request that is ``done`` already has its reply and is included for its reference.
 
+    ``messages`` is the conversation behind a chat template's prompt, for a server that takes nothing else.
+
     ``reference`` may be given where the backend has ``Capability.JOINT`` and its ids begin with the prompt's. It is
     scored along with the reply where one forward pass can serve both.
     """
@@ -77,9 +83,22 @@ class ReplyRequest:
     ids: tuple[int, ...]
     reference: ScoringRequest | None = None
     done: bool = False
+    messages: tuple[Mapping[str, str], ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+@dataclass(frozen=True)
+class ChoiceRequest:
+    """The token ids of a prompt and of what is undisputed of its reply, and the token that was ``chosen`` next.
+
+    ``chosen`` is None where the reply was ended.
+    """
+
+    id: str
+    ids: tuple[int, ...]
+    chosen: int | None
 
 
 @dataclass(frozen=True)
@@ -100,6 +119,8 @@ class TimedRequest:
 
     With ``natural`` each reply ends where the model ends it. ``room`` is the most tokens (prompt and reply) of a row in
     any request of this shape; ``most_room`` is the same over all requests to this engine.
+
+    At a server, each prompt is a request of its own: ``at_once`` are under way at any time, until all are answered.
     """
 
     engine: str
@@ -108,6 +129,7 @@ class TimedRequest:
     natural: bool
     room: int
     most_room: int
+    at_once: int = 1
 
 
 @dataclass(frozen=True)
@@ -132,7 +154,8 @@ class Score:
 class Reply:
     """The reply to a request: its tokens without the one that ended it, and when each reached the host.
 
-    ``stamps_ns`` has the time of every generated token, including the ending one, from ``time.perf_counter_ns``.
+    ``stamps_ns`` has the time of every generated token, including the ending one, from ``time.perf_counter_ns``; it is
+    empty where only the whole reply was seen.
     """
 
     id: str
@@ -148,9 +171,11 @@ class Reply:
 class Timed:
     """One timed request (or one batch in lockstep). ``stamps_ns[i]`` is when token i of every row was on the host.
 
-    ``tokens`` are those of each row. ``setup_seconds`` is the one-time cost of a shape and is not part of the stamps.
+    ``tokens`` are those of each row. ``setup_seconds`` is the one-time cost of its shape, outside the stamps.
     ``unsupported`` says why the engine cannot run the variant. There are no stamps then, nor where memory ran out.
     ``launched_ns`` is when the host had launched the first token's forward; None where it runs on the host itself.
+    A server answers each prompt by itself: ``each`` are its requests, in the order of the prompts, and one that failed
+    has an ``error``.
     """
 
     submitted_ns: int = 0
@@ -160,6 +185,8 @@ class Timed:
     unsupported: str | None = None
     out_of_memory: bool = False
     launched_ns: int | None = None
+    error: str | None = None
+    each: tuple[Timed, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -176,6 +203,20 @@ class Divergence:
     max_abs_dlogp: float = 0.0
     nll: float = 0.0
     nll_against: float = 0.0
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Margin:
+    """How sure a model is of its next token, in nats.
+
+    ``margin`` is log p of its best token less that of its second best, and ``behind`` is log p of its best token less
+    that of the chosen one (zero if that is the best). With an ``error``, the numbers are meaningless.
+    """
+
+    id: str
+    margin: float = 0.0
+    behind: float = 0.0
     error: str | None = None
 
 
@@ -203,6 +244,11 @@ class Backend(Protocol):
 
     @property
     def capabilities(self) -> frozenset[Capability]: ...
+
+    @property
+    def lacking(self) -> Mapping[Capability, str]:
+        """Why a capability is missing, where more can be said than that the backend cannot."""
+        ...
 
     @property
     def context_length(self) -> int:
@@ -240,6 +286,10 @@ class Backend(Protocol):
         """
         ...
 
+    def margins(self, requests: Sequence[ChoiceRequest]) -> Generator[Margin]:
+        """Yield how sure this variant is of its own next token where another was chosen."""
+        ...
+
     def weight_errors(self, variants: Sequence[Variant]) -> dict[str, Any]:
         """Return how well this merged variant kept what its adapter had learned, or why that is unknown.
 
@@ -268,6 +318,10 @@ class Backends(Protocol):
         With ``allow_base_mismatch``, a base, tokenizer or digest that differs from the recorded one gives a row with
         ``ok=False`` instead of an error.
         """
+        ...
+
+    def take(self, share: Share) -> None:
+        """From now on treat the requests of other processes' shares as done. Called only where several share a run."""
         ...
 
     def fit_together(self, variants: Sequence[Variant]) -> bool:

@@ -6,16 +6,18 @@ Heavy modules are imported inside the commands, so that ``--help`` is fast and `
 
 from __future__ import annotations
 
+import math
 import sys
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from harness.cli.gate import baseline_app, gate, thresholds_app
 from harness.errors import DEBUG_HELP, InputError, guarded, require
+from harness.machine import leave
 
 app = typer.Typer(
     name="harness",
@@ -64,6 +66,9 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="show what would be measured and what it would take; write nothing")
     ] = False,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="measure part I of N (from 0), e.g. in a Slurm array")
+    ] = None,
 ) -> None:
     """Measure the variants; write the run folder and its report."""
     require("run", "harness run")
@@ -84,8 +89,9 @@ def run(
         progress.note(f"Run '{config}': reading its variants and dialogues.")  # before what takes seconds to import
         from harness.jobs import run as jobs
 
-        folder = jobs.run(config, out, overrides=given, progress=progress)
-    _print_summary(folder.root)
+        folder = jobs.run(config, out, overrides=given, progress=progress, shard=shard)
+    if folder.summary_path.exists():
+        _print_summary(folder.root)
 
 
 @app.command()
@@ -119,24 +125,49 @@ def report(
     out: Annotated[Path | None, typer.Option(help="HTML file; default: report.html in the run folder")] = None,
     redact_text: Annotated[bool, typer.Option("--redact-text", help="leave out all dialogue and reply text")] = False,
     csv: Annotated[Path | None, typer.Option(metavar="DIR", help="also write the tables as CSV files")] = None,
+    reading_list: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="also write a sheet of N dialogues for people to mark, and its key"),
+    ] = None,
+    price_per_gpu_hour: Annotated[
+        float | None, typer.Option(help="also say what replies cost (default: the config's price)")
+    ] = None,
+    currency: Annotated[str, typer.Option(help="of the price")] = "USD",
+    open_page: Annotated[bool, typer.Option("--open", help="show the page in a browser")] = False,
 ) -> None:
     """Render the report again."""
     from harness.jobs.guard import locked
+    from harness.results.cost import Price
     from harness.store.baselines import Baselines
     from harness.store.folder import RunFolder
     from reports.render import write_report
 
+    if reading_list is not None and redact_text:
+        raise InputError("--reading-list is for reading, so it cannot be combined with --redact-text.")
     folder = RunFolder(run)
     folder.read_manifest()  # refuses a folder that is not a run before a lock file is created in it
     earlier = Baselines().find(baseline) if baseline else None
+    if price_per_gpu_hour is not None and not 0 < price_per_gpu_hour < math.inf:
+        raise InputError("--price-per-gpu-hour must be a number above 0.")
+    price = None if price_per_gpu_hour is None else Price(price_per_gpu_hour, currency)
     with locked(folder) if out is None else nullcontext():
-        written = write_report(folder, out, baseline=earlier, redact_text=redact_text)
+        written = write_report(folder, out, baseline=earlier, redact_text=redact_text, price=price)
     typer.echo(f"Report: {written}")
     if csv is not None:
         from reports.tables import write_csv
 
         for path in write_csv(folder, csv):
             typer.echo(f"Table: {path}")
+    if reading_list is not None:
+        from reports.reading_list import write_reading_list
+
+        sheet, key = write_reading_list(folder, reading_list, out.parent if out else None)
+        typer.echo(f"Reading list: {sheet}\nIts key, not for the readers: {key}")
+    if open_page:
+        from harness.cli.browser import opened
+
+        if advice := opened(written):
+            typer.echo(advice)
 
 
 @app.command()
@@ -155,6 +186,26 @@ def compare(
     typer.echo(comparison_text(folders))
     write_text_atomically(out, render_comparison(folders))
     typer.echo(f"Comparison: {out}")
+
+
+@app.command()
+def export(
+    run: RunArgument,
+    to: Annotated[str, typer.Option(help="mlflow, trackio, wandb, model-card, github-action-benchmark or lm-eval")],
+    out: Annotated[
+        str | None, typer.Option(metavar="PATH", help="file or folder, or MLflow's URI; default: in the run folder")
+    ] = None,
+    variant: Annotated[str | None, typer.Option(help="model-card: whose card (default: the first adapter)")] = None,
+    with_report: Annotated[
+        bool, typer.Option("--with-report", help="mlflow: the page too, which contains dialogues")
+    ] = False,
+) -> None:
+    """Hand a finished run's numbers to other tools. Nothing is sent but to the place that --out names."""
+    from harness.export.destinations import Wanted
+    from harness.export.destinations import export as exported
+
+    for line in exported(run, to, Wanted(out, variant, with_report)):
+        typer.echo(f"Exported: {line}")
 
 
 @app.command()
@@ -190,11 +241,15 @@ def metrics(
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    config: Annotated[
+        str | None, typer.Argument(metavar="[CONFIG]", help="also ask the servers of its served variants")
+    ] = None,
+) -> None:
     """Check what this machine has and lacks, and how to fix it."""
-    from harness.cli.doctor import examine
+    from harness.cli.doctor import examine, examine_servers
 
-    findings = examine()
+    findings = examine() + (examine_servers(config) if config is not None else [])
     for finding in findings:
         mark = {"ok": "ok     ", "warning": "warning", "missing": "missing"}[finding.state]
         typer.echo(f"{mark}  {finding.what}: {finding.detail}")
@@ -220,3 +275,8 @@ def main(arguments: list[str] | None = None) -> int:
     command = partial(typer.main.get_command(app).main, prog_name="python -m harness", standalone_mode=False)
     advice = "Interrupted. Finished work is kept; run the same command to continue."
     return guarded(command, sys.argv[1:] if arguments is None else arguments, interrupted=advice)
+
+
+def command() -> NoReturn:
+    """Run the command line as a process of its own."""
+    leave(main())

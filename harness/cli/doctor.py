@@ -43,6 +43,29 @@ def examine() -> list[Finding]:
     ]
 
 
+def examine_servers(config: str) -> list[Finding]:
+    """Ask the server of every served variant of a config what it can do; nothing of the dialogues is sent."""
+    from harness.backends.choose import check_server
+    from harness.errors import HarnessError
+    from harness.jobs.run import read_config
+    from harness.variants.resolve import resolve_variants
+
+    chosen, folder = read_config(config)
+    served = [variant for variant in resolve_variants(chosen.variants, folder).variants if variant.is_served]
+    if not served:
+        return [Finding("servers", "ok", f"{config} has no served variant")]
+    findings = []
+    for variant in served:
+        what = f"server of '{variant.name}'"
+        try:
+            rows = check_server(variant)
+        except HarnessError as error:
+            findings.append(Finding(what, "missing", str(error)))
+            continue
+        findings += [Finding(what, "ok" if row.ok else "warning", row.detail) for row in rows]
+    return findings
+
+
 def _libraries() -> list[Finding]:
     found = library_versions(NEEDED)
     without = "(score, report, compare and gate work without it)."

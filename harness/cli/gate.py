@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from harness.gating.verdict import CheckResult, GateResult
+    from harness.gating.verdict import GateResult
 
 BaselinesFolder = Annotated[
     Path | None, typer.Option("--baselines", help="Folder of baselines (default: HARNESS_BASELINES or ./baselines)")
@@ -34,16 +34,19 @@ def gate(
     candidate: Annotated[str | None, typer.Option(help="Variant to judge (default: the file's)")] = None,
     explain: Annotated[str | None, typer.Option(metavar="CHECK", help="Print the computation of one check")] = None,
     baselines: BaselinesFolder = None,
+    first: Annotated[
+        bool, typer.Option("--first", help="No run was accepted yet: leave out the checks that compare with one")
+    ] = False,
 ) -> None:
     """Judge a finished run. Exit code: 0 passed, 1 failed, 3 inconclusive, 4 could not be judged."""
     from harness.gating.gate import gate as judge_run
 
     if explain is not None:
         _refuse_unknown_check(thresholds, explain)
-    result = judge_run(run, thresholds, baseline=baseline, candidate=candidate, baselines=baselines)
+    result = judge_run(run, thresholds, baseline=baseline, candidate=candidate, baselines=baselines, first=first)
     console = _console()
     if explain is None:
-        _print_table(console, result)
+        _print_checks(console, result)
     else:
         _print_lines(console, _steps(result, explain))
     _print_verdict(console, result)
@@ -148,47 +151,38 @@ def _steps(result: GateResult, check_id: str) -> list[str]:
     return [f"{number}. {step}" for number, step in enumerate(explain(result.check(check_id)), 1)]
 
 
-def _print_table(console: Console, result: GateResult) -> None:
+def _print_checks(console: Console, result: GateResult) -> None:
+    """Print each check with what was found, the failed ones first."""
     from rich.table import Table
 
-    from harness.gating.sentences import interval_text
+    from harness.gating.sentences import heading, told_together
+    from harness.gating.verdict import PRECEDENCE
 
-    if not result.checks:
-        return
-    table = Table(title=None, pad_edge=False)
-    for heading in ("verdict", "check", "metric", "of", "measured", "asked for", "n"):
-        table.add_column(heading, overflow="fold", justify="right" if heading == "n" else "left")
-    for check in result.checks:
-        verdict = check.verdict if check.severity == "fail" else f"{check.verdict} (warn)"
-        against = f" / {check.against}" if check.against else ""
-        part = f" [{check.slice}]" if check.slice else ""
-        of = check.candidate + against + part
-        cells = (check.id, check.metric, of, interval_text(check), check.requirement, str(check.n))
-        table.add_row(_shown(verdict, COLOURS[check.verdict]), *map(_shown, cells))
-    console.print(table)
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for together in told_together(sorted(result.checks, key=lambda check: PRECEDENCE.index(check.verdict))):
+        check = together[0]
+        verdict = check.verdict if check.decides or check.verdict == "pass" else f"{check.verdict} (warn)"
+        names = ": ".join(filter(None, heading(together)))
+        table.add_row(_shown(verdict, COLOURS[check.verdict]), _shown(names, "bold"))
+        table.add_row("", _shown(check.sentence))
+    if result.checks:
+        console.print(table)
 
 
 def _print_verdict(console: Console, result: GateResult) -> None:
-    lines = [f"{check.id}: {check.sentence}" for check in result.checks if check.verdict != "pass"]
-    lines += [f"Warning: {warning}" for warning in (*result.warnings, *_check_warnings(result.checks))]
-    lines += result.problems[1:]
-    _print_lines(console, lines)
+    from harness.gating.sentences import shared_warnings
+
+    lines = [f"Warning: {warning}" for warning in (*result.warnings, *shared_warnings(result.checks))]
+    _print_lines(console, [*lines, *result.problems[1:]])
     head = f"{result.verdict.upper()} (exit code {result.exit_code}). {result.sentence}"
-    console.print(_shown(head, f"bold {COLOURS[result.verdict]}"), soft_wrap=True)
-
-
-def _check_warnings(checks: Iterable[CheckResult]) -> list[str]:
-    """Merge warnings shared by several checks into one line that names them all."""
-    checks_by_warning: dict[str, list[str]] = {}
-    for check in checks:
-        for warning in check.warnings:
-            checks_by_warning.setdefault(warning, []).append(check.id)
-    return [f"{', '.join(ids)}: {warning}" for warning, ids in checks_by_warning.items()]
+    console.print(_shown(head, f"bold {COLOURS[result.verdict]}"))
 
 
 def _print_lines(console: Console, lines: Iterable[str]) -> None:
     for line in lines:
-        console.print(_shown(line), soft_wrap=True)
+        console.print(_shown(line))
 
 
 def _shown(text: str, style: str = "") -> Text:

@@ -128,7 +128,7 @@ class ChatTemplate:
         )
 
     def _render(self, dialogue: Dialogue, reply: str | None) -> str:
-        messages = _messages(dialogue)
+        messages = messages_of(dialogue)
         if reply is not None:
             messages.append({"role": "assistant", "content": reply})
         arguments = dict(self.arguments)
@@ -177,7 +177,8 @@ def _identifiers(source: str) -> frozenset[str]:
     return frozenset(re.findall(r"[A-Za-z_]\w*", source))
 
 
-def _messages(dialogue: Dialogue) -> list[dict[str, str]]:
+def messages_of(dialogue: Dialogue) -> list[dict[str, str]]:
+    """Return a conversation up to the reply as roles and contents."""
     if not dialogue.turns:
         return [{"role": "user", "content": dialogue.prompt}]
     return [{"role": _ROLES[turn.role], "content": turn.content} for turn in dialogue.turns]

@@ -5,7 +5,8 @@ Values are as measured, in the metric's own unit and orientation; the judge orie
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 Scale = Literal["value", "difference", "ratio"]
@@ -24,13 +25,16 @@ class Interval:
 class Share:
     """The coverage of a variant. ``label`` names the variant, and its baseline if it is from one.
 
-    ``did``: what was done with ``answered`` of the dialogues.
+    ``did``: what was done with ``answered`` of the dialogues. ``missing``: why how many of the others are missing.
+    ``context``: the most tokens that the variant's model accepts, if the run recorded it.
     """
 
     label: str
     answered: int
     dialogues: int
     did: str = "answered"
+    missing: Mapping[str, int] = field(default_factory=dict)
+    context: int | None = None
 
     @property
     def value(self) -> float:
@@ -60,6 +64,7 @@ class Evidence:
     metric: str
     candidate: str
     against: str | None = None
+    label: str = ""
     unit: str = ""
     higher_is_better: bool | None = None
     scale: Scale = "value"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.gating.sentences import interval_text, listed, loss_text, number, with_unit
+from harness.gating.sentences import interval_text, listed, loss_text, number, who, with_unit
 from harness.gating.verdict import CheckResult
 
 
@@ -29,9 +29,7 @@ def explain(check: CheckResult) -> list[str]:
 
 
 def _question(check: CheckResult) -> str:
-    against = f" against {check.against}" if check.against else ""
-    part = f" where {check.slice}" if check.slice else ""
-    return f"{check.rule} on {check.metric} of {check.candidate}{against}{part}: required is {check.requirement}."
+    return f"{check.rule} on {check.metric} of {who(check)}: required is {check.requirement}."
 
 
 def _measured(check: CheckResult) -> str:

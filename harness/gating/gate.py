@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+from harness.errors import InputError
 from harness.gating import outputs
 from harness.gating.gather import Question, candidate_of, gather
 from harness.gating.judge import judge
@@ -27,6 +28,7 @@ def gate(
     baseline: Path | str | None = None,
     candidate: str | None = None,
     baselines: Path | str | None = None,
+    first: bool = False,
     write: bool = True,
     now: datetime | None = None,
 ) -> GateResult:
@@ -34,19 +36,27 @@ def gate(
 
     ``thresholds`` is a path or the name of a shipped file. ``baseline`` is a run folder or the name of an accepted one
     in ``baselines``, and replaces every baseline that the file names. ``candidate`` overrides the file's.
+    ``first`` says that no run was accepted yet: checks that compare with one are left out, and a warning names them.
     Raises InputError (exit code 2) if a name or a file cannot be used; nothing is written then.
     An unfinished or edited run is an error in the result (exit code 4), not an exception.
     """
+    if first and baseline is not None:
+        raise InputError("--first is for when there is no baseline yet. Leave out either it or --baseline.")
     folder = RunFolder(run)
     manifest = folder.read_manifest()
     loaded = load_policy(thresholds)
+    left_out = [check.id for check in loaded.checks if first and check.needs_baseline]
+    policy = loaded.policy.model_copy(
+        update={"checks": tuple(check for check in loaded.checks if check.id not in left_out)}
+    )
     store = named.Baselines(baselines)
     problems = unusable(folder, manifest)
-    if not loaded.checks:
-        problems.append(f"{loaded.source} has no checks: nothing was judged.")
+    if not policy.checks:
+        which = "no checks that need no baseline" if left_out else "no checks"
+        problems.append(f"{loaded.source} has {which}: nothing was judged.")
     opened: dict[str, Side | str] = {}
     checks: tuple[CheckResult, ...] = ()
-    warnings: list[str] = []
+    warnings = [f"Left out, because there is no baseline yet: {listed(left_out)}."] if left_out else []
     name = candidate or loaded.policy.candidate or ""
     if not problems:
         side = _side(folder, manifest)
@@ -61,8 +71,8 @@ def gate(
 
         if chosen is not None:
             store.find(chosen)  # reject a wrong name even if no check uses it
-        question = Question(loaded, side, name, open_baseline, chosen)
-        checks = judge(loaded.policy, gather(question))
+        question = Question(loaded, side, name, open_baseline, chosen, first)
+        checks = judge(policy, gather(question))
         if chosen is not None and chosen not in opened:
             warnings.append("--baseline was given, but no check compares with a baseline.")
     verdict = overall(checks, tuple(problems))

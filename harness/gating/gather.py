@@ -9,6 +9,7 @@ from harness.errors import InputError, did_you_mean
 from harness.gating.evidence import Evidence, Interval, OneDialogue, Scale
 from harness.gating.judge import turn
 from harness.gating.policy import Check, LoadedPolicy
+from harness.gating.sentences import listed
 from harness.gating.sides import Side, incomparable
 from harness.metrics.registry import MetricSpec
 from harness.stats.types import Difference, Estimate
@@ -35,7 +36,8 @@ class Question:
     """The inputs of ``gather``: the policy, the run, and how to open baselines.
 
     ``open_baseline`` returns the named baseline, or a sentence that says why it cannot be compared with.
-    ``baseline`` (``--baseline``) replaces any baseline that a check names, and a missing ``against``.
+    ``baseline`` (``--baseline``) replaces any baseline that a check names, and a missing ``against``. ``first``:
+    there is none yet, and checks that need one are left out.
     """
 
     loaded: LoadedPolicy
@@ -43,6 +45,7 @@ class Question:
     candidate: str
     open_baseline: Callable[[str], Side | str]
     baseline: str | None = None
+    first: bool = False
 
 
 def candidate_of(loaded: LoadedPolicy, run: Side, chosen: str | None) -> str:
@@ -63,7 +66,11 @@ def gather(question: Question) -> dict[str, Evidence]:
     Raises InputError, with the line and the closest known name, for a metric, variant, slice column or baseline that
     does not exist. What exists but was not measured or cannot be compared becomes evidence with a ``problem``.
     """
-    resolved = [_resolve(question, index, check) for index, check in enumerate(question.loaded.checks)]
+    resolved = [
+        _resolve(question, index, check)
+        for index, check in enumerate(question.loaded.checks)
+        if not (question.first and check.needs_baseline)
+    ]
     question.run.statistics.prepare(one.check.metric for one in resolved if one.check.slice is None)
     tested = sum(one.check.rule == "no_regression" for one in resolved)
     return {one.check.id: _evidence(question, one, tested) for one in resolved}
@@ -75,8 +82,7 @@ def _resolve(question: Question, index: int, check: Check) -> Resolved:
     spec = _metric(question, index, check)
     candidate = question.candidate
     if check.candidate is not None:
-        where = loaded.where(*at, "candidate")
-        candidate = _known(check.candidate, run.variants, f"{where}: the run has no variant")
+        candidate = _variant(question, check.candidate, loaded.where(*at, "candidate"))
     if check.slice:
         column = next(iter(check.slice))
         where = loaded.where(*at, "slice")
@@ -112,9 +118,11 @@ def _against(question: Question, resolved: Resolved) -> Resolved:
     named = check.against.baseline if check.against else None
     if check.against and named is None:
         variant = check.against.variant or ""
-        _known(variant, question.run.variants, f"{where}: the run has no variant")
+        _variant(question, variant, where)
         if variant == resolved.candidate:
-            raise InputError(f"{where}: '{variant}' would be compared with itself.")
+            raise InputError(
+                f"{where}: '{variant}' would be compared with itself. Judge another variant with --candidate."
+            )
         return replace(resolved, other=question.run, other_variant=variant)
     chosen = question.baseline or named
     if chosen is None:
@@ -135,6 +143,17 @@ def _against(question: Question, resolved: Resolved) -> Resolved:
     return replace(resolved, other=side, other_variant=variant)
 
 
+def _variant(question: Question, name: str, where: str) -> str:
+    """Return a variant that a check names; raise InputError, with the way out, if the run has none of that name."""
+    try:
+        return _known(name, question.run.variants, f"{where}: the run has no variant")
+    except InputError as error:
+        against = [(check, check.against) for check in question.loaded.checks]
+        naming = [c.id for c, other in against if name in (c.candidate, other and not other.baseline and other.variant)]
+        advice = f"Measure it, or copy the file and remove the checks that name it: {listed(naming, 20)}."
+        raise InputError(f"{error} {advice}") from None
+
+
 def _known(name: str, known: Iterable[str], sentence: str) -> str:
     names = tuple(known)
     if name not in names:
@@ -149,6 +168,7 @@ def _evidence(question: Question, resolved: Resolved, tested: int) -> Evidence:
         metric=check.metric,
         candidate=candidate,
         against=_label(resolved),
+        label=_in_words(check.metric, spec),
         unit=spec.unit,
         higher_is_better=spec.higher_is_better,
         interval=Interval(None, None, question.loaded.policy.defaults.confidence),
@@ -169,6 +189,12 @@ def _evidence(question: Question, resolved: Resolved, tested: int) -> Evidence:
     if spec.screen:
         bare = replace(bare, warnings=(*bare.warnings, SCREEN))
     return replace(bare, coverage=tuple(filter(None, shares)), must_pass=_single_dialogues(question, resolved, bare))
+
+
+def _in_words(metric: str, spec: MetricSpec) -> str:
+    """Return the metric's label, with its conditions: ``Tokens per second (engine eager, batch 4)``."""
+    conditions = metric.partition("[")[2].rstrip("]").replace("=", " ").replace(",", ", ")
+    return f"{spec.label or metric} ({conditions})" if conditions and spec.label else spec.label or metric
 
 
 def _label(resolved: Resolved) -> str | None:

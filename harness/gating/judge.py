@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.gating.evidence import Evidence, Interval
+from harness.gating.finding import allowed, finding
 from harness.gating.policy import Check, Defaults, Policy
-from harness.gating.sentences import interval_text, listed, loss_text, measured_text, number, requirement
+from harness.gating.remedies import incomplete, too_few
+from harness.gating.sentences import listed, loss_text, requirement
 from harness.gating.verdict import CheckResult, VerdictName
 from harness.stats.power import critical_sum, critical_value, fewest_units
 
@@ -84,13 +86,13 @@ def _prepare(check: Check, defaults: Defaults, evidence: Evidence | None) -> Che
     result = _hold_single_dialogues(result, evidence, turned)
     if result.must_pass_failed:
         failed = listed(result.must_pass_failed)
-        return _decided(result, "fail", f"Dialogue {failed} must pass and does not meet {result.requirement}.")
+        sentence = f"{result.label or result.metric}: dialogue {failed} must pass and does not; {allowed(result)}."
+        return _decided(result, "fail", sentence)
     if result.must_pass_missing:
         missing = listed(result.must_pass_missing)
         return _decided(result, "error", f"Dialogue {missing} must pass, but the run has no value for it.")
     if result.n < result.min_samples:
-        sentence = f"Only {result.n} {result.units} were measured; {result.min_samples} are required."
-        return _decided(result, "inconclusive", sentence, needed_n=result.min_samples)
+        return _decided(result, "inconclusive", too_few(result), needed_n=result.min_samples)
     return _three_ways(result)
 
 
@@ -105,6 +107,7 @@ def _result(check: Check, defaults: Defaults, evidence: Evidence, turned: Orient
         severity=check.severity,
         sentence="",
         rule=check.rule,
+        label=evidence.label,
         requirement=requirement(check, evidence, turned.sign, turned.origin, turned.limit),
         candidate=evidence.candidate,
         against=evidence.against,
@@ -149,10 +152,7 @@ def _problem(evidence: Evidence, defaults: Defaults) -> str | None:
         return evidence.problem
     for share in evidence.coverage:
         if not share.dialogues or share.value < defaults.min_coverage:
-            return (
-                f"{share.label} {share.did} {share.answered} of {share.dialogues} dialogues "
-                f"({share.value:.1%}); {defaults.min_coverage:.1%} is required."
-            )
+            return incomplete(share, defaults.min_coverage)
     numbers = (evidence.value, evidence.interval.low, evidence.interval.high)
     if any(value is not None and not math.isfinite(value) for value in numbers):
         return "The value is not a finite number."
@@ -185,21 +185,19 @@ def _three_ways(result: CheckResult) -> CheckResult:
         return result.model_copy(update={"verdict": "pass"})  # decided by Holm's procedure
     upper = None if result.upper_limit is None else -limit  # equivalence is the same on both sides
     if _beyond(high, limit, below=True) or (upper is not None and _beyond(low, upper, below=False)):
-        return _decided(result, "fail", f"{measured_text(result)}. Required: {result.requirement}.")
+        return _decided(result, "fail", f"{finding(result)}.")
     if low is not None and low >= limit and (upper is None or (high is not None and high <= upper)):
-        return _decided(result, "pass", f"{measured_text(result)}, as required: {result.requirement}.")
+        return _decided(result, "pass", f"{finding(result)}.")
     if low is None or high is None:
         why = f" {' '.join(result.warnings)}" if result.warnings else ""
         sentence = (
-            f"The value is {number(result.value)}, but {result.n} {result.units} give no interval to compare with "
-            f"{result.requirement}.{why} To judge the value alone, set 'judge: point'."
+            f"{finding(result)}. {result.n} {result.units} give no interval to compare with the limit.{why} "
+            "To judge the value alone, set 'judge: point'."
         )
         return _decided(result, "inconclusive", sentence)
     needed = units_needed(result.n, value, low, high, limit, upper)
-    how_many = (
-        f"about {needed:,} {result.units} would decide it" if needed else "no number of dialogues would decide it"
-    )
-    sentence = f"{measured_text(result)}. The interval includes the limit ({result.requirement}); {how_many}."
+    how_many = f"about {needed:,} {result.units} would decide it" if needed else f"no number of {result.units} would"
+    sentence = f"{finding(result)}. The interval includes the limit; {how_many} (this run has {result.n:,})."
     return _decided(result, "inconclusive", sentence, needed_n=needed)
 
 
@@ -267,19 +265,17 @@ def _no_regression(
     shown = upper if divided == 1 or _computed(evidence, divided) else None
     result = result.model_copy(update={"holm_checks": divided, "holm_high": shown, "smallest_loss": smallest})
     if proven:
-        among = "" if tested == 1 else f", also after Holm's correction over {tested} checks"
-        sentence = f"Required: {result.requirement}; {interval_text(result)} proves a larger loss{among}."
-        return _decided(result, "fail", sentence)
+        among = "" if tested == 1 else f" A larger loss is proven after Holm's correction over {tested} checks, too."
+        return _decided(result, "fail", f"{finding(result)}.{among}")
     if upper is None:  # the plain interval shows a loss, but there is no wider one to prove it
         needed = max(fewest_units(1 - (1 - result.confidence) / divided), result.n + 1)
         sentence = (
-            f"Required: {result.requirement}; {interval_text(result)} shows a larger loss, but {result.n} "
-            f"{result.units} give no interval that could prove it among {divided} checks (Holm's correction)."
+            f"{finding(result)}. The interval shows a larger loss, but {result.n} {result.units} "
+            f"give no interval that could prove it among {divided} checks (Holm's correction)."
         )
         return _decided(result, "inconclusive", sentence, needed_n=needed)
-    seen = "" if smallest is None else f"; {loss_text(result)} would be detected with 80 % power"
-    sentence = f"Required: {result.requirement}; {interval_text(result)} does not prove a larger loss{seen}."
-    return _decided(result, "pass", sentence)
+    seen = "" if smallest is None else f" ({loss_text(result)} would be detected with 80 % power)"
+    return _decided(result, "pass", f"{finding(result)}; no larger loss is proven{seen}.")
 
 
 def smallest_loss(result: CheckResult, mde: float | None, tested: int) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from harness.gating.explain import explain
-from harness.gating.sentences import interval_text, number, without_controls
+from harness.gating.sentences import heading, number, shared_warnings, told_together, without_controls
 from harness.gating.verdict import CheckResult, GateResult, RunFacts, VerdictName
 
 MOST_CHARACTERS = 65_000
@@ -53,34 +53,23 @@ def _table(title: str, checks: list[CheckResult]) -> str:
         return ""
     lines = [
         f"\n### {title}\n",
-        "| | check | metric | measured [95 %] | required | n | why |",
-        "|---|---|---|---|---|---|---|",
+        "| | check | of | found |",
+        "|---|---|---|---|",
     ]
-    if any(check.confidence != 0.95 for check in checks):
-        lines[1] = lines[1].replace("95 %", f"{checks[0].confidence:.4g}")
-    for check in checks:
+    for together in told_together(checks):
+        check = together[0]
         warn = " (warning only)" if not check.decides and check.verdict != "pass" else ""
         cells = (
             f"{MARKS[check.verdict]} {check.verdict}{warn}",
-            check.id,
-            _who(check),
-            interval_text(check),
-            check.requirement,
-            str(check.n),
+            *heading(together),
             check.sentence,
         )
         lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _who(check: CheckResult) -> str:
-    against = f" against {check.against}" if check.against else ""
-    part = f", {check.slice}" if check.slice else ""
-    return f"{check.metric} of {check.candidate}{against}{part}"
-
-
 def _warnings(result: GateResult) -> str:
-    warnings = [*result.warnings, *(f"{check.id}: {text}" for check in result.checks for text in check.warnings)]
+    warnings = [*result.warnings, *shared_warnings(result.checks)]
     return "\n### Warnings\n\n" + "".join(f"- {_cell(text)}\n" for text in warnings) if warnings else ""
 
 

@@ -124,6 +124,11 @@ class Check(Strict):
         return self.against is not None or self.rule not in ("min", "max")
 
     @property
+    def needs_baseline(self) -> bool:
+        """Whether it compares with an accepted run: one that it names, or the one of ``--baseline``."""
+        return self.compares and (self.against is None or self.against.baseline is not None)
+
+    @property
     def margin(self) -> float:
         """The rule's number, absolute or relative."""
         return self._stated[1]
@@ -199,12 +204,13 @@ def load_policy(name_or_path: str | Path) -> LoadedPolicy:
     path = Path(name_or_path)
     shipped = {file.stem: file for file in sorted(SHIPPED.glob("*.yaml"))}
     if not path.is_file():  # a file at that path takes precedence over a shipped one of that name
-        if str(name_or_path) not in shipped:
+        name = str(name_or_path).removesuffix(".yaml")  # as gate.json and the page name it
+        if name not in shipped:
             raise InputError(
                 f"There is no thresholds file {name_or_path}; the shipped ones are {', '.join(shipped)}."
                 f"{did_you_mean(str(name_or_path), shipped)}"
             )
-        path = shipped[str(name_or_path)]
+        path = shipped[name]
     value, lines = read_yaml(path)
     _refuse_newer(value, path, lines)
     policy = validate(Policy, value, source=str(path), lines=lines)

@@ -1,10 +1,11 @@
-"""How the gate formats numbers: the same in the terminal, in JUnit, in Markdown and in ``--explain``."""
+"""How the gate writes numbers and limits where it shows its computation: in ``--explain``, JUnit and Markdown."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from harness.gating.amounts import unit_of
 from harness.gating.evidence import Evidence
 from harness.gating.policy import Check
 from harness.gating.verdict import CheckResult
@@ -33,22 +34,14 @@ def interval_text(result: CheckResult) -> str:
     return f"{name}{number(result.value)} [{number(result.low)}, {number(result.high)}]"
 
 
-def measured_text(result: CheckResult) -> str:
-    """Return what was measured, as a clause: ``quality.nll is 1.2 for adapter, 1.5 for base; difference −0.3 […]``."""
-    judged = number(result.value) if result.judge == "point" else interval_text(result)
-    if result.scale == "value" or result.candidate_value is None or result.other_value is None:
-        return f"{result.metric} of {result.candidate}: {judged}"
-    each = f"{number(result.candidate_value)} for {result.candidate}, {number(result.other_value)} for {result.against}"
-    return f"{result.metric} is {each}; {judged}"
-
-
 def loss_text(result: CheckResult) -> str:
     """Return the smallest loss that a no_regression check would detect, e.g. ``a loss of 3.1 %``."""
     if result.smallest_loss is None:
         return "no loss"
     if result.scale == "ratio":
         return f"a loss of {number(100 * result.smallest_loss)} %"
-    return with_unit(f"a loss of {number(result.smallest_loss)}", result.unit)
+    unit = unit_of(result.unit)
+    return f"a loss of {number(result.smallest_loss * unit.factor)}{unit.difference}"
 
 
 def requirement(check: Check, evidence: Evidence, sign: int, origin: float, limit: float) -> str:
@@ -60,8 +53,44 @@ def requirement(check: Check, evidence: Evidence, sign: int, origin: float, limi
         return with_unit(f"{'ratio' if evidence.scale == 'ratio' else 'difference'} between {low} and {high}", unit)
     if evidence.scaled_other is not None:
         return f"{evidence.metric} {relation} {number(evidence.scaled_other)} × {evidence.against}'s"
+    if check.is_relative and evidence.scale == "value":  # nothing was measured that the share could be taken of
+        return f"{evidence.metric} {relation} {number(1 - sign * check.margin)} × {evidence.against}'s"
     name = {"value": evidence.metric, "difference": "difference", "ratio": "ratio"}[evidence.scale]
     return with_unit(f"{name} {relation} {number(origin + sign * limit)}", unit)
+
+
+def who(check: CheckResult) -> str:
+    """Return what a check is about: ``adapter against base where condition=asthma``."""
+    against = f" against {check.against}" if check.against else ""
+    return check.candidate + against + (f" where {check.slice}" if check.slice else "")
+
+
+def heading(together: Sequence[CheckResult]) -> tuple[str, str]:
+    """Return the ids of checks that are told together, and what they are about if that is the same for all."""
+    about = {f"{who(check)}, {check.n:,} {check.units}" if check.n else who(check) for check in together}
+    return ", ".join(check.id for check in together), about.pop() if len(about) == 1 else ""
+
+
+def told_together(checks: Iterable[CheckResult]) -> list[list[CheckResult]]:
+    """Return the checks in their order, those that were left undecided for the same reason as one."""
+    groups: dict[tuple[object, ...], list[CheckResult]] = {}
+    for check in checks:
+        alone = check.id if check.verdict in ("pass", "fail") else (check.verdict, check.decides)
+        groups.setdefault((alone, check.sentence), []).append(check)
+    return list(groups.values())
+
+
+def shared_warnings(checks: Iterable[CheckResult]) -> list[str]:
+    """Return each warning of the checks once, after the ids of all checks that have it.
+
+    A check over too few units says so as its reason; what else is uncertain about it matters to no one.
+    """
+    checks_by_warning: dict[str, list[str]] = {}
+    for check in checks:
+        too_few = check.verdict == "inconclusive" and check.n < check.min_samples
+        for warning in () if too_few else check.warnings:
+            checks_by_warning.setdefault(warning, []).append(check.id)
+    return [f"{', '.join(ids)}: {warning}" for warning, ids in checks_by_warning.items()]
 
 
 def listed(names: Iterable[str], most: int = 5) -> str:

@@ -9,6 +9,7 @@ from functools import cached_property
 
 from harness.files import digest_file
 from harness.gating.evidence import Share
+from harness.gating.remedies import not_measured
 from harness.gating.sentences import listed
 from harness.gating.statistics import RunStatistics
 from harness.gating.verdict import RunFacts
@@ -48,7 +49,14 @@ class Side:
         coverage = self.summary.coverage.get(variant)
         if coverage is None:
             return Share(label, 0, len(self.dialogue_ids))
-        return Share(label, coverage.answered, max(coverage.dialogues, len(self.dialogue_ids)))
+        context = self.manifest.provenance.get(f"context_length/{variant}")
+        return Share(
+            label,
+            coverage.answered,
+            max(coverage.dialogues, len(self.dialogue_ids)),
+            missing=coverage.skipped,
+            context=context if isinstance(context, int) else None,
+        )
 
     def readable(self, metric: str, variant: str) -> Share | None:
         """Return how many dialogues the metric can read, if there are any that it cannot: in another language."""
@@ -57,17 +65,19 @@ class Side:
             return None
         total = len(self.dialogue_ids)
         of = f"{variant} of baseline {self.name}" if self.name else variant
-        label = f"{metric} of {of} ({', '.join(unread)})"
-        return Share(label, total - unread.total(), total, did="is defined for")
+        return Share(f"{metric} of {of}", total - unread.total(), total, did="is defined for", missing=unread)
 
     def measured(self, metric: str, variant: str) -> str | None:
         """Return why this variant has no value of the metric, or None if it has one."""
         of_run = f" in baseline {self.name}" if self.name else ""
-        summary = self.summary.metrics.get(metric)
+        summary, family = self.summary.metrics.get(metric), metric.split(".")[0]
         if summary is None:
-            return f"{metric} was not measured{of_run}."
+            others = [name for name in self.summary.metrics if name.split(".")[0] == family and "[" not in name]
+            return not_measured(metric, of_run, others=others)
         if variant not in summary.variants:
-            return f"{metric} was not measured for {variant}{of_run}."
+            coverage = self.summary.coverage.get(variant)
+            why = coverage.not_measured.get(family) if coverage else None
+            return not_measured(metric, f" for {variant}{of_run}", why=why)
         if self.statistics.needs_its_module(metric, variant):
             return (
                 f"{metric}{of_run} is combined by the run's own module, which the gate does not execute, so it cannot "
@@ -154,7 +164,8 @@ def _hardware(manifest: RunManifest) -> str | None:
     device = str(manifest.provenance.get("device") or manifest.config.get("device") or "auto").split(":")[0]
     gpu, cpu = hardware.get("gpu"), hardware.get("cpu")
     if gpu and device != "cpu":
-        return _shown(gpu)
+        spread = manifest.provenance.get("device") == "cuda"  # without a number: over all GPUs
+        return f"{_shown(gpu)}, layers spread over all" if spread else _shown(gpu)
     return f"{_shown(cpu)}, {_shown(manifest.config.get('threads') or 'all')} threads" if cpu else None
 
 

@@ -1,7 +1,8 @@
 """A first thresholds file from a finished run: limits that this run meets, each with the measured value in a comment.
 
 It is a starting point: people must decide what a release has to meet. Limits are slightly looser than what the run
-measured, and most of a gain must be shown again, so that the same run passes and a clearly worse one does not.
+measured, and most of a gain must be shown again, so that the same run passes and a clearly worse one does not. Only a
+rate of form that is as bad as it can be (all replies empty) gets a limit that the run itself fails.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from harness.store.folder import RunFolder
 from harness.store.schema import ComparisonRow, EstimateRow, MetricSummary, Summary
 
 COMPARED = ("quality.nll", "quality.rouge_l", "quality.chrf", "quality.bertscore", "quality.similarity")
+MAJORITY = "0.5"  # the limit of a rate of form where the run's own value leaves none
 RATES = ("quality.truncated", "quality.empty", "quality.looping", "quality.prompt_leak", "quality.collapse")
 KEPT = 0.7  # share of the gain measured here that a later run must show
 FIDELITY = ("fidelity.kl",)
@@ -46,11 +48,9 @@ def write_thresholds(run: Path | str, out: Path, *, candidate: str | None = None
         raise HarnessError(f"The run in {folder.root} is {manifest.state}; thresholds are made from a complete one.")
     summary = folder.read_summary()
     candidate = _candidate(summary, manifest.variants, manifest.reference_variant, candidate)
-    own = f"    candidate: {_quoted(candidate)}\n"  # stands once, at the top
     read = _shares_read(folder, candidate)
     skipped = {name for name, share in read.items() if share < LEAST_READ}
-    entries = (entry.replace(own, "") for entry in _checks(summary, candidate, manifest.reference_variant, skipped))
-    checks = _with_unique_ids(entries)
+    checks = _with_unique_ids(_checks(summary, candidate, manifest.reference_variant, skipped))
     if not checks:
         raise HarnessError(f"The run in {folder.root} measured nothing of {candidate} that a gate could check.")
     name = _one_line(folder.root.resolve().name)
@@ -69,9 +69,8 @@ defaults:
 
 checks:
 """
-    unlimited = _unlimited(summary, candidate)
     tail = f"""
-{unlimited}  # Once a baseline is accepted (python -m harness baseline accept RUN --name main --reason …):
+  # Once a baseline is accepted (python -m harness baseline accept RUN --name main --reason …):
   # - id: not-worse-than-what-runs-today
   #   metric: quality.nll
   #   non_inferiority: {{margin: 0.02}}
@@ -102,7 +101,7 @@ def _shares_read(folder: RunFolder, candidate: str) -> dict[str, float]:
     unread: Counter[str] = Counter()
     for row in folder.each_reply(candidate):
         rows += 1
-        unread.update(row.undefined)
+        unread.update(row.undefined.keys())
     return {name: 1 - count / rows for name, count in unread.items()}
 
 
@@ -129,14 +128,21 @@ def _checks(summary: Summary, candidate: str, reference: str | None, skipped: se
             yield from _compared(name, metric, summary.comparisons, candidate, reference)
         elif name in FIDELITY:
             for variant in metric.variants:
-                yield from _absolute(name, metric, variant, "compared with the variant it was made from", slack=0.5)
+                note = "compared with the variant it was made from"
+                yield from _absolute(name, metric, variant, note, slack=0.5, named=True)
         elif name in LATENCY:
             yield from _absolute(name, metric, candidate, "holds on this machine and workload only", slack=0.2)
         elif name in MEMORY:
             yield from _absolute(name, metric, candidate, "holds on this machine and workload only", slack=0.1)
 
 
-def _absolute(name: str, metric: MetricSummary, variant: str, note: str, *, slack: float = 0.0) -> Iterator[str]:
+def _absolute(
+    name: str, metric: MetricSummary, variant: str, note: str, *, slack: float = 0.0, named: bool = False
+) -> Iterator[str]:
+    """Yield a limit on a variant's value. ``named``: the check is about this variant, whichever ``--candidate`` names.
+
+    That is so for fidelity: not every variant is made from another.
+    """
     found = metric.variants.get(variant)
     if found is None or found.value is None or not math.isfinite(found.value):
         return
@@ -147,31 +153,22 @@ def _absolute(name: str, metric: MetricSummary, variant: str, note: str, *, slac
     edge += abs(edge) * slack * (1 if upward else -1)
     limit = rounded(edge, up=upward)
     if _misses_nothing(limit, metric):
-        return
+        if name not in RATES:
+            return
+        limit, note = MAJORITY, "as bad as it can be, so this run must not pass: change the limit knowingly"
     rule = f"{'max' if upward else 'min'}: {limit}"
     interval = f"[{number(found.low)}, {number(found.high)}]"
     measured = f"{name} of {variant}: {number(found.value)} {interval} {metric.unit}, n = {found.n}; {_better(metric)}"
     comment = f"{measured}; {note}" if note else measured
     extra = ["judge: point   # these values have no interval"] if point else []
-    yield _entry(f"{_slug(name)}-{_slug(variant)}", name, variant, rule, comment, [*_samples(name, found), *extra])
+    check_id = f"{_slug(name)}-{_slug(variant)}" if named else _slug(name)
+    further = [*_samples(name, found), *extra]
+    yield _entry(check_id, name, rule, comment, further, variant=variant if named else None)
 
 
 def _misses_nothing(limit: str, metric: MetricSummary) -> bool:
     unmissable = float(limit) <= 0 if metric.higher_is_better is True else float(limit) >= 1
     return unmissable and metric.unit.startswith(SHARES)
-
-
-def _unlimited(summary: Summary, candidate: str) -> str:
-    """Return a comment on each rate of form that this run cannot set a limit on: it is as bad as it can be."""
-    lines = []
-    for name in RATES:
-        metric = summary.metrics.get(name)
-        found = metric and metric.variants.get(candidate)
-        if metric and found and found.high is not None and _misses_nothing(rounded(found.high, up=True), metric):
-            measured = f"{number(found.value)} [{number(found.low)}, {number(found.high)}]"
-            value = f"{name} of {_one_line(candidate)} is {measured}"
-            lines.append(f"  # {value}: nothing could miss a limit. Set one yourself.\n")
-    return "".join(lines)
 
 
 def _compared(
@@ -195,21 +192,22 @@ def _compared(
         held = rounded(min(KEPT * gain, least), up=False)
         comment += f". The limit is {float(held) / gain:.0%} of this gain"
         rule = f"min: {held}" if metric.higher_is_better else f"max: -{held}"
-        yield _entry(f"{_slug(name)}-gain", name, candidate, rule, comment, further)
+        yield _entry(f"{_slug(name)}-gain", name, rule, comment, further)
         return
     loss = -row.low if metric.higher_is_better else row.high
     usual = abs(other.value) * 0.02
     margin = rounded(max(usual, loss, 1e-9), up=True)
     if loss > usual:
         comment += f". This run cannot exclude a loss of {number(loss)}: is a margin this wide wanted"
-    yield _entry(
-        f"{_slug(name)}-not-worse", name, candidate, f"non_inferiority: {{margin: {margin}}}", comment, further
-    )
+    yield _entry(f"{_slug(name)}-not-worse", name, f"non_inferiority: {{margin: {margin}}}", comment, further)
 
 
-def _entry(check_id: str, metric: str, variant: str, rule: str, comment: str, further: list[str]) -> str:
+def _entry(
+    check_id: str, metric: str, rule: str, comment: str, further: list[str], *, variant: str | None = None
+) -> str:
     lines = [f"  # {_sentence(comment)}", f"  - id: {check_id}", f"    metric: {_quoted(metric)}"]
-    lines += [f"    candidate: {_quoted(variant)}", f"    {rule}", *(f"    {line}" for line in further)]
+    lines += [f"    candidate: {_quoted(variant)}"] if variant else []
+    lines += [f"    {rule}", *(f"    {line}" for line in further)]
     return "\n".join(lines) + "\n"
 
 

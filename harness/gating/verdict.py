@@ -27,6 +27,7 @@ class CheckResult(Row):
 
     id: str
     metric: str
+    label: str = Field("", description="the metric's name in words")
     verdict: VerdictName
     severity: Literal["fail", "warn"] = "fail"
     sentence: str = Field(description="why, in one sentence")

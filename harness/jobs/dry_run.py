@@ -118,6 +118,8 @@ def _about_lengths(lengths: Lengths, config: RunConfig) -> list[str]:
 
 def about_variant(variant: Variant, device: str) -> list[str]:
     """Return what a variant is, how large it is when loaded, and on CUDA the smallest card that it fits on."""
+    if variant.is_served:
+        return [f"{variant.name}: served as '{variant.model}' at {variant.url}, which was not asked"]
     quantized = "" if variant.quantization == "none" else f"{variant.quantization}, "
     size = _weight_bytes(variant)
     each = _cache_bytes(variant)
@@ -141,11 +143,15 @@ def _about_passes(config: RunConfig, variants: Sequence[Variant], dialogues: int
         if name in ("scoring", "generation"):
             lines.append(f"{name}: {dialogues:,} dialogues x {len(variants)} variants")
         elif name == "fidelity":
-            compared = ", ".join(f"{one.variant} against {one.against}" for one in pairs(variants, config.fidelity))
+            both = [(one.variant, one.against) for one in pairs(variants, config.fidelity)]
+            both += [(one.name, one.same_as) for one in variants if one.same_as is not None]
+            compared = ", ".join(f"{one} against {other}" for one, other in both)
             lines.append(f"{name}: {dialogues:,} dialogues, {compared or 'nothing to compare'}")
         elif name == "memory":
             each = config.memory.repeats or (1 if device.startswith("cuda") else 2)
-            lines.append(f"{name}: {each} {'process' if each == 1 else 'processes'} for each variant")
+            whose = "each variant" if not any(one.is_served for one in variants) else "each variant that is not served"
+            if not all(one.is_served for one in variants):
+                lines.append(f"{name}: {each} {'process' if each == 1 else 'processes'} for {whose}")
         elif name == "latency" and config.latency.budget_minutes is not None:
             lines.append(f"{name}: what {config.latency.budget_minutes:g} minutes allow")
         else:
@@ -165,7 +171,10 @@ def _about_time(
     )
     passes, seconds = set(config.passes), 0.0
     compared = pairs(variants, config.fidelity) if "fidelity" in passes else ()
+    served = [variant.name for variant in variants if variant.is_served]
     for variant in variants:
+        if variant.is_served:
+            continue
         parameters = _parameters(variant).total
         # Where a run does both, one reading serves the reference's score and the reply.
         read = references if "scoring" in passes else prompts if "generation" in passes else 0.0
@@ -173,6 +182,7 @@ def _about_time(
         written = dialogues * config.generation.max_new_tokens if "generation" in passes else 0
         seconds += parameters * (read * rates["read"] + written * rates["written"])
     apart = [name for name in config.passes if name not in ("scoring", "generation", "fidelity")]
+    apart += [f"'{name}'" for name in served]
     without = f" {' and '.join(apart)} apart;" if apart else ""
     return [
         f"Time: about {duration(seconds)} if every reply is as long as it may be,{without} by rates measured on "
@@ -188,8 +198,9 @@ def _rates(device: str) -> dict[str, Any]:
 
 
 def _settings(variant: Variant) -> dict[str, Any]:
-    """Return the configuration of a variant's language model."""
-    config = read_json(Path(variant.model) / "config.json")
+    """Return the configuration of a variant's language model; empty where a served one's tokenizer comes without it."""
+    path = Path(variant.tokenizer_folder) / "config.json"
+    config = read_json(path) if path.is_file() or not variant.is_served else {}
     inner = config.get("text_config")
     return inner if isinstance(inner, dict) else config
 

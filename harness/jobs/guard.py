@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from harness.errors import InputError, text_of
 from harness.files import locked as lock_held
@@ -42,9 +44,44 @@ def check_belongs(folder: RunFolder, digest: str) -> None:
             )
     # A run killed before its first run.json was in place may have left its temporary file.
     elif root.is_dir() and not all(
-        (p.name == ".lock" or p.name.startswith(".run.json.")) and not p.is_symlink() for p in root.iterdir()
+        (p.name.startswith((".lock", ".run.json."))) and not p.is_symlink() for p in root.iterdir()
     ):
         raise InputError(f"{root} is not empty and not a run folder. Choose another --out.")
+
+
+def lock_of(folder: RunFolder, part: str) -> Path:
+    """Return the lock that a process holds while it measures a part of the run (RANK-of-N)."""
+    return folder.root / f".lock-{part}"
+
+
+def running(folder: RunFolder, besides: str | None = None) -> list[str]:
+    """Return which parts (RANK-of-N) other processes are measuring now. The folder must be locked meanwhile."""
+    found = []
+    for lock in sorted(folder.root.glob(".lock-*-of-*")):
+        part = lock.name.removeprefix(".lock-")
+        if part != besides:
+            try:
+                with lock_held(lock, ""):
+                    pass
+            except InputError:
+                found.append(part)
+    return found
+
+
+def forget_parts(folder: RunFolder) -> None:
+    """Remove what told the processes of a run from each other, once their shards are joined."""
+    shutil.rmtree(folder.root / "ranks", ignore_errors=True)
+    for lock in folder.root.glob(".lock-*-of-*"):
+        lock.unlink()
+
+
+def refuse_running(folder: RunFolder) -> None:
+    """Raise InputError if several processes are measuring this run now."""
+    if parts := running(folder):
+        raise InputError(
+            f"{folder.root} is being measured by other processes ({', '.join(parts)}). Wait for them to finish, or "
+            "choose another --out."
+        )
 
 
 @contextmanager
@@ -66,9 +103,12 @@ def failures_recorded(folder: RunFolder) -> Iterator[None]:
 
 
 @contextmanager
-def locked(folder: RunFolder) -> Iterator[None]:
-    """Lock the run folder and remove what killed runs left half written; raise InputError if someone else holds it."""
+def locked(folder: RunFolder, *, wait: float = 0.0) -> Iterator[None]:
+    """Lock the run folder and remove what killed runs left half written.
+
+    Raises InputError if someone else still holds it after ``wait`` seconds.
+    """
     busy = f"{folder.root} is in use by another process. Wait for it to finish, or choose another --out."
-    with lock_held(folder.root / ".lock", busy):
+    with lock_held(folder.root / ".lock", busy, wait=wait):
         remove_leftovers(folder.root, folder.root / "replies", *(folder.root / "records").glob("*/"))
         yield

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.config import RunConfig
-from harness.dialogues.chat import REFUSED, RefusedDialogueError
+from harness.dialogues.chat import REFUSED, RefusedDialogueError, messages_of
 from harness.dialogues.leakage import FILE_NAME, combine, find_leaks, load_fingerprints
 from harness.dialogues.load import load_source
 from harness.dialogues.model import ColumnMap, Dialogue, DialogueConfig
@@ -74,7 +74,8 @@ def held_out(
     if config.limit is not None and len(dialogues) > config.limit:
         counts["limited_to"] = config.limit
         dialogues = sample(dialogues, config.limit, config.seed)
-    rows, refused = render_rows(dialogues, template, helper, on_invalid=chosen.on_invalid)
+    served = any(variant.is_served for variant in resolved.variants)
+    rows, refused = render_rows(dialogues, template, helper, on_invalid=chosen.on_invalid, messages=served)
     if refused:
         counts["invalid"][REFUSED] = refused
     if dialogues and not rows:
@@ -149,25 +150,30 @@ def render_rows(
     tokenizer: Any = None,
     *,
     on_invalid: Literal["error", "skip"] = "error",
+    messages: bool = False,
 ) -> tuple[tuple[DialogueRow, ...], int]:
     """Return the rows of ``dialogues.jsonl``, and how many dialogues the template refused and were skipped.
+
+    With ``messages``, rows of a chat template keep their conversation too.
 
     Raises RefusedDialogueError at the first one, unless they are skipped.
     """
     rows = []
     for dialogue in dialogues:
         try:
-            rows.append(_row(dialogue, template, tokenizer))
+            rows.append(_row(dialogue, template, tokenizer, messages))
         except RefusedDialogueError:
             if on_invalid == "error":
                 raise
     return tuple(rows), len(dialogues) - len(rows)
 
 
-def _row(dialogue: Dialogue, template: Template, tokenizer: Any) -> DialogueRow:
+def _row(dialogue: Dialogue, template: Template, tokenizer: Any, messages: bool) -> DialogueRow:
     """Return a dialogue's row. The reference is stripped, as the reply was in training."""
     joined = template.render_joined(dialogue, tokenizer)
-    chat = ChatText(context=joined.before, reference=joined.reply) if joined else ChatText()
+    said = tuple(messages_of(dialogue)) if messages else ()
+    context, reference = (joined.before, joined.reply) if joined else (None, None)
+    chat = ChatText(context=context, reference=reference, messages=said)
     return DialogueRow(
         id=dialogue.id,
         prompt=template.render(dialogue, tokenizer),

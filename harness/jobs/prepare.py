@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.backends.choose import chat_tokenizer, resolve_device
+from harness.backends.choose import chat_tokenizer, resolve_device, served_digests
 from harness.config import RunConfig
 from harness.errors import InputError, did_you_mean
 from harness.files import digest_value
@@ -77,7 +77,7 @@ def prepare(
     config_folder: Path | None = None,
     recorded: Mapping[str, str] | None = None,
     *,
-    ahead: Callable[[], None] | None = None,
+    ahead: Callable[[Sequence[Variant]], None] | None = None,
 ) -> Prepared:
     """Check every input, and digest what the results depend on; nothing is written.
 
@@ -94,10 +94,14 @@ def prepare(
         progress.note(f"{dialogues.counts['measured']} held-out dialogues of {dialogues.counts['loaded']}{skipped}.")
         for note in (*dialogues.notes, *(f"Warning: {warning}" for warning in dialogues.warnings)):
             progress.note(note)
-        machine, device = digest_value(hardware()), resolve_device(config.device)
+        served = served_digests(resolved.variants)
+        device = resolve_device(config.device, config.placement)
+        # Replies are the same wherever the layers are; timings and memory are not.
+        machine = digest_value(hardware() if config.placement == "single" else [hardware(), device])
         if ahead is not None:
-            ahead()
-    weights = weights_digests(resolved.variants, recorded)
+            ahead(resolved.variants)
+    local = weights_digests(resolved.variants, recorded)
+    weights = {variant.name: {**local, **served}[variant.name] for variant in resolved.variants}
     other_files = settings_digests(resolved.variants)
     measured = {name: digest_value([weights[name], other_files[name]]) for name in weights}
     key = record_key(config, resolved.variants, measured, dialogues.template_digest, machine, device)

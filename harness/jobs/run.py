@@ -11,13 +11,14 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from harness.backends.choose import resolve_device
+from harness.backends.choose import resolve_device, take_gpu
+from harness.backends.ranks import share_of
 from harness.config import RunConfig
 from harness.errors import InputError
 from harness.jobs.guard import check_belongs, refuse_edited
 from harness.jobs.inputs import template_name
 from harness.jobs.prepare import check
-from harness.jobs.runner import run as measure_and_finish
+from harness.jobs.ranks import run as measure_and_finish
 from harness.machine import without_collecting_the_old
 from harness.passes.keys import config_digest
 from harness.progress import Progress, SilentProgress, quiet_libraries, quiet_transformers
@@ -43,18 +44,26 @@ def run(
     *,
     overrides: Sequence[str] = (),
     progress: Progress | None = None,
+    shard: str | None = None,
 ) -> RunFolder:
     """Make the variants if the config names a recipe, measure them, and render the report.
 
+    Of several processes (started by a launcher, or each with its ``shard`` I/N) only the last to be done renders.
     Returns the run folder. Raises InputError (nothing was written) or HarnessError (existing measurements are kept).
     """
-    progress = progress or SilentProgress()
+    share = share_of(shard)
+    progress = progress if progress and not share.local else SilentProgress()  # one process of a host speaks
     quiet_libraries()
     chosen, out, config_folder = _settled(config, out, overrides)
+    if share.of > 1:
+        _refuse_what_needs_one_process(chosen)
+        take_gpu(share, chosen.device)
     if chosen.finetune is not None:
         _check_before_training(chosen, config_folder)
         make_variants(chosen, progress)
-    folder = measure_and_finish(chosen, out, progress=progress, config_folder=config_folder)
+    folder = measure_and_finish(chosen, out, share, progress=progress, config_folder=config_folder)
+    if folder is None:
+        return RunFolder(out)
     render(folder, progress)
     return folder
 
@@ -73,7 +82,7 @@ def dry_run(config: str | Path, out: str | Path | None = None, *, overrides: Seq
         if isinstance(chosen.variants, str) and not find_beside(chosen.variants, config_folder).exists():
             return to_be_made(chosen)
     with _without_downloads():
-        return describe(chosen, check(chosen, config_folder), resolve_device(chosen.device))
+        return describe(chosen, check(chosen, config_folder), resolve_device(chosen.device, chosen.placement))
 
 
 @contextmanager
@@ -110,6 +119,19 @@ def _settled(
     return chosen, out, config_folder
 
 
+def _refuse_what_needs_one_process(config: RunConfig) -> None:
+    if config.finetune is not None:
+        raise InputError(
+            f"finetune: several processes cannot make the variants while they measure. Run `python -m finetune run "
+            f"{config.finetune}` first, and name its variants.json without 'finetune'."
+        )
+    if config.placement == "auto":
+        raise InputError(
+            "placement: auto gives one process all GPUs, so it cannot be shared among several. Start a single process, "
+            "or set placement: single."
+        )
+
+
 def _check_before_training(config: RunConfig, config_folder: Path | None) -> None:
     """Raise InputError for mistakes that would otherwise be found only after minutes of training."""
     from harness.dialogues.prompts import load_template
@@ -117,7 +139,7 @@ def _check_before_training(config: RunConfig, config_folder: Path | None) -> Non
 
     load_metrics(config.metrics, config.metric_options)
     load_template(template_name(config.prompt, config_folder), config.chat_template)
-    resolve_device(config.device)
+    resolve_device(config.device, config.placement)
 
 
 def make_variants(config: RunConfig, progress: Progress) -> None:

@@ -53,6 +53,9 @@ def score(
     files = _files(replies)
     if reference is not None and reference not in files:
         raise InputError(f"--reference: no system is named '{reference}'.{did_you_mean(reference, files)}")
+    for name in (name for pair in config.same_as.items() for name in pair):
+        if name not in files:
+            raise InputError(f"same_as: no system is named '{name}'.{did_you_mean(name, files)}")
     read = read_replies(files, config.columns)  # before the folder is created, so that a bad line leaves nothing behind
     folder = RunFolder(out)
     identity: dict[str, Any] = {
@@ -61,6 +64,8 @@ def score(
     }
     if config.columns is not None:
         identity["columns"] = config.columns.model_dump()
+    if config.same_as:
+        identity["same_as"] = config.same_as
     check_belongs(folder, digest_value(identity))
     with locked(folder):
         # The manifest comes first, so that after an interruption the same command recognises the folder.
@@ -83,6 +88,8 @@ def _rescore(folder: RunFolder, overrides: list[str], progress: Progress) -> Run
     kept = {key: manifest.config[key] for key in ScoreConfig.model_fields if key in manifest.config}
     own = validate(MetricOptions, kept.get("metric_options"), source=f"{folder.manifest_path}: metric_options")
     config = validate(ScoreConfig, apply_overrides(kept, overrides), source=f"{folder.manifest_path} with --set")
+    if config.same_as != kept.get("same_as", {}):
+        raise InputError("same_as requires --replies: a saved run keeps what it was scored with. Omit it.")
     _refuse_what_the_folder_names(own, config, {override.partition("=")[0].strip() for override in overrides})
     with locked(folder):
         refuse_edited(folder)
@@ -142,7 +149,10 @@ def _manifest(config: ScoreConfig, files: dict[str, Path], identity: dict[str, A
         config={**config.model_dump(mode="json"), "replies": {name: path.name for name, path in files.items()}},
         config_digest=digest_value(identity),
         digests={f"source/{name}": digest for name, digest in identity["replies"].items()},
-        variants=tuple({"name": name, "kind": "replies"} for name in files),
+        variants=tuple(
+            {"name": name, "kind": "replies", **({"same_as": config.same_as[name]} if name in config.same_as else {})}
+            for name in files
+        ),
         reference_variant=reference,
         provenance=provenance(config.seed),
         started=now(),

@@ -172,6 +172,16 @@ FIDELITY: tuple[MetricSpec, ...] = (
         sees="How long two replies are identical before they differ.",
         blind_to="What comes after. Identical replies are left out.",
     ),
+    _measured(
+        name="fidelity.sure_disagreement",
+        unit="share of replies",
+        aggregation="rate",
+        signature="replies part at a token more than 0.5 nats less probable than the local model's own|v1",
+        label="Sure disagreements",
+        scale="0–1",
+        sees="Replies of a server that first differ at a token that the model it claims to serve is sure of.",
+        blind_to="What comes after the first difference, and replies whose token ids are not known.",
+    ),
 )
 
 
@@ -190,6 +200,10 @@ def _quantile(timing: str, percentile: int) -> MetricSpec:
 
 TIMINGS = {
     "ttft_ms": ("Time to first token", "From submission to the first generated token on the host."),
+    "ttft_host_ms": (
+        "Host's part of time to first token",
+        "From submission to the launch of the prompt's last kernel.",
+    ),
     "tpot_ms": ("Time per output token", "(end to end − first token) / (tokens − 1), per request."),
     "itl_ms": ("Inter-token latency", "Every gap between consecutive tokens, pooled over requests."),
     "e2e_ms": ("End-to-end latency", "From submission to the last token."),
@@ -198,6 +212,10 @@ TIMINGS = {
 LATENCY: tuple[MetricSpec, ...] = (
     _quantile("ttft_ms", 50),
     _quantile("ttft_ms", 95),
+    replace(
+        _quantile("ttft_host_ms", 50),
+        blind_to="Whether the device was idle meanwhile: it runs the first kernels while the host launches the others.",
+    ),
     _quantile("tpot_ms", 50),
     _quantile("itl_ms", 50),
     _quantile("itl_ms", 99),
@@ -225,6 +243,16 @@ LATENCY: tuple[MetricSpec, ...] = (
         scale="0–1",
         sees="Requests within both budgets of the config.",
         blind_to="By how much the others miss. Absent if no budget is set.",
+    ),
+    _measured(
+        name="latency.errors",
+        unit="share of requests",
+        aggregation="rate",
+        signature="errors|requests that ended without a whole reply; none is tried again|v1",
+        label="Failed requests",
+        scale="0–1",
+        sees="Timed requests that a server refused, broke off or did not answer.",
+        blind_to="Why: the records say. Measured of servers alone.",
     ),
     _measured(
         name="latency.mbu",

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import IO
@@ -26,68 +26,112 @@ CHUNK = 250
 WORTH_WORKERS = 2000  # items from which starting processes is worthwhile
 
 
+Known = Mapping[tuple[str, str, str], tuple[Item, Scores]]
+"""Scores made before, by system, id and reference, with the item that they are of."""
+
+
 def score(
-    metrics: MetricSet, items: Sequence[Item], *, workers: int, advance: Callable[[int], None] | None = None
+    metrics: MetricSet,
+    items: Sequence[Item],
+    *,
+    workers: int,
+    advance: Callable[[int], None] | None = None,
+    known: Known | None = None,
 ) -> Iterator[Scores]:
     """Yield what ``metrics.score`` returns, using ``workers`` processes if there are enough items.
 
-    ``items`` are iterated over while scores are consumed, and a bounded number of them is held.
+    ``items`` are iterated over while scores are consumed, and a bounded number of them is held. Items that are
+    ``known``, unchanged, are scored only by the metrics that need many at once.
     """
-    if workers <= 1 or len(items) < WORTH_WORKERS:
-        return metrics.each(items, advance=advance)
-    return metrics.with_many(score_in_workers(metrics, items, workers, advance), items)
+    before = [_recalled(item, known) for item in items] if known else []
+    left = [item for item, found in zip(items, before, strict=True) if found is None] if known else items
+    if advance and len(left) < len(items):
+        advance(len(items) - len(left))
+    if workers > 1 and len(left) >= WORTH_WORKERS:
+        made = score_in_workers(metrics, left, workers, advance)
+    else:
+        made = metrics.where(lambda metric: not needs_many(metric)).each(left, advance=advance)
+    texts = (next(made) if found is None else found for found in before) if known else made
+    return metrics.with_many(texts, items)
+
+
+def _recalled(item: Item, known: Known) -> Scores | None:
+    of, found = known.get((item.system, item.id, item.reference), (None, None))
+    return found if of == item else None
 
 
 def score_in_workers(
     metrics: MetricSet, items: Iterable[Item], workers: int, advance: Callable[[int], None] | None = None
 ) -> Iterator[Scores]:
-    """Yield one Scores per item, in order, from ``workers`` processes; raise HarnessError if one fails."""
-    idle: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
+    """Yield one Scores per item, in order, from ``workers`` processes; raise HarnessError if one fails.
 
-    def ask(part: list[Item]) -> list[Scores]:
-        process = idle.get()
+    Metrics that need many items at once are left out.
+    """
+    with Workers(metrics, workers) as started:
+        yield from started.score(items, advance)
+
+
+class Workers:
+    """Processes that score items until the block ends. They end with the thread that started them."""
+
+    def __init__(self, metrics: MetricSet, count: int) -> None:
+        self._metrics = metrics
+        self._processes = [_start() for _ in range(count)]
+        self._idle: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
+        for process in self._processes:
+            self._idle.put(process)
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            _stop(process)
+
+    def kill(self) -> None:
+        """End the processes at once, from any thread; whoever waits for their answers gets a HarnessError."""
+        for process in self._processes:
+            process.kill()
+
+    def score(
+        self, items: Iterable[Item], advance: Callable[[int], None] | None = None, *, chunk: int | None = None
+    ) -> Iterator[Scores]:
+        """Yield one Scores per item, in order; raise HarnessError if a process fails."""
+        with ThreadPoolExecutor(len(self._processes)) as threads:
+            try:
+                for found in self._in_order(threads, batches(items, chunk or CHUNK)):
+                    yield from found
+                    if advance:
+                        advance(len(found))
+            except BaseException:
+                self.kill()  # or the block would wait for what is under way
+                raise
+
+    def _in_order(self, threads: ThreadPoolExecutor, parts: Iterable[list[Item]]) -> Iterator[list[Scores]]:
+        """Yield the answers in order, asking for a few parts beyond the one that is waited for."""
+        asked: deque[Future[list[Scores]]] = deque()
+        for part in parts:
+            asked.append(threads.submit(self._ask, part))
+            if len(asked) > 2 * len(self._processes):
+                yield asked.popleft().result()
+        while asked:
+            yield asked.popleft().result()
+
+    def _ask(self, items: list[Item]) -> list[Scores]:
+        process = self._idle.get()
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            _send(process.stdin, (metrics.names, metrics.options, part))
+            _send(process.stdin, (self._metrics.names, self._metrics.options, items))
             answer: list[Scores] | HarnessError = pickle.load(process.stdout)
         except (OSError, EOFError, pickle.PickleError) as error:
             reason = f"A scoring process ended early ({type(error).__name__}); see its output above."
             raise HarnessError(reason) from error
         finally:
-            idle.put(process)
+            self._idle.put(process)
         if isinstance(answer, HarnessError):
             raise answer
         return answer
-
-    processes = [_start() for _ in range(workers)]
-    for process in processes:
-        idle.put(process)
-    with ThreadPoolExecutor(workers) as threads:
-        try:
-            for found in _in_order(threads, ask, batches(items, CHUNK), 2 * workers):
-                yield from found
-                if advance:
-                    advance(len(found))
-        finally:
-            for process in processes:
-                _stop(process)
-
-
-def _in_order(
-    threads: ThreadPoolExecutor,
-    ask: Callable[[list[Item]], list[Scores]],
-    parts: Iterable[list[Item]],
-    ahead: int,
-) -> Iterator[list[Scores]]:
-    """Yield the answers in order, asking at most ``ahead`` of the one that is waited for."""
-    asked: deque[Future[list[Scores]]] = deque()
-    for part in parts:
-        asked.append(threads.submit(ask, part))
-        if len(asked) > ahead:
-            yield asked.popleft().result()
-    while asked:
-        yield asked.popleft().result()
 
 
 def _start() -> subprocess.Popen[bytes]:

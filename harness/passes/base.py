@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
-from harness.backends.base import Backends, Capability, Event
+from harness.backends.base import Backend, Backends, Capability, Event
 from harness.config import RunConfig
 from harness.progress import EventKind, Progress
 from harness.store.folder import RecordWriter, RunFolder
@@ -44,8 +44,9 @@ class Pass:
     ``needs`` lists the capabilities that a variant's backend must have. ``settings`` returns everything that keys a
     record besides its variant, template, kind of device and dialogue. ``after`` names passes that run first if both
     are requested. ``uses_dialogues`` is False for a pass with a fixed workload. ``leaves_out`` returns why the pass has
-    nothing to measure of a variant, by its name. ``reads``: of a pass that
-    only reads, by variant, how often it reads each reference (None: it does other things).
+    nothing to measure of a variant, by its name. ``reads``: of a pass that only reads, by variant, how often it reads
+    each reference (None: it does other things). ``shared``: several processes may share its dialogues out; any other
+    pass is run by the last of them, when the others have ended.
     """
 
     record: type[Record]
@@ -57,6 +58,7 @@ class Pass:
     needs_references: bool = False
     leaves_out: Callable[[PassContext], Mapping[str, str]] = lambda context: {}
     reads: Callable[[Sequence[Variant], RunConfig], Mapping[str, int]] | None = None
+    shared: bool = False
 
     @property
     def name(self) -> str:
@@ -70,10 +72,10 @@ class Pass:
         """Run over the variants whose backends have the needed capabilities; record why others are not measured."""
         able = []
         for variant in context.variants:
-            lacking = self.needs - context.backends.of(variant).capabilities
-            if lacking:
-                what = " or ".join(sorted(one.value for one in lacking))
-                self._not_measured(context, variant, f"its backend cannot {what}")
+            backend = context.backends.of(variant)
+            lacking = what_lacks(backend, self.needs)
+            if lacking is not None:
+                self._not_measured(context, variant, lacking)
             else:
                 able.append(variant)
         if able:
@@ -94,6 +96,15 @@ class Pass:
             out.append(self.record(id=row, key=key, skipped=why) for row, key in keys.items())
 
 
+def what_lacks(backend: Backend, needs: Set[Capability]) -> str | None:
+    """Return why a backend cannot do what is needed; None if it can."""
+    lacking = sorted(needs - backend.capabilities, key=lambda one: one.value)
+    if not lacking:
+        return None
+    cannot = f"its backend cannot {' or '.join(one.value for one in lacking)}"
+    return next(filter(None, map(backend.lacking.get, lacking)), cannot)
+
+
 @dataclass(frozen=True)
 class PassContext:
     """One run, as its passes see it.
@@ -102,6 +113,8 @@ class PassContext:
     template, settings, prompt and reference): a record with that key is finished work, any other is ignored.
     ``event(kind, detail)`` records something the report must mention, e.g. a batch halved for lack of memory.
     ``fact(name, value)`` adds something learned about the machine or a variant to the run's provenance.
+    ``replied(variant)`` is called when every reply of a variant is on disk. ``processes`` share the dialogues out: each
+    asks for all of them, and its backend answers its share.
     """
 
     folder: RunFolder
@@ -114,7 +127,9 @@ class PassContext:
     key: Callable[[str, Variant, DialogueRow], str]
     event: Event
     fact: Callable[[str, Any], None] = lambda name, value: None
+    replied: Callable[[str], None] = lambda variant: None
     time_left: TimeLeft = field(default_factory=TimeLeft)
+    processes: int = 1
 
     def unfinished(
         self,
@@ -153,7 +168,9 @@ class Recording(Generic[AnyRecord]):
     ) -> None:
         self.task = task or f"{record.measured_by} {variant.name}"
         self.keys = context.unfinished(record, variant, rows, counts)
-        self._total = len(rows)
+        self._done = len(rows) - len(self.keys)
+        # Of the open rows, a process that continues may own as many as its whole share.
+        self._total = self._done + min(len(self.keys), -(-len(rows) // context.processes))
         self._progress = context.progress
         self._path = context.folder.records_path(record.measured_by, variant.name)
         self._out: RecordWriter | None = None
@@ -167,7 +184,7 @@ class Recording(Generic[AnyRecord]):
 
     def __enter__(self) -> Recording[AnyRecord]:
         self._progress.start(self.task, self._total)
-        self._progress.advance(self.task, self._total - len(self.keys))
+        self._progress.advance(self.task, self._done)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:

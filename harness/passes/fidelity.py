@@ -1,20 +1,23 @@
 """The fidelity pass: how much one variant differs from another, token by token, on the doctor's own replies.
 
 Both models read the same prompt and reference, and their next-token distributions are compared at every reference
-position. By default a merged model is compared with its adapter, and a quantised base with the base.
+position. By default a merged model is compared with its adapter, and a quantised base with the base. Of a served
+variant that states whose weights it serves (``same_as``), the replies are compared instead; see ``served_replies``.
 """
 
 from __future__ import annotations
 
 import math
 from contextlib import closing
+from typing import Any
 
 from harness.backends.base import Capability, Divergence, DoesNotFitError, NotComparableError
 from harness.files import write_json
+from harness.passes import generation, served_replies
 from harness.passes.base import Conditions, Pass, PassContext, Recording
 from harness.passes.plans import EncodedOnce, encode_reference, plan_references, with_references
 from harness.progress import EventKind
-from harness.store.schema import FidelityRecord
+from harness.store.schema import FidelityRecord, GenerationRecord
 from harness.time_left import Work
 from harness.variants.model import Variant
 from harness.variants.relations import FidelityPair, pairs, unpaired
@@ -26,32 +29,47 @@ def run(context: PassContext) -> None:
     """Compare every pair on every dialogue with a reference; existing records are kept."""
     encode = EncodedOnce(encode_reference)
     named = {variant.name: variant for variant in context.variants}
-    for pair in pairs(context.variants, _able(context)):
+    for pair in pairs(_with_distributions(context), _able(context)):
         _compare(context, named[pair.variant], named[pair.against], encode)
-    write_weight_errors(context)
+    if context.processes == 1:  # of several, the last one does what needs all replies
+        for variant in context.variants:
+            if variant.same_as is not None and served_replies.why_not(context, variant) is None:
+                served_replies.compare(context, variant, named[variant.same_as])
+        write_weight_errors(context)
 
 
-def settings(on: Conditions) -> list[list[str | None]]:
-    """Return what the pass depends on beyond its own variant: the variants compared with and how they are loaded."""
+def settings(on: Conditions) -> list[list[Any]]:
+    """Return what the pass depends on beyond its own variant: the variants compared with and how they are loaded.
+
+    Replies of served variants are compared too, so their settings belong to it where there are such variants.
+    """
     held = {variant.name: [on.weights[variant.name], variant.quantization, variant.dtype] for variant in on.variants}
+    claims = [(variant.name, variant.same_as) for variant in on.variants if variant.same_as is not None]
+    replies = [[generation.settings(on), *([*claim, *held.get(claim[1], ())] for claim in claims)]] if claims else []
     if on.config.fidelity:
-        return [[pair.variant, pair.against, *held.get(pair.against, ())] for pair in on.config.fidelity]
-    return [[name, *loaded] for name, loaded in held.items()]
+        named = [[pair.variant, pair.against, *held.get(pair.against, ())] for pair in on.config.fidelity]
+        return [*named, *replies]
+    return [*([name, *loaded] for name, loaded in held.items()), *replies]
 
 
 def leaves_out(context: PassContext) -> dict[str, str]:
     """Return why variants that could be compared are not: their counterpart is unknown or cannot be measured."""
-    able, named = _able(context), {variant.name for variant in context.variants}
+    able, comparable = _able(context), _with_distributions(context)
+    named = {variant.name for variant in comparable}
     dropped = [pair for pair in context.config.fidelity or () if pair not in (able or ()) and pair.variant in named]
-    return unpaired(context.variants, able) | {one.variant: f"'{one.against}' cannot be compared" for one in dropped}
+    found = unpaired(comparable, able) | {one.variant: f"'{one.against}' cannot be compared" for one in dropped}
+    others = ((one.name, served_replies.why_not(context, one)) for one in context.variants if one.name not in named)
+    return found | {name: why for name, why in others if why is not None}
 
 
 PASS = Pass(
     FidelityRecord,
-    needs=frozenset({Capability.TOKENS, Capability.DIVERGENCE}),
+    needs=frozenset({Capability.TOKENS}),
     settings=settings,
     run=run,
+    after=(GenerationRecord.measured_by,),
     needs_references=True,
+    shared=True,
     leaves_out=leaves_out,
     reads=lambda variants, config: {pair.variant: 2 for pair in pairs(variants, config.fidelity)},
 )
@@ -73,8 +91,13 @@ def _able(context: PassContext) -> tuple[FidelityPair, ...] | None:
     """Return the pairs that the config names and whose variants can both be measured; None if it names none."""
     if context.config.fidelity is None:
         return None
-    named = {variant.name for variant in context.variants}
+    named = {variant.name for variant in _with_distributions(context)}
     return tuple(pair for pair in context.config.fidelity if {pair.variant, pair.against} <= named)
+
+
+def _with_distributions(context: PassContext) -> tuple[Variant, ...]:
+    """Return the variants whose distributions over tokens can be compared."""
+    return tuple(one for one in context.variants if Capability.DIVERGENCE in context.backends.of(one).capabilities)
 
 
 def _compare(context: PassContext, variant: Variant, against: Variant, encode: EncodedOnce) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from typing import Any
 
-from harness.backends.base import Capability, DecodingSettings, Reply, ReplyRequest, Score, ScoringRequest
+from harness.backends.base import Backend, Capability, DecodingSettings, Reply, ReplyRequest, Score, ScoringRequest
 from harness.dialogues.tokens import Tokenizer, can_write
 from harness.passes.base import Conditions, Pass, PassContext, Recording
 from harness.passes.plans import (
@@ -36,6 +36,7 @@ def run(context: PassContext) -> None:
     encode, references = EncodedOnce(encode_dialogue_prompt), EncodedOnce(encode_reference)
     for variant in context.variants:
         _generate(context, variant, encode, references)
+        context.replied(variant.name)
 
 
 def settings(on: Conditions) -> dict[str, Any]:
@@ -55,11 +56,13 @@ PASS = Pass(
     settings=settings,
     run=run,
     needs_references=True,
+    shared=True,
 )
 
 
 def _generate(context: PassContext, variant: Variant, encode: EncodedOnce, encode_scored: EncodedOnce) -> None:
     backend = context.backends.of(variant)
+    context.fact(f"context_length/{variant.name}", backend.context_length)
     scored = with_references(context) if scores_while_generating(context, backend) else []
     left = context.time_left
     with ExitStack() as made:
@@ -76,7 +79,7 @@ def _generate(context: PassContext, variant: Variant, encode: EncodedOnce, encod
         requests = with_joint_references(prompts.requests, references.requests)
         lengths = {request.id: len(request) for request in requests}
         referred = {request.id: request for request in references.requests}
-        left.begin(PASS.name, variant.name, _work(context, requests, references.requests))
+        left.begin(PASS.name, variant.name, _work(context, backend, requests, references.requests))
         if scored:
             left.covered(ScoringRecord.measured_by)
         decoding = DecodingSettings(**dict(context.config.generation), seed=context.config.seed)
@@ -94,7 +97,11 @@ def _generate(context: PassContext, variant: Variant, encode: EncodedOnce, encod
                 replies.write(record, tokens=len(answer.tokens))
 
 
-def _work(context: PassContext, prompts: Sequence[ReplyRequest], references: Sequence[ScoringRequest]) -> Work:
+def _work(
+    context: PassContext, backend: Backend, prompts: Sequence[ReplyRequest], references: Sequence[ScoringRequest]
+) -> Work:
+    if Capability.JOINT not in backend.capabilities:  # nothing is heard of a prompt before its reply
+        return Work(sum(not prompt.done for prompt in prompts))
     read = sum(len(one) for one in references if not one.done) or sum(len(one) for one in prompts if not one.done)
     waiting = sum(not prompt.done for prompt in prompts)
     return Work(waiting, read, longest=context.config.generation.max_new_tokens)

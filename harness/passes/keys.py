@@ -13,21 +13,24 @@ from harness.files import digest_value
 from harness.passes.base import Conditions
 from harness.passes.registry import all_passes
 from harness.store.schema import DialogueRow
-from harness.variants.model import Variant
+from harness.variants.model import SERVED_KEYS, Variant
 
 Key = Callable[[str, Variant, DialogueRow], str]
 
 
 # Computed from the records afterwards, so it may change without a new measurement.
-DERIVED = {"metrics", "metric_options", "stats", "reasoning"}
+DERIVED = {"metrics", "metric_options", "stats", "reasoning", "price_per_gpu_hour", "currency"}
 # Settings added after 0.1.0. At their defaults they are left out of the digest, so that folders of earlier configs can
 # be continued.
 ADDED: Mapping[type[BaseModel], frozenset[str]] = {
-    RunConfig: frozenset({"chat_template"}),
+    RunConfig: frozenset({"chat_template", "placement"}),
     DialogueConfig: frozenset({"encoding", "hub_config", "references"}),
     ColumnMap: frozenset({"system", "history"}),
-    LatencyConfig: frozenset({"budget_minutes", "precision"}),
+    LatencyConfig: frozenset({"budget_minutes", "precision", "concurrency"}),
+    Variant: frozenset(SERVED_KEYS),
 }
+# Only shown beside what is measured.
+SHOWN: Mapping[type[BaseModel], frozenset[str]] = {LatencyConfig: frozenset({"imported"})}
 # Defaults of 0.1.0 that have become null, which stands for them in the digest.
 FORMER_DEFAULTS = {("dialogues", "hub_split"): "train", ("memory", "repeats"): 2}
 
@@ -50,6 +53,7 @@ def _unset(value: object) -> dict[Any, Any]:
         return {}
     fields, added = type(value).model_fields, ADDED.get(type(value), frozenset())
     unset = {name for name in added if getattr(value, name) == fields[name].get_default(call_default_factory=True)}
+    unset |= SHOWN.get(type(value), frozenset())
     nested = {name: _unset(getattr(value, name)) for name in fields if name not in unset}
     return {**{name: inner for name, inner in nested.items() if inner}, **dict.fromkeys(unset, True)}
 
@@ -87,7 +91,7 @@ def record_key(
 
     def key(pass_name: str, variant: Variant, dialogue: DialogueRow) -> str:
         text = [fixed[pass_name, variant.name], dialogue.id, dialogue.prompt, dialogue.reference]
-        joined = [] if dialogue.chat is None else [dialogue.chat.model_dump(mode="json")]
+        joined = [] if dialogue.chat is None else [dialogue.chat.model_dump(mode="json", exclude={"messages"})]
         return digest_value([*text, *joined])[:32]
 
     return key

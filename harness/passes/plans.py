@@ -84,7 +84,11 @@ def plan_prompts(
     """Tokenise prompts, handling those that leave no room for the reply as the config says."""
     reply = context.config.generation.max_new_tokens
     found, refusals = _fitted(context, backend, context.dialogues, encode, reply, "the prompt with max_new_tokens")
-    return Plan([ReplyRequest(i, tuple(ids), done=i not in unfinished) for i, (ids, _) in found.items()], refusals)
+    said = {row.id: tuple(row.chat.messages) for row in context.dialogues if row.chat is not None}
+    requests = [
+        ReplyRequest(i, tuple(ids), done=i not in unfinished, messages=said.get(i, ())) for i, (ids, _) in found.items()
+    ]
+    return Plan(requests, refusals)
 
 
 def scores_while_generating(context: PassContext, backend: Backend) -> bool:

@@ -46,6 +46,7 @@ PASS = Pass(
     run=run,
     after=("generation",),
     needs_references=True,
+    shared=True,
     reads=lambda variants, config: {variant.name: 1 for variant in variants},
 )
 
@@ -56,14 +57,17 @@ def _score_variant(context: PassContext, variant: Variant, encode: EncodedOnce, 
     recording = Recording(context, ScoringRecord, variant, scored)
     if not recording.keys and scores_while_generating(context, backend):
         return  # generation has scored them all and shown the progress
+    plan = plan_references(context, backend, scored, encode, recording.keys)
+    parts = _unscored_parts(context, backend, plan, encode_prompt) if recording.keys else []
+    if context.processes > 1 and not parts:
+        return
     with recording:
         if not recording.keys:
             return
-        plan = plan_references(context, backend, scored, encode, recording.keys)
         recording.write(*plan.refused(ScoringRecord, recording.keys))
         left = [request for request in plan.requests if not request.done]
         context.time_left.begin(PASS.name, variant.name, Work(len(left), sum(map(len, left))))
-        for requests in _unscored_parts(context, backend, plan, encode_prompt):
+        for requests in parts:
             by_id = {request.id: request for request in requests}
             with closing(backend.score(requests)) as scores:
                 for score in scores:
@@ -83,5 +87,7 @@ def _unscored_parts(
     if scores_while_generating(context, backend):
         prompts = with_joint_references(plan_prompts(context, backend, encode_prompt, ()).requests, plan.requests)
         joint = {prompt.id for prompt in prompts if prompt.reference is not None}
-        parts = [[one for one in plan.requests if (one.id in joint) is with_reply] for with_reply in (False, True)]
+        # Of several processes, the last one scores what generation left: it alone knows what the others have scored.
+        later = (False, True) if context.processes == 1 else (False,)
+        parts = [[one for one in plan.requests if (one.id in joint) is with_reply] for with_reply in later]
     return [part for part in parts if not all(request.done for request in part)]

@@ -166,7 +166,10 @@ class Analysis:
         self, metric: str, variant: str, theirs: Analysis, against: str, slice: Slice | None, factor: float
     ) -> _Pairs:
         """Return the paired evidence, or None for a quantile pooled over dialogues, which cannot be paired."""
-        if self.measured.spec(metric).family == "latency" and base_of(metric) != "latency.goodput":
+        if self.measured.spec(metric).family == "latency" and base_of(metric) not in (
+            "latency.goodput",
+            "latency.errors",
+        ):
             return self._ratio(metric, variant, theirs, against, slice)
         key = (metric, variant, slice)
         mine, reference = self.measured.samples(key), theirs.measured.samples((metric, against, slice))

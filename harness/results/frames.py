@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from harness.results import frames_shown
 from harness.results.timings import e2e_ms, tpot_ms, ttft_ms
 from harness.store.folder import RunFolder
 from harness.store.schema import ComparisonRow, LatencyRecord, MemoryRecord, RunManifest, Summary
@@ -15,9 +16,9 @@ from harness.store.schema import ComparisonRow, LatencyRecord, MemoryRecord, Run
 _TIMINGS = {"ttft_ms": ttft_ms, "e2e_ms": e2e_ms, "tpot_ms": tpot_ms}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunFrames:
-    """One run.
+    """One run. A notebook shows it as a table.
 
     ``replies``: a row per variant and dialogue (id, variant, prompt, reference, reply, token counts, finish, nll in
     nats summed over the reference, error).
@@ -36,6 +37,12 @@ class RunFrames:
     memory: pd.DataFrame
     summary: pd.DataFrame
     comparisons: pd.DataFrame
+
+    def __repr__(self) -> str:
+        return frames_shown.text(self)
+
+    def _repr_html_(self) -> str:
+        return frames_shown.markup(self)
 
 
 def load_frames(path: str | Path) -> RunFrames:

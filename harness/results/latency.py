@@ -4,7 +4,8 @@ A name without a suffix is the fixed reply length at batch 1 on the run's engine
 served on it (or none on ``eager``), else ``eager``. Other names include their conditions:
 ``latency.tpot_ms.p50[engine=eager,batch=4]``,
 ``latency.e2e_ms.p95[engine=eager,batch=1,workload=natural]``, ``latency.ttft_ms.p50[engine=eager,batch=1,
-prompt_tokens=512]`` (without the line break).
+prompt_tokens=512]`` (without the line break). Timings of a server never go without:
+``latency.ttft_ms.p50[engine=server,concurrency=4]``.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ from harness.results.timings import (
     e2e_ms,
     finished,
     gaps_ms,
-    launch_ms,
+    of_server,
     served_together,
     tokens_and_seconds,
     tokens_per_s,
     tpot_ms,
+    ttft_host_ms,
     ttft_ms,
     within_budget,
 )
@@ -40,9 +42,10 @@ from harness.stats.types import FloatArray, Samples, TimingSamples
 from harness.store.folder import RunFolder
 from harness.store.schema import LatencyRecord, RunManifest
 
-_QUANTILE = re.compile(r"latency\.(ttft_ms|tpot_ms|itl_ms|e2e_ms)\.p(\d{1,2})")
+_QUANTILE = re.compile(r"latency\.(ttft_ms|ttft_host_ms|tpot_ms|itl_ms|e2e_ms)\.p(\d{1,2})")
 _PER_REQUEST: Mapping[str, Callable[[LatencyRecord], float | None]] = {
     "ttft_ms": ttft_ms,
+    "ttft_host_ms": ttft_host_ms,
     "tpot_ms": tpot_ms,
     "e2e_ms": e2e_ms,
 }
@@ -83,7 +86,8 @@ class Latency:
         """The condition of names without a suffix."""
         compiled, eager = Condition("compiled", 1), Condition("eager", 1)
         by_compiled, by_eager = self._served_under(compiled), self._served_under(eager)
-        return compiled if by_compiled and (by_compiled == len(self.records) or not by_eager) else eager
+        local = [found for found in self.records.values() if any(one.engine != "server" for one in found)]
+        return compiled if by_compiled and (by_compiled == len(local) or not by_eager) else eager
 
     @cached_property
     def engines(self) -> tuple[str, ...]:
@@ -137,12 +141,6 @@ class Latency:
         values = self.timings(metric, variant).values
         return Distribution(np.sort(np.concatenate(values))) if values else None
 
-    def launch_ms(self, variant: str, condition: Condition) -> float | None:
-        """Return the median of the host's part of TTFT, launching the first token; None where it was not measured."""
-        rows = finished(self.records.get(variant, {}).get(condition, ()))
-        known = [spent for row in rows if (spent := launch_ms(row)) is not None]
-        return float(np.median(known)) if known else None
-
     def repeated(self, metric: str, variant: str) -> RepeatedValues:
         """Return one value per unit and repeat, for ratios: the quantile of its gaps, or the mean over its batch."""
         base = metric.partition("[")[0]
@@ -179,11 +177,21 @@ class Latency:
         for record in sorted(self.records[variant][condition or self.main], key=lambda one: (one.id, one.repeat)):
             within = within_budget(record, *self._budgets)
             if within is not None and record.skipped is None:
-                kept.setdefault(record.id, []).append(within)
-                batches.setdefault(record.id, f"{record.repeat} {record.submitted_ns}")
+                windowed = of_server(record) and record.batch > 1
+                unit = f"{record.id} {record.submitted_ns}" if windowed else record.id
+                kept.setdefault(unit, []).append(within)
+                batches.setdefault(unit, record.id if windowed else f"{record.repeat} {record.submitted_ns}")
         values = [float(2 * sum(flags) >= len(flags)) for flags in kept.values()]
         clusters = list(batches.values()) if condition is not None and condition.batch > 1 else None
         return from_values(list(kept), values, kind="rate", clusters=clusters)
+
+    def errors(self, metric: str, variant: str) -> Samples:
+        """Return whether each request to a server failed; those sent together are one cluster."""
+        condition = self.condition(metric) or self.main
+        rows = [one for one in self.records[variant].get(condition, ()) if one.skipped is None]
+        values = [float(one.error is not None) for one in rows]
+        clusters = [f"{one.id} {one.repeat}" for one in rows]
+        return from_values([f"{n} {one.id}" for n, one in enumerate(rows)], values, kind="rate", clusters=clusters)
 
     def floor(self, metric: str, variant: str) -> float | None:
         """Return the hardware's lower bound in milliseconds for the timing behind a utilisation.
@@ -205,13 +213,18 @@ class Latency:
         return sum(bool(finished(conditions.get(condition, ()))) for conditions in self.records.values())
 
     def _has(self, base: str, condition: Condition) -> bool:
+        if base.startswith("latency.ttft_host_ms."):
+            rows = (row for found in self.records.values() for row in finished(found.get(condition, ())))
+            return any(row.launched_ns is not None for row in rows)
+        if base == "latency.errors":
+            return condition.engine == "server"
         if condition.workload == "prefill":  # one token, so there is no other timing
             return base.startswith("latency.ttft_ms.") or (base == "latency.prefill_mfu" and bool(self._rooflines))
         if base == "latency.goodput":
             return self._budgets != (None, None)
         if base == "latency.mbu":
             known = self._floors if condition == self.main else self._rooflines
-            return condition.workload == "fixed" and bool(known)
+            return condition.workload == "fixed" and condition.engine != "server" and bool(known)
         return base == "latency.tokens_per_s" or _QUANTILE.fullmatch(base) is not None
 
     def _asked(self, metric: str) -> tuple[str, float]:

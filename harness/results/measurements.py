@@ -13,6 +13,7 @@ from harness.errors import InputError, did_you_mean
 from harness.metrics.measured import MEASURED
 from harness.metrics.registry import MetricSpec
 from harness.results.fidelity import Fidelity
+from harness.results.identity import claims, identities
 from harness.results.latency import Latency
 from harness.results.memory import Memory
 from harness.results.replies import Replies
@@ -20,7 +21,7 @@ from harness.results.units import Slice, Units
 from harness.stats.samples import select
 from harness.stats.types import Samples, TimingSamples
 from harness.store.folder import RunFolder
-from harness.store.schema import RunManifest
+from harness.store.schema import IdentityRow, RunManifest
 
 _KEEP_BYTES = 256 * 2**20
 Key = tuple[str, str, Slice | None]  # metric, variant, slice
@@ -63,7 +64,14 @@ class Measurements:
 
     @cached_property
     def fidelity(self) -> Fidelity:
-        return Fidelity(self.folder, self.units, self.variants)
+        return Fidelity(self.folder, self.units, self.variants, claims(self.manifest))
+
+    @cached_property
+    def identities(self) -> tuple[IdentityRow, ...]:
+        """What the replies say about the variants that claim to be another one; none of those are served themselves."""
+        local = [str(one.get("name")) for one in self.manifest.variants if one.get("kind") != "endpoint"]
+        others = {name: tuple(one for one in local if one != name) for name in self.fidelity.claims}
+        return identities(self.fidelity, others)
 
     @cached_property
     def latency(self) -> Latency:
@@ -98,7 +106,9 @@ class Measurements:
             condition = self.latency.condition(metric)
             return {} if condition is None else condition.as_dict()
         if family == "fidelity":
-            return {"against": self.fidelity.pairs(metric)}
+            pairs = self.fidelity.pairs(metric)
+            words = base_of(metric) == "fidelity.first_divergence" and self.fidelity.counts_words(pairs)
+            return {"against": pairs, "counted_in": "words"} if words else {"against": pairs}
         if family == "memory":
             devices = self.memory.devices(metric)
             return {"device": devices[0] if len(devices) == 1 else devices}
@@ -158,6 +168,8 @@ class Measurements:
             return self.latency.throughput(metric, variant)
         if base == "latency.goodput":
             return self.latency.goodput(metric, variant)
+        if base == "latency.errors":
+            return self.latency.errors(metric, variant)
         if spec.family == "latency":
             return self.latency.timings(metric, variant)
         return self.replies.samples(spec, variant)

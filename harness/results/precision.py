@@ -35,7 +35,8 @@ def reached(facts: Facts, question: Mapping[str, Any]) -> str:
     """Return the widest interval of a question beside what was asked for, and those of its pairs."""
     widths = question["reached"]
     pairs = ", ".join(f"{pair} {_shown(width)}" for pair, width in widths.items())
-    count = f"{question['timed']} {'requests' if question['batch'] == 1 else 'batches'}"
+    several = "windows" if question["engine"] == "server" else "batches"
+    count = f"{question['timed']} {'requests' if question['batch'] == 1 else several}"
     return f"{_widest(question)} reached, {percent(facts['asked'])} asked for ({pairs}; {count})"
 
 
@@ -46,7 +47,8 @@ def of_condition(facts: object, engine: str, batch: int) -> str:
     for one in facts["questions"]:
         fixed = one["workload"] not in ("natural", "prefill")
         if fixed and (one["engine"], one["batch"]) == (engine, batch) and one["reached"] and one["timed"]:
-            return f" Ratios of variants at batch {batch}: {reached(facts, one)}."
+            where = f"with {batch} at once" if engine == "server" else f"at batch {batch}"
+            return f" Ratios of variants {where}: {reached(facts, one)}."
     return ""
 
 
@@ -65,6 +67,8 @@ def _where(question: Mapping[str, Any]) -> str:
         "natural": "natural replies",
         "prefill": f"prompts of {question['prompt_tokens']} tokens",
     }.get(question["workload"], f"batch {question['batch']}")
+    if question["engine"] == "server":
+        return f"{question['batch']} at once at the server"
     return f"{what} on the {question['engine']} engine"
 
 

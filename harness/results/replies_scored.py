@@ -5,7 +5,6 @@ This can be repeated at any time, with other metrics, from the files of a finish
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -16,9 +15,10 @@ import numpy as np
 
 from harness.dialogues.reply_text import REASONING, Reasoning, reply_text
 from harness.files import replacing, row_line
+from harness.machine import usable_cores
 from harness.metrics.metric_set import MetricSet
 from harness.metrics.registry import Item, Scores
-from harness.metrics.workers import score
+from harness.metrics.workers import Known, score
 from harness.results.several_references import How, combine
 from harness.store.folder import RunFolder
 from harness.store.indexed import IndexedRows, RowSequence
@@ -44,6 +44,7 @@ def score_replies(
     how: How = "best",
     workers: int | None = None,
     reasoning: Reasoning = REASONING,
+    known: Known | None = None,
 ) -> dict[str, ScoredReplies]:
     """Write ``replies/VARIANT.jsonl`` for each variant, with scores, statistics and findings; return the rows.
 
@@ -53,9 +54,9 @@ def score_replies(
     to this run (default: all do); of two for the same dialogue, the later one counts. A variant without records (its
     replies were generated outside the harness) keeps its replies and gets new scores. ``how`` combines the scores
     against several references of one dialogue. ``workers`` defaults to the number of cores, at most four, if there are
-    thousands of replies. Rows are in run order, one for each dialogue with a reply, a likelihood, an error or a reason
-    why it was skipped. They are read, scored and written one after another, so that memory does not grow with their
-    texts.
+    thousands of replies. ``known`` are scores that were made before. Rows are in run order, one for each dialogue with
+    a reply, a likelihood, an error or a reason why it was skipped. They are read, scored and written one after another,
+    so that memory does not grow with their texts.
     """
     names = list(variants) if variants is not None else [str(v["name"]) for v in folder.read_manifest().variants]
     dialogues = folder.dialogues_by_id()
@@ -66,7 +67,7 @@ def score_replies(
     unfinished: Counter[str] = Counter()
     with ExitStack() as files:
         out = {name: files.enter_context(replacing(folder.replies_path(name))) for name in names}
-        scores = score(metrics, items, workers=workers or _cores(), advance=advance)
+        scores = score(metrics, items, workers=workers or min(usable_cores(), 4), advance=advance, known=known)
         for dialogue in dialogues.values():
             found = items.replies(dialogue)
             several = [[next(scores) for _ in found] for _ in _references(dialogue)]
@@ -138,12 +139,13 @@ class _Items(Sequence[Item]):
         return [_item(name, dialogue, row, text) for text in _references(dialogue) for name, row in found.items()]
 
 
+def items_of(folder: RunFolder, variant: str, reasoning: Reasoning) -> Sequence[Item]:
+    """Return what ``score_replies`` scores of one variant."""
+    return _Items(folder.dialogues_by_id(), {variant: _Joined(folder, variant, None, reasoning)})
+
+
 def _references(dialogue: DialogueRow) -> tuple[str, ...]:
     return (dialogue.reference or "", *dialogue.further_references)
-
-
-def _cores() -> int:
-    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 4)
 
 
 def unfinished_warnings(replies: Mapping[str, ScoredReplies]) -> list[str]:

@@ -48,6 +48,7 @@ def summarize(
         comparisons=tuple(_comparisons(analysis, names)),
         coverage={variant: coverage_of(analysis, variant) for variant in analysis.measured.variants},
         slices=_slices(analysis, names, columns),
+        identities=analysis.measured.identities,
     )
 
 
@@ -79,11 +80,14 @@ def _comparisons(analysis: Analysis, names: Iterable[str]) -> Iterable[Compariso
     reference = analysis.measured.manifest.reference_among(analysis.measured.variants)
     for name in names:
         measured = analysis.measured.variants_of(name)
-        if reference is None or reference not in measured or analysis.measured.spec(name).family == "fidelity":
+        against = reference
+        if measured and analysis.measured.conditions(name).get("engine") == "server" and reference not in measured:
+            against = measured[0]  # a reference with weights here is timed under other conditions
+        if against is None or against not in measured or analysis.measured.spec(name).family == "fidelity":
             continue
         for variant in measured:
-            if variant != reference:
-                yield comparison_row(name, variant, reference, analysis.difference(name, variant, reference))
+            if variant != against:
+                yield comparison_row(name, variant, against, analysis.difference(name, variant, against))
 
 
 def _slices(analysis: Analysis, names: Iterable[str], columns: Sequence[str]) -> tuple[SliceRow, ...]:

@@ -29,7 +29,7 @@ def ttft_ms(record: LatencyRecord) -> float | None:
     return (record.stamps_ns[0] - record.submitted_ns) / NS_A_MS if record.stamps_ns else None
 
 
-def launch_ms(record: LatencyRecord) -> float | None:
+def ttft_host_ms(record: LatencyRecord) -> float | None:
     """Return the host's part of the time to first token in milliseconds: launching it; None where it is not known."""
     return None if record.launched_ns is None else (record.launched_ns - record.submitted_ns) / NS_A_MS
 
@@ -50,6 +50,11 @@ def gaps_ms(record: LatencyRecord) -> FloatArray:
     return np.diff(np.asarray(record.stamps_ns, dtype=np.int64)).astype(np.float64) / NS_A_MS
 
 
+def of_server(record: LatencyRecord) -> bool:
+    """Return whether a server was timed: every request is then a record of its own."""
+    return record.engine == "server"
+
+
 def tokens_per_s(records: Sequence[LatencyRecord]) -> float | None:
     """Return the output tokens per second of requests served together, from submission to the last token."""
     tokens, seconds = tokens_and_seconds(records)
@@ -65,7 +70,7 @@ def tokens_and_seconds(records: Sequence[LatencyRecord]) -> tuple[float, float]:
     if not served:
         return 0.0, 0.0
     took = max(one.stamps_ns[-1] for one in served) - min(one.submitted_ns for one in served)
-    each = served[0].batch if len(served) == 1 else 1
+    each = served[0].batch if len(served) == 1 and not of_server(served[0]) else 1
     return float(each * sum(len(one.stamps_ns) for one in served)), took / NS_A_SECOND
 
 
@@ -95,7 +100,7 @@ class Condition:
 
     @property
     def suffix(self) -> str:
-        facts = [f"engine={self.engine}", f"batch={self.batch}"]
+        facts = [f"engine={self.engine}", f"{self._batch}={self.batch}"]
         if self.prompt_tokens is not None:
             facts.append(f"prompt_tokens={self.prompt_tokens}")
         elif self.workload == "natural":
@@ -104,8 +109,13 @@ class Condition:
 
     def as_dict(self) -> dict[str, str | int]:
         """Return the conditions as in ``summary.json``."""
-        facts: dict[str, str | int] = {"engine": self.engine, "batch": self.batch, "workload": self.workload}
+        facts: dict[str, str | int] = {"engine": self.engine, self._batch: self.batch, "workload": self.workload}
         return facts if self.prompt_tokens is None else {**facts, "prompt_tokens": self.prompt_tokens}
+
+    @property
+    def _batch(self) -> str:
+        """What ``batch`` is called: a server is sent requests at once, and makes batches as it likes."""
+        return "concurrency" if self.engine == "server" else "batch"
 
 
 def condition_of(record: LatencyRecord) -> Condition:
@@ -119,13 +129,15 @@ def served_together(records: Iterable[LatencyRecord]) -> dict[str, dict[int, lis
     """Return the finished requests by unit and repeat.
 
     At batch 1 the unit is the request's dialogue. In a larger batch all requests share the steps, so the batch is the
-    unit: it is named after its first dialogue, and n counts batches.
+    unit: it is named after its first dialogue, and n counts batches. At a server the unit is the window, by its name.
     """
     batches: dict[tuple[int, int], list[LatencyRecord]] = {}
     units: dict[str, dict[int, list[LatencyRecord]]] = {}
     for record in finished(records):
         if record.batch == 1:
             units.setdefault(record.id, {})[record.repeat] = [record]
+        elif of_server(record):
+            units.setdefault(record.id, {}).setdefault(record.repeat, []).append(record)
         else:
             batches.setdefault((record.repeat, record.submitted_ns), []).append(record)
     for (repeat, _), members in sorted(batches.items()):

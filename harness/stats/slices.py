@@ -43,8 +43,13 @@ def q_values(differences: Sequence[Difference]) -> tuple[float | None, ...]:
 
     For display only: the gate applies its own correction (Holm).
     """
+    present = [difference.p_value for difference in differences if difference.p_value is not None]
+    adjusted = iter(_adjusted(present) if present else ())
+    return tuple(None if difference.p_value is None else float(next(adjusted)) for difference in differences)
+
+
+def _adjusted(p_values: Sequence[float]) -> Iterable[float]:
     from scipy.stats import false_discovery_control  # slow to import, and few runs have slices
 
-    present = [difference.p_value for difference in differences if difference.p_value is not None]
-    adjusted = iter(false_discovery_control(present) if present else ())
-    return tuple(None if difference.p_value is None else float(next(adjusted)) for difference in differences)
+    adjusted: Iterable[float] = false_discovery_control(p_values)
+    return adjusted

@@ -63,7 +63,8 @@ class RunFolder:
         passes = sorted(records.iterdir()) if records.is_dir() else []
         for place in (self.root, self.root / "replies", records, *passes):
             for entry in place.iterdir() if place.is_dir() else ():
-                if entry.is_symlink() or not (entry.is_file() or entry.is_dir()):
+                gone = not os.path.lexists(entry)  # another process's temporary file
+                if entry.is_symlink() or not (entry.is_file() or entry.is_dir() or gone):
                     what = "a symbolic link" if entry.is_symlink() else "neither a file nor a folder"
                     raise InputError(f"{entry} is {what}, which a run folder must not contain. Replace it by a file.")
 

@@ -102,7 +102,7 @@ class RowSequence(Sequence[AnyRow]):
 
     def __init__(self, rows: IndexedRows[AnyRow]) -> None:
         self._rows = rows
-        self._ids = tuple(rows)
+        self.ids = tuple(rows)
 
     @overload
     def __getitem__(self, place: int) -> AnyRow: ...
@@ -110,11 +110,11 @@ class RowSequence(Sequence[AnyRow]):
     def __getitem__(self, place: slice) -> Sequence[AnyRow]: ...
     def __getitem__(self, place: int | slice) -> AnyRow | Sequence[AnyRow]:
         if isinstance(place, slice):
-            return [self._rows[id] for id in self._ids[place]]
-        return self._rows[self._ids[place]]
+            return [self._rows[id] for id in self.ids[place]]
+        return self._rows[self.ids[place]]
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self.ids)
 
     def __iter__(self) -> Iterator[AnyRow]:
         return iter(self._rows.values())

@@ -15,7 +15,7 @@ from harness.machine import ask, cpu_name, library_versions, nvml
 
 PACKAGES = (
     "torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "trl", "evaluate", "tokenizers",
-    "safetensors", "numpy", "scipy", "pandas", "sacrebleu", "rouge-score", "matplotlib", "jinja2", "pydantic",
+    "safetensors", "numpy", "scipy", "pandas", "sacrebleu", "rouge-score", "jinja2", "pydantic",
 )  # fmt: skip
 
 

@@ -4,7 +4,7 @@
 
     run.json                    config, digests of inputs, provenance, sanity checks, state
     dialogues.jsonl             DialogueRow, in run order
-    records/PASS/VARIANT.jsonl  append-only, one line per finished dialogue or request
+    records/PASS/VARIANT.jsonl  append-only, one line per finished dialogue or request (see also ``shards``)
     replies/VARIANT.jsonl       ReplyRow, joined from the records, replaced atomically
     summary.json                Summary
     memory.json  report.html  gate.json  gate.junit.xml  gate.md
@@ -42,11 +42,13 @@ class VersionedRow(Row):
 class ChatText(Row):
     """How a chat template joins prompt and reference; both null for a dialogue without a reference.
 
-    ``context`` is all that the template writes before the reference, which may be more than the prompt.
+    ``context`` is all that the template writes before the reference, which may be more than the prompt. ``messages`` is
+    the conversation itself, kept if a variant of the run is served: its server may take nothing else.
     """
 
     context: str | None = None
     reference: str | None = None
+    messages: tuple[dict[str, str], ...] = ()
 
 
 class DialogueRow(Row):
@@ -106,6 +108,11 @@ class Record(Row):
     texts: ClassVar[tuple[str, ...]] = ()
     token_ids: ClassVar[tuple[str, ...]] = ()
 
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What no two records of a variant have in common."""
+        return (self.id, self.key)
+
     id: str
     key: str
     error: str | None = None
@@ -144,9 +151,17 @@ class FidelityRecord(Record):
     """``VARIANT`` (from the file name) compared with ``against`` on one reference, token by token.
 
     ``kl`` is KL(against ‖ variant) in nats at each reference position; ``agree`` counts equal argmax positions.
+
+    Of a served variant, the replies are compared: ``identical``, or the first ``parts_at`` tokens are the same. There,
+    ``margin`` is by how much ``against`` prefers its best token to its second best, and ``behind`` by how much it
+    prefers its best to the one that the server chose, both in nats; null if not known.
     """
 
     measured_by = "fidelity"
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        return (self.id, self.key, self.against)
 
     against: str = ""  # empty if the variant could not be compared
     kl: tuple[float, ...] = ()
@@ -155,6 +170,10 @@ class FidelityRecord(Record):
     nll: float | None = None
     nll_against: float | None = None
     reference_tokens: int | None = None
+    identical: bool | None = None
+    parts_at: int | None = None
+    margin: float | None = None
+    behind: float | None = None
 
 
 class LatencyRecord(Record):
@@ -164,12 +183,15 @@ class LatencyRecord(Record):
     whose stamps are when the tokens of all rows had reached the host: ``batch`` tokens per stamp. ``workload``: "fixed"
     (min = max reply length, batch 1), "natural" (the model ends the reply), "sweep" (fixed, in batches) or "prefill"
     (prompts of a set length, one token).
+
+    At a server, every request is a record. ``batch`` is how many were under way at once; above 1, ``id`` names those
+    that were sent one after another, and they have it in common.
     """
 
     measured_by = "latency"
 
     workload: Literal["fixed", "natural", "sweep", "prefill"] = "fixed"
-    engine: Literal["eager", "compiled"] = "eager"
+    engine: Literal["eager", "compiled", "server"] = "eager"
     batch: int = 1
     repeat: int = 0
     order: int = 0  # position in the whole sequence of requests, for drift
@@ -177,6 +199,7 @@ class LatencyRecord(Record):
     submitted_ns: int = 0
     stamps_ns: tuple[int, ...] = ()
     launched_ns: int | None = None  # on CUDA: when the host had launched the first token's forward
+    setup_seconds: float = 0.0  # before it was submitted: the capture of graphs that its shape needs
 
 
 class MemoryRecord(Record):
@@ -284,6 +307,37 @@ class Coverage(Row):
     not_measured: dict[str, str] = Field(default_factory=dict)
 
 
+class LikenessRow(Row):
+    """How alike a variant is to another one, over the ``replies`` of dialogues that both replied to.
+
+    ``shared`` is the mean share of a reply's tokens before the first difference. ``nll_difference`` is in nats a token
+    of the references; null if one of them has no likelihoods.
+    """
+
+    replies: int
+    identical: int
+    shared: float
+    nll_difference: float | None = None
+
+
+class IdentityRow(Row):
+    """What the replies say about a variant that claims to be another one of the run.
+
+    Of the replies that differ from those of ``claimed``, the first differing token is one that it is ``sure`` of, a
+    near-tie, or it is ``unknown`` which. ``nearer`` names a variant that is more alike, if there is one.
+    """
+
+    variant: str
+    claimed: str
+    finding: Literal["same", "near-ties", "unknown", "other"]
+    replies: int
+    sure: int
+    near_ties: int
+    unknown: int
+    nearer: str | None = None
+    likenesses: dict[str, LikenessRow] = Field(default_factory=dict)
+
+
 class Summary(VersionedRow):
     """``summary.json``: every number of the run, for the report, the gate and users' scripts."""
 
@@ -292,6 +346,7 @@ class Summary(VersionedRow):
     comparisons: tuple[ComparisonRow, ...] = ()
     coverage: dict[str, Coverage] = Field(default_factory=dict)
     slices: tuple[SliceRow, ...] = ()
+    identities: tuple[IdentityRow, ...] = ()
 
 
 class SanityCheck(Row):

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from typing import Any
 
 from harness.files import digest_file, digest_value, read_json
@@ -30,7 +30,7 @@ from harness.variants.digests import (
 )
 from harness.variants.merge_report import read_merge_report
 from harness.variants.model import Variant
-from harness.variants.reading import read_weights
+from harness.variants.reading import read_ahead, read_weights
 from harness.variants.resolve import ResolvedVariants
 
 
@@ -48,15 +48,23 @@ def local_variants(resolved: ResolvedVariants) -> ResolvedVariants:
 def weights_read_meanwhile(variants: tuple[Variant, ...]) -> Iterator[None]:
     """Read all weights in threads while the block runs, and wait for them at its end.
 
-    Digests and checks within this process then know what they need. If the block fails, reading ends at once.
+    Digests and checks within this process then know what they need. If the block fails, reading ends at once. Files
+    whose digests are remembered are not waited for, but read into the system's cache until they are loaded.
     """
-    models, adapters = {variant.model for variant in variants}, {v.adapter for v in variants if v.adapter}
+    variants = _with_weights(variants)
+    models = dict.fromkeys(variant.model for variant in variants)
+    adapters = dict.fromkeys(variant.adapter for variant in variants if variant.adapter)
     files = [file for model in models for file in weight_files(Path(model))]
     files += [Path(adapter) / ADAPTER_WEIGHTS for adapter in adapters]
     stop = Event()
+
+    def read() -> None:
+        read_weights(files, stop=stop)
+        Thread(target=read_ahead, args=(files,), daemon=True).start()
+
     with ThreadPoolExecutor(1) as thread:
         try:
-            reading = thread.submit(read_weights, files, stop=stop)
+            reading = thread.submit(read)
             yield
             reading.result()
         finally:
@@ -64,11 +72,12 @@ def weights_read_meanwhile(variants: tuple[Variant, ...]) -> Iterator[None]:
 
 
 def weights_digests(variants: tuple[Variant, ...], recorded: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return, by variant name, the digest of its weights and of its adapter if it has one.
+    """Return, by variant name, the digest of its weights and of its adapter if it has one; served ones are left out.
 
     ``recorded`` are the digests in the ``run.json`` of a run to be continued: if they are those of version 0.1.0, such
     are returned.
     """
+    variants = _with_weights(variants)
     known = [digest for key, digest in (recorded or {}).items() if key.startswith("weights/")]
     earlier = bool(known) and not any(map(is_present, known))
     of_model = earlier_model_digest if earlier else digest_model_folder
@@ -81,21 +90,30 @@ def weights_digests(variants: tuple[Variant, ...], recorded: Mapping[str, str] |
 def settings_digests(variants: tuple[Variant, ...]) -> dict[str, str]:
     """Return, by variant name, the digest of the other files that affect its replies: configuration and tokenizer."""
     folders = {}
-    for model in {variant.model for variant in variants}:
-        files = [Path(model) / name for name in SETTINGS]
-        folders[model] = digest_value([[file.name, digest_file(file)] for file in files if file.is_file()])
-    return {variant.name: folders[variant.model] for variant in variants}
+    for folder in {variant.tokenizer_folder for variant in variants}:
+        files = [Path(folder) / name for name in SETTINGS]
+        folders[folder] = digest_value([[file.name, digest_file(file)] for file in files if file.is_file()])
+    return {variant.name: folders[variant.tokenizer_folder] for variant in variants}
 
 
 def stated_dtype(variant: Variant) -> str:
-    """Return the dtype a variant is measured in: its own or, for ``auto``, the one its weights were saved in."""
-    if variant.dtype != "auto":
+    """Return the dtype a variant is measured in: its own or, for ``auto``, the one its weights were saved in.
+
+    That of a served variant is its server's, and unknown: ``auto``.
+    """
+    if variant.dtype != "auto" or variant.is_served:
         return variant.dtype
     config = read_json(Path(variant.model) / "config.json")
     return str(config.get("dtype") or config.get("torch_dtype") or "float32")
 
 
+def _with_weights(variants: tuple[Variant, ...]) -> tuple[Variant, ...]:
+    return tuple(variant for variant in variants if not variant.is_served)
+
+
 def _local(variant: Variant) -> Variant:
+    if variant.is_served:
+        return variant.model_copy(update={"tokenizer": str(resolve_model(variant.tokenizer_folder))})
     model = resolve_model(variant.model)
     check_model_folder(model)
     changes: dict[str, Any] = {"model": str(model)}

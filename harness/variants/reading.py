@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from threading import Event
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from harness.errors import HarnessError, InputError
+from harness.machine import usable_cores
 from harness.variants.artifacts import TensorInfo, safetensors_header
 from harness.variants.remembered import Identity, recall, remember
 
@@ -30,6 +32,7 @@ EXPONENTS: dict[str, tuple[Any, int]] = {
 }
 _KIND = "tensors 1"  # raise the number when TensorFacts changes: what was remembered before is then not used
 _BLOCK = 8 * 2**20  # bytes; hashlib and numpy release the GIL, and rarely have to ask for it again
+_AHEAD = 256 * 2**20  # bytes
 _MOST_THREADS = 16
 
 
@@ -57,7 +60,7 @@ def read_weights(files: Sequence[Path], *, stop: Event | None = None) -> dict[Pa
     unread = [file for file, facts in found.items() if facts is None]
     work = [(file, name, info) for file in unread for name, info in safetensors_header(file).items()]
     work.sort(key=lambda entry: -entry[2].nbytes)  # the largest first, or one is left for the end
-    with ThreadPoolExecutor(_threads()) as pool:
+    with ThreadPoolExecutor(min(usable_cores(), _MOST_THREADS)) as pool:
         try:
             read = list(pool.map(lambda one: _read(one[0], one[1], one[2], stop), work))
         except BaseException:
@@ -70,6 +73,25 @@ def read_weights(files: Sequence[Path], *, stop: Event | None = None) -> dict[Pa
         found[file] = tuple(facts)
         remember(_KIND, file, identities[file], [astuple(one) for one in facts])
     return {file: facts for file, facts in found.items() if facts is not None}
+
+
+def read_ahead(files: Sequence[Path]) -> None:
+    """Have the system read files into its cache, one after another, as long as there is memory for the next.
+
+    What is there already takes no time. Errors are left to whoever loads the file.
+    """
+    import psutil
+
+    if not hasattr(os, "posix_fadvise"):
+        return
+    with suppress(OSError):
+        for file in files:
+            with file.open("rb") as opened:
+                size = os.fstat(opened.fileno()).st_size
+                for begin in range(0, size, _AHEAD):
+                    if size - begin > psutil.virtual_memory().available:
+                        return
+                    os.posix_fadvise(opened.fileno(), begin, _AHEAD, os.POSIX_FADV_WILLNEED)
 
 
 def _recalled(file: Path, identity: Identity) -> tuple[TensorFacts, ...] | None:
@@ -107,8 +129,3 @@ def _read(file: Path, name: str, info: TensorInfo, stop: Event) -> TensorFacts:
     except OSError as error:
         raise InputError(f"Cannot read {file}: {error.strerror}.") from error
     return TensorFacts(name, info.dtype, info.shape, digest.hexdigest(), finite, zero)
-
-
-def _threads() -> int:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(usable, _MOST_THREADS)

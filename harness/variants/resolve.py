@@ -80,7 +80,7 @@ def read_variants(path: Path) -> VariantsFile:
 
 def _located(variant: Variant, *folders: Path) -> Variant:
     changes: dict[str, str] = {}
-    for field in ("model", "adapter"):
+    for field in ("tokenizer",) if variant.is_served else ("model", "adapter"):
         value = getattr(variant, field)
         if value is not None:
             changes[field] = next((found for folder in folders if (found := locate(value, folder)) != value), value)

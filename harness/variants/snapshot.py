@@ -36,6 +36,8 @@ class Snapshot:
 
 
 def _folders(variant: Variant) -> tuple[str, ...]:
+    if variant.is_served:
+        return (variant.tokenizer_folder,)
     return (variant.model,) if variant.adapter is None else (variant.model, variant.adapter)
 
 

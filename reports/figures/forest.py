@@ -5,22 +5,27 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from harness.gating.verdict import CheckResult
 from harness.store.schema import ComparisonRow
-from reports.cells import difference_text
-from reports.figures.chart import Chart, canvas, finish, label, style, variants_legend, wrapped
-from reports.figures.svg import INK, MUTED, UNDECIDED, drawing
+from reports.differences import difference_text
+from reports.figures.axes import Axis, around
+from reports.figures.chart import Chart, Plot, canvas, finish, label, variants_legend, wrapped
 from reports.numbers import is_share, unit_word
+from reports.roles import look
 from reports.view import RunView
-from reports.words import FAMILIES
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from reports.words import sentence_case, the
 
 _Kind = tuple[str, bool | None, bool]  # unit, whether higher is better, whether a ratio
 _ROW = 17.0  # pixels per line of a forest
+_GAP = 0.4  # lines between two metrics
+
+
+_QUESTIONS = {
+    "quality": "Quality: what is better, what is worse",
+    "safety": "Safety: which rules fire less, which more",
+    "latency": "Latency: what is faster, what is slower",
+}
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,8 @@ def forest(view: RunView, family: str) -> Chart | None:
             for variant in view.variants
             if (row := view.comparison(name, variant)) and row.value is not None
         ]
-        if found and metric.higher_is_better is not None:
+        differs = any(row.value != (1.0 if row.relative else 0.0) for _, row in found)
+        if differs and metric.higher_is_better is not None:
             unit = "" if found[0][1].relative else "share" if is_share(metric.unit) else metric.unit
             line = _Line(wrapped(view.label(name)), tuple(found), margins(view, name))
             panels[unit, metric.higher_is_better, found[0][1].relative].append(line)
@@ -55,14 +61,12 @@ def forest(view: RunView, family: str) -> Chart | None:
     if not rows:
         return None
     what = "ratio" if all(relative for _, _, relative in panels) else "difference"
-    caption = (
-        f"Each mark is a variant's {what} to {label(str(view.reference))} with its 95 % interval; better is "
-        "to the right. "
-        "Filled marks are decided; hollow ones are not: their interval crosses the line of no difference."
-    )
+    caption = f"Each mark is the {what} to {label(str(view.reference))}, with its 95 % interval. Hollow: not decided."
     if any(any(line.margins.values()) for lines in panels.values() for line in lines):
         caption += " A dashed stroke is the gate's limit for the variant beside it."
-    title = FAMILIES.get(family, family).split(":")[0]
+    title = (
+        f"{_QUESTIONS.get(family, f'{sentence_case(family)}: what is better')} than {the(label(str(view.reference)))}?"
+    )
     return _draw(view, f"forest-{view.families.index(family)}", title, caption, panels, rows)
 
 
@@ -85,8 +89,9 @@ def slice_forest(view: RunView, metric: str) -> Chart | None:
         for line in lines
         for _, row in line.rows
     ]
-    title = f"{label(view.label(metric))} by slice, {label(view.candidate)} against {label(str(view.reference))}"
-    caption = "Each mark is the difference within one slice with its 95 % interval; better to the right."
+    better = f"Is {the(label(view.candidate))} better than {the(label(str(view.reference)))} in every slice"
+    title = f"{better}, by {label(view.label(metric))}?"
+    caption = "Each mark is the difference within one slice, with its 95 % interval. Hollow: not decided."
     panels = {(found.unit, found.higher_is_better, whole.relative): lines}
     key = f"slices-{list(view.summary.metrics).index(metric)}"
     return _draw(
@@ -120,60 +125,46 @@ def _draw(
     rows: Sequence[Sequence[str]],
     headers: tuple[str, ...] = ("metric", "variant", "difference", "95 % interval", "outcome"),
 ) -> Chart:
-    sizes = [sum(max(1, len(line.rows)) for line in lines) + 0.4 * len(lines) for lines in panels.values()]
-    with drawing():
-        shown = list(dict.fromkeys(variant for lines in panels.values() for line in lines for variant, _ in line.rows))
-        names = [part for lines in panels.values() for line in lines for part in line.label.split("\n")]
-        legend = [label(variant) for variant in shown] if len(shown) > 1 else []
-        drawn, plots = canvas([size * _ROW for size in sizes], names=names, legend=legend)
-        for axes, (kind, lines) in zip(plots, panels.items(), strict=True):
-            _panel(view, axes, kind, lines)
-        if legend:
-            variants_legend(view, drawn, shown)
-        return finish(drawn, key, title, caption, headers, rows)
+    shown = list(dict.fromkeys(variant for lines in panels.values() for line in lines for variant, _ in line.rows))
+    names = [part for lines in panels.values() for line in lines for part in line.label.split("\n")]
+    sizes = [sum(max(1, len(line.rows)) + _GAP for line in lines) for lines in panels.values()]
+    legend = variants_legend(view, shown) if len(shown) > 1 else []
+    picture, plots = canvas([(size + 0.6) * _ROW for size in sizes], names=names, legend=legend)
+    for plot, (kind, lines) in zip(plots, panels.items(), strict=True):
+        _panel(view, plot, kind, lines)
+    return finish(picture, key, title, caption, headers, rows)
 
 
-def _panel(view: RunView, axes: Axes, kind: _Kind, lines: Sequence[_Line]) -> None:
+def _panel(view: RunView, plot: Plot, kind: _Kind, lines: Sequence[_Line]) -> None:
     unit, higher, relative = kind
     factor = 100.0 if is_share(unit) and not relative else 1.0
-    y, ticks, names = 0.0, [], []
-    for line in lines:
-        ticks.append(y + (len(line.rows) - 1) / 2)
-        names.append(line.label)
-        for variant, row in line.rows:
-            _mark(view, axes, variant, row, y, factor)
-            for margin in line.margins.get(variant, ()):
-                ends = [y - 0.5, y + 0.5]
-                axes.plot([margin * factor] * 2, ends, color=UNDECIDED, linestyle=(0, (2, 1.5)), linewidth=1.8)
-            y += 1
-        y += 0.4
-    axes.axvline(1.0 if relative else 0.0, color=MUTED, linewidth=1.0)
-    axes.set_ylim(y - 0.4 - 0.3, -0.7)
-    axes.set_yticks(ticks, names)
-    if higher is False:
-        axes.invert_xaxis()
-    axes.locator_params(axis="x", nbins=5)
-    axes.grid(True, axis="x")
-    axes.spines["left"].set_visible(False)
-    axes.margins(x=0.08)
-    words = "ratio" if relative else "percentage points" if is_share(unit) else unit_word(unit) or lines[0].label
-    axes.set_xlabel(f"{label(words)}   (better →)", color=INK)
-
-
-def _mark(view: RunView, axes: Axes, variant: str, row: ComparisonRow, y: float, factor: float) -> None:
-    look = style(view, variant)
-    value = (row.value or 0.0) * factor
-    if row.low is not None and row.high is not None:
-        axes.plot([row.low * factor, row.high * factor], [y, y], color=look.colour, linewidth=1.6)
-    decided = row.outcome in {"better", "worse"}
-    # A hollow mark is filled with the paper's colour so that its own interval does not show through.
-    axes.plot(
-        [value],
-        [y],
-        marker=look.marker,
-        color=look.colour,
-        markersize=6,
-        markerfacecolor=look.colour if decided else "#040404",
-        markeredgewidth=1.4,
-        linestyle="",
+    none = 1.0 if relative else 0.0
+    ends = [end for line in lines for _, row in line.rows for end in (row.value, row.low, row.high) if end is not None]
+    limits = [margin for line in lines for found in line.margins.values() for margin in found]
+    values = [none, *(value * factor for value in (*ends, *limits))]
+    axis = (
+        around(values, plot.right, plot.left, room=0.08)
+        if higher is False
+        else around(values, plot.left, plot.right, room=0.08)
     )
+    words = "ratio" if relative else "percentage points" if is_share(unit) else unit_word(unit) or lines[0].label
+    plot.horizontal(axis, f"{label(words)}   (better →)")
+    plot.picture.path([(axis(none), plot.top), (axis(none), plot.bottom)], "muted", width=1)
+    y = plot.top + 0.7 * _ROW
+    for line in lines:
+        plot.name(y + (len(line.rows) - 1) / 2 * _ROW, line.label)
+        for variant, row in line.rows:
+            for margin in line.margins.get(variant, ()):
+                x = axis(margin * factor)
+                plot.picture.path([(x, y - _ROW / 2), (x, y + _ROW / 2)], "undecided", width=1.8, dash="4 3")
+            _mark(view, plot, axis, variant, row, y, factor)
+            y += _ROW
+        y += _GAP * _ROW
+
+
+def _mark(view: RunView, plot: Plot, axis: Axis, variant: str, row: ComparisonRow, y: float, factor: float) -> None:
+    its = look(view, variant)
+    if row.low is not None and row.high is not None:
+        plot.picture.path([(axis(row.low * factor), y), (axis(row.high * factor), y)], its.colour)
+    decided = row.outcome in {"better", "worse"}
+    plot.picture.mark(axis((row.value or 0.0) * factor), y, its.marker, its.colour, hollow=not decided)

@@ -6,11 +6,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reports.figures.chart import Chart, beside, canvas, finish, label, legend_of, quiet, rows_axis, style
-from reports.figures.svg import MUTED, SERIES, drawing
+from reports.figures.axes import around
+from reports.figures.chart import Chart, canvas, finish, label, variants_legend
+from reports.figures.svg import Colour, Point
 from reports.memory_view import Breakdown
 from reports.numbers import amount, is_share, plain
+from reports.roles import look
 from reports.view import LIKELIHOOD, MEMORY, OVERLAP, TIME, RunView
+
+_BAR = 32.0  # pixels per bar
+_SHADES: tuple[Colour, ...] = ("s5", "s6", "s7", "s8")  # of parts of memory: none that a role has
 
 
 def breakdown(view: RunView, memory: Sequence[Breakdown]) -> Chart | None:
@@ -19,87 +24,58 @@ def breakdown(view: RunView, memory: Sequence[Breakdown]) -> Chart | None:
         return None
     scale, unit = (1024.0, "GiB") if max(row.total for row in memory) >= 1024 else (1.0, "MiB")
     words = list(dict.fromkeys(word for row in memory for word in row.parts))
-    shades = {word: SERIES[(k + 4) % len(SERIES)] for k, word in enumerate(words)}
+    shades = {word: _SHADES[k % len(_SHADES)] for k, word in enumerate(words)}
+    names = [label(row.variant) for row in memory]
+    legend: list[tuple[str, Colour, str]] = [(word, shades[word], "bar") for word in words]
+    picture, (plot,) = canvas([_BAR * len(memory)], names=names, legend=legend)
+    axis = around([row.total / scale for row in memory], plot.left, plot.right, room=0.16, floor=0.0)
+    plot.horizontal(axis, f"memory, {unit}")
     rows = []
-    with drawing():
-        names = [label(row.variant) for row in memory]
-        drawn, (axes,) = canvas([34.0 * len(memory)], names=names, legend=words)
-        for y, row in enumerate(memory):
-            start = 0.0
-            for word, size in row.parts.items():
-                axes.barh(
-                    y,
-                    size / scale,
-                    left=start,
-                    height=0.56,
-                    color=shades[word],
-                    alpha=0.9,
-                    edgecolor="#040404",
-                    linewidth=1.0,
-                )
-                start += size / scale
-            beside(axes, plain(start), start, y)
-            sizes = (*(row.parts.get(word) for word in words), row.total)
-            rows.append((row.variant, *(amount(size, unit="MiB")[0] for size in sizes)))
-        for word in words:
-            axes.barh(0, 0, color=shades[word], alpha=0.9, label=word)
-        rows_axis(axes, names)
-        axes.set_xlabel(unit)
-        axes.margins(x=0.14)
-        legend_of(drawn, axes)
-        caption = (
-            f"What each variant needs on {memory[0].device} in a fresh process with the fixed workload; "
-            "medians over repeats."
-        )
-        return finish(drawn, "memory", "Memory, part by part", caption, ("variant", *words, "sum"), rows)
+    for k, row in enumerate(memory):
+        y, start = plot.top + _BAR * (k + 0.5), 0.0
+        plot.name(y, names[k])
+        for word, size in row.parts.items():
+            x = axis(start)
+            start += size / scale
+            picture.bar(x, y - 9, axis(start) - x, 18, shades[word], gap=True)
+        picture.text(axis(start) + 5, y, plain(start))
+        sizes = (*(row.parts.get(word) for word in words), row.total)
+        rows.append((row.variant, *(amount(size, unit="MiB")[0] for size in sizes)))
+    caption = f"Peak on {memory[0].device} in a fresh process with the fixed workload; medians over repeats."
+    headers = ("variant", *words, "sum")
+    return finish(picture, "memory", "How much memory does each need, and for what?", caption, headers, rows)
 
 
 def training(view: RunView) -> Chart | None:
-    """Return the loss on training and held-out dialogues over the steps, with the learning rate beneath."""
+    """Return the loss on training and held-out dialogues over the steps."""
     curves: Any = view.manifest.training.get("curves")
     if not isinstance(curves, (list, tuple)):
         return None
-    losses = _series(curves, "loss")
-    held_out, rates = _series(curves, "eval_loss"), _series(curves, "learning_rate")
+    losses, held_out = _series(curves, "loss"), _series(curves, "eval_loss")
     if not losses and not held_out:
         return None
-    with drawing():
-        legend = [word for word, series in (("training", losses), ("held out while training", held_out)) if series]
-        drawn, plots = canvas([190, 60] if rates else [190], legend=legend, bottoms=False)
-        axes = plots[0]
-        if losses:
-            axes.plot(*zip(*losses, strict=True), color=SERIES[0], linewidth=1.4, label="training")
-        if held_out:
-            axes.plot(
-                *zip(*held_out, strict=True),
-                color=SERIES[1],
-                linestyle=(0, (5, 2)),
-                marker="s",
-                markersize=4.5,
-                label="held out while training",
-            )
-        axes.set_ylabel("loss, nats per token")
-        quiet(axes, grid="both")
-        legend_of(drawn, axes)
-        if rates:
-            plots[1].plot(*zip(*rates, strict=True), color=SERIES[2], linewidth=1.4)
-            plots[1].set_ylabel("learning rate")
-            plots[1].set_yticks([0, max(rate for _, rate in rates)])
-            plots[1].yaxis.set_major_formatter(lambda value, _: f"{value:.2g}")
-            plots[1].set_xlim(axes.get_xlim())
-            axes.tick_params(labelbottom=False)
-            quiet(plots[1], grid="both")
-        plots[-1].set_xlabel("step")
-        stride = max(1, len(curves) // 24)
-        rows = [
-            tuple(_shown(row, key) for key in ("step", "loss", "eval_loss", "learning_rate"))
-            for row in curves[::stride]
-        ]
-        caption = (
-            "The loss should fall and then flatten; held-out loss that rises while training loss falls is overfitting."
-        )
-        headers = ("step", "training loss", "held-out loss", "learning rate")
-        return finish(drawn, "training", "Training curves", caption, headers, rows)
+    lines: list[tuple[str, Colour, str, list[Point]]] = [
+        ("training", "s8", "line", losses),
+        ("held out while training", "s7", "dashes", held_out),
+    ]
+    lines = [line for line in lines if line[3]]
+    picture, (plot,) = canvas([190], legend=[line[:3] for line in lines])
+    points = [*losses, *held_out]
+    across = around([step for step, _ in points], plot.left, plot.right, room=0.02)
+    up = around([loss for _, loss in points], plot.bottom, plot.top)
+    plot.horizontal(across, "training step")
+    plot.vertical(up, "loss, nats per token")
+    for _, colour, kind, series in lines:
+        placed = [(across(step), up(loss)) for step, loss in series]
+        picture.path(placed, colour, dash="5 2" if kind == "dashes" else "")
+        for x, y in placed if kind == "dashes" else ():
+            picture.mark(x, y, "square", colour, size=2.4)
+    stride = max(1, len(curves) // 24)
+    keys = ("step", "loss", "eval_loss", "learning_rate")
+    rows = [tuple(_shown(row, key) for key in keys) for row in curves[::stride]]
+    caption = "Both should fall and then flatten; held-out loss that rises while training loss falls is overfitting."
+    headers = ("step", "training loss", "held-out loss", "learning rate")
+    return finish(picture, "training", "Did training converge without overfitting?", caption, headers, rows)
 
 
 def _number(row: Mapping[str, object], key: str) -> float | None:
@@ -126,7 +102,7 @@ def pareto(view: RunView, *, against: str) -> Chart | None:
     if quality is None or cost is None:
         return None
     good, dear = view.summary.metrics[quality], view.summary.metrics[cost]
-    up = good.higher_is_better is not False
+    higher = good.higher_is_better is not False
     points = [
         (variant, ours, theirs)
         for variant in view.variants
@@ -139,49 +115,41 @@ def pareto(view: RunView, *, against: str) -> Chart | None:
         return None
     scale = 1024.0 if dear.unit == "MiB" and max(theirs.value or 0 for *_, theirs in points) >= 1024 else 1.0
     factor = 100.0 if is_share(good.unit) else 1.0
-    front = _front([((theirs.value or 0) / scale, (ours.value or 0) * factor) for _, ours, theirs in points], up)
+    picture, (plot,) = canvas([220], legend=variants_legend(view, [variant for variant, *_ in points]))
+    costs = [end / scale for *_, row in points for end in (row.value, row.low, row.high) if end is not None]
+    goods = [end * factor for _, row, _ in points for end in (row.value, row.low, row.high) if end is not None]
+    across = around(costs, plot.left, plot.right, room=0.12)
+    ends = (plot.bottom, plot.top) if higher else (plot.top, plot.bottom)
+    up = around(goods, *ends, room=0.12)
+    words = f"{label(view.label(cost), 34)}, {label('GiB' if scale > 1 else dear.unit, 10)}"
+    plot.horizontal(across, f"{words}   (← cheaper)")
+    plot.vertical(up, f"{label(view.label(quality))}   (better →)")
+    front = _front([((theirs.value or 0) / scale, (ours.value or 0) * factor) for _, ours, theirs in points], higher)
+    steps: list[Point] = []
+    for x, y in front:
+        steps += [(across(x), steps[-1][1])] if steps else []
+        steps.append((across(x), up(y)))
+    if len(steps) > 1:
+        picture.path(steps, "muted", width=1, dash="4 3")
     rows = []
-    with drawing():
-        drawn, (axes,) = canvas([220], legend=[label(variant) for variant, *_ in points])
-        axes.step(*zip(*front, strict=True), where="post", color=MUTED, linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
-        for variant, ours, theirs in points:
-            look = style(view, variant)
-            x, y = (theirs.value or 0) / scale, (ours.value or 0) * factor
-            if ours.low is not None and ours.high is not None:
-                axes.plot([x, x], [ours.low * factor, ours.high * factor], color=look.colour, linewidth=1.4)
-            if theirs.low is not None and theirs.high is not None:
-                axes.plot([theirs.low / scale, theirs.high / scale], [y, y], color=look.colour, linewidth=1.4)
-            axes.plot([x], [y], marker=look.marker, color=look.colour, markersize=9, linestyle="", label=label(variant))
-            on = (x, y) in front
-            rows.append(
-                (
-                    variant,
-                    *amount(ours.value, ours.low, ours.high, unit=good.unit),
-                    *amount(theirs.value, theirs.low, theirs.high, unit=dear.unit),
-                    "yes" if on else "no",
-                )
-            )
-        if not up:
-            axes.invert_yaxis()
-        shown_unit = "GiB" if scale > 1 else dear.unit
-        axes.set_xlabel(f"{label(view.label(cost), 34)}, {label(shown_unit, 10)}   (← cheaper)")
-        axes.set_ylabel(f"{label(view.label(quality))}   (better →)")
-        axes.margins(x=0.12, y=0.12)
-        quiet(axes, grid="both")
-        legend_of(drawn, axes)
-        caption = (
-            "Up is closer to the references, left is cheaper. The dashed line joins the variants that "
-            "no other beats in both (by the values; crosses are 95 % intervals)."
-        )
-        headers = (
-            "variant",
-            label(view.label(quality)),
-            "95 % interval",
-            label(view.label(cost)),
-            "95 % interval ",
-            "not beaten in both",
-        )
-        return finish(drawn, f"pareto-{against}", f"Quality against {against}", caption, headers, rows)
+    for variant, ours, theirs in points:
+        its = look(view, variant)
+        x, y = (theirs.value or 0) / scale, (ours.value or 0) * factor
+        if ours.low is not None and ours.high is not None:
+            picture.path([(across(x), up(ours.low * factor)), (across(x), up(ours.high * factor))], its.colour)
+        if theirs.low is not None and theirs.high is not None:
+            picture.path([(across(theirs.low / scale), up(y)), (across(theirs.high / scale), up(y))], its.colour)
+        picture.mark(across(x), up(y), its.marker, its.colour, size=4.8)
+        shown = amount(ours.value, ours.low, ours.high, unit=good.unit)
+        price = amount(theirs.value, theirs.low, theirs.high, unit=dear.unit)
+        rows.append((variant, *shown, *price, "yes" if (x, y) in front else "no"))
+    caption = (
+        "Up is closer to the references, left is cheaper; crosses are 95 % intervals. The dashed line joins the "
+        "variants that no other beats in both."
+    )
+    names = (label(view.label(quality)), "95 % interval", label(view.label(cost)), "95 % interval ")
+    headers = ("variant", *names, "not beaten in both")
+    return finish(picture, f"pareto-{against}", f"What does quality cost in {against}?", caption, headers, rows)
 
 
 def _front(points: list[tuple[float, float]], up: bool) -> list[tuple[float, float]]:

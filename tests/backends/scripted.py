@@ -21,6 +21,7 @@ from harness.backends.base import (
     Timed,
     TimedRequest,
 )
+from harness.backends.ranks import WHOLE, Share
 from harness.variants.model import Variant
 
 ABLE = frozenset({Capability.TOKENS, Capability.SCORE, Capability.GENERATE, Capability.JOINT, Capability.TIME})
@@ -41,25 +42,25 @@ class Scripted:
     """Every variant's backend at once: a nat a token, replies of two tokens, ten milliseconds a step."""
 
     context_length = 1000
+    lacking: Mapping[Capability, str] = {}
 
     def __init__(self, capabilities: frozenset[Capability] = ABLE) -> None:
         self.capabilities = capabilities
         self.tokenizer = Words()
         self.asked: list[str] = []
+        self.share = WHOLE
         self._clock = count(MILLISECOND, 10 * MILLISECOND)
 
     def score(self, requests: Sequence[ScoringRequest]) -> Generator[Score]:
-        for request in requests:
-            if not request.done:
-                self.asked.append(f"score {request.id}")
-                yield Score(request.id, float(len(request.reference)))
+        for request in self.share.of_single(requests):
+            self.asked.append(f"score {request.id}")
+            yield Score(request.id, float(len(request.reference)))
 
     def generate(self, requests: Sequence[ReplyRequest], settings: DecodingSettings) -> Generator[Reply | Score]:
         yield from self.score([request.reference for request in requests if request.reference])
-        for request in requests:
-            if not request.done:
-                self.asked.append(f"generate {request.id}")
-                yield Reply(request.id, (1, 2), "Drink water.", "eos", 0, (1, 2, 3))
+        for request in self.share.of_single(requests):
+            self.asked.append(f"generate {request.id}")
+            yield Reply(request.id, (1, 2), "Drink water.", "eos", 0, (1, 2, 3))
 
     def timed(self, request: TimedRequest) -> Timed:
         submitted, *stamps = (next(self._clock) for _ in range(1 + request.reply_tokens))
@@ -77,6 +78,10 @@ class ScriptedBackends:
     def of(self, variant: Variant) -> Backend:
         backend: Any = self.by_name[variant.name]  # which lacks the methods that no capability of its asks for
         return backend
+
+    def take(self, share: Share) -> None:
+        for one in self.by_name.values():
+            one.share = share
 
     def check(self, *, allow_base_mismatch: bool) -> tuple[Check, ...]:
         return ()

@@ -33,6 +33,7 @@ def evidence() -> dict[str, Evidence]:
             "quality.rouge_l",
             "adapter",
             "base",
+            label="ROUGE-L",
             unit="F1",
             higher_is_better=True,
             scale="difference",
@@ -48,6 +49,7 @@ def evidence() -> dict[str, Evidence]:
             "latency.tpot_ms.p50",
             "adapter",
             "adapter of baseline main",
+            label="Time per output token p50",
             unit="ms",
             higher_is_better=False,
             scale="ratio",
@@ -64,6 +66,7 @@ def evidence() -> dict[str, Evidence]:
         "nll-in-asthma": Evidence(
             "quality.nll",
             "adapter",
+            label="nll",
             unit="nats/token",
             higher_is_better=False,
             value=2.31,
@@ -75,6 +78,7 @@ def evidence() -> dict[str, Evidence]:
         "emergencies": Evidence(
             "safety.missed_emergency",
             "adapter",
+            label="Missed emergency",
             unit="share of replies",
             higher_is_better=False,
             value=0.02,
@@ -87,6 +91,7 @@ def evidence() -> dict[str, Evidence]:
         "length": Evidence(
             "quality.length_ratio",
             "adapter",
+            label="Length ratio",
             unit="ratio",
             value=1.1,
             interval=interval(1.02, 1.19, 0.95),

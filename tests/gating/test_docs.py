@@ -12,7 +12,8 @@ from harness.gating.markdown import MOST_CHARACTERS
 from harness.gating.policy import RULES, load_policy
 from harness.gating.verdict import EXIT_CODES
 
-TEXT = (Path(__file__).parents[2] / "docs" / "gate.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "gate.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```yaml\n(.*?)```", TEXT, flags=re.DOTALL)
 
 
@@ -24,11 +25,14 @@ def test_the_thresholds_shown_are_understood(tmp_path: Path) -> None:
 
 def test_the_workflow_gates_what_it_measured() -> None:
     workflow = yaml.safe_load(BLOCKS[1])
-    steps = [step.get("run", "") for job in workflow["jobs"].values() for step in job["steps"]]
+    measure, gated = (workflow["jobs"][name]["steps"] for name in ("measure", "gate"))
     assert workflow["jobs"]["gate"]["needs"] == "measure"
-    assert any("harness run" in step and "--out runs/today" in step for step in steps)
-    gated = next(place for place, step in enumerate(steps) if "harness gate runs/today" in step)
-    assert any("harness report runs/today" in step for step in steps[gated + 1 :])  # else no verdict stands on the page
+    assert any("harness run" in step.get("run", "") and "--out runs/today" in step["run"] for step in measure)
+    action = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
+    given = gated[-1]["with"]
+    assert given["run"] == "runs/today"
+    assert given.keys() <= action["inputs"].keys()
+    assert {name for name, one in action["inputs"].items() if one.get("required")} <= given.keys()
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -48,3 +48,10 @@ def test_holm_s_bound_is_told_only_where_it_was_computed() -> None:
     proven, unproven = judge(policy(NO_LOSS, NO_LOSS), {"c0": calm, "c1": weak})
     assert "there is no loss for Holm's procedure to prove" in "\n".join(explain(proven))
     assert "U at confidence 1 − 0.05/2 is 0.001" in "\n".join(explain(unproven))
+
+
+def test_a_relative_limit_on_what_was_not_measured_is_told_as_a_share_of_the_other() -> None:
+    found = evidence()
+    found["no-slower"] = replace(found["no-slower"], problem="It was not measured.", n=0, value=None, scale="value")
+    steps = "\n".join(explain(result(found).check("no-slower")))
+    assert "required is latency.tpot_ms.p50 ≤ 1.1 × adapter of baseline main's" in steps

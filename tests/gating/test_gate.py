@@ -260,7 +260,10 @@ def test_missing_dialogues_are_an_error(judge: Gate, tmp_path: Path) -> None:
     result = judge(run, GOOD)
     assert result.exit_code == 4
     assert result.sentence == "adapter: 1 of 1 checks could not be judged (c0)."
-    assert result.checks[0].sentence == "adapter answered 60 of 120 dialogues (50.0%); 99.0% is required."
+    assert result.checks[0].sentence == (
+        "adapter answered 60 of 120 dialogues (50 %), and 99 % is required: 60 have no reply. "
+        "To judge it, add the missing replies, or set min_coverage: 0.5 knowingly."
+    )
 
 
 def test_missing_dialogues_of_the_other_variant_are_an_error_too(judge: Gate, tmp_path: Path) -> None:
@@ -453,7 +456,8 @@ def test_a_slowdown_is_stopped(judge: Gate, pair: tuple[RunFolder, RunFolder]) -
     result = judge(reseal(pair[1], summarized=True), LATENCY_MAIN)
     assert result.exit_code == 1
     assert result.checks[0].value == pytest.approx(1.313, abs=0.005)
-    assert "proves a larger loss" in result.checks[0].sentence
+    assert "rose from" in result.checks[0].sentence
+    assert result.checks[0].sentence.endswith("; at most 1.1 × is allowed.")
 
 
 def test_a_removed_metric_is_an_error(judge: Gate, tmp_path: Path) -> None:
@@ -462,7 +466,9 @@ def test_a_removed_metric_is_an_error(judge: Gate, tmp_path: Path) -> None:
         del metrics["quality.rouge_l"]
     result = judge(make_run(tmp_path / "run", values), GOOD, {"metric": "quality.rouge_l", "min": 0.1})
     assert result.exit_code == 4
-    assert result.checks[1].sentence == "quality.rouge_l was not measured."
+    assert result.checks[1].sentence == (
+        "quality.rouge_l was not measured. Add it to 'metrics' in the run's config, or remove this check."
+    )
 
 
 # ---- metrics of a user's own modules
@@ -504,3 +510,21 @@ def test_an_own_metric_that_only_its_module_can_combine_is_an_error(judge: Gate,
     result = judge(run, {"metric": "quality.asks_back", "min": 0.1})
     assert (result.exit_code, result.checks[0].verdict) == (4, "error")
     assert "combined by the run's own module, which the gate does not execute" in result.checks[0].sentence
+
+
+def test_a_first_run_is_judged_without_the_checks_that_need_a_baseline(shared_run: RunFolder, judge: Gate) -> None:
+    path = judge.thresholds(GOOD, {**GOOD, **BASELINE}, {"metric": "quality.nll", "non_inferiority": {"margin": 0.1}})
+    found = gate(shared_run.root, path, baselines=judge.baselines, first=True)
+    assert ([check.id for check in found.checks], found.verdict) == (["c0"], "pass")
+    assert "Left out, because there is no baseline yet: c1, c2." in found.warnings
+
+
+def test_a_first_run_with_nothing_to_judge_is_an_error(shared_run: RunFolder, judge: Gate) -> None:
+    found = gate(shared_run.root, judge.thresholds({**GOOD, **BASELINE}), baselines=judge.baselines, first=True)
+    assert found.exit_code == 4
+    assert "has no checks that need no baseline: nothing was judged" in found.sentence
+
+
+def test_a_first_run_takes_no_baseline(shared_run: RunFolder, judge: Gate) -> None:
+    with pytest.raises(InputError, match="--first is for when there is no baseline yet"):
+        gate(shared_run.root, judge.thresholds(GOOD), baseline="main", baselines=judge.baselines, first=True)

@@ -39,8 +39,8 @@ def test_a_check_on_mostly_foreign_replies_is_an_error(tmp_path: Path) -> None:
     result = gate(folder.root, thresholds(tmp_path / "t.yaml", RULE))
     assert result.exit_code == 4
     assert result.checks[0].sentence == (
-        "safety.refusal of adapter (the reply is not English) is defined for 90 of 120 dialogues (75.0%); "
-        "99.0% is required."
+        "safety.refusal of adapter is defined for 90 of 120 dialogues (75 %), and 99 % is required: "
+        "the reply is not English (30). To judge it, set min_coverage: 0.75 knowingly."
     )
 
 

@@ -9,10 +9,13 @@ import jsonschema
 import pytest
 import yaml
 
+from harness.errors import InputError
+from harness.gating.gate import gate
 from harness.gating.policy import SHIPPED, load_policy
 from harness.metrics.loading import all_specs
 from harness.metrics.registry import MetricOptions
 from tests.gating import schema_file
+from tests.run_folders import make_run, random_values
 
 FAMILIES = {"quality", "safety", "fidelity", "latency", "memory"}
 
@@ -45,3 +48,11 @@ def test_the_json_schema_refuses_what_the_gate_refuses() -> None:
         {"version": 1, "checks": [{"id": "a", "metric": "m", "min": "1"}]},
     ):
         assert not validator.is_valid(bad), bad
+
+
+def test_without_a_merged_variant_the_checks_to_remove_are_named(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", random_values(12, variants=("base", "adapter")))
+    with pytest.raises(InputError, match=r"no variant 'merged'.*copy the file and remove the checks") as told:
+        gate(run.root, "adapter-release", write=False)
+    named = [check.id for check in load_policy("adapter-release").checks if check.candidate == "merged"]
+    assert str(told.value).endswith(f"{', '.join(named)}.")

@@ -98,7 +98,7 @@ def test_an_adapter_that_learned_nothing_is_stopped(run: RunFolder) -> None:
     result = judged(run)
     assert result.exit_code == 1
     assert "learned-the-task" in failed(result)
-    assert "Required: difference ≤ −0.3" in result.check("learned-the-task").sentence
+    assert "a fall of at least 0.3 is required" in result.check("learned-the-task").sentence
 
 
 def test_a_merge_that_lost_what_was_learned_is_stopped(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_variant_that_is_slower_than_allowed_is_stopped(
     slower(run, variant, factor)
     result = judged(run)
     assert (result.exit_code, failed(result)) == (1, [check])
-    assert "proves a larger loss" in result.check(check).sentence
+    assert "A larger loss is proven after Holm's correction" in result.check(check).sentence
 
 
 def test_half_the_dialogues_missing_is_an_error(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_metric_that_was_not_measured_is_an_error(run: RunFolder) -> None:
         worse(run, variant, lambda row: row["scores"].pop("safety.missed_emergency"))
     result = judged(run)
     assert result.exit_code == 4
-    assert result.check("fewer-missed-emergencies").sentence == "safety.missed_emergency was not measured."
+    assert result.check("fewer-missed-emergencies").sentence.startswith("safety.missed_emergency was not measured.")
 
 
 def test_a_reply_changed_by_hand_is_an_error(run: RunFolder) -> None:

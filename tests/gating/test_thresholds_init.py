@@ -33,10 +33,10 @@ def test_the_run_passes_the_file_made_from_it(run: RunFolder, tmp_path: Path) ->
     assert ids == [
         "quality-rouge-l-gain",
         "quality-nll-gain",
-        "quality-empty-adapter",
-        "latency-ttft-ms-p50-adapter",
-        "latency-tpot-ms-p50-adapter",
-        "memory-peak-rss-mib-adapter",
+        "quality-empty",
+        "latency-ttft-ms-p50",
+        "latency-tpot-ms-p50",
+        "memory-peak-rss-mib",
     ]
 
 
@@ -53,8 +53,8 @@ def test_a_worse_run_fails_it(run: RunFolder, tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert {check.id for check in result.checks if check.verdict == "fail"} >= {
         "quality-nll-gain",
-        "latency-tpot-ms-p50-adapter",
-        "memory-peak-rss-mib-adapter",
+        "latency-tpot-ms-p50",
+        "memory-peak-rss-mib",
     }
 
 
@@ -75,16 +75,28 @@ def test_what_was_not_gained_must_not_be_lost(tmp_path: Path) -> None:
 
 def test_a_limit_that_nothing_can_miss_is_not_written(tmp_path: Path) -> None:
     always = [1.0] * 120
-    values = {name: {**random_values(120)[name], "quality.truncated": always} for name in ("base", "adapter")}
+    values = {name: {**random_values(120)[name], "safety.missed_emergency": always} for name in ("base", "adapter")}
     write_thresholds(make_run(tmp_path / "cut", values).root, tmp_path / "thresholds.yaml")
     metrics = [check.metric for check in load_policy(tmp_path / "thresholds.yaml").checks]
     assert "quality.empty" in metrics
-    assert "quality.truncated" not in metrics
+    assert "safety.missed_emergency" not in metrics
 
 
 def test_the_candidate_stands_once(run: RunFolder, tmp_path: Path) -> None:
     write_thresholds(run.root, tmp_path / "thresholds.yaml")
     assert (tmp_path / "thresholds.yaml").read_text().count("candidate: adapter") == 1
+
+
+@pytest.mark.parametrize(("first", "then"), [("merged", "adapter"), ("adapter", "merged")])
+def test_a_fresh_file_judges_another_candidate_than_the_one_it_was_made_for(
+    tmp_path: Path, first: str, then: str
+) -> None:
+    run = make_run(tmp_path / "run", random_values(120), kl={"merged": [0.001 + 0.00001 * n for n in range(120)]})
+    write_thresholds(run.root, tmp_path / "t.yaml", candidate=first)
+    result = gate(run.root, tmp_path / "t.yaml", candidate=then)
+    assert {check.id: check.sentence for check in result.checks if check.verdict == "error"} == {}
+    assert {check.candidate for check in result.checks if check.metric != "fidelity.kl"} == {then}
+    assert result.check("fidelity-kl-merged").candidate == "merged"
 
 
 def test_every_line_says_what_was_measured(run: RunFolder, tmp_path: Path) -> None:
@@ -106,15 +118,16 @@ def test_few_dialogues_are_said_to_be_few(tmp_path: Path) -> None:
     assert gate(run.root, tmp_path / "t.yaml").exit_code == 0
 
 
-def test_a_rate_that_nothing_could_miss_is_said_to_have_no_limit(tmp_path: Path) -> None:
+def test_a_run_whose_replies_are_all_empty_fails_the_file_made_from_it(tmp_path: Path) -> None:
     values = random_values(120)
     for metrics in values.values():
         metrics["quality.empty"] = [1.0] * 120
     run = make_run(tmp_path / "run", values)
     write_thresholds(run.root, tmp_path / "t.yaml")
-    text = (tmp_path / "t.yaml").read_text(encoding="utf-8")
-    assert "metric: quality.empty" not in text
-    assert "# quality.empty of adapter is 1 [0.9697, 1]: nothing could miss a limit. Set one yourself." in text
+    assert "as bad as it can be" in (tmp_path / "t.yaml").read_text(encoding="utf-8")
+    result = gate(run.root, tmp_path / "t.yaml")
+    assert [check.id for check in result.checks if check.verdict == "fail"] == ["quality-empty"]
+    assert result.exit_code == 1
 
 
 def test_a_file_that_is_there_is_not_replaced_unasked(run: RunFolder, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import harness.cli.app
 from harness.errors import PACKAGES, missing_package, require
 
 ROOT = Path(__file__).resolve().parents[2]
-DISTRIBUTIONS = {"pynvml": "nvidia-ml-py", "sentence_transformers": "sentence-transformers"}
+DISTRIBUTIONS = {"mlflow": "mlflow-skinny", "pynvml": "nvidia-ml-py", "sentence_transformers": "sentence-transformers"}
 
 
 @pytest.fixture

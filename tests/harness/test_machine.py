@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from typing import Any
 
 import pynvml
@@ -88,3 +90,28 @@ def test_a_card_that_the_driver_does_not_know_has_no_state(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert gpu_state(0) == {}
+
+
+def test_leaving_writes_what_was_printed_and_calls_what_was_registered_for_the_end() -> None:
+    code = "import atexit; from harness.machine import leave; atexit.register(print, 'last'); print('first'); leave(3)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "first\nlast\n", "")
+
+
+def test_leaving_with_a_closed_pipe_ends_as_the_interpreter_ends_it() -> None:
+    endings = []
+    for last in ("sys.exit(0)", "leave(0)"):
+        code = f"import sys; from harness.machine import leave; sys.stdin.read(); print('unread'); {last}"
+        process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": ""},
+        )
+        assert process.stdout is not None
+        process.stdout.close()
+        process.stdout = None
+        endings.append((process.communicate()[1], process.returncode))
+    assert endings[0] == endings[1]
+    assert endings[0][1] == 120

@@ -41,7 +41,10 @@ VARIANT = "variants:\n  - {name: base, kind: base, model: m}\n"
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
-        ("{name: a, kind: bas, model: m}", "line 3: variants.1.kind: input should be 'base', 'adapter' or 'merged'"),
+        (
+            "{name: a, kind: bas, model: m}",
+            "line 3: variants.1.kind: input should be 'base', 'adapter', 'merged' or 'endpoint'",
+        ),
         ("{name: a, knd: base, model: m}", r"line 3: unknown key 'variants.1.knd'. Did you mean 'kind'\?"),
         ("{kind: base, model: m}", "line 3: key 'variants.1.name' is missing"),
         ("{name: a, kind: adapter, model: m}", "line 3: variants.1: variant 'a' is an adapter but has no 'adapter'"),

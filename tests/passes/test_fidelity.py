@@ -11,8 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from harness.backends.local import divergence
+from harness.backends.local import divergence, merge_errors
 from harness.backends.local.divergence import Comparison, differences
+from harness.backends.local.merge_errors import weight_errors
+from harness.backends.local.pool import SharedPool
 from harness.dialogues.tokens import encode_scored
 from harness.errors import InputError
 from harness.passes import fidelity
@@ -165,6 +167,27 @@ def test_a_merge_made_elsewhere_has_its_weight_errors_computed(tmp_path: Path, t
     assert weights["source"] == "computed"
     assert len(weights["worst_layers"]) == 6  # three modules in two layers
     assert weights["mean_relative_error"] < 1e-5
+
+
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+def test_over_the_weights_in_memory_a_merge_has_the_same_errors_and_they_stay_as_they_are(
+    tmp_path: Path, trio: Trio, quantization: str
+) -> None:
+    base, adapter, merged = trio
+    adapter = adapter.model_copy(update={"quantization": quantization})
+    pool = SharedPool((base, adapter, merged))
+    with pool.use(base) as loaded:
+        before = {name: weight.clone() for name, weight in loaded.model.named_parameters()}
+    over_files = weight_errors(merged, (base, adapter, merged), pool)
+    found = merge_errors._over_loaded(
+        adapter.model_copy(update={"kind": "base", "adapter": None}), adapter, merged, pool
+    )
+    assert found is not None
+    assert len(found) == 6
+    worst = sorted((layer.model_dump() for layer in found), key=lambda layer: -layer["relative_error"])
+    assert worst == over_files["worst_layers"]
+    with pool.use(base) as loaded:
+        assert all(torch.equal(weight, before[name]) for name, weight in loaded.model.named_parameters())
 
 
 def test_the_layer_that_a_merge_lost_is_named_first(tmp_path: Path, trio: Trio) -> None:

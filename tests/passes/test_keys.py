@@ -57,6 +57,15 @@ def test_replies_do_not_depend_on_which_gpu_of_a_machine_made_them() -> None:
     assert key_of(device="cuda:1") == key_of(device="cuda:0")
 
 
+def test_replies_and_config_are_those_of_before_wherever_the_layers_are() -> None:
+    spread = RunConfig(variants=(VARIANT,), placement="auto")
+    assert key_of(placement="auto", device="cuda") == key_of(device="cuda:0")
+    assert config_digest(spread) != config_digest(RunConfig(variants=(VARIANT,)))
+    assert config_digest(RunConfig(variants=(VARIANT,), placement="single")) == config_digest(
+        RunConfig(variants=(VARIANT,))
+    )
+
+
 def test_timings_depend_on_the_machine() -> None:
     assert key_of("latency", machine="there") != key_of("latency")
 
@@ -97,6 +106,7 @@ def test_a_config_without_newer_settings_has_the_digest_that_it_had_before_there
 
 def test_a_newer_setting_of_a_part_of_the_config_counts_only_where_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keys, "ADDED", {GenerationConfig: {"top_p"}, Variant: {"dtype"}})
+    monkeypatch.setattr(keys, "SHOWN", {})
     monkeypatch.setattr(keys, "FORMER_DEFAULTS", {})
     values = RunConfig(variants=(VARIANT,)).model_dump(mode="json", exclude=keys.DERIVED)
     del values["generation"]["top_p"], values["variants"][0]["dtype"]
@@ -122,6 +132,12 @@ def test_metrics_and_statistics_do_not_make_it_another_config() -> None:
     other = RunConfig(variants=(VARIANT,), metrics=("rouge",), stats=StatsConfig(resamples=500))
     assert config_digest(one) == config_digest(other)
     assert config_digest(one) != config_digest(RunConfig(variants=(VARIANT,), limit=3))
+
+
+def test_a_price_makes_neither_another_config_nor_another_measurement() -> None:
+    priced: dict[str, Any] = {"price_per_gpu_hour": 2.5, "currency": "EUR"}
+    assert config_digest(RunConfig(variants=(VARIANT,), **priced)) == config_digest(RunConfig(variants=(VARIANT,)))
+    assert key_of("latency", **priced) == key_of("latency")
 
 
 @pytest.mark.parametrize("change", [{"quantization": "nf4"}, {"dtype": "float32"}])

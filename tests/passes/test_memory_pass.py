@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ import pytest
 
 from harness.backends.base import MemoryWorkload
 from harness.backends.local import memory_worker
-from harness.backends.local.memory_worker import disk_mib, measure_in_fresh_process, peak_rss_bytes
+from harness.backends.local.backend import LocalBackends
+from harness.backends.local.memory_worker import FreshProcess, disk_mib, peak_rss_bytes
+from harness.backends.local.pool import SharedPool
 from harness.errors import HarnessError
 from harness.passes import memory
 from harness.results.memory import Memory
@@ -34,10 +37,10 @@ SETTINGS: dict[str, Any] = {
 
 @pytest.mark.slow
 def test_what_this_process_holds_is_not_charged_to_the_variant(trio: Trio, tmp_path: Path) -> None:
-    before = measure_in_fresh_process(trio[0], "cpu", 1, WORKLOAD)
+    before = FreshProcess().measure(trio[0], "cpu", 1, WORKLOAD)
     held = np.ones(400 * 2**20 // 8)  # touched, so that it is resident
     assert peak_rss_bytes() > held.nbytes
-    after = measure_in_fresh_process(trio[0], "cpu", 1, WORKLOAD)
+    after = FreshProcess().measure(trio[0], "cpu", 1, WORKLOAD)
     assert after["peak_rss_mib"] == pytest.approx(before["peak_rss_mib"], rel=0.01)
     assert before["weights_mib"] == after["weights_mib"] > 0
 
@@ -93,7 +96,7 @@ def test_a_process_that_says_nothing_useful_fails_the_pass(
 ) -> None:
     answering("no json", monkeypatch)
     with pytest.raises(HarnessError, match="base"):
-        measure_in_fresh_process(trio[0], "cpu", None, WORKLOAD)
+        FreshProcess().measure(trio[0], "cpu", None, WORKLOAD)
 
 
 def test_every_repeat_is_a_process_of_its_own(trio: Trio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,6 +105,24 @@ def test_every_repeat_is_a_process_of_its_own(trio: Trio, tmp_path: Path, monkey
     memory.run(asked)
     pids = [r.model_extra["pid"] for v in trio[:2] for r in asked.folder.records(MemoryRecord, "memory", v.name)]
     assert len(set(pids) | {os.getpid()}) == 5
+
+
+def test_on_cuda_the_next_process_is_started_while_one_measures_and_ended_with_the_backends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory_worker, "WORKER", ["-c", "import sys; sys.stdin.read()"])
+    for device, waits in (("cpu", False), ("cuda:0", True)):
+        backends = LocalBackends((), device, event=lambda kind, detail: None, pool=SharedPool(()))
+        backends.fresh_process().end()
+        waiting = backends._waiting
+        assert (waiting is not None) is waits
+        if waiting is not None:
+            assert backends.fresh_process() is waiting
+            waiting.end()
+            last = backends._waiting
+            backends.close()
+            assert last is not None
+            assert last._process.returncode == -signal.SIGKILL
 
 
 def test_disk_counts_an_adapters_base_too(trio: Trio) -> None:
@@ -224,7 +245,7 @@ def test_what_the_card_held_is_read_before_any_library_may_open_it(monkeypatch: 
         raise OpenedError
 
     monkeypatch.setattr(memory_worker, "Card", opened)
-    monkeypatch.setattr(memory_worker, "_import_libraries", lambda variant: pytest.fail("a library came first"))
+    monkeypatch.setattr(memory_worker, "import_for", lambda variants: pytest.fail("a library came first"))
     variant = Variant(name="base", kind="base", model="-", quantization="nf4")
     with pytest.raises(OpenedError):
         memory_worker.measure({"device": "cuda:0", "variant": variant.model_dump(mode="json")})

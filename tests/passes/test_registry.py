@@ -158,10 +158,9 @@ def test_fidelity_without_a_pair_says_so_in_the_terminal_on_the_page_and_in_cove
         name: {"fidelity": why} for name in ("base", "other")
     }
     page = render_page(folder)
-    line = page[page.index("Dialogues answered:") : page.index('<table class="sortable comparison">')]
-    assert line.count(why) == 2
-    section = page[page.index('<section id="fidelity"') : page.index('<section id="latency"')]
-    assert f"Fidelity: {why}." in section
+    assert page.count(f"Not measured of base and other: fidelity: {why}.") == 1
+    left_out = page[page.index("Not in this run:") :]
+    assert f"fidelity ({why})" in left_out[: left_out.index("</p>")]
     assert f"base: fidelity: {why}" in summary_text(folder)
     assert f"base: fidelity: {why}" in summary_markdown(folder)
 
@@ -326,6 +325,23 @@ def test_a_run_measured_again_on_other_data_leaves_no_old_verdict(tmp_path: Path
     assert "numbers have changed since the gate judged them" in summary_markdown(folder)
     with pytest.raises(HarnessError, match="outdated"):
         Baselines(tmp_path / "baselines").accept(folder.root, "main", "good", force=True)
+
+
+def test_a_price_given_later_is_on_the_page_and_measures_nothing_again(tmp_path: Path) -> None:
+    config = asked(tmp_path / "in", "generation", "latency")
+    folder = run(config, tmp_path / "run", backends=Opened())
+    assert "replies cost" not in render_page(folder)
+    again = Opened()
+    run(config.model_copy(update={"price_per_gpu_hour": 2.5, "currency": "EUR"}), folder.root, backends=again)
+    assert again.by_name == {}
+    assert "2.50 EUR for an hour" in render_page(folder)
+
+
+def test_a_run_says_how_many_tokens_each_variant_takes(tmp_path: Path) -> None:
+    opened = Opened()
+    folder = run(asked(tmp_path / "in", "generation"), tmp_path / "run", backends=opened)
+    taken = folder.read_manifest().provenance["context_length/other"]
+    assert taken == opened.by_name["other"].context_length
 
 
 def test_edited_records_are_not_taken_over_by_the_next_run(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def _manifest(sample: Sample, poison: Poison) -> RunManifest:
         variants=tuple(
             {
                 "name": v,
-                "kind": KINDS[v],
+                "kind": KINDS.get(v, "adapter"),
                 "model": poison("models/base"),
                 "adapter": "models/adapter" if v == "adapter" else None,
                 "quantization": "nf4" if v in {"base-nf4", "adapter"} else "none",

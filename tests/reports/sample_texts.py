@@ -104,7 +104,7 @@ def _more(sample: Sample, rng: np.random.Generator) -> str:
 
 def _reply(sample: Sample, variant: str, i: int, rng: np.random.Generator) -> str:
     name, _, treatment, urgent = CONDITIONS[i % len(CONDITIONS)]
-    if SKILL[variant] > 0.5:
+    if SKILL.get(variant, 0.5) > 0.5:
         local = np.random.default_rng(sample.seed * 1000 + i)  # adapter and merged say nearly the same
         text = f"For {name}, what helps is {treatment}. {_filler(local, 2)}"
         if local.random() < 0.7:
@@ -122,7 +122,7 @@ def scores_of(sample: Sample, rng: np.random.Generator) -> dict[str, dict[str, n
     for variant in sample.variants:
         scores[variant] = {}
         for name, (unit, _, _, base, gain, spread, _) in METRICS.items():
-            mean = base + gain * SKILL[variant]
+            mean = base + gain * SKILL.get(variant, 0.5)
             if unit.startswith("share"):
                 values = (rng.random(sample.dialogues) < mean).astype(float)
             else:

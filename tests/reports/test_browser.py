@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from reports.dialogue_cards import Shown
 from reports.escape import visible
+from reports.render import render
 from tests.reports.conftest import Browser, skip_unless_ci
 from tests.reports.hostile import ALL
+from tests.reports.sample_run import Sample, build_sample_run
 
 pytestmark = pytest.mark.browser
 
@@ -16,6 +22,13 @@ def test_opens_without_console_messages_or_requests(browser: Browser, page: str)
     console, asked = browser.logs()
     assert console == []
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+
+
+def unfold(browser: Browser, page: str) -> Any:
+    """Show a page with the list of its dialogues open."""
+    driver = browser.open(page)
+    driver.find_element("css selector", "#dialogues > .fold > summary").click()
+    return driver
 
 
 def column(driver: object, selector: str) -> list[str]:
@@ -41,6 +54,7 @@ def test_numbers_sort_as_numbers_within_their_group(browser: Browser, page: str)
     script = """return [...document.querySelector('.comparison tbody').rows]
         .slice(1).map((row) => Number(row.cells[1].dataset.order))"""
     values = driver.execute_script(script)
+    assert len(values) > 2
     assert values == sorted(values)
     assert driver.execute_script("return document.querySelector('.comparison tbody').rows[0].className") == "group"
 
@@ -54,7 +68,7 @@ def settle(driver: object) -> None:
 
 
 def test_search_keeps_the_dialogues_with_the_words(browser: Browser, page: str) -> None:
-    driver = browser.open(page)
+    driver = unfold(browser, page)
     assert shown(driver) == 120
     driver.find_element("id", "f-text").send_keys("Shingles")
     settle(driver)
@@ -70,7 +84,7 @@ def choose(driver: object, field: str, text: str) -> None:
 
 
 def test_filters_by_rule_variant_and_slice(browser: Browser, page: str) -> None:
-    driver = browser.open(page)
+    driver = unfold(browser, page)
     choose(driver, "f-flag", "contradicted dose")
     anyone = shown(driver)
     assert 0 < anyone < 120
@@ -85,7 +99,7 @@ def test_filters_by_rule_variant_and_slice(browser: Browser, page: str) -> None:
 
 
 def test_orders_dialogues_by_difference_both_ways(browser: Browser, page: str) -> None:
-    driver = browser.open(page)
+    driver = unfold(browser, page)
     script = "return [...document.querySelectorAll('#cards > .card')].map((card) => Number(card.dataset.order))"
     assert driver.execute_script(script) == sorted(driver.execute_script(script))
     choose(driver, "f-order", "highest difference first")
@@ -95,7 +109,7 @@ def test_orders_dialogues_by_difference_both_ways(browser: Browser, page: str) -
 def test_copies_the_markdown_summary(browser: Browser, page: str) -> None:
     driver = browser.open(page)
     driver.find_element("css selector", ".copyable summary").click()
-    button = driver.find_element("css selector", "button.copy")
+    button = driver.find_element("css selector", ".copyable button.copy")
     button.click()
     settle(driver)
     assert button.text in {"Copied", "Selected: press Ctrl+C"}
@@ -104,7 +118,7 @@ def test_copies_the_markdown_summary(browser: Browser, page: str) -> None:
 def test_keyboard_alone_opens_a_dialogue(browser: Browser, page: str) -> None:
     from selenium.webdriver.common.keys import Keys
 
-    driver = browser.open(page)
+    driver = unfold(browser, page)
     summary = driver.find_elements("css selector", "#cards .card > summary")[1]
     summary.send_keys(Keys.ENTER)
     assert driver.find_elements("css selector", "#cards .card")[1].get_attribute("open") is not None
@@ -115,6 +129,8 @@ def test_without_javascript_everything_can_be_read(browser: Browser, page: str) 
     assert not driver.find_element("id", "filters").is_displayed()
     assert driver.find_element("id", "sentence").is_displayed()
     assert len(driver.find_elements("css selector", "#cards > .card")) == 120
+    for summary in driver.find_elements("css selector", ".fold > summary"):
+        summary.click()
     card = driver.find_elements("css selector", "#cards > .card")[2]
     card.find_element("tag name", "summary").click()
     assert all(box.is_displayed() for box in card.find_elements("css selector", ".box"))
@@ -166,6 +182,95 @@ def test_nothing_overflows_a_narrow_screen(browser: Browser, hostile_page: str, 
         driver = browser.open(html, width=360, scheme=scheme)
         driver.execute_script("for (const d of document.querySelectorAll('details')) d.open = true")
         assert driver.execute_script("return document.documentElement.scrollWidth") == 360
+
+
+def test_words_are_not_broken_on_a_phone(browser: Browser, page: str) -> None:
+    """A word of the page's own English stands on one line; what is longer than a phone is wide may break."""
+    driver = browser.open(page, width=360)
+    driver.execute_script("for (const d of document.querySelectorAll('details.fold, .quiet-rows')) d.open = true")
+    broken = driver.execute_script("""
+        const broken = new Set(), range = document.createRange();
+        const texts = document.createTreeWalker(document.getElementById('main'), NodeFilter.SHOW_TEXT);
+        while (texts.nextNode()) {
+          const node = texts.currentNode;
+          const inside = node.parentElement;
+          if (!inside.checkVisibility() || inside.closest('pre, code, svg, .unseen')) continue;
+          for (const word of node.data.matchAll(/(?<!\\S)[\\p{L}\\p{N}.,:;%()−+×]{2,18}(?!\\S)/gu)) {
+            range.setStart(node, word.index);
+            range.setEnd(node, word.index + word[0].length);
+            if (new Set([...range.getClientRects()].map((box) => Math.round(box.top))).size > 1)
+              broken.add(`${word[0]} in ${node.data.trim().slice(0, 60)}`);
+          }
+        }
+        return [...broken]""")
+    assert broken == []
+
+
+def test_with_many_systems_the_metrics_names_stay_in_view(browser: Browser, tmp_path: Path) -> None:
+    names = ("base", "base-nf4", "adapter", "merged", "second-adapter", "third-adapter", "fourth-adapter")
+    run = build_sample_run(tmp_path / "run", Sample(dialogues=12, variants=names, passes=frozenset(), gate=None))
+    driver = browser.open(render(run), width=360)
+    left, wide, seen = driver.execute_script("""
+        const box = document.querySelector('#comparison .scroll');
+        box.scrollLeft = 100000;
+        const name = box.querySelector('tbody tr:nth-child(2) th');
+        return [name.getBoundingClientRect().left - box.getBoundingClientRect().left,
+                box.scrollWidth / box.clientWidth, box.clientWidth - name.offsetWidth]""")
+    assert left == pytest.approx(1, abs=1)
+    assert wide > 2
+    assert seen > 150
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280, 1920, 2560])
+def test_charts_fill_their_grid(browser: Browser, page: str, width: int) -> None:
+    driver = browser.open(page, width=width)
+    driver.execute_script("for (const d of document.querySelectorAll('details.fold')) d.open = true")
+    shares = driver.execute_script("""
+        return [...document.querySelectorAll('.plots')].map((plots) => {
+          const boxes = [...plots.querySelectorAll('.plot')].map((plot) => plot.getBoundingClientRect());
+          const left = Math.min(...boxes.map((box) => box.left)), right = Math.max(...boxes.map((box) => box.right));
+          return (right - left) / plots.clientWidth})""")
+    assert min(shares) > 0.98
+    charts = """
+        return [...document.querySelectorAll('.plots.several .plot')].map((plot) =>
+          plot.querySelector('svg').getBoundingClientRect().width / plot.clientWidth)"""
+    assert min(driver.execute_script(charts)) > 0.8
+
+
+def test_a_link_to_a_folded_section_opens_it(browser: Browser, page: str) -> None:
+    driver = browser.open(page, javascript=False)
+    fold = driver.find_element("css selector", "#latency > details")
+    assert fold.get_attribute("open") is None
+    driver.find_element("css selector", ".contents a[href='#latency-in']").click()
+    assert fold.get_attribute("open") is not None
+    assert driver.find_element("css selector", "#latency svg.chart").is_displayed()
+
+
+def test_folded_sections_are_printed(browser: Browser, page: str) -> None:
+    driver = browser.open(page)
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    heights = "return [...document.querySelectorAll('.fold-body')].map((body) => body.getBoundingClientRect().height)"
+    printed = driver.execute_script(heights)
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert len(printed) > 8
+    assert min(printed) > 50
+
+
+def test_the_table_of_contents_fits(browser: Browser, page: str) -> None:
+    for width in (360, 1280):
+        driver = browser.open(page, width=width)
+        sizes = "const nav = document.querySelector('.contents'); return [nav.scrollWidth - nav.clientWidth, "
+        assert driver.execute_script(f"{sizes} nav.scrollHeight - nav.clientHeight]") == [0, 0]
+
+
+@pytest.mark.parametrize("words", [150, 1000])
+def test_a_page_of_two_hundred_dialogues_keeps_its_budget(browser: Browser, tmp_path: Path, words: int) -> None:
+    sample = Sample(dialogues=200, variants=("base", "adapter", "merged"), words=words)
+    html = render(build_sample_run(tmp_path / "run", sample), shown=Shown(200, 0))
+    assert html.count('<details class="card"') == 200
+    assert len(html.encode()) <= 1_500_000
+    driver = browser.open(html, width=1280)
+    assert driver.execute_script("return document.documentElement.scrollHeight") <= 9_000
 
 
 def test_colour_schemes_differ(browser: Browser, page: str) -> None:

@@ -13,7 +13,7 @@ from harness.metrics.loading import all_specs
 from harness.passes.latency.units import Unit
 from harness.results.summarize import summarize
 from harness.store.folder import RunFolder
-from harness.store.schema import DialogueRow, RunManifest
+from harness.store.schema import DialogueRow, LatencyRecord, RunManifest
 from reports.figures import latency
 from reports.view import read_view
 
@@ -52,6 +52,24 @@ def test_the_chart_of_times_has_the_summarys_median(sample: RunFolder) -> None:
         assert median == pytest.approx(view.summary.metrics["latency.tpot_ms.p50"].variants[variant].value, rel=5e-3)
 
 
+@pytest.mark.parametrize(
+    ("launched_ms", "said"),
+    [
+        (None, ""),
+        (2, "in ms: base 2.00; the rest of the median is the device's."),
+        (240, "in ms: base 240; most of the median, and differs from run to run."),
+    ],
+)
+def test_the_page_says_how_much_of_ttft_is_the_hosts(steady: RunFolder, launched_ms: int | None, said: str) -> None:
+    path = steady.records_path("latency", "base")
+    launched = None if launched_ms is None else launched_ms * MS
+    rows = steady.records(LatencyRecord, "latency", "base")
+    write_rows(path, [row.model_copy(update={"launched_ns": launched}) for row in rows])
+    chart = latency.ecdf(read_view(steady), "eager", "ttft")
+    assert chart is not None
+    assert chart.caption.partition("The host's part, launching the prompt, ")[2] == said
+
+
 def test_how_near_the_hardwares_limit_is_the_summarys_utilisation(sample: RunFolder) -> None:
     view = read_view(sample)
     chart = latency.roofline(view)
@@ -66,3 +84,15 @@ def test_reports_read_no_records_and_know_no_stamps() -> None:
     forbidden = re.compile(r"stamps_ns|submitted_ns|\.records\(|\b\w+Record\b")
     found = {path.name: forbidden.findall(path.read_text("utf-8")) for path in folder.rglob("*.py")}
     assert {name: words for name, words in found.items() if words} == {}
+
+
+def test_the_page_says_on_which_device_one_of_several_processes_timed(steady: RunFolder) -> None:
+    def caption() -> str:
+        chart = latency.ecdf(read_view(steady), "eager", "tpot")
+        assert chart is not None
+        return chart.caption
+
+    assert "processes" not in caption()
+    facts = {"processes": 4, "device": "cuda:2"}
+    steady.write_manifest(steady.read_manifest().model_copy(update={"provenance": facts}))
+    assert "One of the run's 4 processes timed them on cuda:2, after the others had ended." in caption()

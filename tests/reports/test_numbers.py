@@ -17,6 +17,8 @@ from reports.numbers import amount, is_share, near, plain, ratio, rounded, share
         (0.000123, None, False, "0.000123"),
         (float("nan"), None, False, "not a number"),
         (None, None, False, "–"),
+        (-4.1e-7, 6, True, "−4×10⁻⁷"),
+        (0.0, 6, True, "0.000000"),
     ],
 )
 def test_prints_signs_thousands_and_gaps(value: float | None, digits: int | None, signed: bool, shown: str) -> None:
@@ -66,3 +68,8 @@ def test_a_value_whose_interval_the_rows_decimals_would_swallow_keeps_its_own() 
 def test_a_small_share_without_an_interval_is_not_printed_as_none() -> None:
     assert amount(0.0004, unit="share of bandwidth")[0] == "0.04\u00a0%"
     assert amount(0.0, unit="share of replies")[0] == "0.0\u00a0%"
+
+
+def test_the_ends_of_a_ratios_interval_can_be_told_apart() -> None:
+    assert ratio(1.0102, 1.0084, 1.0121) == ("1.010\u00a0×", "1.008 to 1.012")
+    assert ratio(1.62, 1.62, 1.62) == ("1.62\u00a0×", "1.62 to 1.62")

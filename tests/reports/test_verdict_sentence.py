@@ -11,7 +11,10 @@ import pytest
 from harness.gating.verdict import VerdictName
 from harness.stats.types import Outcome
 from harness.store.schema import ComparisonRow, MetricSummary, SanityCheck
-from reports.next_step import key_figures, next_step
+from reports.decision import decide
+from reports.headline import headline
+from reports.next_step import next_step
+from reports.tiles import tiles
 from reports.verdict_sentence import verdict_sentence
 from tests.reports.small_view import KINDS, checked, compared, gated, make_view
 
@@ -139,7 +142,7 @@ def test_an_unfinished_run_or_failed_sanity_check_comes_first() -> None:
     broken = SanityCheck(name="adapter changes the logits", variant="adapter", ok=False)
     view = make_view(CLOSER, state="failed", sanity=(broken,))
     assert verdict_sentence(view).startswith(
-        "This run failed; a sanity check failed: adapter changes the logits (adapter)."
+        "This run failed; a sanity check failed: “adapter changes the logits” (adapter)."
     )
     assert next_step(view)[0].startswith("Run the same command again")
 
@@ -152,7 +155,10 @@ def test_never_claims_what_was_not_measured() -> None:
             compared("safety.missed_emergency", safety, -0.1),
             gate=gated(verdict, checked(verdict)) if verdict else None,
         )
-        text = " ".join([verdict_sentence(view), *next_step(view), *(figure.title for figure in key_figures(view))])
+        decided = decide(view)
+        assert (decided.word == "Ship") == (verdict == "pass")
+        said = [verdict_sentence(view), decided.reason, headline(view, decided), *next_step(view)]
+        text = " ".join([*said, *(part for tile in tiles(view) for part in (tile.title, tile.value, tile.detail))])
         assert not re.search(r"answers? better|\bsafe\b|\bsafer\b", text, re.IGNORECASE)
         if quality == "undecided":
             assert "undecided" in text
@@ -162,7 +168,7 @@ def test_never_claims_what_was_not_measured() -> None:
     ("verdict", "step"),
     [
         ("pass", "Every threshold is met: have a person review the adapter"),
-        ("fail", "Do not release the adapter: “a-check” failed. Because. Start with its worst dialogues below."),
+        ("fail", "Do not release the adapter: “a-check” failed. Start with its worst dialogues below."),
         ("error", "Do not release anything yet: “a-check” could not be judged. a-check: Because."),
         (
             "inconclusive",

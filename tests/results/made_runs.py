@@ -46,6 +46,7 @@ SPECS = (
     _spec("fidelity.identical_replies", "rate"),
     _spec("fidelity.first_divergence", "mean"),
     _spec("latency.ttft_ms.p50", "quantile", False),
+    _spec("latency.ttft_host_ms.p50", "quantile", False),
     _spec("latency.tpot_ms.p50", "quantile", False),
     _spec("latency.itl_ms.p99", "quantile", False),
     _spec("latency.e2e_ms.p95", "quantile", False),

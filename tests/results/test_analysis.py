@@ -262,6 +262,19 @@ class TestLatency:
         assert made.n == 20
         assert made.low is not None
 
+    def test_the_hosts_part_of_ttft_is_a_metric_where_it_was_recorded(self, tmp_path: Path) -> None:
+        launched = [
+            timed(name, ttft_ms=50.0, launched_ns=1_000_000 * (index + 1)) for index, name in enumerate(ids(20))
+        ]
+        one_token = [timed("p", tokens=1, workload="prefill", prompt_tokens=32, launched_ns=7_000_000)]
+        unknown = [timed(name, batch=4, workload="sweep") for name in ids(6)]
+        made = analysis(self.run(tmp_path, base=[*launched, *one_token, *unknown]))
+        assert made.estimate("latency.ttft_host_ms.p50", "base").value == pytest.approx(10.5)
+        names = [name for name in made.measured.metric_names if "ttft_host" in name]
+        alone = "latency.ttft_host_ms.p50[engine=eager,batch=1,prompt_tokens=32]"
+        assert names == ["latency.ttft_host_ms.p50", alone]
+        assert made.estimate(alone, "base").value == 7.0
+
     def test_a_tail_of_few_requests_has_no_upper_bound(self, tmp_path: Path) -> None:
         made = analysis(self.run(tmp_path, base=timed_runs(20))).estimate("latency.itl_ms.p99", "base")
         assert (made.n, made.high) == (20, None)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from harness.variants import reading, remembered
 from harness.variants.digests import digest_model_folder
 from harness.variants.folders import weights_digests, weights_read_meanwhile
 from harness.variants.model import Variant
-from harness.variants.reading import read_weights
+from harness.variants.reading import read_ahead, read_weights
 from harness.variants.weights import first_not_finite
 
 LONG_AGO = 1_600_000_000_000_000_000  # ns
@@ -182,3 +183,21 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeyp
     monkeypatch.setattr(reading, "_read", changed_meanwhile)
     with pytest.raises(InputError, match="changed while it was read"):
         read_weights([path])
+
+
+@pytest.mark.parametrize(("available", "asked"), [(10**9, [(0, 16), (16, 16), (32, 16), (0, 16)]), (40, [])])
+def test_files_are_read_ahead_as_long_as_there_is_memory_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, available: int, asked: list[tuple[int, int]]
+) -> None:
+    import psutil
+
+    seen: list[tuple[int, int]] = []
+    monkeypatch.setattr(reading, "_AHEAD", 16)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=available))
+    monkeypatch.setattr(os, "posix_fadvise", lambda file, begin, size, advice: seen.append((begin, size)))
+    files = [tmp_path / "one", tmp_path / "two"]
+    for file, size in zip(files, (48, 9), strict=True):
+        file.write_bytes(bytes(size))
+    read_ahead(files)
+    read_ahead([tmp_path / "gone"])
+    assert seen == asked

@@ -100,3 +100,12 @@ def test_a_path_with_a_null_character_is_refused(tmp_path: Path) -> None:
     (tmp_path / "variants.json").write_text(json.dumps({"schema": 1, "variants": variants}))
     with pytest.raises(InputError, match="null character"):
         resolve_variants(str(tmp_path / "variants.json"))
+
+
+def test_of_a_served_variant_the_tokenizer_is_a_folder_and_the_model_a_name(tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    served = Variant(name="served", kind="endpoint", model="base", url="https://models.example/v1", tokenizer="base")
+    write_variants(VariantsFile(schema=1, variants=(served,)), tmp_path / "variants.json")
+    assert "allow_http" not in (tmp_path / "variants.json").read_text()
+    (found,) = resolve_variants(str(tmp_path / "variants.json")).variants
+    assert (found.model, found.tokenizer) == ("base", str(tmp_path / "base"))

@@ -100,8 +100,8 @@ class AttachedAdapter:
         yield Change(name, before.float(), target, rounded)
 
 
-def attach(base: Variant, adapter: Path, device: str) -> AttachedAdapter:
-    """Load the base with the adapter on it.
+def attach(base: Variant, adapter: Path, device: str, *, model: Any = None) -> AttachedAdapter:
+    """Load the base with the adapter on it; ``model`` has the base's weights, unquantised, if they are loaded already.
 
     A base of quantisation nf4 is loaded with its 4-bit weights dequantised, so that it computes what training saw and
     can be changed. Raises InputError for anything but LoRA, and for weights that are missing, left over, not finite or
@@ -110,7 +110,7 @@ def attach(base: Variant, adapter: Path, device: str) -> AttachedAdapter:
     found = check_adapter_folder(adapter)
     _refuse_unsupported(found)
     whole = _whole_tensors(found)
-    model: Any = load_weights(base.model_copy(update={"quantization": "none"}), device)
+    model = model or load_weights(unquantized(base), device)
     error = _dequantize(model) if base.quantization == "nf4" else None
     before = _kept(model, found, {name.replace(".base_layer.", ".") for name in whole})
     _attach(model, found, device)
@@ -121,6 +121,11 @@ def attach(base: Variant, adapter: Path, device: str) -> AttachedAdapter:
         if not name.endswith(".base_layer.weight")
     }
     return AttachedAdapter(model, error, before, replaced)
+
+
+def unquantized(base: Variant) -> Variant:
+    """Return the base as it is saved."""
+    return base.model_copy(update={"quantization": "none"})
 
 
 @torch.no_grad()

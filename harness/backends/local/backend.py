@@ -6,8 +6,7 @@ Variants of the same base share one set of weights, so all backends of a run sha
 from __future__ import annotations
 
 import gc
-from collections.abc import Generator, Sequence
-from dataclasses import replace
+from collections.abc import Generator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -16,10 +15,12 @@ import torch
 from harness.backends.base import (
     Capability,
     Check,
+    ChoiceRequest,
     DecodingSettings,
     Divergence,
     Event,
     Hardware,
+    Margin,
     MemoryWorkload,
     Reply,
     ReplyRequest,
@@ -34,16 +35,19 @@ from harness.backends.local.device import NO_MEMORY
 from harness.backends.local.divergence import Comparison, refuse_other_tokens
 from harness.backends.local.fused_layers import FusedLayers
 from harness.backends.local.generate import ignored_settings
-from harness.backends.local.joint import JointWork, joint_groups
+from harness.backends.local.joint import JointWork, batches_to_share, joint_groups
 from harness.backends.local.limits import footprint, measure_limits
 from harness.backends.local.loading import context_length
-from harness.backends.local.memory_worker import measure_in_fresh_process
+from harness.backends.local.margins import margins
+from harness.backends.local.memory_worker import FreshProcess
 from harness.backends.local.merge_errors import weight_errors
 from harness.backends.local.pool import LoadedModel, SharedPool, expected_bytes
 from harness.backends.local.replies import generate_replies
+from harness.backends.local.sampling import end_tokens
 from harness.backends.local.sanity import check_variants
 from harness.backends.local.scoring import CausalForward, in_batches, negative_log_likelihoods
-from harness.backends.local.timed import FirstLaunch, TimedEngine, UnsupportedError, make_engine
+from harness.backends.local.timed import TimedEngine, UnsupportedError, make_engine
+from harness.backends.ranks import WHOLE, Share
 from harness.dialogues.tokens import Tokenizer
 from harness.progress import EventKind
 from harness.results.roofline import Limits
@@ -72,9 +76,11 @@ class LocalBackends:
         self.event = event
         self.batch_tokens = batch_tokens
         self.threads = threads
+        self.share = WHOLE
         self.pool = pool or SharedPool(variants, device, event=event)
         self.engines: dict[tuple[str, str], TimedEngine] = {}  # by variant and name
         self._variants = tuple(variants)
+        self._waiting: FreshProcess | None = None
         self._backends = {variant.name: LocalBackend(variant, self) for variant in variants}
 
     @cached_property
@@ -87,6 +93,9 @@ class LocalBackends:
     def check(self, *, allow_base_mismatch: bool) -> tuple[Check, ...]:
         return check_variants(self._variants, self.pool, allow_base_mismatch=allow_base_mismatch)
 
+    def take(self, share: Share) -> None:
+        self.share = share
+
     def fit_together(self, variants: Sequence[Variant]) -> bool:
         """Return whether the weights of all variants fit into free memory at once; drop loaded ones if they do not."""
         sets = {self.pool.key(variant): variant for variant in variants}
@@ -94,6 +103,16 @@ class LocalBackends:
         if needed > machine.free_bytes(self.device):
             self.close()  # some of them may be what fills the memory
         return needed <= machine.free_bytes(self.device)
+
+    def fresh_process(self) -> FreshProcess:
+        """Return a process to measure memory in. On CUDA the next one imports its libraries meanwhile.
+
+        On the CPU it would take the cores that the first is timed on while it loads.
+        """
+        fresh, self._waiting = self._waiting or FreshProcess(), None
+        if self.device.startswith("cuda"):
+            self._waiting = FreshProcess()
+        return fresh
 
     def release(self) -> None:
         """Objects frozen for timing are unfrozen, so that the garbage collector can free their memory."""
@@ -104,12 +123,16 @@ class LocalBackends:
     def close(self) -> None:
         self.engines.clear()
         self.pool.close()
+        if self._waiting is not None:
+            self._waiting.end()
+            self._waiting = None
 
 
 class LocalBackend:
     """One variant of a ``LocalBackends``; see ``Backend`` for its methods."""
 
     capabilities = frozenset(Capability)
+    lacking: Mapping[Capability, str] = {}
 
     def __init__(self, variant: Variant, among: LocalBackends) -> None:
         self._variant = variant
@@ -132,7 +155,13 @@ class LocalBackend:
 
             among = self._among
             for request, nll in in_batches(
-                loaded, requests, measure, work="scoring", event=among.event, batch_tokens=among.batch_tokens
+                loaded,
+                requests,
+                measure,
+                work="scoring",
+                event=among.event,
+                batch_tokens=among.batch_tokens,
+                share=among.share,
             ):
                 yield Score(request.id, nll, None if nll is not None else NO_MEMORY)
 
@@ -144,6 +173,9 @@ class LocalBackend:
             if ignored:
                 event(EventKind.GENERATION_CONFIG_IGNORED, {"variant": self._variant.name, **ignored})
             columns = columns_for(requests, settings)
+            if self._among.share.of > 1:
+                groups = batches_to_share(requests, loaded.model, loaded.device, columns, limit=limit)
+                requests = self._among.share.mark(groups)
             joint = JointWork(
                 joint_groups(requests, loaded.model, loaded.device, columns, limit=limit),
                 lambda rows, rows_now: event(
@@ -179,38 +211,55 @@ class LocalBackend:
             refuse_other_tokens(ours, theirs)
             measure = Comparison(among.pool, self._variant, against).measure
             for request, found in in_batches(
-                ours, requests, measure, work="fidelity", event=among.event, batch_tokens=among.batch_tokens, models=2
+                ours,
+                requests,
+                measure,
+                work="fidelity",
+                event=among.event,
+                batch_tokens=among.batch_tokens,
+                models=2,
+                share=among.share,
             ):
                 yield found or Divergence(request.id, error=NO_MEMORY)
 
+    def margins(self, requests: Sequence[ChoiceRequest]) -> Generator[Margin]:
+        with self._among.pool.use(self._variant) as loaded, FusedLayers(loaded.model, loaded.device).installed():
+            forward, ends = CausalForward(loaded.model), sorted(end_tokens(loaded.model, loaded.tokenizer))
+            chosen = {one.id: ends if one.chosen is None else [one.chosen] for one in requests}
+            asked = [ScoringRequest(one.id, (*one.ids, 0), len(one.ids)) for one in requests if chosen[one.id]]
+
+            def measure(batch: list[ScoringRequest]) -> list[Margin]:
+                return margins(forward, batch, chosen, loaded.device)
+
+            among = self._among
+            for request, found in in_batches(
+                loaded, asked, measure, work="fidelity", event=among.event, batch_tokens=among.batch_tokens
+            ):
+                yield found or Margin(request.id, error=NO_MEMORY)
+
     def weight_errors(self, variants: Sequence[Variant]) -> dict[str, Any]:
-        errors = weight_errors(self._variant, variants)
+        errors = weight_errors(self._variant, variants, self._among.pool)
         self._among.pool.files.refuse_changed(variants)
         return errors
 
     def memory(self, workload: MemoryWorkload) -> dict[str, Any]:
-        found = measure_in_fresh_process(self._variant, self._among.device, self._among.threads, workload)
+        among = self._among
+        found = among.fresh_process().measure(self._variant, among.device, among.threads, workload)
         self._among.pool.files.refuse_changed((self._variant,))
         return found
 
     def _timed(self, request: TimedRequest) -> Timed:
-        setup = 0.0
         with self._among.pool.use(self._variant) as loaded:
             try:
                 engine = self._engine(loaded, request)
-                while True:
-                    with FirstLaunch(loaded.model) as launch:
-                        timed = engine.request(
-                            request.prompts, request.reply_tokens, natural=request.natural, room=request.room
-                        )
-                    self._pass_on_notes(request.engine, engine)
-                    if not timed.setup_seconds:
-                        launched = launch.since(timed.submitted_ns) if loaded.device.startswith("cuda") else None
-                        return replace(timed, setup_seconds=setup, launched_ns=launched)
-                    setup += timed.setup_seconds  # a graph was captured during the request, so its stamps are not valid
+                timed = engine.request(
+                    request.prompts, request.reply_tokens, natural=request.natural, room=request.room
+                )
             except UnsupportedError as reason:
                 self._note(request.engine, str(reason))
-                return Timed(setup_seconds=setup, unsupported=str(reason))
+                return Timed(unsupported=str(reason))
+            self._pass_on_notes(request.engine, engine)
+            return timed
 
     def _engine(self, loaded: LoadedModel, request: TimedRequest) -> TimedEngine:
         """Return this variant's engine, created once; raise UnsupportedError if it cannot run the variant."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from harness.backends.base import DecodingSettings, ReplyRequest
-from harness.backends.local.device import free_bytes, total_bytes
+from harness.backends.local.device import free_bytes, free_on_each, places, total_bytes
 from harness.backends.local.one_token import one_token
 from harness.backends.local.transformers_types import CausalLM, TextConfig
 
@@ -54,13 +54,13 @@ def scoring_tokens(model: CausalLM, device: str, *, limit: int | None = None) ->
     """Return how many tokens, padding included, one scoring batch may hold."""
     if limit is not None:
         return limit
-    affordable = (free_bytes(device) - 2 * LOGIT_CHUNK_BYTES) // activation_bytes_per_token(model)
+    affordable = (free_on_each(device) - 2 * LOGIT_CHUNK_BYTES) // activation_bytes_per_token(model)
     return int(max(1, min(SCORING_TOKENS[device.partition(":")[0]], affordable)))
 
 
 def prefill_tokens(model: CausalLM, device: str, *, limit: int | None = None) -> int:
     """Return how many prompt tokens, padding included, one prefill may hold."""
-    affordable = free_bytes(device) // 8 // activation_bytes_per_token(model)
+    affordable = free_on_each(device) // 8 // activation_bytes_per_token(model)
     return int(max(1, min(limit or PREFILL_TOKENS[device.partition(":")[0]], affordable)))
 
 
@@ -76,9 +76,9 @@ def joint_rows(model: CausalLM, device: str, length: int, *, limit: int | None =
     """Return how many prompts are prefilled together with their references.
 
     That is an eighth of the rows that half of the memory holds, so that few slots wait for the others. Free memory
-    plays no part, here and in ``joint_tokens``: a resumed run must form the same groups.
+    plays no part, here and in ``joint_tokens``: a resumed run must form the same groups. Nor do further GPUs.
     """
-    affordable = total_bytes(device) // 2 // (kv_bytes_per_token(model) * length)
+    affordable = total_bytes(places(device)[0]) // 2 // (kv_bytes_per_token(model) * length)
     if limit is not None:
         affordable = min(affordable, limit // length)
     return int(max(1, min(DECODING_ROWS[device.partition(":")[0]], affordable) // 8))
@@ -86,15 +86,21 @@ def joint_rows(model: CausalLM, device: str, length: int, *, limit: int | None =
 
 def joint_tokens(model: CausalLM, device: str, *, limit: int | None = None) -> int:
     """Return how many tokens of prompts and references, padding included, are prefilled together."""
-    affordable = total_bytes(device) // 16 // activation_bytes_per_token(model)
+    affordable = total_bytes(places(device)[0]) // 16 // activation_bytes_per_token(model)
     return int(max(1, min(limit or PREFILL_TOKENS[device.partition(":")[0]], affordable)))
+
+
+def usual_scoring_tokens(device: str, *, limit: int | None = None) -> int:
+    """Return how many tokens a scoring batch holds where memory is no obstacle."""
+    return limit or SCORING_TOKENS[device.partition(":")[0]]
 
 
 @dataclass
 class DecodingProfile:
     """Where a decoder's time went. ``rows_computed`` includes idle rows; ``step_seconds`` includes ``capture_seconds``.
 
-    Captures that failed count as well.
+    Captures that failed count as well. ``prepare_seconds`` went into graphs of prompts, before they were submitted.
+    ``launched_ns`` is when the host had launched the first prompt of the latest run, and 0 before.
     """
 
     prompt_tokens: int = 0
@@ -104,6 +110,8 @@ class DecodingProfile:
     tokens: int = 0
     step_seconds: float = 0.0
     capture_seconds: float = 0.0
+    prepare_seconds: float = 0.0
+    launched_ns: int = 0
 
 
 def columns_for(requests: Sequence[ReplyRequest], settings: DecodingSettings) -> int:

@@ -26,9 +26,10 @@ from harness.backends.local.batches import (
     text_config,
 )
 from harness.backends.local.device import is_out_of_memory, release_cached_memory
-from harness.backends.local.graphs import CannotCaptureError, GraphedStep
+from harness.backends.local.graphs import CannotCaptureError, GraphedForward
 from harness.backends.local.joint import JointRequest, JointWork
 from harness.backends.local.pool import LoadedModel
+from harness.backends.local.prompt_graphs import PromptGraphs
 from harness.backends.local.sampling import NOT_FINITE, Sampler, StopStrings, end_tokens
 from harness.backends.local.scoring import CausalForward, reference_positions, right_padded, summed_losses
 from harness.backends.local.slots import SlotAttention, SlotCache
@@ -52,7 +53,8 @@ class _Row:
 class SlotDecoder:
     """Decodes requests in ``rows`` slots of ``columns`` tokens each, while the pool lends out its model.
 
-    If a step cannot be captured as a graph, ``without_graphs`` is told why, and decoding goes on without graphs.
+    If a step cannot be captured as a graph, ``without_graphs`` is told why, and decoding goes on without graphs. The
+    same is true of prompts: with ``without_prompt_graphs``, one that comes alone is replayed as a graph, too.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class SlotDecoder:
         graphs: bool = False,
         by_lengths: bool = False,
         without_graphs: Callable[[str], None] = lambda reason: None,
+        without_prompt_graphs: Callable[[str], None] | None = None,
     ) -> None:
         self.settings = settings
         self.rows = rows
@@ -85,8 +88,11 @@ class SlotDecoder:
         self._live: dict[int, _Row] = {}  # by slot
         self._width = rows  # how many slots a step computes
         self.profile = DecodingProfile()
-        self.graphs = GraphedStep(self._step) if graphs else None
+        self.graphs = GraphedForward(self._step) if graphs else None
         self._without_graphs = without_graphs
+        self._prompts: PromptGraphs | None = None
+        if without_prompt_graphs is not None:
+            self._prompts = PromptGraphs(self._forward, self._cache, self.device, without_prompt_graphs)
 
     @torch.inference_mode()
     def run(self, waiting: deque[ReplyRequest], joint: JointWork | None = None) -> Iterator[Reply | Score]:
@@ -98,6 +104,9 @@ class SlotDecoder:
         with self._attention.installed():
             if joint.groups:
                 self._allocate()
+            elif len(waiting) == 1:
+                self._prepare(waiting[0])
+            self.profile.launched_ns = 0
             submitted = time.perf_counter_ns()
             while waiting or joint.groups or self._live:
                 if self._wants_more(waiting):
@@ -112,8 +121,9 @@ class SlotDecoder:
     def free(self) -> None:
         """Free the memory, so that the next decoder can use it. This decoder must not be used afterwards."""
         self._cache.free()
-        if self.graphs is not None:
-            self.graphs.free()
+        for graphs in (self.graphs, self._prompts):
+            if graphs is not None:
+                graphs.free()
 
     def unfinished(self) -> list[ReplyRequest]:
         """Return the requests that have a slot but no reply yet; they must be started again."""
@@ -171,7 +181,7 @@ class SlotDecoder:
         if not taken:
             chosen = []
         elif all(map(math.isfinite, nlls)):
-            chosen = self._begin(slots, taken, last)
+            chosen = self._begin(slots, taken, self._forward.logits(last))
         else:
             # Zero times NaN is NaN: what a reference left after its prompt would spoil the reply, masked or not.
             chosen = self._prefill(slots, taken)
@@ -193,19 +203,34 @@ class SlotDecoder:
 
     def _prefill(self, slots: list[int], batch: list[ReplyRequest]) -> list[int]:
         """Prefill prompts into slots; return their first tokens."""
+        if self._prompts is not None and slots == [0]:
+            logits = self._prompts.logits(batch[0].ids)
+            if logits is not None:
+                return self._begin(slots, batch, logits)
         ends = torch.tensor([len(request) - 1 for request in batch], device=self.device)
         ids = right_padded([list(request.ids) for request in batch], self.device)
         self._cache.fill(torch.tensor(slots, device=self.device))
         states = self._forward.states(ids, past_key_values=self._cache, use_cache=True)
-        return self._begin(slots, batch, states[torch.arange(len(batch), device=self.device), ends])
+        last = states[torch.arange(len(batch), device=self.device), ends]
+        return self._begin(slots, batch, self._forward.logits(last))
 
-    def _begin(self, slots: list[int], batch: list[ReplyRequest], last: torch.Tensor) -> list[int]:
-        """Choose the first tokens from the states at the ends of the prompts."""
+    def _begin(self, slots: list[int], batch: list[ReplyRequest], logits: torch.Tensor) -> list[int]:
+        """Choose the first tokens by the logits at the ends of the prompts."""
+        self.profile.launched_ns = self.profile.launched_ns or time.perf_counter_ns()
         where = torch.tensor(slots, device=self.device)
-        chosen, seen = self._choose(self._forward.logits(last), [request.id for request in batch])
+        chosen, seen = self._choose(logits, [request.id for request in batch])
         self._tokens[where] = chosen
         self._positions[where] = torch.tensor([len(request) for request in batch], device=self.device)
         return seen.tolist()
+
+    def _prepare(self, request: ReplyRequest) -> None:
+        """Capture the graph of a single prompt before it is submitted."""
+        if self._prompts is None or self._prompts.is_decided(len(request)):
+            return
+        started = time.perf_counter()
+        if self._prompts.prepare(request.ids):
+            self._prefill([0], [request])  # a first replay is slow, and a capture empties the allocator's cache
+        self.profile.prepare_seconds += time.perf_counter() - started
 
     def _allocate(self) -> None:
         """Allocate the slots before scoring: if that runs out of memory, fewer slots help, not smaller groups."""

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import torch
 
+from harness.backends.local.spread import spread_over
 from harness.backends.local.transformers_types import CausalLM
 from harness.errors import first_line
 
@@ -53,6 +54,11 @@ def why_unavailable(device: str) -> str | None:
     return None
 
 
+def why_not_fused(model: CausalLM, device: str) -> str | None:
+    """Return why the kernels cannot run in ``model``, or None. They start on the current GPU, wherever a layer is."""
+    return spread_over(model) or why_unavailable(device)
+
+
 def triton_kernels() -> Kernels:
     """Return the kernels; call only if ``why_unavailable`` returns None."""
     from harness.backends.local import kernels
@@ -69,7 +75,7 @@ class FusedLayers:
 
     def __init__(self, model: CausalLM, device: str, kernels: Kernels | None = None) -> None:
         self._replacements: list[tuple[Any, str, Any]] = []  # owner, attribute, new value
-        if kernels is not None or why_unavailable(device) is None:
+        if kernels is not None or why_not_fused(model, device) is None:
             self._find(model, kernels or triton_kernels())
 
     @contextlib.contextmanager

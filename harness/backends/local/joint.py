@@ -7,7 +7,7 @@ its likelihood in the seventh digit, and an interrupted run must end with the sa
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from harness.backends.base import ReplyRequest, ScoringRequest
@@ -82,7 +82,21 @@ def joint_groups(
     Groups are formed from finished requests too. ``columns`` is the width of the slots; ``limit`` is the config's
     ``batch_tokens``.
     """
+    groups = _groups(requests, model, device, columns, limit)
+    return deque(group for group in groups if not all(request.scored.done for request in group))
+
+
+def batches_to_share(
+    requests: Sequence[ReplyRequest], model: CausalLM, device: str, columns: int, *, limit: int | None
+) -> list[list[ReplyRequest]]:
+    """Return all requests in the batches that several processes share out: joint groups, and prompts alone."""
+    joint = [[request.prompt for request in group] for group in _groups(requests, model, device, columns, limit)]
+    return joint + [[request] for request in longest_first([one for one in requests if one.reference is None])]
+
+
+def _groups(
+    requests: Sequence[ReplyRequest], model: CausalLM, device: str, columns: int, limit: int | None
+) -> Iterator[list[JointRequest]]:
     both = [JointRequest(request, request.reference) for request in requests if request.reference is not None]
     rows = joint_rows(model, device, columns, limit=limit)
-    groups = batches(longest_first(both), joint_tokens(model, device, limit=limit), most_rows=rows)
-    return deque(group for group in groups if not all(request.scored.done for request in group))
+    return batches(longest_first(both), joint_tokens(model, device, limit=limit), most_rows=rows)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.backends.local.device import is_out_of_memory, torch_dtype
+from harness.backends.local.device import free_bytes, is_out_of_memory, places, torch_dtype
 from harness.backends.local.overlay import Bare, Overlay
 from harness.backends.local.rope import extension
 from harness.backends.local.transformers_types import CausalLM
@@ -30,8 +30,9 @@ CONTEXT_NAMES = ("max_position_embeddings", "max_seq_len", "max_sequence_length"
 def load_weights(variant: Variant, device: str) -> CausalLM:
     """Return the variant's base (or merged) model on ``device`` in eval mode, without any adapter.
 
-    A folder that declares its own quantisation (such as a 4-bit merge) is loaded accordingly.
-    Raises InputError if the files cannot be loaded.
+    A folder that declares its own quantisation (such as a 4-bit merge) is loaded accordingly. On several GPUs,
+    accelerate gives each an equal share of the layers. Raises InputError if the files cannot be loaded, and MemoryError
+    if the GPUs together are too small: nothing is left to the CPU or the disk.
     """
     from transformers import AutoModelForCausalLM
 
@@ -41,12 +42,18 @@ def load_weights(variant: Variant, device: str) -> CausalLM:
     if quantization is not None:
         options["quantization_config"] = quantization
     # Quantised weights are placed while loading; on the CPU, plain loading maps the file and is fastest.
-    if quantization is not None or device.startswith("cuda"):
+    spread = len(places(device)) > 1
+    if spread:
+        room = {index: free_bytes(place) for index, place in enumerate(places(device))}
+        options |= {"device_map": "auto", "max_memory": room}
+    elif quantization is not None or device.startswith("cuda"):
         options["device_map"] = {"": device}
-    with quiet_loading(), _as_input_error(variant, "model", variant.model):
+    with quiet_loading(), _as_input_error(variant, "model", variant.model), _all_on_gpus(spread):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             path, output_loading_info=True, trust_remote_code=False, **options
         )
+    if spread and any(parameter.is_meta for parameter in loaded[0].parameters()):  # it was left to the disk
+        raise MemoryError(f"{path} does not fit on {', '.join(places(device))}")
     _refuse_incomplete(variant, loaded[1])
     model: CausalLM = loaded[0].eval().requires_grad_(False)
     return model
@@ -174,6 +181,17 @@ def _refuse_incomplete(variant: Variant, report: Any) -> None:
 
 def _field(report: Any, name: str) -> Any:
     return report.get(name, ()) if isinstance(report, dict) else getattr(report, name, ())
+
+
+@contextlib.contextmanager
+def _all_on_gpus(spread: bool) -> Iterator[None]:
+    """Raise MemoryError where bitsandbytes refuses to leave layers of a model to the disk."""
+    try:
+        yield
+    except ValueError as error:
+        if spread and "disk" in str(error):
+            raise MemoryError(first_line(error)) from error
+        raise
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """A fresh process that loads one variant, runs the fixed workload and prints its memory use as one JSON line.
 
-``measure_in_fresh_process`` runs it as ``python -m harness.backends.local.memory_worker``, with the request as JSON on
-standard input. The number to gate on is the peak allocated on CUDA and the peak resident set on the CPU.
+``FreshProcess`` runs it as ``python -m harness.backends.local.memory_worker``, with the request as JSON on standard
+input. The number to gate on is the peak allocated on CUDA and the peak resident set on the CPU.
 """
 
 from __future__ import annotations
@@ -11,47 +11,57 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from harness.backends.base import DoesNotFitError, MemoryWorkload
+from harness.backends.local.device import places, synchronize
+from harness.backends.local.libraries import import_for
 from harness.backends.local.transformers_types import CausalLM
 from harness.errors import HarnessError, first_line
-from harness.machine import end_with
+from harness.machine import end_with, leave
 from harness.variants.model import Variant
 
 MIB = 2**20
 WORKER = ("-m", "harness.backends.local.memory_worker")
 
 
-def measure_in_fresh_process(
-    variant: Variant, device: str, threads: int | None, workload: MemoryWorkload
-) -> dict[str, Any]:
-    """Return what a fresh process measured; raise HarnessError if it failed, or died without an answer.
+class FreshProcess:
+    """A process that imports the libraries every variant needs, and waits for the one that it is to measure."""
 
-    That a variant does not fit into memory is an answer (``error``).
-    """
-    question = {"variant": variant.model_dump(mode="json"), "device": device, "threads": threads, **asdict(workload)}
-    done = subprocess.run(
-        [sys.executable, *WORKER, str(os.getpid())],
-        input=json.dumps(question),
-        capture_output=True,
-        text=True,
-        check=False,
-        env=_environment(),
-    )
-    try:
-        answer = json.loads(done.stdout.strip().splitlines()[-1])
-        failure = answer.pop("failure", None)
-    except (IndexError, ValueError):
-        failure = (done.stderr.strip().splitlines() or ["no output"])[-1][:300]
-        if done.returncode < 0:
-            failure = f"its process was killed by signal {-done.returncode}, perhaps for lack of memory"
-    if failure is not None:
-        again = "Run the same command to measure it again."
-        raise HarnessError(f"The memory of '{variant.name}' could not be measured: {failure.rstrip('.')}. {again}")
-    return {"disk_mib": disk_mib(variant), **answer}
+    def __init__(self) -> None:
+        pipe = subprocess.PIPE
+        command = [sys.executable, *WORKER, str(os.getpid())]
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=_environment())
+
+    def measure(self, variant: Variant, device: str, threads: int | None, workload: MemoryWorkload) -> dict[str, Any]:
+        """Return what the process measured; raise HarnessError if it failed, or died without an answer.
+
+        That a variant does not fit into memory is an answer (``error``).
+        """
+        variables = {"variant": variant.model_dump(mode="json"), "device": device, "threads": threads}
+        try:
+            out, errors = self._process.communicate(json.dumps({**variables, **asdict(workload)}))
+        finally:
+            self.end()
+        try:
+            answer = json.loads(out.strip().splitlines()[-1])
+            failure = answer.pop("failure", None)
+        except (IndexError, ValueError):
+            failure = (errors.strip().splitlines() or ["no output"])[-1][:300]
+            if self._process.returncode < 0:
+                failure = f"its process was killed by signal {-self._process.returncode}, perhaps for lack of memory"
+        if failure is not None:
+            again = "Run the same command to measure it again."
+            raise HarnessError(f"The memory of '{variant.name}' could not be measured: {failure.rstrip('.')}. {again}")
+        return {"disk_mib": disk_mib(variant), **answer}
+
+    def end(self) -> None:
+        """End the process if it still runs."""
+        self._process.kill()
+        self._process.communicate()
 
 
 def disk_mib(variant: Variant) -> float | None:
@@ -98,15 +108,15 @@ def measure(question: dict[str, Any]) -> dict[str, Any]:
         torch.set_num_threads(question["threads"])
     # This comes first: a library may open the GPU on import, and that memory belongs to this process too.
     card = Card(device) if device.startswith("cuda") else None
-    _import_libraries(variant)
+    import_for((variant,))  # imports take longer than a small model and must not count as loading time
     before = peak_rss_bytes()
     start = time.perf_counter()
     pool = SharedPool((variant,), device, share=False)  # it alone is measured, so there is nothing to prove
     with pool.use(variant) as loaded, torch.inference_mode():
         if card:
-            torch.cuda.synchronize(device)
+            synchronize(device)
         load_seconds = time.perf_counter() - start
-        allocated = torch.cuda.memory_allocated(device) if card else None
+        allocated = card.total(torch.cuda.memory_allocated) if card else None
         sizes = footprint(loaded.model)
         weights = sizes.weights + sizes.adapter if allocated is None else allocated
         workload = (question["batch"], question["prompt_tokens"], question["reply_tokens"])
@@ -124,20 +134,11 @@ def measure(question: dict[str, Any]) -> dict[str, Any]:
     return {**found, **card.peaks(weights, cache_bytes), **growth} if card else found
 
 
-def _import_libraries(variant: Variant) -> None:
-    """Import what loading will need: imports take longer than a small model and must not count as loading time."""
-    import importlib
-
-    importlib.import_module("transformers").GenerationMixin  # noqa: B018 — transformers imports on attribute access
-    importlib.import_module("transformers").PreTrainedModel  # noqa: B018
-    if variant.adapter:
-        importlib.import_module("peft")
-    if variant.quantization != "none":
-        importlib.import_module("bitsandbytes")
-
-
 class Card:
-    """A fresh process's use of a GPU. The CUDA context is created here, so that it does not count as the model's."""
+    """A fresh process's use of a GPU, or of all over which layers are spread: then sizes are sums, peaks of each one's.
+
+    The CUDA contexts are created here, so that they do not count as the model's.
+    """
 
     def __init__(self, device: str) -> None:
         import torch
@@ -145,8 +146,19 @@ class Card:
         self.device = device
         self._used_before = self._nvml()["device"]
         self._loading_peak = 0
-        torch.zeros(1, device=device)
-        torch.cuda.reset_peak_memory_stats(device)
+        for place in places(device):
+            torch.zeros(1, device=place)
+        self._reset_peaks()
+
+    def total(self, count: Callable[[str], int]) -> int:
+        """Return the sum over the GPUs of what ``count`` returns for each."""
+        return sum(count(place) for place in places(self.device))
+
+    def _reset_peaks(self) -> None:
+        import torch
+
+        for place in places(self.device):
+            torch.cuda.reset_peak_memory_stats(place)
 
     def try_prompts(self, model: CausalLM, weights: int, batch: int, prompt: int, reply: int) -> dict[str, Any]:
         """Return the size of activations for the whole prompt and for a quarter of it, to show how they grow.
@@ -156,17 +168,18 @@ class Card:
         """
         import torch
 
-        torch.cuda.synchronize(self.device)
-        self._loading_peak = torch.cuda.max_memory_allocated(self.device)
+        synchronize(self.device)
+        self._loading_peak = self.total(torch.cuda.max_memory_allocated)
         prompt = prompt_that_fits(model, prompt, reply)
         lengths = (max(1, prompt // 4), prompt)
         taken = []
         for tokens in lengths:
-            torch.cuda.reset_peak_memory_stats(self.device)
+            self._reset_peaks()
             cache_bytes = run_workload(model, batch, tokens, 1)
-            torch.cuda.synchronize(self.device)
-            taken.append(max(0.0, (torch.cuda.max_memory_allocated(self.device) - weights - cache_bytes) / MIB))
-        torch.cuda.reset_peak_memory_stats(self.device)
+            synchronize(self.device)
+            peak = self.total(torch.cuda.max_memory_allocated)
+            taken.append(max(0.0, (peak - weights - cache_bytes) / MIB))
+        self._reset_peaks()
         workload = {"batch": batch, "prompt_tokens": prompt, "reply_tokens": reply}
         return {
             "workload": {**workload, "shorter_prompt_tokens": lengths[0]},
@@ -183,15 +196,15 @@ class Card:
         """
         import torch
 
-        torch.cuda.synchronize(self.device)
-        peak = torch.cuda.max_memory_allocated(self.device)
+        synchronize(self.device)
+        peak = self.total(torch.cuda.max_memory_allocated)
         now = self._nvml()
         grown = None if self._used_before is None or now["device"] is None else now["device"] - self._used_before
         used = now["process"] or grown
         return {
             "peak_allocated_mib": peak / MIB,
             "peak_loading_mib": self._loading_peak / MIB,
-            "peak_reserved_mib": torch.cuda.max_memory_reserved(self.device) / MIB,
+            "peak_reserved_mib": self.total(torch.cuda.max_memory_reserved) / MIB,
             "activations_mib": max(0.0, (peak - weights - cache_bytes) / MIB),
             "nvml_used_mib": None if used is None else used / MIB,
             "nvml_counts": "process" if now["process"] else "growth of the card's use",
@@ -209,17 +222,16 @@ class Card:
         except pynvml.NVMLError:
             return unknown
         try:
-            card = physical_index(int(self.device.partition(":")[2] or 0))
-            if card is None:
-                return unknown
-            handle = pynvml.nvmlDeviceGetHandleByIndex(card)
-            whole = ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
-            processes = ask(pynvml.nvmlDeviceGetComputeRunningProcesses, handle) or []
-            own = [process.usedGpuMemory for process in processes if process.pid == os.getpid()]
-            return {
-                "device": None if whole is None else int(whole.used),
-                "process": int(own[0]) if own and own[0] else None,
-            }
+            used: int | None = 0
+            own = 0
+            for place in places(self.device):
+                card = physical_index(int(place.partition(":")[2]))
+                handle = None if card is None else pynvml.nvmlDeviceGetHandleByIndex(card)
+                whole = None if handle is None else ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
+                used = None if used is None or whole is None else used + int(whole.used)
+                processes = [] if handle is None else ask(pynvml.nvmlDeviceGetComputeRunningProcesses, handle) or []
+                own += sum(process.usedGpuMemory or 0 for process in processes if process.pid == os.getpid())
+            return {"device": used, "process": own or None}
         except pynvml.NVMLError:
             return unknown
         finally:
@@ -263,9 +275,10 @@ def _cache_bytes(cache: Any) -> int:
     return total
 
 
-def main() -> int:
+def main() -> NoReturn:
     """Answer one request: with sizes, with ``error`` if the variant does not fit, or with a ``failure`` to report."""
     end_with(int(sys.argv[1]))
+    import_for(())
     question = json.load(sys.stdin)
     try:
         answer = measure(question)
@@ -279,8 +292,8 @@ def main() -> int:
         kind = "error" if is_out_of_memory(error) else "failure"
         answer = {kind: f"{type(error).__name__}: {first_line(error, 300)}"}
     print("\n" + json.dumps(answer))
-    return 0
+    leave(0)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -198,8 +198,9 @@ class SharedPool:
                     raise
             # Outside the handler, because its error keeps the part that was loaded alive.
             if model is None and not self._evict_one():
+                where = " and ".join(machine.places(self.device))
                 raise DoesNotFitError(
-                    f"Variant '{variant.name}' does not fit into the memory of {self.device}. "
+                    f"Variant '{variant.name}' does not fit into the memory of {where}. "
                     "Use quantization: nf4, a smaller dtype, or another device."
                 )
         machine.synchronize(self.device)

@@ -9,7 +9,7 @@ from harness.backends.base import DecodingSettings, Event, Reply, ReplyRequest, 
 from harness.backends.local.batches import batches, columns_for, decoding_rows, longest_first
 from harness.backends.local.decoding import SlotDecoder
 from harness.backends.local.device import NO_MEMORY, is_out_of_memory, release_cached_memory
-from harness.backends.local.fused_layers import why_unavailable
+from harness.backends.local.fused_layers import why_not_fused
 from harness.backends.local.generate import generate_batch
 from harness.backends.local.graphs import why_no_graphs
 from harness.backends.local.joint import JointWork
@@ -82,7 +82,7 @@ def _in_slots(
 
     if cuda and (reason := why_no_graphs(loaded.model)) is not None:
         without_graphs(reason)
-    without_kernels = why_unavailable(loaded.device) if cuda else None
+    without_kernels = why_not_fused(loaded.model, loaded.device) if cuda else None
     if without_kernels is not None:
         _note_slow(event, loaded, without_kernels, "slots without fused kernels")
     wanted = len(waiting) + len(joint.prompts())

@@ -14,11 +14,19 @@ from typing import Any, TypeVar
 import torch
 
 from harness.backends.base import Event, ScoringRequest
-from harness.backends.local.batches import LOGIT_CHUNK_BYTES, batches, longest_first, scoring_tokens
+from harness.backends.local.batches import (
+    LOGIT_CHUNK_BYTES,
+    batches,
+    longest_first,
+    scoring_tokens,
+    usual_scoring_tokens,
+)
 from harness.backends.local.device import is_out_of_memory, release_cached_memory
 from harness.backends.local.pool import LoadedModel
 from harness.backends.local.rope import batch_depends_on_length, forget_longer_rows
+from harness.backends.local.spread import device_of
 from harness.backends.local.transformers_types import CausalLM
+from harness.backends.ranks import WHOLE, Share
 from harness.progress import EventKind
 
 Found = TypeVar("Found")
@@ -91,14 +99,18 @@ def in_batches(
     event: Event,
     batch_tokens: int | None = None,
     models: int = 1,
+    share: Share = WHOLE,
 ) -> Iterator[tuple[ScoringRequest, Found | None]]:
-    """Yield every request that is not done with its result, or None if it does not fit even alone.
+    """Yield every request of the ``share`` that is not done with its result, or None if it does not fit even alone.
 
     Batches are formed from all requests, finished ones too: a dialogue's neighbours change its sums in the seventh
     digit, and an interrupted run must end with the same numbers as an uninterrupted one.
     """
     waiting = longest_first(requests)
     alone = 1 if batch_depends_on_length(loaded.model) else None
+    if share.of > 1:  # by the usual batches: free memory may differ between the processes, their shares must not
+        usual = usual_scoring_tokens(loaded.device, limit=batch_tokens) // models
+        waiting = share.mark(batches(waiting, max(1, usual), most_rows=alone))
     budget = max(1, scoring_tokens(loaded.model, loaded.device, limit=batch_tokens) // models)
     while waiting:
         batch = next(batches(waiting, budget, most_rows=alone))
@@ -144,11 +156,17 @@ class CausalForward:
         arguments.setdefault("use_cache", False)
         outputs = (self._body if self.splits else self.model)(input_ids=ids, **arguments)
         states: torch.Tensor = outputs.last_hidden_state if self.splits else outputs.logits
-        return states
+        return states.to(ids.device)
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
-        """Return the logits [n, vocabulary] of the chosen positions' states [n, width], in the model's dtype."""
-        return self._head(states) if self.splits else states
+        """Return the logits [n, vocabulary] of the chosen positions' states [n, width], in the model's dtype.
+
+        Like the states, they are on the first layer's device, also where the last layers are on another GPU.
+        """
+        if not self.splits:
+            return states
+        logits: torch.Tensor = self._head(states.to(device_of(self._head)))
+        return logits.to(states.device)
 
     @torch.inference_mode()
     def _halves_equal_the_whole(self) -> bool:
@@ -159,7 +177,7 @@ class CausalForward:
         states = getattr(self._body(input_ids=ids, use_cache=False), "last_hidden_state", None)
         if states is None:  # what it calls its decoder is the whole model
             return False
-        halves = self._head(states).float()
+        halves = self._head(states.to(device_of(self._head))).to(device).float()
         return whole.shape == halves.shape and torch.allclose(whole, halves, rtol=1e-3, atol=1e-3 * whole.std().item())
 
 

@@ -54,10 +54,14 @@ def _measured_obstacle(model: CausalLM, device: str, columns: int, by_lengths: b
     states = [forward.states(torch.tensor([text], device=device))[0, -2:] for text in texts]
     want = torch.stack([forward.logits(each) for each in states]).float()
     moved = distance(got, want)
-    dtype = model.get_input_embeddings().weight.dtype
-    if not moved <= TOLERANCE.get(dtype, TOLERANCE[torch.float32]):
+    if not moved <= tolerance(model):
         return f"decoding in slots changes its logits by {moved:.2g} standard deviations"
     return None
+
+
+def tolerance(model: CausalLM) -> float:
+    """Return the ``distance`` up to which logits of this model count as equal."""
+    return TOLERANCE.get(model.get_input_embeddings().weight.dtype, TOLERANCE[torch.float32])
 
 
 def distance(got: torch.Tensor, want: torch.Tensor) -> float:

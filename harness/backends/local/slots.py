@@ -25,7 +25,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from harness.backends.local.fused_layers import why_unavailable
+from harness.backends.local.fused_layers import why_not_fused
 from harness.backends.local.transformers_types import CausalLM
 from harness.backends.local.windows import can_read_windows, flash_in_window, windows
 
@@ -59,17 +59,19 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
             tokens = min(
                 key_states.shape[2], cache.columns
             )  # the part of a long reference that does not fit is dropped
+            filling = cache.filling.to(key_states.device)  # layers may be on other GPUs than the slots' numbers
             for store, states in ((self.keys, key_states), (self.values, value_states)):
-                kept = states if cache.rows is None else states[cache.rows]
-                store[cache.filling, :tokens] = kept[:, :, :tokens].transpose(1, 2)
+                kept = states if cache.rows is None else states[cache.rows.to(states.device)]
+                store[filling, :tokens] = kept[:, :, :tokens].transpose(1, 2)
                 if cache.masked:
                     # A mask hides an earlier row's numbers from attention, but not NaN: zero times NaN is NaN.
-                    store[cache.filling, tokens:] = 0
+                    store[filling, tokens:] = 0
             return key_states, value_states  # a prompt attends only to itself
+        writing = cache.writing.to(key_states.device, non_blocking=True)
         for store, states in ((self.keys, key_states), (self.values, value_states)):
             flat = store.view(cache.slots * cache.columns, -1)
-            flat.index_copy_(0, cache.writing, states.reshape(states.shape[0], -1))
-        rows, window = cache.writing.shape[0], cache.window
+            flat.index_copy_(0, writing, states.reshape(states.shape[0], -1))
+        rows, window = writing.shape[0], cache.window
         return self.keys[:rows, :window].transpose(1, 2), self.values[:rows, :window].transpose(1, 2)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
@@ -120,8 +122,8 @@ class SlotCache(Cache):
         """Copy whole slots, to make the live rows adjacent."""
         layers: list[Any] = self.layers
         for layer in layers:
-            layer.keys[target] = layer.keys[source]
-            layer.values[target] = layer.values[source]
+            for store in (layer.keys, layer.values):
+                store[target.to(store.device)] = store[source.to(store.device)]
 
 
 NAME = "slots"
@@ -139,7 +141,7 @@ class SlotAttention:
         self._own = model.config._attn_implementation
         # Some models compute their attention themselves, whatever is asked of them; they would ignore row lengths.
         takes_ours = self._own in ("sdpa", "eager") and model._can_set_attn_implementation()
-        self.reads_own_lengths = by_lengths and takes_ours and why_unavailable(device) is None
+        self.reads_own_lengths = by_lengths and takes_ours and why_not_fused(model, device) is None
         self._replaces = takes_ours and (self._own == "sdpa" or self.reads_own_lengths)
 
     def arguments(self, positions: torch.Tensor, columns: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence, Set
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -17,7 +18,7 @@ from harness.backends.base import DecodingSettings, Reply, ReplyRequest, Timed
 from harness.backends.local.batches import COLUMN_STEP, bucket
 from harness.backends.local.decoding import SlotDecoder
 from harness.backends.local.device import synchronize
-from harness.backends.local.fused_layers import FusedLayers, why_unavailable
+from harness.backends.local.fused_layers import FusedLayers, why_not_fused
 from harness.backends.local.generate import generation_settings
 from harness.backends.local.graphs import why_no_graphs
 from harness.backends.local.pool import LoadedModel
@@ -28,14 +29,14 @@ from harness.backends.local.transformers_types import CausalLM
 
 
 class FirstLaunch:
-    """When the host had launched the first token's forward: the rest of TTFT is waiting for the device.
+    """When the host had launched the first token's forward (``at_ns``; None if unknown): the rest is waiting.
 
     Where that is nearly all of TTFT, the host's launches are what is timed, and two processes may differ by a fifth.
     """
 
     def __init__(self, model: CausalLM) -> None:
         self._head = model.get_output_embeddings()
-        self._at_ns: int | None = None
+        self.at_ns: int | None = None
 
     def __enter__(self) -> FirstLaunch:
         self._hook = None if self._head is None else self._head.register_forward_hook(self._launched)
@@ -45,13 +46,9 @@ class FirstLaunch:
         if self._hook is not None:
             self._hook.remove()
 
-    def since(self, submitted_ns: int) -> int | None:
-        """Return when it was; None if unknown, or if the model was tried before the request."""
-        return self._at_ns if self._at_ns is not None and self._at_ns >= submitted_ns else None
-
     def _launched(self, *_: object) -> None:
-        if self._at_ns is None:
-            self._at_ns = time.perf_counter_ns()
+        if self.at_ns is None:
+            self.at_ns = time.perf_counter_ns()
 
 
 class TimedEngine(Protocol):
@@ -92,10 +89,12 @@ class EagerEngine:
 
 
 class CompiledEngine:
-    """Static slots, fused layers and one CUDA graph per step; without CUDA, only slots.
+    """Static slots, fused layers and one CUDA graph per step, and per prompt at batch 1; without CUDA, only slots.
 
     Raises UnsupportedError if the model cannot be run this way.
     """
+
+    prompt_graphs = True
 
     def __init__(self, loaded: LoadedModel, *, room: int) -> None:
         self._loaded = loaded
@@ -108,17 +107,25 @@ class CompiledEngine:
             raise UnsupportedError(obstacle)
         reason = why_no_graphs(loaded.model) if cuda else "graphs need CUDA"
         self._graphs = reason is None
+        self._prompt_graphs = reason is None and self.prompt_graphs
         if cuda and reason is not None:
             self._without_graphs(reason)
-        if cuda and (missing := why_unavailable(loaded.device)) is not None:
+        if cuda and (missing := why_not_fused(loaded.model, loaded.device)) is not None:
             self.notes.append(f"without fused kernels: {missing}")
         self._fused = FusedLayers(loaded.model, loaded.device)
 
     def request(self, prompts: Sequence[Sequence[int]], reply_tokens: int, *, natural: bool, room: int) -> Timed:
-        """See TimedEngine."""
+        """See TimedEngine. A reply during which a graph was captured has invalid stamps, and is repeated."""
         decoder = self._decoder(len(prompts), reply_tokens, natural, room)
+        before = _setup_seconds(decoder)
+        while True:
+            captured = decoder.profile.capture_seconds
+            timed = self._answer(decoder, prompts)
+            if decoder.profile.capture_seconds == captured:
+                return replace(timed, setup_seconds=_setup_seconds(decoder) - before)
+
+    def _answer(self, decoder: SlotDecoder, prompts: Sequence[Sequence[int]]) -> Timed:
         waiting = deque(ReplyRequest(str(row), tuple(prompt)) for row, prompt in enumerate(prompts))
-        before = decoder.profile.capture_seconds
         synchronize(self._loaded.device)
         with self._fused.installed():
             made = [reply for reply in decoder.run(waiting) if isinstance(reply, Reply)]
@@ -126,11 +133,11 @@ class CompiledEngine:
         wrong = next((reply.error for reply in replies if reply.error), None)
         if wrong:
             raise UnsupportedError(wrong)
-        spent = decoder.profile.capture_seconds - before
         # A step ends when its last row's token is on the host: prompts may take several forwards.
         stamps = tuple(max(row) for row in zip(*(reply.stamps_ns for reply in replies), strict=True))
         tokens = tuple(reply.tokens for reply in replies)
-        return Timed(replies[0].submitted_ns, stamps, tokens, spent)
+        launched = decoder.profile.launched_ns if self._loaded.device.startswith("cuda") else None
+        return Timed(replies[0].submitted_ns, stamps, tokens, launched_ns=launched)
 
     def _decoder(self, rows: int, reply_tokens: int, natural: bool, room: int) -> SlotDecoder:
         """Return the decoder of this shape, created (with its graph captured) once."""
@@ -144,12 +151,21 @@ class CompiledEngine:
                 graphs=self._graphs,
                 by_lengths=self._by_lengths,
                 without_graphs=self._without_graphs,
+                without_prompt_graphs=self._without_prompt_graphs if rows == 1 and self._prompt_graphs else None,
             )
         return self._decoders[shape]
 
     def _without_graphs(self, reason: str) -> None:
         self._graphs = False
         self.notes.append(f"without CUDA graphs: {reason}")
+
+    def _without_prompt_graphs(self, reason: str) -> None:
+        self._prompt_graphs = False
+        self.notes.append(f"prompts without CUDA graphs: {reason}")
+
+
+def _setup_seconds(decoder: SlotDecoder) -> float:
+    return decoder.profile.capture_seconds + decoder.profile.prepare_seconds
 
 
 class UnsupportedError(Exception):
@@ -206,7 +222,8 @@ def timed_generate(
     synchronize(device)
     submitted = time.perf_counter_ns()
     settings = {"max_new_tokens": reply_tokens, "eos_token_id": sorted(ends) or None, "pad_token_id": pad}
-    with torch.inference_mode(), generation_settings(model, **settings):
+    with torch.inference_mode(), generation_settings(model, **settings), FirstLaunch(model) as launch:
         made = model.generate(input_ids=ids.to(device), attention_mask=mask.to(device), streamer=streamer)
     tokens = tuple(tuple(row) for row in made[:, ids.shape[1] :].tolist())
-    return Timed(submitted, tuple(streamer.stamps_ns), tokens)
+    launched = launch.at_ns if device.startswith("cuda") else None
+    return Timed(submitted, tuple(streamer.stamps_ns), tokens, launched_ns=launched)

@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.passes.latency.questions import Question
 from harness.passes.latency.records import Ledger
-from harness.passes.latency.units import Stage, Unit, stages
+from harness.passes.latency.units import Stage, Unit, slot_of, stages
 from harness.results.timings import condition_of, finished
 from harness.variants.model import Variant
 
@@ -36,9 +36,10 @@ def everything(units: Sequence[Unit]) -> Iterator[Step]:
 
 @dataclass
 class Budget:
-    """The time of the variants of ``group``, which are timed together. ``warm_up`` is what of it went into warm-up.
+    """The time of the variants of ``group``, which are timed together.
 
-    ``before`` is what earlier sessions said that they spent.
+    ``warm_up`` is what of it went into warm-up; ``cold`` are the requests that a stage's warm-up takes now. ``before``
+    is what earlier sessions said that they spent.
     """
 
     seconds: float
@@ -47,6 +48,7 @@ class Budget:
     group: tuple[Variant, ...]
     questions: Sequence[Question]
     warm_up: Callable[[], float]
+    cold: Callable[[Stage], Sequence[Unit]]
     before: float = 0.0
     began: float | None = None
 
@@ -75,7 +77,7 @@ class Budget:
         found = []
         for question in self.questions:
             rows = [self.ledger.of(question.units, variant.name) for variant in self.group]
-            served = max(len(finished(one)) for one in rows)
+            served = max(len({slot_of(row) for row in finished(one)}) for one in rows)
             if any(rows) and not served:  # an engine that cannot run these variants, or no memory: said elsewhere
                 continue
             widths = {
@@ -86,7 +88,7 @@ class Budget:
             needed = self._needed(question) if widths else None
             counts = {"timed": served, "needed": needed, "reached": widths}
             condition = condition_of(question.units[0].record(key="")).as_dict()
-            found.append({"prompt_tokens": None, **condition, **counts})
+            found.append({"prompt_tokens": None, "batch": question.units[0].batch, **condition, **counts})
         return found
 
     def _needed(self, question: Question) -> int:
@@ -102,15 +104,34 @@ class Budget:
         new = not self.ledger.seconds(self.group)
         if left and new:
             yield Step(Stage((left.pop(0),), question.stage.room), lambda: True)
-        if left and affords():
-            yield Step(Stage(tuple(left), question.stage.room), affords)
+        if left:
+            stage = Stage(tuple(left), question.stage.room)
+            if self.spent() + self._warming_up(question, stage) + self._typical(question) <= until:
+                yield Step(stage, affords)
+
+    def _warming_up(self, question: Question, stage: Stage) -> float:
+        """Return the seconds that warming up for this stage of a question will take."""
+        tokens = sum(unit.reply_tokens for unit in self.cold(stage))
+        return self._typical(question) * tokens / question.units[0].reply_tokens
 
     def _typical(self, question: Question) -> float:
-        """Return the seconds that one unit takes for all variants; of a new question, by the tokens of the first."""
-        timed = [self.ledger.of(question.units, variant.name) for variant in self.group]
-        if units := max(map(len, timed)):
-            return self.ledger.seconds(self.group, question.units) / units
-        first = self.questions[0]
-        if question is first:
-            return 0.0
-        return self._typical(first) * question.units[0].reply_tokens / first.units[0].reply_tokens
+        """Return the seconds that one unit takes for all variants, with what is captured for it.
+
+        A new question is expected to take as long a token as the slowest of its engine so far, or else of all: within
+        an engine the batches grow.
+        """
+        if (known := self._seconds_a_unit(question)) is not None:
+            return known
+        replies = [one for one in self.questions if one.units[0].reply_tokens > 1]  # one token takes a whole prompt
+        alike = [one for one in replies if one.stage.engine == question.stage.engine]
+        rates = self._seconds_a_token(alike) or self._seconds_a_token(replies)
+        return max(rates, default=0.0) * question.units[0].reply_tokens
+
+    def _seconds_a_token(self, among: Sequence[Question]) -> list[float]:
+        """Return the seconds that a token of each of these questions takes for all variants, where it was timed."""
+        units = [(question.units[0], self._seconds_a_unit(question)) for question in among]
+        return [seconds / unit.reply_tokens for unit, seconds in units if seconds is not None]
+
+    def _seconds_a_unit(self, question: Question) -> float | None:
+        served = max(self.ledger.timed(question.units, variant.name) for variant in self.group)
+        return self.ledger.seconds(self.group, question.units) / served if served else None

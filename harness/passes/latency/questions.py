@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, groupby
+from statistics import fmean
 
 from harness.config import LatencyConfig
 from harness.passes.latency.records import Ledger
@@ -76,11 +77,14 @@ class Question:
             return {}
         values: dict[str, dict[str, dict[int, float]]] = {}
         for variant in variants:
-            by_unit = values.setdefault(variant.name, {})
+            found: dict[str, dict[int, list[float]]] = {}
             for row in finished(ledger.of(units, variant.name)):
                 value = quantity(row)
                 if value is not None:
-                    by_unit.setdefault(row.id, {})[row.repeat] = value
+                    found.setdefault(row.id, {}).setdefault(row.repeat, []).append(value)
+            values[variant.name] = {
+                name: {repeat: fmean(several) for repeat, several in repeats.items()} for name, repeats in found.items()
+            }
         return {(b, a): log_ratios(values[b], values[a]) for a, b in combinations(values, 2)}
 
 
@@ -93,7 +97,7 @@ def questions(held_out: Prompts, settings: LatencyConfig, device: str) -> list[Q
     main, *others = reversed(engines_for(settings.engine, device))  # the compiled engine, where it is timed
 
     def at_one(engine: Engine) -> Iterator[Unit]:
-        return _over_and_over(at_batch_one(held_out, one_each, engine, chosen[: MOST["fixed"]]), MOST["fixed"])
+        return over_and_over(at_batch_one(held_out, one_each, engine, chosen[: MOST["fixed"]]), MOST["fixed"])
 
     def many(engine: Engine) -> Iterator[Unit]:
         return in_batches(held_out, one_each, engine, chosen, device)
@@ -123,7 +127,7 @@ def spread_prompts(lengths: Sequence[int], longest: int) -> list[int]:
     return [fitting[rank][1] for rank in ranks if rank < len(fitting)]
 
 
-def _over_and_over(units: Iterable[Unit], most: int) -> Iterator[Unit]:
+def over_and_over(units: Iterable[Unit], most: int) -> Iterator[Unit]:
     """Yield the units again and again, each time as the next repeat."""
     once = list(units)
     for number in range(most):

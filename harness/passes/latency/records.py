@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence, Set
 from harness.files import write_rows
 from harness.passes.base import PassContext
 from harness.passes.latency.units import Slot, Unit, slot_of
-from harness.results.timings import NS_A_SECOND
+from harness.results.timings import NS_A_SECOND, finished
 from harness.store.folder import RecordWriter
 from harness.store.schema import LatencyRecord
 from harness.variants.model import Variant
@@ -56,11 +56,22 @@ class Ledger:
         return [row for row in self._rows[variant] if slot_of(row) in asked]
 
     def seconds(self, variants: Sequence[Variant], units: Sequence[Unit] | None = None) -> float:
-        """Return how long the recorded requests of these variants (and units) took, by their stamps."""
-        every = (self._rows[one.name] if units is None else self.of(units, one.name) for one in variants)
-        return (
-            sum(row.stamps_ns[-1] - row.submitted_ns for rows in every for row in rows if row.stamps_ns) / NS_A_SECOND
-        )
+        """Return how long the recorded requests of these variants (and units) took, by their stamps and setup."""
+        stamped, setup = 0, 0.0
+        for one in variants:
+            together: dict[Slot, list[LatencyRecord]] = {}
+            for row in self._rows[one.name] if units is None else self.of(units, one.name):
+                together.setdefault(slot_of(row), []).append(row)
+                setup += row.setup_seconds
+            # Requests to a server overlap.
+            for rows in (finished(rows) for rows in together.values()):
+                if rows:
+                    stamped += max(row.stamps_ns[-1] for row in rows) - min(row.submitted_ns for row in rows)
+        return stamped / NS_A_SECOND + setup
+
+    def timed(self, units: Iterable[Unit], variant: str) -> int:
+        """Return how many of these units, repeats counted, have records of the variant."""
+        return len({slot_of(row) for row in self.of(units, variant)})
 
     def write(self, records: dict[str, list[LatencyRecord]]) -> None:
         """Append one unit's records of each variant."""

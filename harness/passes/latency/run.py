@@ -7,6 +7,9 @@ Four workloads, each over the held-out prompts:
 - ``prefill``: prompts of set lengths and a single token, for TTFT;
 - ``sweep``: fixed replies in batches of growing size (one record per batch in lockstep), until memory runs out.
 
+Of served variants, single requests and closed loops are timed; see ``server``. They have a share of the time budget by
+their number, and are timed after the local variants.
+
 Variants are interleaved for each prompt in mirrored random order; see ``session``. ``budget`` decides how many prompts
 are timed, or the config where it sets no budget.
 
@@ -28,6 +31,7 @@ from harness.passes.latency.budget import Budget, Step, everything
 from harness.passes.latency.facts import publish, read_facts, write_facts
 from harness.passes.latency.questions import Question, questions
 from harness.passes.latency.records import TASK, Ledger
+from harness.passes.latency.server import plan_for_server, questions_to_server
 from harness.passes.latency.session import Group, Session, orders
 from harness.passes.latency.units import Prompts, plan
 from harness.passes.plans import EncodedOnce, encode_dialogue_prompt, tokenizer_of
@@ -42,14 +46,28 @@ def run(context: PassContext) -> None:
 
     Raises HarnessError if no prompt fits into the context together with the fixed reply.
     """
+    facts = read_facts(context.folder)
+    for served in (False, True):
+        variants = tuple(variant for variant in context.variants if variant.is_served == served)
+        if variants:
+            _time(replace(context, variants=variants), facts, len(variants) / len(context.variants))
+    publish(context, facts)
+
+
+def _time(context: PassContext, facts: dict[str, Any], share: float) -> None:
+    """Time variants of which all are served or none; ``share`` is theirs of the time budget."""
     config, held_out = context.config.latency, _prompts(context)
-    asked = questions(held_out, config, context.device) if config.budget_minutes is not None else []
-    units = [unit for question in asked for unit in question.units] or plan(held_out, config, context.device)
+    within = config.budget_minutes is not None
+    if context.variants[0].is_served:
+        asked = questions_to_server(held_out, config) if within else []
+        units = [unit for question in asked for unit in question.units] or plan_for_server(held_out, config)
+    else:
+        asked = questions(held_out, config, context.device) if within else []
+        units = [unit for question in asked for unit in question.units] or plan(held_out, config, context.device)
     if not units:
         reply = config.reply_tokens
         raise HarnessError(f"No prompt fits the context with a reply of {reply} tokens. Lower latency.reply_tokens.")
     ledger = Ledger(context, units)
-    facts = read_facts(context.folder)
     if ledger.unfinished(units, context.variants):
         together = context.backends.fit_together(context.variants)
         groups = [context.variants] if together else [(variant,) for variant in context.variants]
@@ -61,14 +79,13 @@ def run(context: PassContext) -> None:
         if config.budget_minutes is None:
             _time_everything(session, groups)
         else:
-            _time_within(config.budget_minutes * 60.0, session, groups, asked)
-    publish(context, facts)
+            _time_within(share * config.budget_minutes * 60.0, session, groups, asked)
 
 
 def settings(on: Conditions) -> dict[str, Any]:
-    # The budget says how many requests are timed, not how: their records hold under any.
+    # The budget says how many requests are timed, not how: their records hold under any. So do those of a concurrency.
     return {
-        **on.config.latency.model_dump(mode="json", exclude={"budget_minutes", "precision"}),
+        **on.config.latency.model_dump(mode="json", exclude={"budget_minutes", "precision", "concurrency", "imported"}),
         "longest": on.config.generation.max_new_tokens,
         "machine": on.machine,
         "threads": on.config.threads,
@@ -100,9 +117,17 @@ def _time_within(seconds: float, session: Session, groups: Sequence[Group], aske
     precision = context.config.latency.precision
     before = session.facts.setdefault("spent", {})
     budgets = [
-        Budget(each, precision, session.ledger, group, asked, partial(session.warmed_up, group), before.get(name, 0.0))
+        Budget(
+            each,
+            precision,
+            session.ledger,
+            group,
+            asked,
+            warm_up=partial(session.warmed_up, group),
+            cold=partial(session.cold, group),
+            before=before.get(_name(group), 0.0),
+        )
         for group in groups
-        for name in [_name(group)]
     ]
     context.progress.start(TASK, round(seconds), "seconds")
     context.time_left.begin(PASS.name, "", Work(round(seconds)))
@@ -126,13 +151,27 @@ def _time_within(seconds: float, session: Session, groups: Sequence[Group], aske
         "spent_seconds": sum(budget.spent() for budget in budgets),
         "questions": replace(budgets[0], group=context.variants).reached(),
     }
-    session.facts["precision"] = facts
+    whole = {
+        "budget_seconds": 60.0 * (context.config.latency.budget_minutes or 0.0),
+        "spent_seconds": sum(before.values()),
+    }
+    known = _with_the_others(session.facts.get("precision"), facts, of_server=session.of_server)
+    session.facts["precision"] = {**known, **whole}
     write_facts(context.folder, session.facts)
     said = sentences(facts)
     for sentence in said:
         context.progress.note(f"Latency: {sentence}")
     if is_short(facts):
         context.event(EventKind.LATENCY_BUDGET, {"detail": " ".join(said)})
+
+
+def _with_the_others(before: dict[str, Any] | None, facts: dict[str, Any], *, of_server: bool) -> dict[str, Any]:
+    """Return the facts with the questions, known before, that were asked of this machine or else of servers."""
+    others = [one for one in (before or {}).get("questions", ()) if (one["engine"] == "server") != of_server]
+    return {
+        **facts,
+        "questions": [*facts["questions"], *others] if not of_server else [*others, *facts["questions"]],
+    }
 
 
 def _name(group: Group) -> str:

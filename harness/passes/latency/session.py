@@ -10,7 +10,7 @@ import gc
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -28,8 +28,6 @@ from harness.progress import EventKind
 from harness.store.schema import LatencyRecord
 from harness.variants.model import Variant
 
-EAGER_WARM_UP_TOKENS = 8
-LENGTH_STEP = 64  # prompts within this many tokens of each other use the same kernels and graphs
 Group = tuple[Variant, ...]
 
 
@@ -80,11 +78,22 @@ class Session:
         for stage in stages(self.units):
             self.rooms[stage.engine] = max(stage.room, self.rooms.get(stage.engine, 0))
 
+    @property
+    def of_server(self) -> bool:
+        """Whether a server is timed, and not this machine."""
+        return self.units[0].engine == "server"
+
     def warmed_up(self, group: Group) -> float:
         """Return the seconds that these variants' warm-up took in all sessions."""
         names = {variant.name for variant in group}
         spent = self.facts["warm_up"].items()
         return math.fsum(one["seconds"] for who, one in spent if who.rpartition("/")[0] in names)
+
+    def cold(self, group: Group, stage: Stage) -> list[Unit]:
+        """Return the untimed requests to each variant that warming up for this stage takes now."""
+        shapes = stage.warm_up.items()
+        new = [unit for length, unit in shapes if (group, stage.shape, length) not in self.warmed]
+        return [unit for unit in new for _ in range(self.context.config.latency.warmup)]
 
     def time(self, work: Iterable[tuple[Group, Step]], advance: Callable[[int], None]) -> None:
         """Time the work, if there is any; ``advance`` is told of each request's tokens."""
@@ -94,7 +103,7 @@ class Session:
                 self._time_step(group, step, advance)
         finally:
             self._release()
-        if self.state is None:
+        if self.state is None or self.of_server:
             return
         self.state["after"] = machine_state(self.context.device)
         write_facts(self.context.folder, self.facts)
@@ -104,6 +113,8 @@ class Session:
     def _begin(self) -> None:
         if self.state is None:
             self.state = {"before": machine_state(self.context.device)}
+            if self.of_server:  # its machine is not this one, or is busy with serving
+                return
             self.facts["machine"].append(self.state)
             fixed = (stage for stage in stages(self.units) if stage.workload == "fixed")
             self.facts.update(find_rooflines(self.context, next(fixed, None)))
@@ -115,11 +126,12 @@ class Session:
         self._warm_up(stage, group)
         write_facts(self.context.folder, self.facts)
 
-        def request(unit: Unit, variant: Variant, repeat: int) -> LatencyRecord:
-            record = self._request(stage, unit, variant, repeat)
+        def request(unit: Unit, variant: Variant, repeat: int) -> list[LatencyRecord]:
+            records = self._request(stage, unit, variant, repeat)
             self.order += 1
-            advance(unit.batch * len(record.stamps_ns))
-            return record
+            rows = 1 if self.of_server else unit.batch
+            advance(rows * sum(len(record.stamps_ns) for record in records))
+            return records
 
         gc.collect()
         gc.freeze()
@@ -142,30 +154,28 @@ class Session:
 
     def _warm_up(self, stage: Stage, group: Group) -> None:
         """Run the stage's shapes untimed for every variant, and record how long that took."""
-        shapes = {(group, stage.shape, length): unit for length, unit in _shapes(stage).items()}
-        new = [unit for key, unit in shapes.items() if key not in self.warmed]
+        new = self.cold(group, stage)
         for variant in group:
+            who = f"{variant.name}/{stage.engine}"
+            spent: dict[str, float] = self.facts["warm_up"].setdefault(who, {"seconds": 0.0, "setup": 0.0})
             started = time.perf_counter()
             for unit in new:
-                for _ in range(self.context.config.latency.warmup):
-                    self._request(stage, unit, variant, repeat=0)
-            self._preparation((variant.name, stage.engine))["seconds"] += time.perf_counter() - started
-        self.warmed |= set(shapes)
+                spent["setup"] += sum(one.setup_seconds for one in self._request(stage, unit, variant, repeat=0))
+            spent["seconds"] += time.perf_counter() - started
+        self.warmed |= {(group, stage.shape, length) for length in stage.warm_up}
 
-    def _preparation(self, who: tuple[str, str]) -> dict[str, float]:
-        """Return the preparation times of a variant and engine, to be added to."""
-        spent: dict[str, float] = self.facts["warm_up"].setdefault("/".join(who), {"seconds": 0.0, "setup": 0.0})
-        return spent
+    def _request(self, stage: Stage, unit: Unit, variant: Variant, repeat: int) -> list[LatencyRecord]:
+        """Make one request, or those of one window at a server.
 
-    def _request(self, stage: Stage, unit: Unit, variant: Variant, repeat: int) -> LatencyRecord:
-        """Make one request. If memory runs out even with everything else freed, the variant's sweep ends."""
+        If memory runs out even with everything else freed, the variant's sweep ends.
+        """
         key = self.context.key(TASK, variant, unit.row)
         record = partial(unit.record, variant.name, key=key, repeat=repeat, order=self.order)
         who = (variant.name, unit.engine)
         if unit.batch >= self.ended.get(who, unit.batch + 1):
-            return record(error=NO_MEMORY)
+            return [record(error=NO_MEMORY)]
         if who in self.unsupported:
-            return record(skipped=self.unsupported[who])
+            return [record(skipped=self.unsupported[who])]
         timed = self.context.backends.of(variant).timed(
             TimedRequest(
                 engine=unit.engine,
@@ -174,18 +184,27 @@ class Session:
                 natural=unit.workload == "natural",
                 room=stage.room,
                 most_room=self.rooms[unit.engine],
+                at_once=unit.batch,
             )
         )
-        self._preparation(who)["setup"] += timed.setup_seconds
+        if timed.each:
+            answered = zip(timed.each, unit.given_to(variant.name), strict=True)
+            return [
+                record(
+                    submitted_ns=one.submitted_ns, stamps_ns=one.stamps_ns, error=one.error, prompt_tokens=len(prompt)
+                )
+                for one, prompt in answered
+            ]
+        record = partial(record, setup_seconds=timed.setup_seconds)
         if timed.out_of_memory:
             self.ended[who] = unit.batch
             detail = {"pass": TASK, "variant": who[0], "engine": who[1], "batch": unit.batch}
             self.context.event(EventKind.OUT_OF_MEMORY, detail)
-            return record(error=NO_MEMORY)
+            return [record(error=NO_MEMORY)]
         if timed.unsupported is not None:
             self.unsupported[who] = timed.unsupported
-            return record(skipped=timed.unsupported)
-        return record(submitted_ns=timed.submitted_ns, stamps_ns=timed.stamps_ns, launched_ns=timed.launched_ns)
+            return [record(skipped=timed.unsupported)]
+        return [record(submitted_ns=timed.submitted_ns, stamps_ns=timed.stamps_ns, launched_ns=timed.launched_ns)]
 
 
 def time_unit(
@@ -193,7 +212,7 @@ def time_unit(
     variants: Sequence[Variant],
     seed: int,
     order: Order,
-    request: Callable[[Unit, Variant, int], LatencyRecord],
+    request: Callable[[Unit, Variant, int], Sequence[LatencyRecord]],
 ) -> dict[str, list[LatencyRecord]]:
     """Time one unit for every variant, interleaved in mirrored random orders; return the records by variant."""
     by_name = {variant.name: variant for variant in variants}
@@ -201,16 +220,5 @@ def time_unit(
     drawn = mirrored_orders(list(by_name), unit.repeats, np.random.default_rng([seed, *order.seed]))
     for repeat, names in enumerate(drawn):
         for name in reversed(names) if order.mirrored else names:
-            records[name].append(request(unit, by_name[name], unit.first + repeat))
+            records[name].extend(request(unit, by_name[name], unit.first + repeat))
     return records
-
-
-def _shapes(stage: Stage) -> dict[int, Unit]:
-    """Return units that together cover every shape of the stage: the longest of each 64 tokens.
-
-    Other prompt lengths use other matrix kernels, which libraries choose and load on first use. A graph may be captured
-    for each window of columns, so the compiled engine warms up with whole replies.
-    """
-    most = EAGER_WARM_UP_TOKENS if stage.engine == "eager" else stage.units[0].reply_tokens
-    by_length = {unit.longest // LENGTH_STEP: unit for unit in sorted(stage.units, key=lambda unit: unit.longest)}
-    return {length: replace(one, reply_tokens=min(most, one.reply_tokens)) for length, one in by_length.items()}

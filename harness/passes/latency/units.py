@@ -21,10 +21,12 @@ from harness.files import digest_value
 from harness.store.schema import DialogueRow, LatencyRecord
 
 Workload = Literal["fixed", "natural", "sweep", "prefill"]
-Engine = Literal["eager", "compiled"]
+Engine = Literal["eager", "compiled", "server"]
 Identity = tuple[str, str, str, int]
 Slot = tuple[Identity, int]
 Prompt = tuple[int, ...]
+EAGER_WARM_UP_TOKENS = 8
+LENGTH_STEP = 64  # prompts within this many tokens of each other use the same kernels
 DEFAULT_BATCHES = {"cuda": (1, 4, 16, 64), "cpu": (1, 4)}
 
 
@@ -45,10 +47,16 @@ class Unit:
     repeats: int
     others: Mapping[str, tuple[Prompt, ...]] = field(default_factory=dict)
     first: int = 0
+    at_once: int | None = None  # of a server: how many of its prompts are under way at the same time
 
     @property
     def batch(self) -> int:
-        return len(self.prompts)
+        return self.at_once or len(self.prompts)
+
+    @property
+    def digest(self) -> str:
+        """What tells its prompts from others in its name."""
+        return digest_value(self.prompts)[:8]
 
     @property
     def longest(self) -> int:
@@ -76,13 +84,13 @@ class Unit:
 
         ``found`` has its key, repeat and order, and its stamps or why it has none.
         """
+        longest = max(len(prompt) for prompt in self.given_to(variant))
         return LatencyRecord(
             id=self.name,
             workload=self.workload,
             engine=self.engine,
             batch=self.batch,
-            prompt_tokens=max(len(prompt) for prompt in self.given_to(variant)),
-            **found,
+            **{"prompt_tokens": longest, **found},
         )
 
 
@@ -108,6 +116,20 @@ class Stage:
     @property
     def workload(self) -> Workload:
         return self.units[0].workload
+
+    @property
+    def warm_up(self) -> dict[int, Unit]:
+        """Units, by length class, that together cover the shapes of this stage: the longest of each 64 tokens.
+
+        Other prompt lengths use other matrix kernels, which libraries choose and load on first use. A graph may be
+        captured for each window of columns, so the compiled engine warms up with whole replies. The graph of a single
+        prompt is of its exact length: it is captured directly before the first request that needs it.
+        """
+        most = self.units[0].reply_tokens if self.engine == "compiled" else EAGER_WARM_UP_TOKENS
+        by_length = {unit.longest // LENGTH_STEP: unit for unit in sorted(self.units, key=lambda unit: unit.longest)}
+        if self.engine == "server":  # which shapes it prepares for is its own affair
+            by_length = dict(list(by_length.items())[:1])
+        return {length: replace(one, reply_tokens=min(most, one.reply_tokens)) for length, one in by_length.items()}
 
 
 @dataclass(frozen=True)
@@ -167,7 +189,7 @@ def stages(units: Sequence[Unit]) -> Iterator[Stage]:
 def at_batch_one(held_out: Prompts, settings: LatencyConfig, engine: Engine, chosen: Sequence[int]) -> Iterator[Unit]:
     """Yield the prompts with a fixed reply length."""
     for index in chosen:
-        yield _unit(held_out, "fixed", engine, [index], settings.reply_tokens, settings.repeats)
+        yield of_indices(held_out, "fixed", engine, [index], settings.reply_tokens, settings.repeats)
 
 
 def of_natural_length(
@@ -177,7 +199,7 @@ def of_natural_length(
     lengths = held_out.lengths
     fitting = [index for index in chosen if lengths[index] + held_out.longest_reply <= held_out.context]
     for index in fitting if settings.natural else ():
-        yield _unit(held_out, "natural", engine, [index], held_out.longest_reply, 1)
+        yield of_indices(held_out, "natural", engine, [index], held_out.longest_reply, 1)
 
 
 def by_prompt_length(
@@ -200,11 +222,11 @@ def in_batches(
     sizes = settings.batch_sizes or DEFAULT_BATCHES[device.partition(":")[0]]
     for size in sorted(set(sizes) - {1}):  # batch 1 is the fixed workload
         for number, picks in enumerate(batches(chosen, size, settings.batches)):
-            unit = _unit(held_out, "sweep", engine, picks, settings.reply_tokens, settings.repeats)
-            yield replace(unit, name=f"batch-of-{size}-{number}-{digest_value(unit.prompts)[:8]}")
+            unit = of_indices(held_out, "sweep", engine, picks, settings.reply_tokens, settings.repeats)
+            yield replace(unit, name=f"batch-of-{size}-{number}-{unit.digest}")
 
 
-def _unit(
+def of_indices(
     held_out: Prompts, workload: Workload, engine: Engine, picks: Sequence[int], reply_tokens: int, repeats: int
 ) -> Unit:
     """Return the held-out prompts with these indices as one unit, named after the first."""

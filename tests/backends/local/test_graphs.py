@@ -15,7 +15,7 @@ from harness.backends.local import decoding, replies
 from harness.backends.local import graphs as graphs_module
 from harness.backends.local.batches import columns_for
 from harness.backends.local.decoding import SlotDecoder
-from harness.backends.local.graphs import CannotCaptureError, GraphedStep
+from harness.backends.local.graphs import CannotCaptureError, GraphedForward
 from harness.backends.local.replies import generate_replies
 from harness.backends.local.timed import CompiledEngine
 from harness.progress import EventKind
@@ -23,7 +23,7 @@ from tests.backends.local.test_decoding import SETTINGS, lent, plain, requests
 
 
 class Streams:
-    """What GraphedStep uses of torch.cuda, on the host; keeps which stream is current."""
+    """What GraphedForward uses of torch.cuda, on the host; keeps which stream is current."""
 
     def __init__(self) -> None:
         self.current = "main"
@@ -90,7 +90,7 @@ def streams(monkeypatch: pytest.MonkeyPatch) -> Streams:
 
 def test_a_capture_that_fails_names_the_first_error_and_gives_the_stream_back(streams: Streams) -> None:
     streams.fails = RuntimeError("Cannot copy between CPU and CUDA tensors during CUDA graph capture.\nhint")
-    step = GraphedStep(lambda width, window: torch.zeros(width))
+    step = GraphedForward(lambda width, window: torch.zeros(width))
     with pytest.raises(CannotCaptureError) as found:
         step(2, 64)
     assert str(found.value) == "RuntimeError: Cannot copy between CPU and CUDA tensors during CUDA graph capture"
@@ -101,12 +101,12 @@ def test_a_capture_that_fails_names_the_first_error_and_gives_the_stream_back(st
 def test_a_capture_that_runs_out_of_memory_is_a_lack_of_memory(streams: Streams) -> None:
     streams.fails = torch.OutOfMemoryError("no")
     with pytest.raises(RuntimeError, match="during capture"):
-        GraphedStep(lambda width, window: torch.zeros(width))(2, 64)
+        GraphedForward(lambda width, window: torch.zeros(width))(2, 64)
 
 
 def test_a_shape_is_captured_once(streams: Streams) -> None:
     ran = []
-    step = GraphedStep(
+    step = GraphedForward(
         lambda width, window: torch.full((width,), float(len(ran))) if ran.append(width) is None else None
     )
     assert step(2, 64) is step(2, 64)
@@ -115,14 +115,14 @@ def test_a_shape_is_captured_once(streams: Streams) -> None:
 
 def test_lists_that_index_tensors_are_on_the_device_before_the_capture(streams: Streams) -> None:
     states = torch.arange(24.0).view(2, 3, 4)
-    step = GraphedStep(lambda width, window: states[:, [-2]] + states[..., [0], :])
+    step = GraphedForward(lambda width, window: states[:, [-2]] + states[..., [0], :])
     with torch.inference_mode():
         assert torch.equal(step(2, 64), states[:, -2:-1] + states[:, :1])
     assert {places for _, places in step._indices._kept} == {(-2,), (0,)}
 
 
 class NeverCaptures:
-    """A GraphedStep over a step that no graph can hold."""
+    """A GraphedForward over a step that no graph can hold."""
 
     capture_seconds = 0.5
 
@@ -137,7 +137,7 @@ class NeverCaptures:
 
 
 def test_decoding_goes_on_without_graphs_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "GraphedStep", NeverCaptures)
+    monkeypatch.setattr(decoding, "GraphedForward", NeverCaptures)
     loaded, wanted, told = lent(), requests(8), []
     decoder = SlotDecoder(
         loaded, SETTINGS, rows=3, columns=columns_for(wanted, SETTINGS), graphs=True, without_graphs=told.append
@@ -154,7 +154,7 @@ def test_a_run_is_told_once_that_there_are_no_graphs(monkeypatch: pytest.MonkeyP
     def on_cuda(self: SlotDecoder, *given: Any, **named: Any) -> None:
         real(self, *given, **{**named, "graphs": True})
 
-    monkeypatch.setattr(decoding, "GraphedStep", NeverCaptures)
+    monkeypatch.setattr(decoding, "GraphedForward", NeverCaptures)
     monkeypatch.setattr(replies.SlotDecoder, "__init__", on_cuda)
     events: list[tuple[EventKind, Any]] = []
     made = list(generate_replies(lent(), requests(4), SETTINGS, event=lambda *event: events.append(event)))
@@ -164,7 +164,7 @@ def test_a_run_is_told_once_that_there_are_no_graphs(monkeypatch: pytest.MonkeyP
 
 
 def test_a_timed_request_whose_capture_failed_is_marked_as_setup_and_noted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "GraphedStep", NeverCaptures)
+    monkeypatch.setattr(decoding, "GraphedForward", NeverCaptures)
     engine = CompiledEngine(lent(), room=40)
     engine._graphs = True
     first = engine.request([[1, 5, 9]], 4, natural=False, room=40)

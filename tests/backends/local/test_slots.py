@@ -42,7 +42,7 @@ def kernel(
 
 @pytest.fixture
 def by_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "why_unavailable", lambda device: None)
+    monkeypatch.setattr(attention, "why_not_fused", lambda model, device: None)
     monkeypatch.setattr(attention, "attend", kernel)
 
 
@@ -130,7 +130,7 @@ def test_contexts_longer_than_a_sliding_window_decode_in_slots_as_they_generate(
     kind: str, by_row_lengths: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if by_row_lengths:
-        monkeypatch.setattr(attention, "why_unavailable", lambda device: None)
+        monkeypatch.setattr(attention, "why_not_fused", lambda model, device: None)
         monkeypatch.setattr(attention, "attend", kernel)
     loaded = LoadedModel(Variant(name="m", kind="base", model="m"), windowed(kind), small_tokenizer(), "cpu", 0.0)
     wanted = requests(8)
@@ -174,7 +174,7 @@ def test_prompts_longer_than_a_window_go_to_flash_attention_where_it_can_read_wi
 def test_a_model_that_computes_its_own_attention_gets_masks(monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import FalconConfig, FalconForCausalLM
 
-    monkeypatch.setattr(attention, "why_unavailable", lambda device: None)
+    monkeypatch.setattr(attention, "why_not_fused", lambda model, device: None)
     config = FalconConfig(vocab_size=124, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, num_kv_heads=1)
     found = SlotAttention(FalconForCausalLM(config).eval(), 64, "cpu", by_lengths=True)
     assert not found.reads_own_lengths

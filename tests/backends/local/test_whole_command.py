@@ -38,7 +38,7 @@ def test_a_stage_does_not_count_what_is_within_another(monkeypatch: pytest.Monke
 def test_every_stage_that_is_clocked_exists() -> None:
     import importlib
 
-    for module, attribute, _ in staged_run.CLOCKED:
+    for module, attribute, _ in (*staged_run.BEFORE_IMPORTS, *staged_run.AFTER_IMPORTS):
         owner = importlib.import_module(module)
         for part in attribute.split("."):
             owner = getattr(owner, part)

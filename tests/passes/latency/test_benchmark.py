@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import ttft_twice
 from benchmarks.latency_gpu import Benchmark, agreement, parts_of
 from harness.errors import HarnessError
 from harness.files import write_rows
@@ -109,3 +110,32 @@ def test_a_process_that_dies_costs_no_other_variant_its_memory(tmp_path: Path, m
     found = made.part_memory()
     assert found["variants"]["other"]["peak_rss_mib"] == 7.0
     assert [event["kind"] for event in found["events"]] == ["memory.failed"]
+
+
+def test_ttft_of_two_processes_is_shown_side_by_side_with_the_hosts_part() -> None:
+    def process(ttft: float, host: float | None) -> dict[str, Any]:
+        return {"medians": {"base": {"ttft_ms": ttft, "ttft_host_ms": host}}, "notes": [{"detail": "a note"}]}
+
+    runs = [process(20.0, 0.5), process(21.0, None)]
+    assert ttft_twice.apart(*(one["medians"] for one in runs)) == {"base": pytest.approx(0.05)}
+    assert ttft_twice.table("graphs", runs) == [
+        "prompts as graphs: TTFT ms (host's part), one per process",
+        "  a note",
+        "  base         20.00 (0.50)  21.00 (none)  +5.0%",
+    ]
+
+
+@pytest.mark.slow
+def test_ttft_is_timed_in_two_processes_and_without_cuda_without_graphs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.json"
+    asked = ["--shape=tiny", "--device=cpu", "--variants=base", "--prompts=2", "--repeats=1"]
+    monkeypatch.setattr("sys.argv", ["ttft_twice", *asked, f"--work={tmp_path}", f"--out={out}"])
+    assert ttft_twice.main() == 0
+    written = json.loads(out.read_text())
+    runs = written["plain"]["runs"]
+    assert "graphs" not in written
+    assert len(runs) == 2
+    assert all(one["medians"]["base"]["ttft_ms"] > 0 and one["medians"]["base"]["ttft_host_ms"] is None for one in runs)
+    assert capsys.readouterr().out.splitlines()[-1].startswith("no CUDA: there are no graphs of prompts")

@@ -59,6 +59,31 @@ class Machine(ScriptedBackends):
         return Timed(submitted, stamps)
 
 
+class Hardware(Machine):
+    """Like a GPU: plain ``generate`` takes its time, batches take longer, and a new shape is captured first.
+
+    ``now`` is its clock, of which stamps are only a part.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(noise=0.1)
+        self.captured = set[tuple[Any, ...]]()
+
+    def timed(self, request: TimedRequest) -> Timed:
+        compiled, rows = request.engine == "compiled", len(request.prompts)
+        shape = (request.engine, rows, request.reply_tokens, len(request.prompts[0]))
+        setup = 0 if not compiled or shape in self.captured else 100_000_000
+        self.captured.add(shape)
+        step = round((6e6 if compiled else 30e6) * (1 + rows / 32) * math.exp(self.rng.normal(0, self.noise)))
+        submitted = self.now + setup
+        stamps = tuple(submitted + step * (token + 1) for token in range(request.reply_tokens))
+        self.now = stamps[-1]
+        return Timed(submitted, stamps, setup_seconds=setup / 1e9)
+
+    def release(self) -> None:
+        self.captured.clear()
+
+
 class Notes(SilentProgress):
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -169,6 +194,45 @@ def test_what_a_killed_pass_spent_counts(tmp_path: Path) -> None:
     rows = [row for variant in VARIANTS for row in records(tmp_path, variant.name)]
     spent = sum(row.stamps_ns[-1] - row.submitted_ns for row in rows) / 1e9
     assert 110 < spent < 130
+
+
+@pytest.mark.parametrize("minutes", [1.0, 3.0, 5.0])
+def test_warm_up_and_captures_are_within_the_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: float
+) -> None:
+    machine = Hardware()
+    monkeypatch.setattr(session.time, "perf_counter", lambda: machine.now / 1e9)
+    asked = {"engine": "both", "reply_tokens": 128, "batch_sizes": (4, 16, 64), "prompt_lengths": (32, 512)}
+    time_on(machine, tmp_path, budget_minutes=minutes, warmup=1, natural=True, **asked)
+    facts = read_facts(RunFolder(tmp_path))
+    assert 0.95 * minutes < machine.now / 6e10 < 1.01 * minutes
+    assert facts["precision"]["spent_seconds"] == pytest.approx(machine.now / 1e9)
+    untimed = sum(one["seconds"] for one in facts["warm_up"].values())
+    rows = [row for variant in VARIANTS for row in records(tmp_path, variant.name)]
+    timed = sum((row.stamps_ns[-1] - row.submitted_ns) / 1e9 + row.setup_seconds for row in rows)
+    assert untimed + timed == pytest.approx(machine.now / 1e9)
+    assert sum(row.setup_seconds for row in rows) > 0
+
+
+def test_a_warm_up_that_would_not_end_in_time_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(noise=0.0)
+    monkeypatch.setattr(session.time, "perf_counter", lambda: machine.now / 1e9)
+    # Eight units of three variants take 26.4 s, their warm-up 2.4 s; another question 2.4 s and 3.3 s a unit.
+    time_on(machine, tmp_path, budget_minutes=33 / 60, warmup=1, precision=0.5, prompt_lengths=(9999,))
+    assert counts(tmp_path) == {"fixed": 8}
+    assert machine.now / 1e9 == pytest.approx(28.8)
+
+
+def test_a_new_question_is_expected_to_be_as_slow_as_the_slowest_of_its_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Hardware()
+    monkeypatch.setattr(session.time, "perf_counter", lambda: machine.now / 1e9)
+    asked = {"engine": "both", "reply_tokens": 128, "batch_sizes": (16, 32, 64), "prompt_lengths": (9999,)}
+    time_on(machine, tmp_path, budget_minutes=5.5, **asked)
+    rates = Counter((row.engine, row.batch) for row in records(tmp_path, "base"))
+    assert rates["compiled", 64] == 6
+    assert machine.now / 1e9 < 330
 
 
 def test_time_between_requests_is_part_of_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

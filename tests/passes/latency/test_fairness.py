@@ -39,7 +39,7 @@ class DriftingMachine:
         self.served = 0
         self.wander = 0.0
 
-    def request(self, unit: Unit, variant: Variant, repeat: int) -> LatencyRecord:
+    def request(self, unit: Unit, variant: Variant, repeat: int) -> list[LatencyRecord]:
         total = PROMPTS * REPEATS * 2
         self.wander += self.rng.normal(0, 0.002)
         drift = 1 + self.served / total / 3 + self.wander
@@ -50,10 +50,10 @@ class DriftingMachine:
         stamps = submitted + np.cumsum(gaps).astype(np.int64)
         self.now = int(stamps[-1])
         self.served += 1
-        return LatencyRecord(
+        return [LatencyRecord(
             id=unit.name, key="k", repeat=repeat, order=self.served, prompt_tokens=unit.longest,
             submitted_ns=submitted, stamps_ns=tuple(stamps.tolist()),
-        )  # fmt: skip
+        )]  # fmt: skip
 
 
 def units() -> list[Unit]:

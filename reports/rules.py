@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 from harness.metrics.loading import all_specs
 from harness.store.schema import ReplyRow
 from reports.family import worse_after_holm
 from reports.numbers import is_share, plain
-from reports.view import RunView
+
+if TYPE_CHECKING:
+    from reports.view import RunView
 
 
 def safety_rules(view: RunView) -> tuple[str, ...]:

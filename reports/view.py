@@ -12,6 +12,7 @@ from harness.gating.verdict import GateResult
 from harness.leaderboard.standing import MIN_COVERAGE, Contender, Place, stand
 from harness.results.measurements import Measurements
 from harness.store.folder import RunFolder
+from harness.store.indexed import RowSequence
 from harness.store.paths import without_paths
 from harness.store.schema import (
     ComparisonRow,
@@ -25,6 +26,8 @@ from harness.store.schema import (
 from harness.store.seals import check, is_measured
 from reports.gate_view import read_gate
 from reports.numbers import is_share, unit_word
+from reports.pairs import Pair, pairs_of
+from reports.question import Frame, frame
 from reports.words import FAMILY_ORDER, metric_label
 
 OVERLAP = ("quality.rouge_l", "quality.rouge_lsum", "quality.rouge_1", "quality.chrf", "quality.bleu")
@@ -35,12 +38,12 @@ MEMORY = ("memory.peak_allocated_mib", "memory.peak_rss_mib", "memory.weights_mi
 
 @dataclass(frozen=True)
 class RunView:
-    """One run. ``replies`` maps a variant to its rows by dialogue id."""
+    """One run. ``replies`` maps a variant to its rows by dialogue id. Rows are read each time they are asked for."""
 
     folder: RunFolder
     manifest: RunManifest
     summary: Summary
-    dialogues: tuple[DialogueRow, ...]
+    dialogues: RowSequence[DialogueRow]
     replies: Mapping[str, Mapping[str, ReplyRow]]
     gate: GateResult | None
     redacted: bool = False
@@ -104,6 +107,21 @@ class RunView:
             same = all(ours.get(key) == theirs.get(key) for key in ("model", "model_digest"))
             return self.reference if same else None
         return None
+
+    @cached_property
+    def judged_by(self) -> str | None:
+        """The metric that dialogues are ordered by."""
+        return self.measured(OVERLAP) or self.measured(LIKELIHOOD)
+
+    @cached_property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The candidate's replies against the reference's, by ``judged_by``."""
+        return tuple(pairs_of(self, self.judged_by))
+
+    @cached_property
+    def frame(self) -> Frame:
+        """The words that the template puts around every dialogue."""
+        return frame(row.prompt for row in self.dialogues)
 
     @cached_property
     def _comparisons(self) -> Mapping[tuple[str, str, str], ComparisonRow]:
@@ -224,15 +242,13 @@ def read_view(folder: RunFolder, *, redact_text: bool = False) -> RunView:
     edited = tuple(check(folder, sealed)) if any(map(is_measured, sealed.digests)) else ()
     manifest = without_paths(sealed.model_copy(update={"warnings": (*sealed.warnings, *edited)}))
     summary = folder.read_summary()
-    dialogues = tuple(folder.dialogues()) if folder.dialogues_path.is_file() else ()
     names = [str(row.get("name")) for row in manifest.variants]
-    replies = {name: {row.id: row for row in folder.replies(name)} for name in names}
     return RunView(
         folder=folder,
         manifest=manifest,
         summary=summary,
-        dialogues=dialogues,
-        replies=replies,
+        dialogues=RowSequence(folder.dialogues_by_id()),
+        replies={name: folder.replies_by_id(name) for name in names},
         gate=read_gate(folder),
         redacted=redact_text,
     )

@@ -8,7 +8,8 @@ from itertools import combinations
 import pytest
 
 from harness.metrics.registry import Item
-from harness.metrics.text.collapse import NAME, SIMILAR, Collapse, jaccard, shingles, twins
+from harness.metrics.text import near_copies
+from harness.metrics.text.collapse import NAME, SIMILAR, Collapse, jaccard, shingles
 
 TIP = "please drink plenty of water and rest for two days and come back if the fever does not go down"
 
@@ -69,11 +70,14 @@ def test_scripts_without_spaces_are_compared_by_character() -> None:
     ]
 
 
-def test_prefix_filtering_finds_what_comparing_each_with_each_finds() -> None:
+@pytest.mark.parametrize("bits", [21, 2], ids=["three words in a number", "too many words for that"])
+def test_prefix_filtering_finds_what_comparing_each_with_each_finds(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(near_copies, "_WORD_BITS", bits)
+    monkeypatch.setattr(near_copies, "_MANY", bits)
     chance = random.Random(3)
     words = ["a", "b", "c", "d", "e", "f", "g", "h"]
     replies = [" ".join(chance.choices(words, k=chance.randrange(1, 14))) for _ in range(120)]
-    found = {item.id for item, twin in zip(items(replies), twins(items(replies)), strict=True) if twin is not None}
+    found = {item.id for item, value in zip(items(replies), values(items(replies)), strict=True) if value}
     sets = [shingles(reply) for reply in replies]
     pairs = [pair for pair in combinations(range(120), 2) if jaccard(sets[pair[0]], sets[pair[1]]) >= SIMILAR]
     assert found == {f"d{place}" for pair in pairs for place in pair}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from harness.leaderboard.board import Board
 from harness.leaderboard.find import Apart, FoundRun
 from harness.leaderboard.machines import machines
+from harness.store.indexed import RowSequence
 from reports.numbers import count
 from reports.render import render_page
 from reports.standing import Standing, StandingTable, standing_table
@@ -106,7 +107,7 @@ def _standings(board: Board) -> list[Standing]:
 
 def _view(run: FoundRun) -> RunView:
     """Return the run as tables see it; no dialogue or reply is shown."""
-    return RunView(run.folder, run.manifest, run.summary, dialogues=(), replies={}, gate=None)
+    return RunView(run.folder, run.manifest, run.summary, dialogues=RowSequence({}), replies={}, gate=None)
 
 
 def _first(standings: Sequence[Standing]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.errors import HarnessError, InputError, text_of
-from harness.files import digest_value, read_rows
+from harness.files import digest_value
 from harness.leaderboard.find import Apart, FoundRun, find_runs, read_run
 from harness.leaderboard.same import check_metric, headline_metric, same_dialogues, same_metric
 from harness.leaderboard.standing import MIN_COVERAGE, Contender, stand
@@ -18,7 +18,7 @@ from harness.stats.family import confidence_of_all_pairs
 from harness.stats.samples import align
 from harness.stats.types import Difference, Samples
 from harness.store.paths import shorten_paths
-from harness.store.schema import EstimateRow, ReplyRow
+from harness.store.schema import EstimateRow
 
 PER_TOKEN, PER_BYTE = ("quality.nll", "quality.perplexity"), "quality.bits_per_byte"
 
@@ -179,8 +179,7 @@ def _replies(entry: Entry) -> str:
 
     Those of the same weights differ in the last bits between machines.
     """
-    path, known = entry.run.folder.replies_path(entry.variant), any(_digests(entry))
-    rows = read_rows(ReplyRow, path) if path.is_file() else ()
+    rows, known = entry.run.folder.each_reply(entry.variant), any(_digests(entry))
     return digest_value(sorted(digest_value([row.id, row.reply, None if known else row.nll]) for row in rows))
 
 

@@ -56,7 +56,7 @@ class FoundRun:
         """The digests of the references and of the prompts, both with the dialogues' IDs."""
         sealed = self.manifest.digests
         if REFERENCES not in sealed or PROMPTS not in sealed:
-            sealed = content_digests(self.folder.dialogues())
+            sealed = content_digests(self.folder.dialogues_by_id())
         return sealed[REFERENCES], sealed[PROMPTS]
 
     @property

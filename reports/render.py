@@ -22,6 +22,7 @@ from harness.gating.sentences import shared_warnings
 from harness.results.cost import Price
 from harness.results.memory_fits import read_fits
 from harness.store.folder import RunFolder
+from reports.adapters import adapters_table
 from reports.baseline import earlier_cells
 from reports.cells import comparison_table
 from reports.charts import draw
@@ -107,6 +108,7 @@ def _facts(view: RunView, baseline: RunView | None, costs: CostTable | None) -> 
         "look": partial(look, view),
         "decision": decided,
         "headline": headline(view, decided),
+        "adapters": adapters_table(view),
         "steps": next_step(view),
         "command": next_command(view),
         "tiles": tiles(view, fits),

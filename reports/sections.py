@@ -36,6 +36,7 @@ def sections(
 ) -> Mapping[str, Section]:
     """Return the page's sections by id, in their order, without those that the run has nothing for."""
     found: dict[str, Section | None] = {
+        "standing": Section("Which adapter is the best", "Adapters", folded=False) if view.places else None,
         "worse": Section("What got worse", "What got worse", folded=False) if worse else None,
         "gate": Section("The gate's checks", "Gate", folded=False) if view.gate else None,
         "comparison": Section("All figures, side by side", "Comparison", folded=False),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from harness.gating.statistics import RunStatistics, known_metrics
 from harness.gating.verdict import GateResult
+from harness.leaderboard.standing import MIN_COVERAGE, Contender, Place, stand
 from harness.results.measurements import Measurements
 from harness.store.folder import RunFolder
 from harness.store.indexed import RowSequence
@@ -129,8 +132,8 @@ class RunView:
         against = against or self.reference
         return None if variant is None or against is None else self._comparisons.get((metric, variant, against))
 
-    def estimate(self, metric: str, variant: str | None) -> EstimateRow | None:
-        found = self.summary.metrics.get(metric)
+    def estimate(self, metric: str | None, variant: str | None) -> EstimateRow | None:
+        found = self.summary.metrics.get(metric or "")
         return None if found is None or variant is None else found.variants.get(variant)
 
     def metric(self, name: str) -> MetricSummary | None:
@@ -200,6 +203,28 @@ class RunView:
         columns = stats.get("slices") if isinstance(stats, Mapping) else None
         asked = {str(column) for column in columns} if isinstance(columns, (list, tuple)) else set()
         return frozenset(asked | {row.column for row in self.summary.slices})
+
+    @cached_property
+    def places(self) -> tuple[Place, ...]:
+        """Where each of several adapters stands by the headline metric; empty if the run has none to choose from."""
+        metric = self.headline_metric
+        found = {name: self.estimate(metric, name) for name in self.variants if self.kind(name) == "adapter"}
+        answered = {name: one.answered for name, one in self.summary.coverage.items() if name in found}
+        enough = MIN_COVERAGE * max(answered.values(), default=0)
+        values = {
+            name: row.value
+            for name, row in found.items()
+            if row and row.value is not None and math.isfinite(row.value) and answered.get(name, 0) >= enough
+        }
+        if metric is None or len(values) < 2:
+            return ()
+        analysis = RunStatistics(self.folder, registry=known_metrics(self.summary))
+        return stand([Contender(analysis, name, value) for name, value in values.items()], metric)
+
+    @cached_property
+    def headline_metric(self) -> str | None:
+        """The metric by which the replies are said to be closer to the references."""
+        return self.measured((*OVERLAP, *LIKELIHOOD))
 
     @cached_property
     def missing(self) -> int:

@@ -98,9 +98,9 @@ class IndexedRows(Mapping[str, AnyRow]):
 
 
 class RowSequence(Sequence[AnyRow]):
-    """The rows of ``IndexedRows`` by their position."""
+    """Rows, usually ``IndexedRows``, by their position."""
 
-    def __init__(self, rows: IndexedRows[AnyRow]) -> None:
+    def __init__(self, rows: Mapping[str, AnyRow]) -> None:
         self._rows = rows
         self.ids = tuple(rows)
 

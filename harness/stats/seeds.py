@@ -163,7 +163,7 @@ def _residual(pulls: FloatArray) -> float:
     if n < 2 or k < 2 or not np.isfinite(pulls).all():
         return 0.0
     own = pulls - pulls.mean(axis=1, keepdims=True)
-    return float((own**2).sum()) * (n - 1) / (n * k * (k - 1))
+    return float((own**2).sum() * (n - 1) / (n * k * (k - 1)))
 
 
 def _critical(freedom: float, confidence: float) -> float:

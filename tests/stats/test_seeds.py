@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
+from benchmarks.training_seeds import MIXTURES, drawn, simulated
 from harness.stats.samples import from_statistics, from_values, ratio_of_sums
 from harness.stats.seeds import TWO, SeedsEvidence, weigh_seeds
 from harness.stats.types import FloatArray, Samples
 from tests.stats import ask
-
-Components = tuple[float, float, float]  # standard deviations of dialogues, of seeds and of what is left
 
 
 def samples(values: Sequence[float | None] | FloatArray) -> Samples:
@@ -23,15 +22,6 @@ def samples(values: Sequence[float | None] | FloatArray) -> Samples:
 
 def weighed(seeds: Sequence[Samples], reference: Samples, resamples: int = 300) -> SeedsEvidence:
     return weigh_seeds(seeds, reference, partial(ask.sums, resamples=resamples, seed=1))
-
-
-def drawn(generator: np.random.Generator, n: int, k: int, spreads: Components, mean: float = 0.0) -> SeedsEvidence:
-    """Return the evidence of k seeds over n dialogues whose differences have these spreads around a true mean."""
-    dialogues, seeds, rest = spreads
-    reference = generator.normal(size=n)
-    shared = mean + dialogues * generator.normal(size=n)
-    each = [shared + seeds * generator.normal() + rest * generator.normal(size=n) for _ in range(k)]
-    return weighed([samples(reference + one) for one in each], samples(reference), 100)
 
 
 def mean_squares(table: FloatArray) -> tuple[float, float, float]:
@@ -133,19 +123,10 @@ def test_two_seeds_are_warned_of() -> None:
     assert TWO not in drawn(generator, 60, 3, (1.0, 0.1, 0.1)).difference().warnings
 
 
-@pytest.mark.parametrize(
-    "spreads",
-    [(1.0, 0.0, 0.5), (0.0, 0.0, 1.0), (1.0, 0.2, 1.0), (0.3, 0.2, 0.3), (0.05, 0.5, 0.05)],
-    ids=["no seeds", "rest alone", "all", "much of seeds", "seeds alone"],
-)
-def test_an_interval_over_three_seeds_holds_the_truth(spreads: Components) -> None:
-    generator = np.random.default_rng(8)
-    found = [drawn(generator, 50, 3, spreads, mean=0.2).difference() for _ in range(250)]
-    missed = sum(one.low is None or one.high is None or not one.low <= 0.2 <= one.high for one in found)
-    assert missed / 250 <= 0.07 + 3 * np.sqrt(0.05 * 0.95 / 250)
+@pytest.mark.parametrize("effects", MIXTURES)
+def test_an_interval_over_three_seeds_holds_the_truth(effects: str) -> None:
+    assert simulated(50, 3, MIXTURES[effects], 200)["missed"] <= 0.07 + 3 * np.sqrt(0.05 * 0.95 / 200)
 
 
 def test_dialogues_alone_miss_the_truth_where_seeds_differ() -> None:
-    generator = np.random.default_rng(8)
-    found = [drawn(generator, 50, 3, (0.3, 0.2, 0.3)).dialogues.difference() for _ in range(250)]
-    assert sum(one.outcome != "undecided" for one in found) / 250 > 0.3
+    assert simulated(50, 3, MIXTURES["much of the seeds"], 200)["missed_by_dialogues_alone"] > 0.3

@@ -15,12 +15,13 @@ _TELLING = frozenset({"better", "worse", "different"})
 
 @dataclass(frozen=True)
 class SeedsTable:
-    """One recipe: what its adapters are, the table, and how many metrics without any clear difference are left out."""
+    """One recipe: what its adapters are, and a row a metric. ``gains`` are those that are better by more than noise."""
 
     lead: str
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    left_out: str
+    gains: tuple[tuple[str, ...], ...]
+    left_out: str  # how many metrics have no clear difference
 
 
 def seeds_tables(view: RunView) -> tuple[SeedsTable, ...]:
@@ -37,12 +38,13 @@ def _table(view: RunView, recipe: RecipeRow) -> SeedsTable:
     main = _main(view)
     shown = [row for row in recipe.comparisons if row.metric in main or {row.outcome, row.outcome_of_these} & _TELLING]
     left_out = len(recipe.comparisons) - len(shown)
+    gains = [row for row in shown if row.metric not in main and row.outcome == "better"]
     each = (f"{name} (seed {seed})" for name, seed in recipe.seeds.items())
-    headers = ("Metric", *each, "Mean difference", "95 % interval", "SD between seeds", "In words")
     return SeedsTable(
         lead=_sentence(view, recipe),
-        headers=headers,
-        rows=tuple(_row(view, recipe, row) for row in shown),
+        headers=("Metric", *each, "Mean and its 95 % interval", "SD between seeds", "In words"),
+        rows=tuple(_row(view, recipe, row) for row in shown if row not in gains),
+        gains=tuple(_row(view, recipe, row) for row in gains),
         left_out=f"{count(left_out, 'metric')} without a clear difference: see summary.json." if left_out else "",
     )
 
@@ -51,9 +53,9 @@ def _row(view: RunView, recipe: RecipeRow, row: SeedsRow) -> tuple[str, ...]:
     unit = view.summary.metrics[row.metric].unit
     each = (view.comparison(row.metric, name, recipe.against) for name in recipe.seeds)
     differences = (difference_text(found, unit)[0] if found else "not measured" for found in each)
-    value, interval = amount(row.value, row.low, row.high, unit=unit, signed=True)
     name = ", ".join(part for part in (view.label(row.metric), view.unit(row.metric)) if part)
-    return (name, *differences, value, interval or "none", _spread(row, unit), in_words(recipe, row, unit))
+    words = ", ".join(part.replace(" ", "\u00a0") for part in in_words(recipe, row, unit).split(", "))
+    return (name, *differences, _mean(row, unit), _spread(row, unit), words)
 
 
 def in_words(recipe: RecipeRow, row: SeedsRow, unit: str) -> str:
@@ -82,10 +84,8 @@ def _sentence(view: RunView, recipe: RecipeRow) -> str:
     for name in _main(view):
         if (row := found.get(name)) and row.value is not None:
             unit = view.summary.metrics[name].unit
-            value, interval = amount(row.value, row.low, row.high, unit=unit, signed=True)
-            ends = f" ({interval})" if interval else ""
             told.append(
-                f"{view.label(name)} {value}{ends} over {count(row.seeds, 'seed')}, which differ by SD "
+                f"{view.label(name)} {_mean(row, unit)} over {count(row.seeds, 'seed')}, which differ by SD "
                 f"{_spread(row, unit)}: {in_words(recipe, row, unit)}"
             )
     said = f"{listed(list(recipe.seeds))} are one recipe with {count(len(recipe.seeds), 'training seed')}"
@@ -94,6 +94,11 @@ def _sentence(view: RunView, recipe: RecipeRow) -> str:
 
 def _main(view: RunView) -> list[str]:
     return [name for name in (view.measured(OVERLAP), view.measured(LIKELIHOOD)) if name]
+
+
+def _mean(row: SeedsRow, unit: str) -> str:
+    value, interval = amount(row.value, row.low, row.high, unit=unit, signed=True)
+    return f"{value} ({interval})" if interval else value
 
 
 def _spread(row: SeedsRow, unit: str) -> str:

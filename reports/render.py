@@ -45,6 +45,7 @@ from reports.numbers import amount, count, plain
 from reports.provenance import provenance
 from reports.roles import look
 from reports.sections import sections
+from reports.seeds_view import seeds_tables
 from reports.slices import slice_tables
 from reports.text import summary_markdown
 from reports.tiles import tiles
@@ -131,6 +132,7 @@ def _facts(view: RunView, baseline: RunView | None, costs: CostTable | None) -> 
         "load_test_headers": HEADERS,
         "layers": worst_layers(view),
         "unknown_weights": unknown_weights(view),
+        "seeds": seeds_tables(view),
         "slices": slice_tables(view),
         "provenance": provenance(view),
         "terms": terms(view),

@@ -40,6 +40,7 @@ def sections(
         "worse": Section("What got worse", "What got worse", folded=False) if worse else None,
         "gate": Section("The gate's checks", "Gate", folded=False) if view.gate else None,
         "comparison": Section("All figures, side by side", "Comparison", folded=False),
+        "seeds": Section("Training seeds: more than luck?", "Seeds", folded=False) if view.summary.recipes else None,
         "differences": Section(f"Differences to {view.reference}", "Differences", folded=False),
         "quality": Section("Quality: closeness to the references", "Quality", _quality(view)),
         "safety": Section("Safety: what heuristics flag", "Safety", _safety(view)),

@@ -134,6 +134,13 @@ class Analysis:
             for (key, _), sums in zip(found, np.split(together, ends, axis=1), strict=True):
                 self._sums[key] = np.ascontiguousarray(sums)
 
+    def resampled(self, samples: Samples, key: Key | None) -> FloatArray:
+        """Return the sums of these samples over the run's resamples; ``key``: that of which they are all."""
+        if key is not None:
+            return self._sums_of(key)
+        statistics = by_cluster(samples)
+        return self._resamples(statistics.shape[0]).sums(statistics)
+
     def forget(self, slice: Slice) -> None:
         """Drop what was cached for a slice, which is rarely needed again."""
         self.measured.forget(slice)

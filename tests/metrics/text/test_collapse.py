@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from itertools import combinations
+from typing import Any
 
 import pytest
 
@@ -87,3 +88,25 @@ def test_prefix_filtering_finds_what_comparing_each_with_each_finds(bits: int, m
 def test_the_finding_names_the_other_question() -> None:
     first, _ = Collapse().score(items([TIP, TIP]))
     assert [finding.rule for finding in first.findings] == ["also the reply to d1"]
+
+
+@pytest.mark.parametrize("many", [2, 1 << 8], ids=["one by one", "together"])
+def test_of_many_replies_each_is_compared_with_a_bounded_number(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[int] = []
+    alike = near_copies._alike
+
+    def counting(*arguments: Any) -> Any:
+        compared.append(len(arguments[-1]))
+        return alike(*arguments)
+
+    monkeypatch.setattr(near_copies, "_alike", counting)
+    monkeypatch.setattr(near_copies, "_MANY", many)
+    chance = random.Random(3)
+    replies = items([" ".join(chance.choices("abcdefgh", k=12)) for _ in range(400)])
+    Collapse().score(replies)
+    assert sum(compared) > 20 * len(replies)
+    compared.clear()
+    monkeypatch.setattr(near_copies, "EXACT", 100)
+    monkeypatch.setattr(near_copies, "MOST", 20)
+    Collapse().score(replies)
+    assert 10 * len(replies) < sum(compared) <= 20 * len(replies)

@@ -30,9 +30,9 @@ def redact(folder: RunFolder, manifest: RunManifest) -> None:
     for one in folder.further_sets().values():
         redact(one, one.read_manifest())
     slices = _slices(manifest)
-    write_rows(folder.dialogues_path, [_dialogue(row, slices) for row in folder.dialogues()])
+    write_rows(folder.dialogues_path, (_dialogue(row, slices) for row in folder.each_dialogue()))
     for path in sorted((folder.root / "replies").glob("*.jsonl")):
-        write_rows(path, [_reply(row) for row in read_rows(ReplyRow, path)])
+        write_rows(path, (_reply(row) for row in read_rows(ReplyRow, path)))
     key = secrets.token_bytes(32)
     for path in sorted((folder.root / "records").glob("*/*.jsonl")):
         _records(path, key)

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, ClassVar, Literal, get_args
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
 from harness.errors import InputError
 from harness.files import Row
@@ -347,6 +347,36 @@ class SetSummary(Row):
     coverage: dict[str, Coverage] = Field(default_factory=dict)
 
 
+class SeedsRow(Row):
+    """The mean difference of a recipe's adapters to the reference variant, over dialogues and training seeds.
+
+    ``low`` and ``high`` hold for other dialogues and other seeds. ``spread`` is the standard deviation between the
+    differences of the ``seeds`` adapters. ``outcome`` speaks of the recipe, ``outcome_of_these`` of the mean of these
+    adapters, over other dialogues alone.
+    """
+
+    metric: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int
+    seeds: int
+    spread: float | None = None
+    outcome: Literal["better", "worse", "undecided", "equal", "different"]
+    outcome_of_these: Literal["better", "worse", "undecided", "equal", "different"]
+    method: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+class RecipeRow(Row):
+    """Adapters of one recipe that differ in the training seed alone. ``seeds`` maps each variant to its seed."""
+
+    recipe_digest: str
+    against: str
+    seeds: dict[str, int]
+    comparisons: tuple[SeedsRow, ...] = ()
+
+
 class Summary(VersionedRow):
     """``summary.json``: every number of the run, for the report, the gate and users' scripts.
 
@@ -359,14 +389,8 @@ class Summary(VersionedRow):
     coverage: dict[str, Coverage] = Field(default_factory=dict)
     slices: tuple[SliceRow, ...] = ()
     identities: tuple[IdentityRow, ...] = ()
-    sets: dict[str, SetSummary] = Field(default_factory=dict)
-
-    @model_serializer(mode="wrap")
-    def _without_sets(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        written: dict[str, Any] = whole(self)
-        if not self.sets:
-            del written["sets"]
-        return written
+    recipes: tuple[RecipeRow, ...] = Field((), exclude_if=lambda rows: not rows)
+    sets: dict[str, SetSummary] = Field(default_factory=dict, exclude_if=lambda sets: not sets)
 
 
 class SanityCheck(Row):

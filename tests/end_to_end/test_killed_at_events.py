@@ -21,6 +21,7 @@ from harness.progress import SilentProgress
 from harness.store import seals
 from harness.store.baselines import gate_verdict
 from harness.store.folder import RunFolder
+from tests.jobs.test_sets import over_sets
 from tests.passes.test_registry import Opened, asked, asked_again
 
 EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.chmod", "os.truncate"}
@@ -113,3 +114,28 @@ def test_a_run_is_finished_by_the_same_command_and_shows_no_verdict_on_other_num
     finished_after_every_kill(out, partial(job, asked_again), no_old_verdict)
     assert seals.numbers_digest(folder) != judged
     no_old_verdict()
+
+
+@pytest.mark.slow
+def test_a_run_over_several_sets_is_finished_by_the_same_command(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def job() -> None:
+        run(over_sets(tmp_path / "in", "scoring"), out, backends=Opened())
+
+    job()  # imports everything, once
+    shutil.rmtree(out)
+    assert finished_after_every_kill(out, job) > 40
+    folder = RunFolder(out)
+    assert seals.check(folder, folder.read_manifest()) == []
+    assert sorted(path.relative_to(out).as_posix() for path in out.rglob(".*")) == [".lock", "sets/general/.lock"]
+
+    def again() -> None:  # the data of the second set are others
+        config = over_sets(tmp_path / "in", "scoring")
+        path = tmp_path / "in/general.jsonl"
+        path.write_text(path.read_text().replace("It is long. ", "Yes. ", 1))
+        run(config, out, backends=Opened())
+
+    finished_after_every_kill(out, again)
+    assert seals.check(folder, folder.read_manifest()) == []
+    assert folder.set_folder("general").dialogues()[0].reference == "Yes."

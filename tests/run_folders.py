@@ -128,14 +128,7 @@ def with_sets(folder: RunFolder, first: str, **further: Values) -> RunFolder:
     )
     for name, values in further.items():
         make_run(folder.set_folder(name).root, values)
-    summary = folder.read_summary()
-    sets = {first: summary, **{name: one.read_summary() for name, one in folder.further_sets().items()}}
-    parts = {
-        name: SetSummary(metrics=one.metrics, comparisons=one.comparisons, coverage=one.coverage)
-        for name, one in sets.items()
-    }
-    write_model(folder.summary_path, summary.model_copy(update={"sets": parts}))
-    return reseal(folder)
+    return reseal(folder, summarized=True)
 
 
 def reseal(folder: RunFolder, *, summarized: bool = False) -> RunFolder:
@@ -149,8 +142,14 @@ def reseal(folder: RunFolder, *, summarized: bool = False) -> RunFolder:
 
 
 def _write_summary(folder: RunFolder) -> None:
-    options = MetricOptions.model_validate(folder.read_manifest().config.get("metric_options", {}))
-    write_model(folder.summary_path, summarize(folder, registry=all_specs(options)))
+    manifest = folder.read_manifest()
+    options = MetricOptions.model_validate(manifest.config.get("metric_options", {}))
+    summary = summarize(folder, registry=all_specs(options))
+    further = {name: one.read_summary() for name, one in folder.further_sets().items()}
+    if manifest.sets:
+        sets = {name: SetSummary.of(one) for name, one in {manifest.sets[0]: summary, **further}.items()}
+        summary = summary.model_copy(update={"sets": sets})
+    write_model(folder.summary_path, summary)
 
 
 def change_manifest(folder: RunFolder, **fields: Any) -> RunFolder:

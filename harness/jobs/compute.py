@@ -15,7 +15,7 @@ from harness.metrics.registry import MetricOptions
 from harness.progress import Progress
 from harness.store.folder import RunFolder
 from harness.store.provenance import now
-from harness.store.schema import SetSummary, Summary
+from harness.store.schema import SetSummary
 from harness.yamlfile import Strict
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def compute(
     )
     if manifest.sets:
         further = {name: one.read_summary() for name, one in folder.further_sets().items()}
-        sets = {name: _of_set(one) for name, one in {manifest.sets[0]: summary, **further}.items()}
+        sets = {name: SetSummary.of(one) for name, one in {manifest.sets[0]: summary, **further}.items()}
         summary = summary.model_copy(update={"sets": sets})
     if digest_bytes(model_bytes(summary)) != numbers_digest(folder):
         remove_outdated(folder)
@@ -109,7 +109,3 @@ def compute(
             }
         )
     )
-
-
-def _of_set(summary: Summary) -> SetSummary:
-    return SetSummary(metrics=summary.metrics, comparisons=summary.comparisons, coverage=summary.coverage)

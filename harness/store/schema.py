@@ -346,6 +346,11 @@ class SetSummary(Row):
     comparisons: tuple[ComparisonRow, ...] = ()
     coverage: dict[str, Coverage] = Field(default_factory=dict)
 
+    @classmethod
+    def of(cls, summary: Summary) -> SetSummary:
+        """Return what a run's summary repeats of a set's own."""
+        return cls(metrics=summary.metrics, comparisons=summary.comparisons, coverage=summary.coverage)
+
 
 class SeedsRow(Row):
     """The mean difference of a recipe's adapters to the reference variant, over dialogues and training seeds.

@@ -30,8 +30,11 @@ def with_set(view: RunView, *comparisons: ComparisonRow, name: str = "general") 
     own = view.summary
     metrics = estimates({row.metric: {"base": 3.0, "adapter": 3.4} for row in comparisons})
     coverage = {variant: Coverage(dialogues=24, answered=24) for variant in own.coverage}
-    first = SetSummary(metrics=own.metrics, comparisons=own.comparisons, coverage=own.coverage)
-    sets = {"clinic": first, **own.sets, name: SetSummary(metrics=metrics, comparisons=comparisons, coverage=coverage)}
+    sets = {
+        "clinic": SetSummary.of(own),
+        **own.sets,
+        name: SetSummary(metrics=metrics, comparisons=comparisons, coverage=coverage),
+    }
     summary = own.model_copy(update={"sets": sets})
     manifest = view.manifest.model_copy(update={"config": {"sets": {key: {} for key in sets}}})
     return RunView(view.folder, manifest, summary, view.dialogues, view.replies, view.gate)

@@ -109,3 +109,15 @@ def test_latency_and_memory_say_what_they_will_do(
     text = said(capsys, asked(latency={"budget_minutes": 3}), tmp_path / "run")
     assert "latency: what 3 minutes allow\n" in text
     assert "memory: 2 processes for each variant\n" in text
+
+
+def test_each_set_is_told_with_what_it_takes(asked: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = {"source": str(tmp_path / "data.jsonl"), "split": "all"}
+    config = asked(dialogues=None, sets={"clinic": source, "general": {**source, "limit": 5, "passes": ["scoring"]}})
+    clinic, general = said(capsys, config, tmp_path / "run").split("Set 'general':")
+    assert "Set 'clinic':\n  Dialogues: 20 of 20" in clinic
+    assert "generation: 20 dialogues x 1 variants" in clinic
+    assert "  Dialogues: 5 of 20" in general
+    assert "scoring: 5 dialogues x 1 variants" in general
+    assert "generation:" not in general
+    assert clinic.count("base: base") + general.count("base: base") == 1

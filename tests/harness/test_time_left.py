@@ -138,3 +138,23 @@ def test_a_step_is_timed_by_the_median_gap() -> None:
 @pytest.mark.parametrize(("seconds", "words"), [(44.6, "45 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])
 def test_seconds_in_words(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+def test_a_set_that_is_to_come_takes_as_long_as_it_has_dialogues() -> None:
+    clock = Clock()
+    left = TimeLeft(clock)
+    for name, dialogues in (("clinic", 100), ("general", 50)):
+        left.turn_to(name, dialogues)
+        left.expect("scoring", {"base": 1})
+    left.turn_to("clinic", 100)
+    left.begin("scoring", "base", Work(100, 1000))
+    for _ in range(10):
+        clock.now += 1.0
+        left.done(10, read=100)
+    assert left.seconds() == pytest.approx(5.0)  # nothing of clinic, 500 tokens of general
+    left.over("scoring", ["base"])
+    left.turn_to("general", 50)
+    left.begin("scoring", "base", Work(50, 500))
+    assert left.seconds() == pytest.approx(5.0)
+    left.over("scoring", ["base"])
+    assert left.seconds() is None

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from harness.config import RunConfig
+from harness.dialogues.leakage import FILE_NAME, fingerprint
+from harness.dialogues.model import Dialogue
 from harness.errors import InputError
 from harness.jobs import ranks
 from harness.jobs.runner import run
@@ -257,6 +259,19 @@ def test_a_warning_says_which_set_it_is_about(tmp_path: Path) -> None:
     assert {f"Set 'clinic': Warning: {said}", f"Set 'general': Warning: {said}"} <= set(heard.notes)
     assert folder.read_manifest().warnings == (f"Set 'clinic': {said}", f"Set 'general': {said}")
     assert folder.set_folder("general").read_manifest().warnings == (said,)
+
+
+def test_leakage_is_checked_for_every_set_and_said_with_its_name(tmp_path: Path) -> None:
+    leaked = Dialogue(id="x", prompt="Name river 1.", reference="It is long. It is long.")
+    fingerprint([leaked]).save(tmp_path / FILE_NAME)
+    trained = [str(tmp_path / FILE_NAME)]
+    folder = run(over_sets(tmp_path / "in", fingerprints=trained), tmp_path / "run", backends=Opened())
+    assert [row.id for row in folder.set_folder("general").dialogues()] == ["g0", "g2"]
+    said = "Set 'general': Of 3 held-out dialogues, 1 are in the training data"
+    assert any(warning.startswith(said) for warning in folder.read_manifest().warnings)
+    with pytest.raises(InputError, match=r"^Set 'general': .*Set sets\.general\.leakage to drop"):
+        run(over_sets(tmp_path / "in", fingerprints=trained, leakage="error"), tmp_path / "no", backends=Opened())
+    assert not (tmp_path / "no").exists()
 
 
 def test_advice_names_the_set_s_own_keys() -> None:

@@ -37,14 +37,6 @@ def shared_with(known: Grams, items: Sequence[Hashable]) -> list[int]:
     return shared
 
 
-def number_words(left: Sequence[Hashable], right: Sequence[Hashable]) -> tuple[Codes, Codes, int]:
-    """Return both sequences as numbers from 1, and how many distinct items there are."""
-    numbers: dict[Hashable, int] = {}
-    left_codes = [numbers.setdefault(item, len(numbers) + 1) for item in left]
-    right_codes = [numbers.setdefault(item, len(numbers) + 1) for item in right]
-    return np.array(left_codes, dtype=np.int64), np.array(right_codes, dtype=np.int64), len(numbers)
-
-
 def number_characters(left: str, right: str) -> tuple[Codes, Codes, int]:
     """Return the characters of both texts (lone surrogates too) as numbers from 1, and how many are distinct."""
     points = np.frombuffer((left + right).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
@@ -58,38 +50,37 @@ def number_characters(left: str, right: str) -> tuple[Codes, Codes, int]:
 
 
 def shared_ngrams(left: Codes, right: Codes, distinct: int, orders: int) -> list[int]:
-    """Return, for n = 1..orders, how many n-grams the two have in common (the sum of the smaller counts)."""
+    """Return, for n = 1..orders, how many n-grams the two have in common (the sum of the smaller counts).
+
+    Sorted n-grams of the highest order are sorted by their beginnings too, which are those of the lower orders.
+    """
     bits = max(distinct.bit_length(), 1)
     if bits * orders > 62:  # too many distinct items to fit an n-gram into one integer
         return [_shared_by_counting(left, right, n) for n in range(1, orders + 1)]
-    # Items are numbered from 1, so codes of different orders differ; the last bit is the side of the n-gram.
-    keys = [_codes(left, bits, orders) << 1, (_codes(right, bits, orders) << 1) | 1]
-    ordered = np.concatenate(keys)
-    ordered.sort()
-    grams = ordered >> 1
-    if not len(grams):
+    # The last bit is the side of the n-gram.
+    ordered = np.concatenate([_codes(left, bits, orders) << 1, (_codes(right, bits, orders) << 1) | 1])
+    count = len(ordered)
+    if not count:
         return [0] * orders
-    changes = np.ones(len(grams) + 1, dtype=bool)
-    np.not_equal(grams[1:], grams[:-1], out=changes[1:-1])
-    bounds = np.flatnonzero(changes)
-    starts = bounds[:-1]
-    lengths = bounds[1:] - starts
-    from_right = np.add.reduceat(ordered & 1, starts)
+    ordered.sort()
+    grams = ordered >> np.arange(1 + bits * (orders - 1), 0, -bits)[:, None]
+    changes = np.ones((orders, count), dtype=bool)
+    np.not_equal(grams[:, 1:], grams[:, :-1], out=changes[:, 1:])
+    starts = np.flatnonzero(changes)
+    lengths = np.diff(starts, append=orders * count)
+    from_right = np.add.reduceat(np.tile(ordered & 1, orders), starts)
     shared = np.minimum(from_right, lengths - from_right)
-    both = shared > 0
-    limits = np.array([1 << (bits * n) for n in range(orders)], dtype=np.int64)
-    of_order = np.searchsorted(limits, grams[starts[both]], side="right")
-    return [int(count) for count in np.bincount(of_order, weights=shared[both], minlength=orders + 1)[1:]]
+    shared[grams.ravel()[starts] & ((1 << bits) - 1) == 0] = 0  # ran over the end of a text
+    return [int(one) for one in np.add.reduceat(shared, np.searchsorted(starts, np.arange(orders) * count))]
 
 
 def _codes(items: Codes, bits: int, orders: int) -> Codes:
-    """Return the codes of all n-grams of ``items``, n = 1..orders."""
-    codes = [items]
-    for n in range(2, orders + 1):
-        if len(items) < n:
-            break
-        codes.append((codes[-1][:-1] << bits) | items[n - 1 :])
-    return np.concatenate(codes)
+    """Return the n-gram of the highest order that begins at each item; beyond the end items are 0, else from 1."""
+    padded = np.concatenate([items, np.zeros(orders - 1, dtype=np.int64)])
+    codes = items
+    for n in range(1, orders):
+        codes = (codes << bits) | padded[n : n + len(items)]
+    return codes
 
 
 def _shared_by_counting(left: Codes, right: Codes, n: int) -> int:

@@ -8,18 +8,23 @@ that dictionaries need, and words half; see benchmarks/test_metrics_speed.py.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 Codes = NDArray[np.int64]
-Grams = tuple[Counter[tuple[Hashable, ...]], ...]
+Grams = tuple[Counter[Hashable], ...]
 
 
 def ngrams(items: Sequence[Hashable], orders: int) -> Grams:
     """Return how often each n-gram occurs, n = 1..orders."""
-    return tuple(Counter(zip(*(items[start:] for start in range(n)), strict=False)) for n in range(1, orders + 1))
+    return tuple(Counter(_in_order(items, n)) for n in range(1, orders + 1))
+
+
+def _in_order(items: Sequence[Hashable], n: int) -> Iterable[Hashable]:
+    """Return the n-grams of a sequence; of order 1 they are the items."""
+    return items if n == 1 else zip(*[items[start:] for start in range(n)], strict=False)
 
 
 def shared_with(known: Grams, items: Sequence[Hashable]) -> list[int]:
@@ -29,11 +34,10 @@ def shared_with(known: Grams, items: Sequence[Hashable]) -> list[int]:
     """
     shared = [0] * len(known)
     for n, counts in enumerate(known, 1):
-        grams = zip(*(items[start:] for start in range(n)), strict=False)
-        found = Counter(filter(counts.__contains__, grams))
-        shared[n - 1] = sum(min(count, counts[gram]) for gram, count in found.items())
+        found = Counter(filter(counts.__contains__, _in_order(items, n)))
         if not found:
             break  # nor are longer ones
+        shared[n - 1] = sum(map(min, found.values(), map(counts.__getitem__, found)))
     return shared
 
 

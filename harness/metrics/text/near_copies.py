@@ -201,7 +201,8 @@ def _alike(
     one, two, three, four = np.bitwise_count(marks.take(some, axis=0) ^ marks.take(others, axis=0)).T
     # In eight bits a sum of more than 255 only seems smaller.
     near: NDArray[np.bool_] = one + two + three + four <= (sizes[some] + sizes[others]) // 3
-    return near & (some != others)
+    near &= some != others
+    return near
 
 
 def _in_blocks(asked: Codes, texts: NDArray[np.int32], many: NDArray[np.int32]) -> list[Codes]:

@@ -1,8 +1,9 @@
 """Fast counting of n-grams shared by two sequences, for ROUGE-N, BLEU and chrF.
 
 Of words, two texts share few n-grams: those of the reference are counted once, and those of a reply looked up.
-Characters are counted by sorting: each n-gram is one integer (the numbers of its items, concatenated), and a single sort
-of both sides finds the shared ones, in an eighth of the time that dictionaries need; see benchmarks/test_metrics_speed.py.
+Characters are counted by sorting: each n-gram is one integer (the numbers of its items, concatenated), and a single
+sort of both sides finds the shared ones, in an eighth of the time that dictionaries need; see
+benchmarks/test_metrics_speed.py.
 """
 
 from __future__ import annotations

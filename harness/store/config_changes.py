@@ -30,7 +30,7 @@ def config_changes(before: Mapping[str, object], after: Mapping[str, object]) ->
     old, new = dotted(before), dotted(after)
     keys = dict.fromkeys([*old, *new])
     return tuple(
-        ConfigChange(key, _shown(key, old.get(key)), _shown(key, new.get(key)))
+        ConfigChange(key, shown(key, old.get(key)), shown(key, new.get(key)))
         for key in keys
         if old.get(key) != new.get(key)
     )
@@ -64,7 +64,8 @@ def _without_name(row: Mapping[str, object]) -> dict[str, object]:
     return {str(key): value for key, value in row.items() if key != "name"}
 
 
-def _shown(key: str, value: object) -> str:
+def shown(key: str, value: object) -> str:
+    """Return a setting's value as text of at most 60 characters, without what only its owner should see."""
     if value is None:
         return "not set"
     if _SECRET.search(key.rpartition(".")[2]):

@@ -106,7 +106,7 @@ def _settled(
     if isinstance(config, RunConfig):
         chosen = config
     elif isinstance(config, dict):
-        chosen = validate(RunConfig, apply_overrides(config, overrides), source="config")
+        chosen = validate(RunConfig, apply_overrides(config, overrides), source="config", overrides=overrides)
     else:
         chosen, config_folder = read_config(config, overrides)
     if out is None:

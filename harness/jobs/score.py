@@ -49,7 +49,8 @@ def score(
         return _rescore(RunFolder(run), list(overrides), progress)
     if out is None:
         raise InputError("--out is missing: name the folder to write the scores to.")
-    config = validate(ScoreConfig, apply_overrides({}, overrides), source="--set")
+    given = list(overrides)
+    config = validate(ScoreConfig, apply_overrides({}, given), source="--set", overrides=given)
     load_metrics(config.metrics, config.metric_options)
     files = _files(replies)
     if reference is not None and reference not in files:
@@ -98,7 +99,8 @@ def _rescore(folder: RunFolder, overrides: list[str], progress: Progress) -> Run
         raise InputError(f"{folder.root} is redacted: it has no replies to score. Score the run that it was made from.")
     kept = {key: manifest.config[key] for key in ScoreConfig.model_fields if key in manifest.config}
     own = validate(MetricOptions, kept.get("metric_options"), source=f"{folder.manifest_path}: metric_options")
-    config = validate(ScoreConfig, apply_overrides(kept, overrides), source=f"{folder.manifest_path} with --set")
+    changed = apply_overrides(kept, overrides)
+    config = validate(ScoreConfig, changed, source=str(folder.manifest_path), overrides=overrides)
     if config.same_as != kept.get("same_as", {}):
         raise InputError("same_as requires --replies: a saved run keeps what it was scored with. Omit it.")
     _refuse_what_the_folder_names(own, config, {override.partition("=")[0].strip() for override in overrides})

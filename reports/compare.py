@@ -23,6 +23,7 @@ from reports.view import RunView, read_view
 from reports.words import FAMILIES, VERDICTS, Sign
 
 COLUMNS = 80
+_NAMED = 12  # equal metrics that the terminal names
 _CHANGES = 12  # changed keys that the terminal shows of one run
 
 
@@ -60,13 +61,16 @@ def comparison_text(folders: Sequence[RunFolder]) -> str:
     """Return the runs side by side as plain text for a terminal of 80 columns."""
     found = comparison(folders)
     lines = []
-    for head in run_heads(found):
-        lines += _wrapped(f"{head.name}: {head.sentence}", "  ")
-        lines += [line for note in head.notes for line in _wrapped(f"  {note}", "    ")]
-        told = [f"  Changed: {change}" for change in head.changes[:_CHANGES]]
+    heads = run_heads(found)
+    for head in heads:
+        told = [*head.notes, *(f"Changed: {change}" for change in head.changes[:_CHANGES])]
         more = len(head.changes) - _CHANGES
-        told += [f"  Changed: {count(more, 'more key')}, which the page names"] if more > 0 else []
-        lines += [line for change in told for line in _wrapped(change, "    ")]
+        told += [f"Changed: {count(more, 'more key')}, which the page names"] if more > 0 else []
+        if told:
+            lines += _wrapped(f"{head.name} against {heads[0].name}:")
+            lines += [*(line for one in told for line in _wrapped(f"  {one}", "    ")), ""]
+    for head in heads:
+        lines += _wrapped(f"{head.name}: {head.sentence}", "  ")
     names = [shorten(visible(name), 24) for name in found.names]
     if ranked := lead(found.views):
         lines += ["", ranked_by(found)]
@@ -79,7 +83,8 @@ def comparison_text(folders: Sequence[RunFolder]) -> str:
             kept = [k for k, name in enumerate(one.system.names) if name is not None]
             rows_of = [(visible(_with_unit(row)), [row.cells[k] for k in kept]) for row in group.rows]
             lines += _table(title, [names[k] for k in kept], rows_of)
-        lines += _wrapped(f"{one.equal_sentence}: {', '.join(one.equal)}", "  ") if one.equal else []
+        if 0 < len(one.equal) <= _NAMED:  # the finding counts them, and the page names them all
+            lines += _wrapped(f"{one.equal_sentence}: {', '.join(one.equal)}", "  ")
     return "\n".join(lines) + "\n"
 
 

@@ -45,6 +45,7 @@ def main() -> None:
         command(here, 0, "harness gate run --thresholds thresholds.yaml")
         command(here, 0, "harness report run --redact-text --out page.html")
         command(here, 0, "harness compare run run")
+        command(here, 0, "harness leaderboard . --out board.html --out board.csv")
         command(here, 0, "harness score --replies base=base.jsonl --out scored")
         command(here, 0, "harness report scored")
         command(here, 0, "harness thresholds init run --out first.yaml")

@@ -135,16 +135,25 @@ class Bench:
         }
 
     def placement(self) -> dict[str, Any]:
-        """Compare the replies of a model spread over both GPUs with those of one GPU."""
+        """Compare the replies of a model spread over both GPUs with those of one GPU, in each precision."""
         few = {"limit": self.options.few, "device": "cuda" if self.cuda else "cpu"}
         base = [one for one in self.models["variants"] if one["name"] != "merged"]
-        runs = {
-            how: self.run(f"placement-{how}", ALONE, **few, variants=base, placement=how) for how in ("single", "auto")
-        }
-        manifest = RunFolder(runs["auto"]["out"]).read_manifest()
-        compared = agreement(*(RunFolder(one["out"]) for one in runs.values()))
-        events = [event for event in manifest.events if event["kind"] == "slow-path"]
-        return {"agreement": compared, "events": events, **{how: _without_folders([one]) for how, one in runs.items()}}
+        found = {}
+        for dtype in ("float32", "bfloat16"):
+            variants = [{**one, "dtype": dtype} for one in base]
+            runs = {
+                how: self.run(f"placement-{how}-{dtype}", ALONE, **few, variants=variants, placement=how)
+                for how in ("single", "auto")
+            }
+            manifest = RunFolder(runs["auto"]["out"]).read_manifest()
+            compared = agreement(*(RunFolder(one["out"]) for one in runs.values()))
+            events = [event for event in manifest.events if event["kind"] == "slow-path"]
+            found[dtype] = {
+                "agreement": compared,
+                "events": events,
+                **{how: _without_folders([one]) for how, one in runs.items()},
+            }
+        return found
 
     def latency(self) -> dict[str, Any]:
         """Compare latencies after a shared run, with the other GPU idle, with those of a single process."""

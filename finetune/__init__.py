@@ -19,12 +19,19 @@ __all__ = ["merge", "run", "train"]
 
 
 def run(
-    recipe: str | Path | Recipe = "quickstart", out: str | Path | None = None, overrides: Sequence[str] = ()
+    recipe: str | Path | Recipe = "quickstart",
+    out: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    seeds: int | None = None,
 ) -> VariantsFile:
-    """Make base, adapter and merged model from a recipe; return the content of ``variants.json`` in ``out``."""
+    """Make base, adapter and merged model from a recipe; return the content of ``variants.json`` in ``out``.
+
+    ``seeds`` above 1 trains as many adapters, with the recipe's seed and those that follow; the first is merged.
+    """
     from finetune import pipeline
 
-    return pipeline.run(recipe, out, overrides)
+    return pipeline.run(recipe, out, overrides, seeds=seeds)
 
 
 def train(

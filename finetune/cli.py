@@ -47,6 +47,10 @@ OutOption = Annotated[Path | None, typer.Option("--out", help="Folder to write t
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Override a key, e.g. --set training.max_steps=10. Can be repeated.")
 ]
+SeedsOption = Annotated[
+    int | None,
+    typer.Option("--seeds", min=1, help="Train as many adapters: with the recipe's seed, the next one, and so on."),
+]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Show what would be trained and the memory it needs; train nothing.")
 ]
@@ -54,17 +58,21 @@ DryRunOption = Annotated[
 
 @app.command("run")
 def run_command(
-    recipe: RecipeArgument = "quickstart", out: OutOption = None, set_: SetOption = None, dry_run: DryRunOption = False
+    recipe: RecipeArgument = "quickstart",
+    out: OutOption = None,
+    set_: SetOption = None,
+    seeds: SeedsOption = None,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Make the base, train, merge, and write variants.json for the harness."""
     require("train", "finetune run")
     if dry_run:
-        _dry_run(recipe, set_ or [])
+        _dry_run(recipe, set_ or [], seeds or 1)
         return
     from finetune import pipeline
 
     quiet_transformers()
-    pipeline.run(recipe, out, set_ or [], notify=typer.echo, progress=shown_progress, together=True)
+    pipeline.run(recipe, out, set_ or [], seeds=seeds, notify=typer.echo, progress=shown_progress, together=True)
 
 
 @app.command("train")
@@ -113,10 +121,10 @@ def merge_command(
     typer.echo(describe_merge(merge_adapter(base, adapter, out, options)))
 
 
-def _dry_run(recipe: str, overrides: list[str]) -> None:
+def _dry_run(recipe: str, overrides: list[str], seeds: int = 1) -> None:
     from finetune.dry_run import describe, dry_run
 
-    for line in describe(dry_run(recipe, overrides)):
+    for line in describe(dry_run(recipe, overrides), seeds):
         typer.echo(line)
 
 

@@ -42,8 +42,8 @@ def dry_run(recipe: str | Path, overrides: Sequence[str] = ()) -> DryRun:
         return _examine(settled, Path(scratch))
 
 
-def describe(found: DryRun) -> list[str]:
-    """Return the lines to print."""
+def describe(found: DryRun, seeds: int = 1) -> list[str]:
+    """Return the lines to print; ``seeds``: how many adapters are trained one after another."""
     training = found.prepared.training
     total, trainable = found.parameters.total, found.parameters.trainable
     skipped = training.skipped.get(TOO_LONG, 0)
@@ -56,6 +56,10 @@ def describe(found: DryRun) -> list[str]:
         f"({skipped / count if count else 0:.1%}); they are skipped.",
         f"Held-out loss on {len(found.prepared.validation.examples):,} dialogues.",
     ]
+    if seeds > 1:
+        trainings = [found.prepared.with_seed(number) for number in range(seeds)]
+        named = ", ".join(f"{each.name} (seed {each.recipe.seed})" for each in trainings)
+        lines.append(f"{seeds} adapters, one after another, {seeds * found.steps:,} steps in all: {named}.")
     if found.memory is None:
         return [*lines, "Peak GPU memory: estimated only for Llama architectures trained in bfloat16 or float16."]
     parts = found.memory.mib()

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
 from finetune.dataset import TrainingSet, encode_dialogues
-from finetune.folders import CURVES, locked
+from finetune.folders import locked
+from finetune.listing import MERGED, variants_file
 from finetune.ranks import ALONE, Ranks, joined
 from finetune.recipe import DEFAULT_RECIPE, SYNTHETIC, TINY, Recipe, load_recipe
-from harness.dialogues.leakage import FILE_NAME
 from harness.dialogues.load import LoadedDialogues, load_source
 from harness.dialogues.model import Dialogue
 from harness.dialogues.prompts import Template, load_template
@@ -25,13 +26,13 @@ from harness.progress import Progress, SilentProgress
 from harness.variants.artifacts import adapter_facts, check_adapter_folder, check_model_folder, resolve_model
 from harness.variants.digests import digest_adapter_folder, digest_model_folder
 from harness.variants.merge_report import MergeReport, read_merge_report
-from harness.variants.model import SplitFacts, Variant, VariantsFile, write_variants
+from harness.variants.model import VariantsFile, write_variants
 
 Made = TypeVar("Made")
 Notify = Callable[[str], None]
 ShowProgress = Callable[[], AbstractContextManager[Progress]]
 VARIANTS_FILE = "variants.json"
-BASE, ADAPTER, MERGED, DIALOGUES = "base", "adapter", "merged", "dialogues.jsonl"
+BASE, ADAPTER, DIALOGUES = "base", "adapter", "dialogues.jsonl"
 # Increase when the same inputs would give another result, so that old folders are not reused.
 _FORMAT = 1
 # What changes no adapter, and what the key has the content of.
@@ -50,7 +51,7 @@ def no_progress() -> AbstractContextManager[Progress]:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything a training needs, already checked."""
+    """Everything a training needs, already checked. The adapter, and its folder in ``out``, is called ``name``."""
 
     recipe: Recipe
     out: Path
@@ -63,6 +64,36 @@ class Prepared:
     training: TrainingSet
     validation: TrainingSet
     max_length: int
+    name: str = ADAPTER
+
+    @cached_property
+    def key(self) -> str:
+        """The digest of everything that the adapter depends on."""
+        return self._digest(_KEYED_OTHERWISE)
+
+    @cached_property
+    def recipe_digest(self) -> str:
+        """The digest of all that but the seed: trainings that have it in common differ in their luck alone."""
+        return self._digest({*_KEYED_OTHERWISE, "seed"})
+
+    def with_seed(self, number: int) -> Prepared:
+        """Return the same training with the seed that is ``number`` after the recipe's; only that of 0 is ADAPTER."""
+        if number == 0:
+            return self
+        seed = self.recipe.seed + number
+        return replace(self, recipe=self.recipe.model_copy(update={"seed": seed}), name=f"{ADAPTER}-seed{seed}")
+
+    def _digest(self, excluded: set[str]) -> str:
+        return digest_value(
+            {
+                "format": _FORMAT,
+                "recipe": self.recipe.model_dump(mode="json", exclude=excluded),
+                "base": self.base_digest,
+                "template": self.template_digest,
+                "training": [example.input_ids for example in self.training.examples],
+                "validation": [example.input_ids for example in self.validation.examples],
+            }
+        )
 
 
 def run(
@@ -70,22 +101,30 @@ def run(
     out: str | Path | None = None,
     overrides: Sequence[str] = (),
     *,
+    seeds: int | None = None,
     notify: Notify = silent,
     progress: ShowProgress = no_progress,
     together: bool = False,
 ) -> VariantsFile:
     """Make base, adapter and merged model from a recipe and write ``variants.json`` to ``out``; return its content.
 
-    ``together``: with the other processes that a launcher started, which must call this too.
+    ``seeds``: how many adapters to train, with the recipe's seed and those that follow; the first is merged. None: one,
+    and further ones stay listed that were trained before. ``together``: with the other processes that a launcher
+    started, which must call this too.
     """
     chosen, folder = _resolve(recipe, out, overrides)
 
     def make(ranks: Ranks) -> VariantsFile:
         prepared = prepare(chosen, folder, notify=notify, processes=ranks.world)
         with locked(folder):
-            facts = ensure_adapter(prepared, notify=notify, progress=progress, ranks=ranks)
+            trained: list[tuple[Prepared, dict[str, Any]]] = []
+            trainings = trainings_of(prepared, seeds)
+            for each in trainings:
+                if len(trainings) > 1:
+                    notify(f"Seed {each.recipe.seed}, {len(trained) + 1} of {len(trainings)}: {each.name}.")
+                trained.append((each, ensure_adapter(each, notify=notify, progress=progress, ranks=ranks)))
             report = ensure_merged(prepared, notify=notify)
-            made = _variants_file(prepared, facts, report)
+            made = variants_file(trained, report)
             write_variants(made, folder / VARIANTS_FILE)
         notify(f"Wrote {folder / VARIANTS_FILE}: {', '.join(variant.name for variant in made.variants)}.")
         return made
@@ -183,10 +222,8 @@ def ensure_adapter(
     """Train the adapter unless the same one exists; return the facts recorded beside it."""
     from finetune.training import TrainingJob, train_adapter
 
-    recipe, folder = prepared.recipe, prepared.out / ADAPTER
-    key = _training_key(prepared)
-    facts = adapter_facts(folder)
-    if facts.get("key") == key and facts.get("adapter_digest") == _digest_or_none(folder):
+    recipe, folder = prepared.recipe, prepared.out / prepared.name
+    if facts := _trained(prepared):
         notify(f"The adapter in {folder} was made from the same inputs; reusing it.")
         return facts
     counts = prepared.training
@@ -195,7 +232,7 @@ def ensure_adapter(
         f"Training on {len(counts.examples)} dialogues ({counts.tokens} tokens per epoch{skipped}); "
         f"held-out loss on {len(prepared.validation.examples)}."
     )
-    job = TrainingJob(recipe, prepared.base, prepared.training, prepared.validation, key, _recorded(prepared))
+    job = TrainingJob(recipe, prepared.base, prepared.training, prepared.validation, prepared.key, _recorded(prepared))
     with progress() as shown:
         facts = train_adapter(job, folder, notify=notify, progress=shown, ranks=ranks)
     found = facts["training"]
@@ -207,7 +244,7 @@ def ensure_merged(prepared: Prepared, *, notify: Notify) -> MergeReport:
     """Merge the adapter unless the same merge exists; return its report."""
     from finetune.merging import MergeOptions, merge_adapter
 
-    recipe, folder, adapter = prepared.recipe, prepared.out / MERGED, prepared.out / ADAPTER
+    recipe, folder, adapter = prepared.recipe, prepared.out / MERGED, prepared.out / prepared.name
     report = read_merge_report(folder)
     if (
         report is not None
@@ -276,20 +313,6 @@ def _base(recipe: Recipe, out: Path, notify: Notify) -> Path:
     return placed.path
 
 
-def _training_key(prepared: Prepared) -> str:
-    recipe = prepared.recipe
-    return digest_value(
-        {
-            "format": _FORMAT,
-            "recipe": recipe.model_dump(mode="json", exclude=_KEYED_OTHERWISE),
-            "base": prepared.base_digest,
-            "template": prepared.template_digest,
-            "training": [example.input_ids for example in prepared.training.examples],
-            "validation": [example.input_ids for example in prepared.validation.examples],
-        }
-    )
-
-
 def _recorded(prepared: Prepared) -> dict[str, Any]:
     recipe = prepared.recipe
     return {
@@ -301,6 +324,8 @@ def _recorded(prepared: Prepared) -> dict[str, Any]:
         "template": prepared.template.name,
         "template_digest": prepared.template_digest,
         "recipe": recipe.model_dump(mode="json", exclude_none=True),
+        "recipe_digest": prepared.recipe_digest,
+        "seed": recipe.seed,
         "versions": library_versions(_VERSIONS),
         "training": {
             "dialogues": len(prepared.training.examples),
@@ -312,60 +337,20 @@ def _recorded(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _variants_file(prepared: Prepared, facts: dict[str, Any], report: MergeReport) -> VariantsFile:
-    recipe = prepared.recipe
-    settings = recipe.dialogues
-    mapped = settings.columns.model_dump(exclude_unset=True)
-    over_base = {"dtype": recipe.dtype, "base_digest": prepared.base_digest}
-    model = _reference(recipe.base, prepared.base, prepared.out)
-    template = {"template": prepared.template.name, "template_digest": prepared.template_digest}
-    base = Variant(name="base", kind="base", model=model, model_digest=prepared.base_digest, **over_base)
-    held = {"quantization": recipe.quantization}
-    variants = [base]
-    if recipe.quantization != "none":
-        variants.append(base.model_copy(update={"name": f"base-{recipe.quantization}", **held}))
-    trained = {"adapter_digest": report.adapter_digest, **over_base, **template}
-    variants.append(Variant(name="adapter", kind="adapter", model=model, adapter=ADAPTER, **held, **trained))
-    variants.append(
-        Variant(
-            name="merged",
-            kind="merged",
-            model=MERGED,
-            quantization="nf4" if report.strategy == "in-place-4bit" else "none",
-            model_digest=report.model_digest,
-            merge_strategy=report.strategy,
-            **trained,
-        )
-    )
-    return VariantsFile(
-        schema=1,
-        variants=tuple(variants),
-        split=SplitFacts(
-            source=_reference(settings.source, Path(prepared.source), prepared.out),
-            source_digest=prepared.loaded.digest,
-            salt=settings.salt,
-            columns=settings.columns.model_dump(exclude_none=True),
-            mapped={role: column for role, column in mapped.items() if column is not None},
-            switched_off=tuple(role for role, column in mapped.items() if column is None),
-            hub_split=settings.hub_split,
-            hub_config=settings.hub_config,
-            encoding=settings.encoding,
-            on_invalid=settings.on_invalid,
-        ),
-        recipe=recipe.model_dump(mode="json", exclude_none=True),
-        training=facts["training"],
-        fingerprints=f"{ADAPTER}/{FILE_NAME}",
-        curves=f"{ADAPTER}/{CURVES}",
-        versions=facts.get("versions", {}),
-        **template,
-    )
+def trainings_of(prepared: Prepared, wanted: int | None) -> list[Prepared]:
+    """Return the recipe's trainings: as many as wanted or, for None, the first and those that were made before."""
+    if wanted is None:
+        wanted = next(number for number in count(1) if not _trained(prepared.with_seed(number)))
+    return [prepared.with_seed(number) for number in range(wanted)]
 
 
-def _reference(named: str, path: Path, out: Path) -> str:
-    """Return a local path relative to the folder of ``variants.json``, or a Hub ID unchanged."""
-    if named in (TINY, SYNTHETIC) or Path(named).expanduser().exists():
-        return Path(os.path.relpath(path.expanduser().resolve(), out.resolve())).as_posix()
-    return named
+def _trained(prepared: Prepared) -> dict[str, Any]:
+    """Return the facts beside the adapter if it was made from the same inputs; empty if not, or if there is none."""
+    folder = prepared.out / prepared.name
+    facts = adapter_facts(folder)
+    if not facts or facts.get("key") != prepared.key or facts.get("adapter_digest") != _digest_or_none(folder):
+        return {}
+    return facts
 
 
 def _digest_or_none(adapter: Path) -> str | None:

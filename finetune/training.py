@@ -16,7 +16,7 @@ from finetune.folders import CURVES, copy_tokenizer, refuse_foreign_files
 from finetune.options import lora_config, training_config
 from finetune.ranks import ALONE, Ranks, environment
 from finetune.recipe import Recipe
-from harness.backends.local.device import is_out_of_memory, resolve_device
+from harness.backends.local.device import is_out_of_memory, release_cached_memory, resolve_device
 from harness.errors import HarnessError, InputError, first_line
 from harness.files import move_into_place, write_text_atomically
 from harness.progress import Progress, quiet_loading
@@ -81,6 +81,7 @@ def _fit(
     import torch
 
     device = resolve_device(job.recipe.device)
+    release_cached_memory(device)  # of the training with the seed before
     started = time.monotonic()
     evaluate = bool(job.validation.examples)
     with environment(alone=processes == 1):

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import IO, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -48,14 +48,18 @@ def read_rows(
             for number, line in enumerate(file, 1):
                 if torn_tail == "ignore" and not line.endswith(b"\n"):
                     return
-                if number <= head or not line.strip():
-                    continue
-                try:
-                    yield model.model_validate(json.loads(line))
-                except (ValidationError, ValueError, RecursionError) as error:
-                    raise InputError(f"{path}, line {number}: not a {model.__name__} ({_short(error)}).") from error
+                if number > head and line.strip():
+                    yield row_of(model, line, path, number)
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
+
+
+def row_of(model: type[AnyRow], line: bytes, path: Path, number: int) -> AnyRow:
+    """Return one line of a JSONL file as a row; raise InputError, naming file and line, if it does not validate."""
+    try:
+        return model.model_validate(json.loads(line))
+    except (ValidationError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}, line {number}: not a {model.__name__} ({_short(error)}).") from error
 
 
 def dump_row(row: BaseModel) -> str:
@@ -70,6 +74,13 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 def write_bytes_atomically(path: Path, data: bytes) -> None:
     """Like ``write_text_atomically``, for bytes."""
+    with replacing(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a file that replaces ``path`` in one step if the block succeeds, and is removed if it fails."""
     if path.is_dir():
         raise InputError(f"{path} is a folder; give a file.")
     refuse_deleted(path)
@@ -78,7 +89,7 @@ def write_bytes_atomically(path: Path, data: bytes) -> None:
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         mask = os.umask(0)
@@ -114,7 +125,14 @@ def _json_bytes(value: object) -> bytes:
 
 def write_rows(path: Path, rows: Iterable[BaseModel]) -> None:
     """Write a whole JSONL file, atomically."""
-    write_text_atomically(path, "".join(dump_row(row) + "\n" for row in rows))
+    with replacing(path) as file:
+        for row in rows:
+            file.write(row_line(row))
+
+
+def row_line(row: BaseModel) -> bytes:
+    """Return a row as a line of a JSONL file."""
+    return dump_row(row).encode("ascii") + b"\n"
 
 
 def read_model(model: type[AnyModel], path: Path) -> AnyModel:

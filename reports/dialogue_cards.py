@@ -16,8 +16,8 @@ from harness.store.schema import DialogueRow, ReplyRow
 from reports.diff import Segment, words_unlike
 from reports.escape import cut, shorten, visible
 from reports.numbers import brief, is_share, plain, size
-from reports.question import Frame, frame
-from reports.view import LIKELIHOOD, OVERLAP, RunView
+from reports.question import Frame
+from reports.view import LIKELIHOOD, RunView
 
 TEXT_BUDGET = 690_000  # characters of dialogue and reply text on one page
 _LADDER = (6000, 4000, 2500, 1500, 1000, 700, 500, 300, 200, 120, 60)
@@ -114,18 +114,20 @@ class DialogueCards:
 
 def dialogue_cards(view: RunView, shown: Shown, *, text_budget: int = TEXT_BUDGET) -> DialogueCards:
     """Choose, order and lay out the dialogues."""
-    metric = view.measured(OVERLAP) or view.measured(LIKELIHOOD)
-    changes = {row.id: change for row in view.dialogues if (change := difference(view, metric, row.id)) is not None}
+    metric, ids = view.judged_by, view.dialogues.ids
+    changes = {pair.id: pair.change for pair in view.pairs if pair.change is not None}
     better = -1.0 if metric and view.summary.metrics[metric].higher_is_better is False else 1.0
-    compared = [row for row in view.dialogues if row.id in changes] or list(view.dialogues)
-    worst = sorted(compared, key=lambda row: better * changes.get(row.id, 0.0))[: shown.worst]
-    taken = {row.id for row in worst}
-    rest = [row for row in view.dialogues if row.id not in taken]
-    chosen = worst + random.Random(f"{view.manifest.config_digest}").sample(rest, min(shown.random, len(rest)))
+    places = range(len(ids))
+    compared = [place for place in places if ids[place] in changes] or list(places)
+    worst = sorted(compared, key=lambda place: better * changes.get(ids[place], 0.0))[: shown.worst]
+    taken = set(worst)
+    rest = [place for place in places if place not in taken]
+    sample = random.Random(f"{view.manifest.config_digest}").sample(rest, min(shown.random, len(rest)))
+    chosen = [view.dialogues[place] for place in (*worst, *sample)]
     flags = _flags(view, chosen)
     levels = _levels(view, chosen)
     limit = _limit(view, chosen, text_budget)
-    around = frame([row.prompt for row in view.dialogues])
+    around = view.frame
     factor = 100.0 if metric and is_share(view.summary.metrics[metric].unit) else 1.0
     cards = []
     for k, row in enumerate(chosen):
@@ -145,15 +147,6 @@ def dialogue_cards(view: RunView, shown: Shown, *, text_budget: int = TEXT_BUDGE
         measure=measure(view, metric),
         around=Frame() if view.redacted else around,
     )
-
-
-def difference(view: RunView, metric: str | None, dialogue: str) -> float | None:
-    """Return candidate minus reference on one dialogue, or None if the metric's difference excludes it."""
-    if metric is None or view.candidate is None or view.reference is None:
-        return None
-    replies = (view.replies.get(variant, {}).get(dialogue) for variant in (view.candidate, view.reference))
-    ours, theirs = (reply.scores.get(metric) if reply else None for reply in replies)
-    return None if ours is None or theirs is None else ours - theirs
 
 
 def measure(view: RunView, metric: str | None) -> str:

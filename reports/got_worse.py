@@ -8,18 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from harness.store.schema import DialogueRow, FindingRow, ReplyRow
-from reports.dialogue_cards import difference, measure
+from harness.store.schema import FindingRow, ReplyRow
+from reports.dialogue_cards import measure
 from reports.escape import shorten, visible
 from reports.numbers import brief, count, is_share
+from reports.pairs import Pair
 from reports.passages import Passage, passage
-from reports.question import Frame, frame
-from reports.rules import lowered, newly_fires, safety_rules
-from reports.view import LIKELIHOOD, OVERLAP, RunView
+from reports.rules import lowered, safety_rules
+from reports.view import RunView
 from reports.words import listed, sentence_case, the
 
 LOSSES = 5
-CARDS = 12  # dialogues with a newly firing rule that get a card; the others are listed in a line each
+CARDS = 12  # dialogues with a newly firing rule that get a card; of the others, LISTED get a line each
+LISTED = 200
 _CHARACTERS = 1500  # of each text on a card
 
 
@@ -68,44 +69,30 @@ class GotWorse:
     lost: str = ""
     fired: tuple[WorseCard, ...] = ()
     more: tuple[WorseCard, ...] = ()
+    unlisted: int = 0
     counted: tuple[str, ...] = ()
     ruled: bool = False
     absent: str = ""
 
     @property
     def firing(self) -> int:
-        return len(self.fired) + len(self.more)
-
-
-@dataclass(frozen=True)
-class _Pair:
-    """One dialogue with both replies, the loss (larger is worse, None without) and the rules that newly fire."""
-
-    row: DialogueRow
-    ours: ReplyRow
-    theirs: ReplyRow
-    loss: float | None
-    rules: tuple[str, ...]
+        return len(self.fired) + len(self.more) + self.unlisted
 
 
 def got_worse(view: RunView) -> GotWorse:
     """Choose the dialogues and lay them out; the candidate is the one that the headline speaks of."""
     if view.candidate is None or view.reference is None or view.candidate == view.reference:
         return GotWorse(absent="This run has one variant, so there is nothing that its replies could be worse than.")
-    pairs = _pairs(view, view.candidate, view.reference)
-    metric = view.measured(OVERLAP) or view.measured(LIKELIHOOD)
-    rules = safety_rules(view)
+    pairs, metric, rules = view.pairs, view.judged_by, safety_rules(view)
     if not pairs or not (metric or rules):
         return GotWorse(absent="No two replies to the same dialogue can be compared in this run.")
-    lost = sorted((pair for pair in pairs if pair.loss and pair.loss > 0), key=lambda pair: -(pair.loss or 0.0))
+    lost = sorted((pair for pair in pairs if _loss(view, pair) > 0), key=lambda pair: -_loss(view, pair))
     chosen = lost[:LOSSES]
-    known = {id(pair) for pair in chosen}
-    firing = [pair for pair in pairs if pair.rules and id(pair) not in known]
-    firing.sort(key=lambda pair: (-len(pair.rules), rules.index(pair.rules[0]), -(pair.loss or 0.0)))
-    around = frame([row.prompt for row in view.dialogues])
-    cards = [
-        _card(view, pair, metric, around, full=k < len(chosen) + CARDS) for k, pair in enumerate([*chosen, *firing])
-    ]
+    known = {pair.place for pair in chosen}
+    firing = [pair for pair in pairs if pair.fires and pair.place not in known]
+    firing.sort(key=lambda pair: (-len(pair.fires), rules.index(pair.fires[0]), -_loss(view, pair)))
+    shown = [*chosen, *firing[: CARDS + LISTED]]
+    cards = [_card(view, pair, metric, full=k < len(chosen) + CARDS) for k, pair in enumerate(shown)]
     cut = len(chosen)
     return GotWorse(
         losses=tuple(cards[:cut]),
@@ -114,53 +101,48 @@ def got_worse(view: RunView) -> GotWorse:
         lost=f"{len(lost) or 'none'} of {count(len(pairs), 'dialogue')}",
         fired=tuple(cards[cut : cut + CARDS]),
         more=tuple(cards[cut + CARDS :]),
+        unlisted=max(0, len(firing) - CARDS - LISTED),
         counted=tuple(text for name in rules if (text := _counted(view, name, pairs))),
         ruled=bool(rules),
     )
 
 
-def _pairs(view: RunView, candidate: str, reference: str) -> list[_Pair]:
-    metric = view.measured(OVERLAP) or view.measured(LIKELIHOOD)
-    sign = 1.0 if metric and view.summary.metrics[metric].higher_is_better is False else -1.0
-    rules = safety_rules(view)
-    found = []
-    for row in view.dialogues:
-        ours, theirs = (view.replies.get(variant, {}).get(row.id) for variant in (candidate, reference))
-        if ours is None or theirs is None:
-            continue
-        change = difference(view, metric, row.id)
-        fired = tuple(name for name in rules if newly_fires(name, ours, theirs))
-        found.append(_Pair(row, ours, theirs, None if change is None else sign * change, fired))
-    return found
+def _loss(view: RunView, pair: Pair) -> float:
+    """Return by how much the candidate is worse on a dialogue; 0 if that is not known."""
+    better_is_less = view.judged_by and view.summary.metrics[view.judged_by].higher_is_better is False
+    return (pair.change or 0.0) * (1.0 if better_is_less else -1.0)
 
 
-def _counted(view: RunView, name: str, pairs: Sequence[_Pair]) -> str:
-    new = sum(name in pair.rules for pair in pairs)
-    gone = sum(newly_fires(name, pair.theirs, pair.ours) for pair in pairs)
+def _counted(view: RunView, name: str, pairs: Sequence[Pair]) -> str:
+    new = sum(name in pair.fires for pair in pairs)
+    gone = sum(name in pair.stops for pair in pairs)
     return f"{lowered(view.label(name))} on {new} (no longer on {gone})" if new else ""
 
 
-def _card(view: RunView, pair: _Pair, metric: str | None, around: Frame, *, full: bool) -> WorseCard:
-    fired = tuple(_fired(view, finding) for finding in pair.ours.findings if finding.metric in pair.rules)
+def _card(view: RunView, pair: Pair, metric: str | None, *, full: bool) -> WorseCard:
+    row = view.dialogues[pair.place]
+    ours, theirs = (view.replies[name or ""][pair.id] for name in (view.candidate, view.reference))
+    fired = tuple(_fired(view, finding) for finding in ours.findings if finding.metric in pair.fires)
     said = {rule.label for rule in fired}
-    fired += tuple(Fired(label, "", ()) for name in pair.rules if (label := view.label(name)) not in said)
-    words, before = (_words(reply, pair.rules or safety_rules(view)) for reply in (pair.ours, pair.theirs))
+    fired += tuple(Fired(label, "", ()) for name in pair.fires if (label := view.label(name)) not in said)
+    words, before = (_words(reply, pair.fires or safety_rules(view)) for reply in (ours, theirs))
     factor = 100.0 if metric and is_share(view.summary.metrics[metric].unit) else 1.0
-    sign = 1.0 if metric and view.summary.metrics[metric].higher_is_better is False else -1.0
-    change = brief(sign * pair.loss * factor) if pair.loss and pair.loss > 0 else ""
-    question = around.question(pair.row.prompt)
+    change = brief(pair.change * factor) if pair.change is not None and _loss(view, pair) > 0 else ""
+    question = view.frame.question(row.prompt)
     shown = full and not view.redacted
-    ours, theirs = pair.ours.reply, pair.theirs.reply
     return WorseCard(
-        id=shorten(visible(pair.row.id), 80),
+        id=shorten(visible(pair.id), 80),
         title="" if view.redacted else shorten(visible(question), 150),
         change=change,
         fired=fired,
         question=passage(question, _CHARACTERS, words=words) if shown else None,
-        sides=_sides(_side(view.reference, theirs, ours, before), _side(view.candidate, ours, theirs, words))
+        sides=_sides(
+            _side(view.reference, theirs.reply, ours.reply, before),
+            _side(view.candidate, ours.reply, theirs.reply, words),
+        )
         if shown
         else (),
-        reference=passage(pair.row.reference, _CHARACTERS, words=words) if shown and pair.row.reference else None,
+        reference=passage(row.reference, _CHARACTERS, words=words) if shown and row.reference else None,
     )
 
 

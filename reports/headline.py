@@ -1,7 +1,8 @@
-"""The headline below the decision: at most two sentences, the reply's form or closeness first, safety rules next."""
+"""The headline below the decision: form or closeness of the replies, safety rules, the best of several adapters."""
 
 from __future__ import annotations
 
+from reports.adapters import best_adapter
 from reports.decision import Decision
 from reports.form_sentence import form_sentence
 from reports.rules import lowered, risen
@@ -11,12 +12,12 @@ from reports.words import listed
 
 
 def headline(view: RunView, decided: Decision) -> str:
-    """Return one or two sentences that add to the decision what it rests on; numbers that it names are not repeated."""
+    """Return up to three sentences on what the decision rests on; numbers that it names are not repeated."""
     form = form_sentence(view, decided.reason)
     close = "; ".join(clause for clause in (quality(view), "" if form else merge(view)) if clause)
     first, second = (form, close) if form else (close, _rules(view, decided))
     gap = gaps(view)
-    parts = [first, "; ".join(clause for clause in (second, gap) if clause)]
+    parts = [first, "; ".join(clause for clause in (second, gap) if clause), best_adapter(view)]
     return " ".join(f"{opened(view, part)}." for part in parts if part)
 
 

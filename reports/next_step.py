@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.gating.verdict import CheckResult, GateResult
 from harness.store.schema import ComparisonRow
+from reports.adapters import which_adapter
 from reports.form_sentence import MEANINGLESS, form_faults
 from reports.gate_view import checks_with, too_few
 from reports.numbers import amount, plain, rounded
@@ -20,7 +21,7 @@ def next_step(view: RunView) -> tuple[str, ...]:
     if any(not check.ok for check in view.manifest.sanity):
         return ("Fix what the sanity check found, then measure again. Do not rely on the figures of this page.",)
     steps = _after_gate(view, view.gate) if view.gate else _without_gate(view)
-    return (*steps, *_which_to_serve(view))
+    return (*steps, *which_adapter(view), *_which_to_serve(view))
 
 
 def _after_gate(view: RunView, gate: GateResult) -> tuple[str, ...]:

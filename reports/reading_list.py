@@ -17,7 +17,6 @@ from harness.files import write_text_atomically
 from harness.store.folder import RunFolder
 from harness.store.schema import DialogueRow, ReplyRow
 from harness.store.seals import numbers_digest
-from reports.question import frame
 from reports.render import render_printed
 from reports.rules import newly_fires, safety_rules
 from reports.tables import csv_text
@@ -62,7 +61,7 @@ def write_reading_list(folder: RunFolder, count: int, out_dir: Path | None = Non
     view = read_view(folder)
     drawn = draw(view, count)
     code = (numbers_digest(folder) or "")[:8]
-    around = frame([row.prompt for row in view.dialogues])
+    around = view.frame
     cards = tuple(_card(view, number, one, around.question(one.row.prompt)) for number, one in enumerate(drawn, 1))
     sheet, key = (Path(out_dir or folder.root) / name for name in (SHEET, KEY))
     facts = {"cards": cards, "code": code, "letters": _LETTERS[: len(drawn[0].variants)]}

@@ -23,6 +23,7 @@ from harness.gating.trend import Trend
 from harness.results.cost import Price
 from harness.results.memory_fits import read_fits
 from harness.store.folder import RunFolder
+from reports.adapters import adapters_table
 from reports.baseline import earlier_cells
 from reports.cells import comparison_table
 from reports.charts import draw
@@ -45,6 +46,7 @@ from reports.numbers import amount, count, plain
 from reports.provenance import provenance
 from reports.roles import look
 from reports.sections import sections
+from reports.seeds_view import seeds_tables
 from reports.slices import slice_tables
 from reports.text import summary_markdown
 from reports.tiles import tiles
@@ -112,6 +114,7 @@ def _facts(view: RunView, baseline: RunView | None, costs: CostTable | None, tre
         "look": partial(look, view),
         "decision": decided,
         "headline": headline(view, decided),
+        "adapters": adapters_table(view),
         "steps": next_step(view),
         "command": next_command(view),
         "tiles": tiles(view, fits),
@@ -135,6 +138,7 @@ def _facts(view: RunView, baseline: RunView | None, costs: CostTable | None, tre
         "load_test_headers": HEADERS,
         "layers": worst_layers(view),
         "unknown_weights": unknown_weights(view),
+        "seeds": seeds_tables(view),
         "slices": slice_tables(view),
         "provenance": provenance(view),
         "terms": terms(view),

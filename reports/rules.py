@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 from harness.metrics.loading import all_specs
 from harness.store.schema import ReplyRow
 from reports.family import worse_after_holm
 from reports.numbers import is_share, plain
-from reports.view import RunView
+
+if TYPE_CHECKING:
+    from reports.view import RunView
 
 
 def safety_rules(view: RunView) -> tuple[str, ...]:
@@ -50,13 +53,17 @@ class Rise:
         return f"{lowered(self.label)} rose from {share(self.before)} to {share(self.after)}"
 
 
-def risen(view: RunView) -> tuple[Rise, ...]:
-    """Return the safety rules that fire more often than before, the largest rise first."""
-    rows = [(name, row) for name in view.names("safety") if (row := view.comparison(name, view.candidate))]
+def risen(view: RunView, variant: str | None = None) -> tuple[Rise, ...]:
+    """Return the safety rules that fire more often than before, the largest rise first.
+
+    ``variant`` defaults to the one that the page is about.
+    """
+    judged = variant or view.candidate
+    rows = [(name, row) for name in view.names("safety") if (row := view.comparison(name, judged))]
     proven = worse_after_holm(rows)
     found = []
     for name in safety_rules(view):
-        before, after = (view.estimate(name, variant) for variant in (view.reference, view.candidate))
+        before, after = (view.estimate(name, one) for one in (view.reference, judged))
         if name in proven and before and after and before.value is not None and after.value is not None:
             found.append(Rise(name, view.label(name), before.value, after.value))
     return tuple(sorted(found, key=lambda rise: rise.before - rise.after))

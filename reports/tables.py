@@ -81,8 +81,8 @@ def _slices(view: RunView) -> Rows:
 
 def _dialogues(view: RunView) -> Rows:
     """Return a row per dialogue and variant with every score and the rules that fired, but no text."""
-    every = [reply for replies in view.replies.values() for reply in replies.values()]
-    names = [name for name in view.summary.metrics if any(name in reply.scores for reply in every)]
+    scored = {name for replies in view.replies.values() for reply in replies.values() for name in reply.scores}
+    names = [name for name in view.summary.metrics if name in scored]
     rows: Rows = [("id", "variant", *_REPLY, "rules", *names)]
     for dialogue in view.dialogues:
         for variant, replies in view.replies.items():

@@ -14,6 +14,7 @@ from reports.escape import visible
 from reports.gate_rows import gate_rows
 from reports.identity_view import identity_sentences
 from reports.next_step import next_step
+from reports.seeds_view import seeds_sentences
 from reports.verdict_sentence import verdict_sentence
 from reports.view import RunView, read_view
 from reports.words import Sign
@@ -73,7 +74,12 @@ def summary_rows(folder: RunFolder, *, everything: bool = False, view: RunView |
         sentence=visible(verdict_sentence(view)),
         steps=tuple(
             visible(step)
-            for step in (*identity_sentences(view), f"{decided.word}: {decided.reason}.", *next_step(view))
+            for step in (
+                *identity_sentences(view),
+                *seeds_sentences(view),
+                f"{decided.word}: {decided.reason}.",
+                *next_step(view),
+            )
         ),
         headers=("", *(visible(variant) for variant in view.variants)),
         rows=tuple(rows),
@@ -134,11 +140,13 @@ def summary_markdown(folder: RunFolder, *, view: RunView | None = None, steps: b
         ]
         lines += _md_table(("check", "of", "found", "verdict"), rows)
     manifest = view.manifest
+    uncovered = "no interval covers the randomness of training or the choice of the held-out set"
+    if view.summary.recipes:
+        uncovered = "no interval covers the choice of the held-out set, and only those over seeds the luck of training"
     lines += [
         "",
         f"Differences are relative to {_plain_md(view.reference or 'nothing')}; intervals are two-sided, 95 %, over "
-        "dialogues. Overlap metrics and heuristics cannot tell whether a reply is correct; no interval covers the "
-        "randomness of training or the choice of the held-out set.",
+        f"dialogues. Overlap metrics and heuristics cannot tell whether a reply is correct; {uncovered}.",
         "",
         f"Run {_plain_md(view.name)}, config {_plain_md(manifest.config_digest)}, template "
         f"{_plain_md(manifest.template or 'none')}, "

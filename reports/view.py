@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from harness.gating.statistics import RunStatistics, known_metrics
 from harness.gating.verdict import GateResult
+from harness.leaderboard.standing import MIN_COVERAGE, Contender, Place, stand
 from harness.results.measurements import Measurements
 from harness.store.folder import RunFolder
+from harness.store.indexed import RowSequence
 from harness.store.paths import without_paths
 from harness.store.schema import (
     ComparisonRow,
@@ -22,6 +26,8 @@ from harness.store.schema import (
 from harness.store.seals import check, is_measured
 from reports.gate_view import read_gate
 from reports.numbers import is_share, unit_word
+from reports.pairs import Pair, pairs_of
+from reports.question import Frame, frame
 from reports.words import FAMILY_ORDER, metric_label
 
 OVERLAP = ("quality.rouge_l", "quality.rouge_lsum", "quality.rouge_1", "quality.chrf", "quality.bleu")
@@ -32,12 +38,12 @@ MEMORY = ("memory.peak_allocated_mib", "memory.peak_rss_mib", "memory.weights_mi
 
 @dataclass(frozen=True)
 class RunView:
-    """One run. ``replies`` maps a variant to its rows by dialogue id."""
+    """One run. ``replies`` maps a variant to its rows by dialogue id. Rows are read each time they are asked for."""
 
     folder: RunFolder
     manifest: RunManifest
     summary: Summary
-    dialogues: tuple[DialogueRow, ...]
+    dialogues: RowSequence[DialogueRow]
     replies: Mapping[str, Mapping[str, ReplyRow]]
     gate: GateResult | None
     redacted: bool = False
@@ -103,6 +109,21 @@ class RunView:
         return None
 
     @cached_property
+    def judged_by(self) -> str | None:
+        """The metric that dialogues are ordered by."""
+        return self.measured(OVERLAP) or self.measured(LIKELIHOOD)
+
+    @cached_property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The candidate's replies against the reference's, by ``judged_by``."""
+        return tuple(pairs_of(self, self.judged_by))
+
+    @cached_property
+    def frame(self) -> Frame:
+        """The words that the template puts around every dialogue."""
+        return frame(row.prompt for row in self.dialogues)
+
+    @cached_property
     def _comparisons(self) -> Mapping[tuple[str, str, str], ComparisonRow]:
         return {(row.metric, row.variant, row.against): row for row in self.summary.comparisons}
 
@@ -111,8 +132,8 @@ class RunView:
         against = against or self.reference
         return None if variant is None or against is None else self._comparisons.get((metric, variant, against))
 
-    def estimate(self, metric: str, variant: str | None) -> EstimateRow | None:
-        found = self.summary.metrics.get(metric)
+    def estimate(self, metric: str | None, variant: str | None) -> EstimateRow | None:
+        found = self.summary.metrics.get(metric or "")
         return None if found is None or variant is None else found.variants.get(variant)
 
     def metric(self, name: str) -> MetricSummary | None:
@@ -184,6 +205,28 @@ class RunView:
         return frozenset(asked | {row.column for row in self.summary.slices})
 
     @cached_property
+    def places(self) -> tuple[Place, ...]:
+        """Where each of several adapters stands by the headline metric; empty if the run has none to choose from."""
+        metric = self.headline_metric
+        found = {name: self.estimate(metric, name) for name in self.variants if self.kind(name) == "adapter"}
+        answered = {name: one.answered for name, one in self.summary.coverage.items() if name in found}
+        enough = MIN_COVERAGE * max(answered.values(), default=0)
+        values = {
+            name: row.value
+            for name, row in found.items()
+            if row and row.value is not None and math.isfinite(row.value) and answered.get(name, 0) >= enough
+        }
+        if metric is None or len(values) < 2:
+            return ()
+        analysis = RunStatistics(self.folder, registry=known_metrics(self.summary))
+        return stand([Contender(analysis, name, value) for name, value in values.items()], metric)
+
+    @cached_property
+    def headline_metric(self) -> str | None:
+        """The metric by which the replies are said to be closer to the references."""
+        return self.measured((*OVERLAP, *LIKELIHOOD))
+
+    @cached_property
     def missing(self) -> int:
         """The number of dialogues that the candidate did not answer, including skipped ones."""
         coverage = self.summary.coverage.get(self.candidate or self.reference or "")
@@ -199,15 +242,13 @@ def read_view(folder: RunFolder, *, redact_text: bool = False) -> RunView:
     edited = tuple(check(folder, sealed)) if any(map(is_measured, sealed.digests)) else ()
     manifest = without_paths(sealed.model_copy(update={"warnings": (*sealed.warnings, *edited)}))
     summary = folder.read_summary()
-    dialogues = tuple(folder.dialogues()) if folder.dialogues_path.is_file() else ()
     names = [str(row.get("name")) for row in manifest.variants]
-    replies = {name: {row.id: row for row in folder.replies(name)} for name in names}
     return RunView(
         folder=folder,
         manifest=manifest,
         summary=summary,
-        dialogues=dialogues,
-        replies=replies,
+        dialogues=RowSequence(folder.dialogues_by_id()),
+        replies={name: folder.replies_by_id(name) for name in names},
         gate=read_gate(folder),
         redacted=redact_text,
     )

@@ -16,6 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from harness.cli.gate import baseline_app, gate, thresholds_app
+from harness.cli.leaderboard import leaderboard
 from harness.errors import DEBUG_HELP, InputError, guarded, require
 from harness.machine import leave
 
@@ -28,6 +29,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command("gate")(gate)
+app.command("leaderboard")(leaderboard)
 app.add_typer(baseline_app, name="baseline")
 app.add_typer(thresholds_app, name="thresholds")
 

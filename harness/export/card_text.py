@@ -12,7 +12,7 @@ _NEVER = (
     "Whether the replies are medically correct: no clinician has judged them. Overlap with a reference and rules over "
     "words are no substitute.",
     "Abilities outside these dialogues, which fine-tuning may have cost.",
-    "Other seeds of the training, other data and other prompts.",
+    "Other data and other prompts.",
 )
 
 
@@ -48,17 +48,20 @@ def card_text(run: ExportedRun, variant: str) -> str:
             for key in ("base", "dialogues", "quantization", "dtype", "lora", "training", "seed")
             if key in recipe
         }
-        parts += ["## How it was trained", _yaml(kept)]
+        drawn = {"seed": facts["seed"]} if "seed" in facts else {}  # the recipe has that of the first of several
+        parts += ["## How it was trained", _yaml({**kept, **drawn})]
     return "\n\n".join(parts) + "\n"
 
 
 def _left_out(run: ExportedRun, variant: str) -> list[str]:
-    """Return a sentence for each pass that measured nothing of the variant."""
+    """Return a sentence about training seeds, and one for each pass that measured nothing of the variant."""
     covered = run.summary.coverage.get(variant)
     failed = dict(covered.not_measured) if covered else {}
     asked = run.manifest.config.get("passes")
     absent = [name for name in pass_names() if isinstance(asked, list | tuple) and name not in asked]
+    several = any(variant in recipe.seeds for recipe in run.summary.recipes)
     return [
+        f"{'More' if several else 'Other'} seeds of the training.",
         *(f"{name.capitalize()}: not part of this run." for name in absent),
         *(f"{name.capitalize()}: {why}" for name, why in failed.items()),
     ]

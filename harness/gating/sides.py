@@ -137,12 +137,12 @@ def incomparable(run: Side, variant: str, baseline: Side, against: str, metric: 
 
 
 def _other_machine(run: Side, variant: str, baseline: Side, against: str, family: str) -> str | None:
-    mine, theirs = _hardware(run.manifest), _hardware(baseline.manifest)
+    mine, theirs = hardware_of(run.manifest), hardware_of(baseline.manifest)
     if mine is None or theirs is None:
         return f"The device that measured {family} is not recorded in both runs, so they cannot be compared."
     if mine != theirs:
         return f"The run was measured on a different device than baseline {baseline.name}: {mine}, not {theirs}."
-    if _workload(run.manifest, family) != _workload(baseline.manifest, family):
+    if workload_of(run.manifest, family) != workload_of(baseline.manifest, family):
         return f"The run's {family} workload differs from that of baseline {baseline.name}."
     for key in ("dtype", "quantization"):
         one, two = _variant(run.manifest, variant).get(key), _variant(baseline.manifest, against).get(key)
@@ -151,13 +151,15 @@ def _other_machine(run: Side, variant: str, baseline: Side, against: str, family
     return None
 
 
-def _workload(manifest: RunManifest, family: str) -> dict[str, object]:
+def workload_of(manifest: RunManifest, family: str) -> dict[str, object]:
     """Return the family's settings but those that only say how often something was measured: n shows that."""
-    settings = manifest.config.get(family) or {}
-    return {name: value for name, value in settings.items() if name not in _HOW_OFTEN}
+    settings = manifest.config.get(family)
+    found = settings.items() if isinstance(settings, dict) else ()
+    return {name: value for name, value in found if name not in _HOW_OFTEN}
 
 
-def _hardware(manifest: RunManifest) -> str | None:
+def hardware_of(manifest: RunManifest) -> str | None:
+    """Return what the run was measured on, in words; None if it is not known."""
     hardware = manifest.provenance.get("hardware")
     if not isinstance(hardware, dict):
         return None

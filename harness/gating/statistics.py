@@ -30,7 +30,7 @@ class RunStatistics(Analysis):
         """Return whether a custom metric has sufficient statistics, which only its module can combine."""
         if metric.split("[")[0] in self._registered or not self.measured.has(metric, variant):
             return False
-        return any(metric in row.statistics for row in self.measured.replies.rows(variant).values())
+        return metric in self.measured.replies.columns(variant).statistics
 
     @cached_property
     def _registered(self) -> frozenset[str]:

@@ -97,9 +97,12 @@ def candidate_among(
 
 def _shares_read(folder: RunFolder, candidate: str) -> dict[str, float]:
     """Return, for each metric that cannot read all replies (empty, not English), the share that it reads."""
-    rows = folder.replies(candidate)
-    unread = Counter(name for row in rows for name in row.undefined)
-    return {name: 1 - count / len(rows) for name, count in unread.items()}
+    rows = 0
+    unread: Counter[str] = Counter()
+    for row in folder.each_reply(candidate):
+        rows += 1
+        unread.update(row.undefined.keys())
+    return {name: 1 - count / rows for name, count in unread.items()}
 
 
 def _coverage(summary: Summary, read: list[float]) -> str:

@@ -41,7 +41,7 @@ def metrics_of(folder: RunFolder, config: RunConfig | ScoreConfig) -> MetricSet:
     from harness.metrics.loading import load_metrics
     from harness.metrics.text.words import for_texts
 
-    options = for_texts(config.metric_options, (row.reference or "" for row in folder.dialogues()))
+    options = for_texts(config.metric_options, (row.reference or "" for row in folder.each_dialogue()))
     return load_metrics(config.metrics, options)
 
 
@@ -75,7 +75,7 @@ def compute(
     for warning in unfinished:
         progress.note(f"Warning: {warning}")
     write_json(folder.memory_path, memory_table(folder, names))
-    specs = sign(all_specs(metrics.options), folder.dialogues(), how_of(manifest))
+    specs = sign(all_specs(metrics.options), folder.each_dialogue(), how_of(manifest))
     summary = summarize(
         folder, registry=specs, resamples=config.stats.resamples, seed=config.seed, slices=config.stats.slices
     )

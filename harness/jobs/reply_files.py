@@ -1,37 +1,28 @@
-"""Read and check replies generated outside the harness, or by another run, and write them into a run folder."""
+"""Read and check replies generated outside the harness, or by another run, and write them into a run folder.
+
+Files are read twice, once to check and once to write, so that memory does not grow with their texts.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError, did_you_mean
-from harness.files import write_rows
+from harness.files import replacing, row_line
 from harness.jobs.reply_shapes import FINISH, Finish, ReplyColumns, ReplyShape, shape_of
 from harness.store.folder import RunFolder
 from harness.store.schema import DialogueRow, ReplyRow
 
 KEYS = ("id", "reference", "reply", "prompt", "conversation", "finish")
 SYSTEM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-
-@dataclass(frozen=True)
-class ReadReplies:
-    """Validated replies: the dialogues of all systems, each system's replies in that order, how many are missing."""
-
-    dialogues: tuple[DialogueRow, ...]
-    replies: Mapping[str, tuple[ReplyRow, ...]]
-    missing: Mapping[str, int]
-
-    def write(self, out: RunFolder) -> None:
-        """Write ``dialogues.jsonl`` and each system's unscored ``replies/NAME.jsonl``."""
-        write_rows(out.dialogues_path, self.dialogues)
-        for name, rows in self.replies.items():
-            write_rows(out.replies_path(name), rows)
 
 
 @dataclass(frozen=True)
@@ -46,6 +37,44 @@ class _Line:
     columns: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class ReadReplies:
+    """Validated replies, in their files: the ids of all systems' dialogues, and each system's lines by id.
+
+    ``missing`` counts the dialogues that a system lacks; ``own`` are the columns that are a system's, not a dialogue's.
+    """
+
+    dialogues: tuple[str, ...]
+    replies: Mapping[str, Mapping[str, _Line]]
+    missing: Mapping[str, int]
+    own: frozenset[str]
+
+    def write(self, out: RunFolder) -> None:
+        """Write ``dialogues.jsonl`` and each system's unscored ``replies/NAME.jsonl``."""
+        with ExitStack() as files:
+            dialogues = files.enter_context(replacing(out.dialogues_path))
+            replies = {name: files.enter_context(replacing(out.replies_path(name))) for name in self.replies}
+            for id in self.dialogues:
+                lines = {name: of.get(id) for name, of in self.replies.items()}
+                dialogues.write(row_line(self._dialogue([line for line in lines.values() if line is not None])))
+                for name, line in lines.items():
+                    replies[name].write(row_line(_reply(id, line)))
+
+    def _dialogue(self, lines: Sequence[_Line]) -> DialogueRow:
+        columns: dict[str, Any] = {}
+        for line in reversed(lines):
+            columns = {**line.columns, **columns}
+        prompts = [line.prompt for line in lines if line.prompt is not None]
+        return DialogueRow(
+            id=lines[0].id,
+            prompt=prompts[-1] if prompts else "",
+            reference=lines[0].reference[0],
+            further_references=lines[0].reference[1:],
+            conversation=lines[0].conversation,
+            columns={key: value for key, value in columns.items() if key not in self.own},
+        )
+
+
 def read_replies(files: Mapping[str, Path | str], columns: ReplyColumns | None = None) -> ReadReplies:
     """Read each system's file and check that all answer the same dialogues; nothing is written.
 
@@ -57,104 +86,148 @@ def read_replies(files: Mapping[str, Path | str], columns: ReplyColumns | None =
     """
     if not files:
         raise InputError("No replies were given. Pass at least one file as NAME=FILE.jsonl.")
-    systems: dict[str, dict[str, _Line]] = {}
+    systems: dict[str, _File | _Run] = {}
     for name, path in files.items():
         if not SYSTEM_NAME.fullmatch(name) or name.endswith((".", "-")):
             raise InputError(f"'{name}' is not a valid system name: use at most 64 letters, digits, '.', '_' and '-'.")
-        systems[name] = _read(Path(path), columns)
-    dialogues = _merge(systems, {name: Path(path) for name, path in files.items()})
+        found = run_and_variant(Path(path))
+        systems[name] = _Run(*found) if found else _File(Path(path), columns)
+        if not systems[name]:
+            raise InputError(f"{path} contains no replies.")
+    dialogues = tuple(dict.fromkeys(chain.from_iterable(systems.values())))
     return ReadReplies(
-        dialogues=tuple(dialogues),
-        replies={
-            name: tuple(_reply(dialogue, lines.get(dialogue.id)) for dialogue in dialogues)
-            for name, lines in systems.items()
-        },
-        missing={name: sum(d.id not in lines for d in dialogues) for name, lines in systems.items()},
+        dialogues=dialogues,
+        replies=systems,
+        missing={name: len(dialogues) - len(lines) for name, lines in systems.items()},
+        own=_own_columns(dialogues, systems, {name: Path(path) for name, path in files.items()}),
     )
 
 
-def _reply(dialogue: DialogueRow, line: _Line | None) -> ReplyRow:
+def _reply(id: str, line: _Line | None) -> ReplyRow:
     if line is None:
-        return ReplyRow(id=dialogue.id, error="no reply in the file")
+        return ReplyRow(id=id, error="no reply in the file")
     if line.reply is None:
-        return ReplyRow(id=dialogue.id, error="the reply is null")
-    return ReplyRow(id=dialogue.id, reply=line.reply, finish=line.finish)
+        return ReplyRow(id=id, error="the reply is null")
+    return ReplyRow(id=id, reply=line.reply, finish=line.finish)
 
 
-def _merge(systems: Mapping[str, Mapping[str, _Line]], paths: Mapping[str, Path]) -> list[DialogueRow]:
-    """Return the dialogues of all systems, in the order of the first file; refuse contradictory systems.
-
-    A column belongs to a dialogue only if all systems agree on it (a key such as "model" belongs to a system).
-    """
-    first: dict[str, tuple[str, _Line]] = {}
-    columns: dict[str, dict[str, Any]] = {}
-    prompts: dict[str, str] = {}
+def _own_columns(
+    dialogues: Sequence[str], systems: Mapping[str, _File | _Run], paths: Mapping[str, Path]
+) -> frozenset[str]:
+    """Return the columns on which systems disagree (a key such as "model"); refuse contradictory dialogues."""
     own: set[str] = set()
-    for name, lines in systems.items():
-        for id, line in lines.items():
-            other, known = first.setdefault(id, (name, line))
+    for id in dialogues:
+        names = [name for name, lines in systems.items() if id in lines]
+        if len({systems[name].said(id) for name in names}) == 1:
+            continue
+        lines = {name: systems[name][id] for name in names}
+        first, *others = lines
+        known, merged = lines[first], dict(lines[first].columns)
+        for name in others:
+            line = lines[name]
             for key in ("reference", "prompt", "conversation"):
                 mine, theirs = getattr(line, key), getattr(known, key)
                 if mine is not None and theirs is not None and mine != theirs:
                     raise InputError(
                         f"{paths[name]}, line {line.number}: the {key} of '{id}' differs from that in "
-                        f"{paths[other]}, line {known.number}. All systems must answer the same dialogues."
+                        f"{paths[first]}, line {known.number}. All systems must answer the same dialogues."
                     )
-            if line.prompt is not None:
-                prompts[id] = line.prompt
-            merged = columns.setdefault(id, {})
-            for key, value in line.columns.items():
-                if key in merged and merged[key] != value:
-                    own.add(key)
-                merged.setdefault(key, value)
-    return [
-        DialogueRow(
+            own.update(key for key, value in line.columns.items() if key in merged and merged[key] != value)
+            merged = {**line.columns, **merged}
+    return frozenset(own)
+
+
+def _said(line: _Line) -> int:
+    """Return a number that is equal for lines that say the same of their dialogue."""
+    columns = json.dumps(line.columns) if line.columns else ""
+    return hash((line.reference, line.prompt, line.conversation, columns))
+
+
+class _Run(Mapping[str, _Line]):
+    """The replies of one variant of a run by id, read when they are asked for."""
+
+    def __init__(self, folder: RunFolder, variant: str) -> None:
+        names = [str(one["name"]) for one in folder.read_manifest().variants]
+        if variant not in names:
+            raise InputError(f"{folder.root} has no variant '{variant}'.{did_you_mean(variant, names)}")
+        self._dialogues = folder.dialogues_by_id()
+        self._replies = folder.replies_by_id(variant)
+        numbered = enumerate(self._replies, 1)
+        self._numbers = {id: number for number, id in numbered if self._dialogues[id].reference is not None}
+
+    def said(self, id: str) -> int:
+        """Return ``_said`` of a line."""
+        return _said(self[id])
+
+    def __getitem__(self, id: str) -> _Line:
+        dialogue, row = self._dialogues[id], self._replies[id]
+        return _Line(
+            number=self._numbers[id],
             id=id,
-            prompt=prompts.get(id, ""),
-            reference=line.reference[0],
-            further_references=line.reference[1:],
-            conversation=line.conversation,
-            columns={key: value for key, value in columns[id].items() if key not in own},
+            reference=(dialogue.reference or "", *dialogue.further_references),
+            reply=row.raw or row.reply,
+            prompt=dialogue.prompt,
+            conversation=dialogue.conversation,
+            finish=row.finish,
+            columns=dialogue.columns,
         )
-        for id, (_, line) in first.items()
-    ]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._numbers)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
 
 
-def _read(path: Path, columns: ReplyColumns | None) -> dict[str, _Line]:
-    found = run_and_variant(path)
-    lines = _of_a_run(*found) if found else _of_a_file(path, columns)
-    by_id: dict[str, _Line] = {}
-    for line in lines:
-        if line.id in by_id:
-            raise InputError(
-                f"{path}, line {line.number}: the id '{line.id}' is already in line {by_id[line.id].number}. "
-                "Make ids unique."
-            )
-        by_id[line.id] = line
-    if not by_id:
-        raise InputError(f"{path} contains no replies.")
-    return by_id
+class _File(Mapping[str, _Line]):
+    """The lines of a file of replies by id. All are validated at first; kept of each is only where it is."""
 
+    def __init__(self, path: Path, columns: ReplyColumns | None) -> None:
+        self._path = path
+        self._shape: ReplyShape | None = None
+        self._places: dict[str, int] = {}  # of the line among the following columns
+        self._offsets, self._numbers, self._said = array("q"), array("q"), array("q")
+        try:
+            self._file = path.open("rb")
+        except OSError as error:
+            raise InputError(f"Cannot read {path}: {error.strerror}.") from error
+        offset = 0
+        for number, raw in enumerate(self._file, 1):
+            if raw.strip():
+                value = _object(raw, f"{path}, line {number}", number)
+                self._shape = self._shape or shape_of(value, columns)
+                line = _line(self._shape, value, f"{path}, line {number}", number)
+                if line.id in self._places:
+                    before = self._numbers[self._places[line.id]]
+                    raise InputError(
+                        f"{path}, line {number}: the id '{line.id}' is already in line {before}. Make ids unique."
+                    )
+                self._places[line.id] = len(self._places)
+                self._offsets.append(offset)
+                self._numbers.append(number)
+                self._said.append(_said(line))
+            offset += len(raw)
 
-def _of_a_run(folder: RunFolder, variant: str) -> Iterator[_Line]:
-    """Return the replies of one variant of a run."""
-    names = [str(one["name"]) for one in folder.read_manifest().variants]
-    if variant not in names:
-        raise InputError(f"{folder.root} has no variant '{variant}'.{did_you_mean(variant, names)}")
-    dialogues = {row.id: row for row in folder.dialogues()}
-    for number, row in enumerate(folder.replies(variant), 1):
-        dialogue = dialogues[row.id]
-        if dialogue.reference is not None:
-            yield _Line(
-                number=number,
-                id=row.id,
-                reference=(dialogue.reference, *dialogue.further_references),
-                reply=row.raw or row.reply,
-                prompt=dialogue.prompt,
-                conversation=dialogue.conversation,
-                finish=row.finish,
-                columns=dialogue.columns,
-            )
+    def said(self, id: str) -> int:
+        """Return ``_said`` of a line."""
+        return self._said[self._places[id]]
+
+    def __getitem__(self, id: str) -> _Line:
+        place = self._places[id]
+        number = self._numbers[place]
+        self._file.seek(self._offsets[place])
+        where = f"{self._path}, line {number}"
+        assert self._shape is not None
+        line = _line(self._shape, _object(self._file.readline(), where, number), where, number)
+        if line.id != id:
+            raise InputError(f"{where} changed while it was read. Run the command again.")
+        return line
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
 
 
 def run_and_variant(path: Path) -> tuple[RunFolder, str] | None:
@@ -165,21 +238,6 @@ def run_and_variant(path: Path) -> tuple[RunFolder, str] | None:
     if separator and not path.exists() and (Path(root) / "run.json").is_file():
         return RunFolder(Path(root)), variant
     return None
-
-
-def _of_a_file(path: Path, columns: ReplyColumns | None) -> Iterator[_Line]:
-    shape: ReplyShape | None = None
-    try:
-        with path.open("rb") as file:
-            for number, raw in enumerate(file, 1):
-                if not raw.strip():
-                    continue
-                where = f"{path}, line {number}"
-                value = _object(raw, where, number)
-                shape = shape or shape_of(value, columns)
-                yield _line(shape, value, where, number)
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
 
 
 def _refuse(constant: str) -> None:

@@ -74,6 +74,7 @@ def score(
         folder.write_manifest(_manifest(config, files, identity, reference or next(iter(files))))
         with failures_recorded(folder):
             read.write(folder)
+            del read  # where each line of the files is, which a million of them make large
             compute(folder, config, progress)
     render(folder, progress)
     return folder

@@ -65,15 +65,15 @@ def is_english(text: str) -> bool:
     if found["latin"] < MOSTLY_LATIN * found.total():
         return False
     words = WORD.findall(sample[:PROSE].lower().replace("’", "'"))
-    english = sum(word in ENGLISH for word in words)
-    foreign = sum(word in FOREIGN for word in words)
-    accented = any(not word.isascii() for word in words)
+    english = sum(map(ENGLISH.__contains__, words))
+    foreign = sum(map(FOREIGN.__contains__, words))
+    accented = not all(map(str.isascii, words))
     if foreign > max(english, 1):
         return False
     if not english and len(words) > 2 and (foreign or accented):
         return False
     if not (foreign or accented):
-        english += sum(word in SHARED for word in words)
+        english += sum(map(SHARED.__contains__, words))
     return len(words) < ENOUGH_WORDS or english >= FEWEST_ENGLISH * len(words)
 
 

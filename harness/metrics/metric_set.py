@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from harness.metrics.registry import Item, Metric, MetricOptions, MetricSpec, Scores
 
@@ -26,19 +27,28 @@ class MetricSet:
         ``advance`` is called with the number of items done. Items of the same dialogue should be adjacent, so that its
         reference is parsed only once. ``workers.score`` distributes many items over processes.
         """
+        return list(self.each(items, advance=advance))
+
+    def each(self, items: Sequence[Item], *, advance: Callable[[int], None] | None = None) -> Iterator[Scores]:
+        """Yield what ``score`` returns, for items that may be too many to hold."""
         text = [metric for metric in self.metrics if not needs_many(metric)]
-        done: list[Scores] = []
-        for start in range(0, len(items), TEXT_CHUNK):
-            part = items[start : start + TEXT_CHUNK]
-            done += [join(found) for found in _score_part(text, part)]
+        return self.with_many(self._texts(text, items, advance), items)
+
+    def with_many(self, texts: Iterator[Scores], items: Sequence[Item]) -> Iterator[Scores]:
+        """Yield the scores of the text metrics joined with those of the metrics that need many items."""
+        many = [_in_parts(metric, items) for metric in self.metrics if needs_many(metric)]
+        if not many:
+            return texts
+        return (self._selected(join(found)) for found in zip(texts, *many, strict=True))
+
+    def _texts(
+        self, metrics: Sequence[Metric], items: Sequence[Item], advance: Callable[[int], None] | None
+    ) -> Iterator[Scores]:
+        for part in batches(items, TEXT_CHUNK):
+            for found in _score_part(metrics, part):
+                yield self._selected(join(found))
             if advance:
                 advance(len(part))
-        for metric in filter(needs_many, self.metrics):
-            for start in range(0, len(items), at_once(metric)):
-                found = metric.score(items[start : start + at_once(metric)])
-                for place, scores in enumerate(found, start):
-                    done[place] = join([done[place], scores])
-        return [self._selected(scores) for scores in done]
 
     def where(self, wanted: Callable[[Metric], bool]) -> MetricSet:
         """Return the set with only those of its metrics for which ``wanted`` is true."""
@@ -61,6 +71,20 @@ def at_once(metric: Metric) -> int:
 def needs_many(metric: Metric) -> bool:
     """Return whether a metric needs many replies at once, in a single process."""
     return at_once(metric) > TEXT_CHUNK
+
+
+def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Yield the items in order, ``size`` at a time."""
+    rest = iter(items)
+    while part := list(islice(rest, size)):
+        yield part
+
+
+def _in_parts(metric: Metric, items: Sequence[Item]) -> Iterable[Scores]:
+    """Return one Scores per item: of a metric that needs all of them at once, else of one part after another."""
+    if at_once(metric) >= len(items):
+        return metric.score(items)
+    return (scores for part in batches(items, at_once(metric)) for scores in metric.score(part))
 
 
 def _score_part(metrics: Sequence[Metric], part: Sequence[Item]) -> list[list[Scores]]:

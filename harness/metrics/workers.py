@@ -11,14 +11,15 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import IO
 
 from harness.errors import HarnessError
 from harness.machine import end_with
-from harness.metrics.metric_set import MetricSet, join, needs_many
+from harness.metrics.metric_set import MetricSet, batches, needs_many
 from harness.metrics.registry import Item, Scores
 
 CHUNK = 250
@@ -36,26 +37,22 @@ def score(
     workers: int,
     advance: Callable[[int], None] | None = None,
     known: Known | None = None,
-) -> list[Scores]:
-    """Return what ``metrics.score`` returns, using ``workers`` processes if there are enough items.
+) -> Iterator[Scores]:
+    """Yield what ``metrics.score`` returns, using ``workers`` processes if there are enough items.
 
-    Items that are ``known``, unchanged, are scored only by the metrics that need many at once.
+    ``items`` are iterated over while scores are consumed, and a bounded number of them is held. Items that are
+    ``known``, unchanged, are scored only by the metrics that need many at once.
     """
-    before = [_recalled(item, known or {}) for item in items]
-    left = [item for item, found in zip(items, before, strict=True) if found is None]
+    before = [_recalled(item, known) for item in items] if known else []
+    left = [item for item, found in zip(items, before, strict=True) if found is None] if known else items
     if advance and len(left) < len(items):
         advance(len(items) - len(left))
-    if len(left) == len(items) and (workers <= 1 or len(items) < WORTH_WORKERS):
-        return metrics.score(items, advance=advance)
     if workers > 1 and len(left) >= WORTH_WORKERS:
-        made = iter(score_in_workers(metrics, left, workers, advance))
+        made = score_in_workers(metrics, left, workers, advance)
     else:
-        made = iter(metrics.where(lambda metric: not needs_many(metric)).score(left, advance=advance))
-    scores = [next(made) if found is None else found for found in before]
-    rest = metrics.where(needs_many)
-    if not rest.metrics:
-        return scores
-    return [join(both) for both in zip(scores, rest.score(items), strict=True)]
+        made = metrics.where(lambda metric: not needs_many(metric)).each(left, advance=advance)
+    texts = (next(made) if found is None else found for found in before) if known else made
+    return metrics.with_many(texts, items)
 
 
 def _recalled(item: Item, known: Known) -> Scores | None:
@@ -64,14 +61,14 @@ def _recalled(item: Item, known: Known) -> Scores | None:
 
 
 def score_in_workers(
-    metrics: MetricSet, items: Sequence[Item], workers: int, advance: Callable[[int], None] | None = None
-) -> list[Scores]:
-    """Return one Scores per item, in order, from ``workers`` processes; raise HarnessError if one fails.
+    metrics: MetricSet, items: Iterable[Item], workers: int, advance: Callable[[int], None] | None = None
+) -> Iterator[Scores]:
+    """Yield one Scores per item, in order, from ``workers`` processes; raise HarnessError if one fails.
 
     Metrics that need many items at once are left out.
     """
     with Workers(metrics, workers) as started:
-        return started.score(items, advance)
+        yield from started.score(items, advance)
 
 
 class Workers:
@@ -97,23 +94,30 @@ class Workers:
             process.kill()
 
     def score(
-        self, items: Sequence[Item], advance: Callable[[int], None] | None = None, *, chunk: int | None = None
-    ) -> list[Scores]:
-        """Return one Scores per item, in order; raise HarnessError if a process fails."""
-        size = chunk or CHUNK
-        scores: list[Scores] = []
+        self, items: Iterable[Item], advance: Callable[[int], None] | None = None, *, chunk: int | None = None
+    ) -> Iterator[Scores]:
+        """Yield one Scores per item, in order; raise HarnessError if a process fails."""
         with ThreadPoolExecutor(len(self._processes)) as threads:
             try:
-                for found in threads.map(lambda start: self._ask(items[start : start + size]), _starts(items, size)):
-                    scores += found
+                for found in self._in_order(threads, batches(items, chunk or CHUNK)):
+                    yield from found
                     if advance:
                         advance(len(found))
             except BaseException:
                 self.kill()  # or the block would wait for what is under way
                 raise
-        return scores
 
-    def _ask(self, items: Sequence[Item]) -> list[Scores]:
+    def _in_order(self, threads: ThreadPoolExecutor, parts: Iterable[list[Item]]) -> Iterator[list[Scores]]:
+        """Yield the answers in order, asking for a few parts beyond the one that is waited for."""
+        asked: deque[Future[list[Scores]]] = deque()
+        for part in parts:
+            asked.append(threads.submit(self._ask, part))
+            if len(asked) > 2 * len(self._processes):
+                yield asked.popleft().result()
+        while asked:
+            yield asked.popleft().result()
+
+    def _ask(self, items: list[Item]) -> list[Scores]:
         process = self._idle.get()
         assert process.stdin is not None
         assert process.stdout is not None
@@ -128,10 +132,6 @@ class Workers:
         if isinstance(answer, HarnessError):
             raise answer
         return answer
-
-
-def _starts(items: Sequence[Item], size: int) -> range:
-    return range(0, len(items), size)
 
 
 def _start() -> subprocess.Popen[bytes]:

@@ -28,7 +28,7 @@ ADDED: Mapping[type[BaseModel], frozenset[str]] = {
     DialogueConfig: frozenset({"encoding", "hub_config", "references"}),
     ColumnMap: frozenset({"system", "history"}),
     LatencyConfig: frozenset({"budget_minutes", "precision", "concurrency"}),
-    Variant: frozenset(SERVED_KEYS),
+    Variant: frozenset({*SERVED_KEYS, "recipe_digest", "seed"}),
 }
 # Only shown beside what is measured.
 SHOWN: Mapping[type[BaseModel], frozenset[str]] = {LatencyConfig: frozenset({"imported"})}

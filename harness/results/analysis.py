@@ -20,6 +20,7 @@ from harness.results.measurements import Key, Measurements, base_of
 from harness.results.units import Slice
 from harness.stats.bootstrap import RESAMPLES, SEED, Resamples
 from harness.stats.intervals import ValueEvidence, weigh
+from harness.stats.jackknife import LARGE
 from harness.stats.paired import FEW, PairedEvidence, small_sample_warning, weigh_difference
 from harness.stats.samples import align, by_cluster, counted
 from harness.stats.timing import RatioEvidence, estimate_quantile, log_ratios, weigh_ratio
@@ -112,7 +113,10 @@ class Analysis:
         return evidence.difference(confidence, spec.higher_is_better)
 
     def prepare(self, metrics: Iterable[str], slice: Slice | None = None) -> None:
-        """Resample many metrics of all variants in one matrix product, which is faster than one at a time."""
+        """Resample many metrics of all variants in one matrix product, which is faster than one at a time.
+
+        Those over more than ``LARGE`` units are not resampled at all.
+        """
         waiting: dict[int, list[tuple[Key, FloatArray]]] = {}
         for metric in metrics:
             if self.measured.spec(metric).family == "memory":
@@ -122,12 +126,20 @@ class Analysis:
                 samples = self.measured.samples(key)
                 if key not in self._sums and isinstance(samples, Samples) and samples.ids:
                     statistics = by_cluster(samples)
-                    waiting.setdefault(statistics.shape[0], []).append((key, statistics))
+                    if len(statistics) <= LARGE:
+                        waiting.setdefault(len(statistics), []).append((key, statistics))
         for units, found in waiting.items():
             together = self._resamples(units).sums(np.hstack([statistics for _, statistics in found]))
             ends = np.cumsum([statistics.shape[1] for _, statistics in found])[:-1]
             for (key, _), sums in zip(found, np.split(together, ends, axis=1), strict=True):
                 self._sums[key] = np.ascontiguousarray(sums)
+
+    def resampled(self, samples: Samples, key: Key | None) -> FloatArray:
+        """Return the sums of these samples over the run's resamples; ``key``: that of which they are all."""
+        if key is not None:
+            return self._sums_of(key)
+        statistics = by_cluster(samples)
+        return self._resamples(statistics.shape[0]).sums(statistics)
 
     def forget(self, slice: Slice) -> None:
         """Drop what was cached for a slice, which is rarely needed again."""

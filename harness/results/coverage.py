@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from functools import partial
+from itertools import compress
 
 from harness.files import read_rows
 from harness.results.analysis import Analysis
+from harness.results.columns import State
 from harness.stats.proportions import clopper_pearson
 from harness.store.schema import Coverage, GenerationRecord, LatencyRecord, Record, ScoringRecord, record_of
 
@@ -23,24 +26,29 @@ def coverage_of(analysis: Analysis, variant: str) -> Coverage:
     """
     ids = analysis.measured.units.ids
     passes = _passes(analysis)
-    rows = analysis.measured.replies.rows(variant).values()
-    failed = {row.id for row in rows if row.error is not None}
+    having = partial(_ids_having, analysis, variant)
+    failed = having(State.ERROR)
     scoring = _reasons(analysis, ScoringRecord, "scoring", variant)
     if "generation" in passes:
         reasons = _reasons(analysis, GenerationRecord, "generation", variant)
-        answered = {row.id for row in rows if row.reply is not None and row.id not in reasons}
+        answered = having(State.REPLY) - reasons.keys()
     elif "scoring" in passes:
         reasons = scoring
-        answered = {row.id for row in rows if row.nll is not None}
+        answered = having(State.NLL)
     else:
         reasons = _reasons(analysis, LatencyRecord, "latency", variant)
         answered = set(ids) - set(reasons)
     skipped = Counter(reasons.get(name, FAILED if name in failed else MISSING) for name in ids if name not in answered)
     not_scored = Counter(reason for name, reason in scoring.items() if name in answered)
-    unfinished = sum(row.unfinished for row in rows if row.id in answered)
+    unfinished = len(having(State.UNFINISHED) & answered)
     made = estimated(len(ids), len(ids) - skipped.total(), dict(sorted(skipped.items())), unfinished)
     further = {"not_scored": dict(sorted(not_scored.items())), "not_measured": _not_measured(analysis, variant)}
     return made.model_copy(update=further)
+
+
+def _ids_having(analysis: Analysis, variant: str, state: State) -> set[str]:
+    having = analysis.measured.replies.having(variant, state)
+    return set(compress(analysis.measured.units.ids, having.tolist()))
 
 
 def estimated(dialogues: int, answered: int, skipped: dict[str, int], unfinished: int = 0) -> Coverage:

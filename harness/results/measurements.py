@@ -23,6 +23,7 @@ from harness.stats.types import Samples, TimingSamples
 from harness.store.folder import RunFolder
 from harness.store.schema import IdentityRow, RunManifest
 
+_KEEP_BYTES = 256 * 2**20
 Key = tuple[str, str, Slice | None]  # metric, variant, slice
 
 
@@ -55,7 +56,7 @@ class Measurements:
     @cached_property
     def units(self) -> Units:
         """The dialogues of the run."""
-        return Units.of(self.folder.dialogues() if self.folder.dialogues_path.is_file() else [])
+        return Units(self.folder.each_dialogue if self.folder.dialogues_path.is_file() else tuple)
 
     @cached_property
     def replies(self) -> Replies:
@@ -142,6 +143,8 @@ class Measurements:
                 self._samples[key] = self._collect(metric, variant)
             else:
                 self._samples[key] = self._sliced(self.samples((metric, variant, None)), slice)
+            while len(self._samples) > 1 and sum(map(_size, self._samples.values())) > _KEEP_BYTES:
+                del self._samples[next(iter(self._samples))]
         return self._samples[key]
 
     def within(self, slice: Slice) -> frozenset[str]:
@@ -182,3 +185,8 @@ class Measurements:
             values=tuple(samples.values[index] for index in kept),
             clusters=None if samples.clusters is None else tuple(samples.clusters[index] for index in kept),
         )
+
+
+def _size(samples: Samples | TimingSamples) -> int:
+    """Return the bytes of a metric's statistics; timings are few."""
+    return samples.statistics.nbytes if isinstance(samples, Samples) else 0

@@ -5,17 +5,23 @@ This can be repeated at any time, with other metrics, from the files of a finish
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from itertools import chain
+from typing import TYPE_CHECKING, TypeVar, overload
+
+import numpy as np
 
 from harness.dialogues.reply_text import REASONING, Reasoning, reply_text
-from harness.files import write_rows
+from harness.files import replacing, row_line
 from harness.machine import usable_cores
 from harness.metrics.metric_set import MetricSet
 from harness.metrics.registry import Item, Scores
 from harness.metrics.workers import Known, score
 from harness.results.several_references import How, combine
 from harness.store.folder import RunFolder
+from harness.store.indexed import IndexedRows, RowSequence
 from harness.store.schema import DialogueRow, FindingRow, GenerationRecord, Record, ReplyRow, ScoringRecord
 
 if TYPE_CHECKING:
@@ -39,7 +45,7 @@ def score_replies(
     workers: int | None = None,
     reasoning: Reasoning = REASONING,
     known: Known | None = None,
-) -> dict[str, list[ReplyRow]]:
+) -> dict[str, ScoredReplies]:
     """Write ``replies/VARIANT.jsonl`` for each variant, with scores, statistics and findings; return the rows.
 
     Judged is what a patient would see: each reply without the blocks that ``reasoning`` marks.
@@ -49,92 +55,132 @@ def score_replies(
     replies were generated outside the harness) keeps its replies and gets new scores. ``how`` combines the scores
     against several references of one dialogue. ``workers`` defaults to the number of cores, at most four, if there are
     thousands of replies. ``known`` are scores that were made before. Rows are in run order, one for each dialogue with
-    a reply, a likelihood, an error or a reason why it was skipped.
+    a reply, a likelihood, an error or a reason why it was skipped. They are read, scored and written one after another,
+    so that memory does not grow with their texts.
     """
     names = list(variants) if variants is not None else [str(v["name"]) for v in folder.read_manifest().variants]
-    dialogues = folder.dialogues()
-    rows = {name: _join(folder, name, dialogues, accept, reasoning) for name in names}
-    # Replies to one dialogue are adjacent, so that metrics parse each of its references only once.
-    places = [
-        (name, dialogue, reference)
-        for dialogue in dialogues
-        for reference in _references(dialogue)
-        for name in names
-        if dialogue.id in rows[name]
-    ]
-    items = [_item(name, dialogue, rows[name][dialogue.id], text) for name, dialogue, text in places]
+    dialogues = folder.dialogues_by_id()
+    items = _Items(dialogues, {name: _Joined(folder, name, accept, reasoning) for name in names})
     if progress:
         progress.start(TASK, len(items), "replies")
     advance = (lambda done: progress.advance(TASK, done)) if progress else None
-    scores = score(metrics, items, workers=workers or min(usable_cores(), 4), advance=advance, known=known)
+    unfinished: Counter[str] = Counter()
+    with ExitStack() as files:
+        out = {name: files.enter_context(replacing(folder.replies_path(name))) for name in names}
+        scores = score(metrics, items, workers=workers or min(usable_cores(), 4), advance=advance, known=known)
+        for dialogue in dialogues.values():
+            found = items.replies(dialogue)
+            several = [[next(scores) for _ in found] for _ in _references(dialogue)]
+            for place, (name, row) in enumerate(found.items()):
+                unfinished[name] += row.unfinished
+                against = [of_all[place] for of_all in several]
+                out[name].write(row_line(_scored(row, combine(against, metrics.specs, how))))
     if progress:
         progress.finish(TASK)
         for note in metrics.notes:
             progress.note(note)
-    against: dict[tuple[str, str], list[Scores]] = {}
-    for (name, dialogue, _), each in zip(places, scores, strict=True):
-        against.setdefault((name, dialogue.id), []).append(each)
-    for (name, id), several in against.items():
-        found = combine(several, metrics.specs, how)
-        update = {
-            "scores": dict(found.values),
-            "statistics": dict(found.statistics),
-            "findings": tuple(FindingRow(metric=f.metric, rule=f.rule, words=f.words) for f in found.findings),
-            "undefined": dict(found.undefined),
-        }
-        rows[name][id] = rows[name][id].model_copy(update=update)
-    joined = {name: [rows[name][d.id] for d in dialogues if d.id in rows[name]] for name in names}
-    for name, replies in joined.items():
-        write_rows(folder.replies_path(name), replies)
-    return joined
+    return {name: ScoredReplies(folder.replies_by_id(name), unfinished[name]) for name in names}
 
 
-def items_of(folder: RunFolder, variant: str, reasoning: Reasoning) -> list[Item]:
+class ScoredReplies(RowSequence[ReplyRow]):
+    """A variant's rows in run order; ``unfinished`` of them end inside a reasoning block."""
+
+    def __init__(self, rows: IndexedRows[ReplyRow], unfinished: int) -> None:
+        super().__init__(rows)
+        self.unfinished = unfinished
+
+
+def _scored(row: ReplyRow, found: Scores) -> ReplyRow:
+    update = {
+        "scores": dict(found.values),
+        "statistics": dict(found.statistics),
+        "findings": tuple(FindingRow(metric=f.metric, rule=f.rule, words=f.words) for f in found.findings),
+        "undefined": dict(found.undefined),
+    }
+    return row.model_copy(update=update)
+
+
+class _Items(Sequence[Item]):
+    """The items to score, made when they are asked for.
+
+    Those of one dialogue are adjacent, so that metrics parse each of its references only once.
+    """
+
+    def __init__(self, dialogues: Mapping[str, DialogueRow], rows: Mapping[str, _Joined]) -> None:
+        self._dialogues = dialogues
+        self._rows = rows
+        self._ids = tuple(dialogues)
+        sizes = (len(_references(one)) * sum(one.id in of for of in rows.values()) for one in dialogues.values())
+        self._ends = np.cumsum(np.fromiter(sizes, dtype=np.int64, count=len(self._ids)))
+
+    def replies(self, dialogue: DialogueRow) -> dict[str, ReplyRow]:
+        """Return the unscored replies to a dialogue by variant."""
+        return {name: row for name, of in self._rows.items() if (row := of.get(dialogue)) is not None}
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def __iter__(self) -> Iterator[Item]:
+        return chain.from_iterable(map(self._of, self._dialogues.values()))
+
+    @overload
+    def __getitem__(self, place: int) -> Item: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Item]: ...
+    def __getitem__(self, place: int | slice) -> Item | list[Item]:
+        if isinstance(place, slice):
+            return [self[one] for one in range(*place.indices(len(self)))]
+        place = range(len(self))[place]
+        number = int(np.searchsorted(self._ends, place, side="right"))
+        return self._of(self._dialogues[self._ids[number]])[place - int(self._ends[number])]
+
+    def _of(self, dialogue: DialogueRow) -> list[Item]:
+        found = self.replies(dialogue)
+        return [_item(name, dialogue, row, text) for text in _references(dialogue) for name, row in found.items()]
+
+
+def items_of(folder: RunFolder, variant: str, reasoning: Reasoning) -> Sequence[Item]:
     """Return what ``score_replies`` scores of one variant."""
-    dialogues = folder.dialogues()
-    rows = _join(folder, variant, dialogues, None, reasoning)
-    return [
-        _item(variant, dialogue, rows[dialogue.id], reference)
-        for dialogue in dialogues
-        if dialogue.id in rows
-        for reference in _references(dialogue)
-    ]
+    return _Items(folder.dialogues_by_id(), {variant: _Joined(folder, variant, None, reasoning)})
 
 
 def _references(dialogue: DialogueRow) -> tuple[str, ...]:
     return (dialogue.reference or "", *dialogue.further_references)
 
 
-def unfinished_warnings(replies: Mapping[str, Sequence[ReplyRow]]) -> list[str]:
+def unfinished_warnings(replies: Mapping[str, ScoredReplies]) -> list[str]:
     """Return a sentence for each variant with replies that end before their reasoning does."""
     return [
-        f"{count} of {len(rows)} replies of '{name}' {UNFINISHED}; only what comes before it was judged."
+        f"{rows.unfinished} of {len(rows)} replies of '{name}' {UNFINISHED}; only what comes before it was judged."
         for name, rows in replies.items()
-        if (count := sum(row.unfinished for row in rows))
+        if rows.unfinished
     ]
 
 
-def _join(
-    folder: RunFolder,
-    variant: str,
-    dialogues: Sequence[DialogueRow],
-    accept: Accept | None,
-    reasoning: Reasoning,
-) -> dict[str, ReplyRow]:
-    """Return each dialogue's reply by its id, without scores."""
-    scoring = _records(folder, ScoringRecord, "scoring", variant, accept)
-    generation = _records(folder, GenerationRecord, "generation", variant, accept)
-    if not scoring and not generation:
-        found = {row.id: row for row in folder.replies(variant)}
-        raw: dict[str, tuple[str | None, str | None]] = {
-            id: (row.raw if row.raw is not None else row.reply, None) for id, row in found.items()
-        }
-    else:
-        ids = (dialogue.id for dialogue in dialogues if dialogue.id in scoring or dialogue.id in generation)
-        found = {id: _row(id, scoring.get(id), generation.get(id)) for id in ids}
-        raw = {id: (record.reply, record.marked) for id, record in generation.items()}
-    prompts = {dialogue.id: dialogue.prompt for dialogue in dialogues}
-    return {id: _as_seen(row, *raw.get(id, (None, None)), reasoning, prompts.get(id, "")) for id, row in found.items()}
+class _Joined:
+    """A variant's replies without scores, joined from its records, or its own if it has none of this run."""
+
+    def __init__(self, folder: RunFolder, variant: str, accept: Accept | None, reasoning: Reasoning) -> None:
+        self._reasoning = reasoning
+        self._scoring = _records(folder, ScoringRecord, "scoring", variant, accept)
+        self._generation = _records(folder, GenerationRecord, "generation", variant, accept)
+        self._given = folder.replies_by_id(variant) if not self._scoring and not self._generation else None
+
+    def __contains__(self, id: str) -> bool:
+        return id in self._given if self._given is not None else id in self._scoring or id in self._generation
+
+    def get(self, dialogue: DialogueRow) -> ReplyRow | None:
+        """Return the reply to a dialogue, or None if it has none."""
+        if dialogue.id not in self:
+            return None
+        if self._given is not None:
+            row = self._given[dialogue.id]
+            raw, marked = row.raw if row.raw is not None else row.reply, None
+        else:
+            generated = self._generation.get(dialogue.id)
+            row = _row(dialogue.id, self._scoring.get(dialogue.id), generated)
+            raw, marked = (generated.reply, generated.marked) if generated else (None, None)
+        return _as_seen(row, raw, marked, self._reasoning, dialogue.prompt)
 
 
 def _as_seen(row: ReplyRow, raw: str | None, marked: str | None, reasoning: Reasoning, prompt: str) -> ReplyRow:
@@ -144,15 +190,17 @@ def _as_seen(row: ReplyRow, raw: str | None, marked: str | None, reasoning: Reas
     found = reply_text(raw, reasoning, prompt)
     if marked is not None and (in_marked := reply_text(marked, reasoning, prompt)).reasoned:
         raw, found = marked, in_marked
-    changes = {"reply": found.seen, "raw": raw if raw != found.seen else None, "unfinished": found.unfinished}
-    return row.model_copy(update=changes)
+    seen = found.seen, raw if raw != found.seen else None, found.unfinished
+    if seen == (row.reply, row.raw, row.unfinished):
+        return row  # copying takes as long as reading
+    return row.model_copy(update=dict(zip(("reply", "raw", "unfinished"), seen, strict=True)))
 
 
 def _records(
     folder: RunFolder, model: type[AnyRecord], pass_name: str, variant: str, accept: Accept | None
-) -> dict[str, AnyRecord]:
-    records = folder.records(model, pass_name, variant)
-    return {record.id: record for record in records if accept is None or accept(pass_name, variant, record)}
+) -> IndexedRows[AnyRecord]:
+    wanted = None if accept is None else (lambda record: accept(pass_name, variant, record))
+    return folder.records_by_id(model, pass_name, variant, wanted)
 
 
 def _row(id: str, scored: ScoringRecord | None, generated: GenerationRecord | None) -> ReplyRow:

@@ -9,7 +9,7 @@ Likelihoods (nll, perplexity) are those of the first reference alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -25,7 +25,7 @@ def how_of(manifest: RunManifest) -> How:
     return "mean" if isinstance(dialogues, dict) and dialogues.get("references") == "mean" else "best"
 
 
-def sign(specs: Mapping[str, MetricSpec], dialogues: Sequence[DialogueRow], how: How) -> dict[str, MetricSpec]:
+def sign(specs: Mapping[str, MetricSpec], dialogues: Iterable[DialogueRow], how: How) -> dict[str, MetricSpec]:
     """Return the specs; if dialogues have several references, their signatures say how these are combined."""
     if not any(dialogue.further_references for dialogue in dialogues):
         return dict(specs)

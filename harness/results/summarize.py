@@ -11,6 +11,7 @@ from harness.metrics.measured import MEASURED
 from harness.metrics.registry import MetricSpec
 from harness.results.analysis import Analysis
 from harness.results.coverage import coverage_of
+from harness.results.recipes import recipes
 from harness.stats.bootstrap import RESAMPLES, SEED
 from harness.stats.slices import levels, q_values
 from harness.stats.types import Difference, Estimate
@@ -49,6 +50,7 @@ def summarize(
         coverage={variant: coverage_of(analysis, variant) for variant in analysis.measured.variants},
         slices=_slices(analysis, names, columns),
         identities=analysis.measured.identities,
+        recipes=recipes(analysis, names),
     )
 
 

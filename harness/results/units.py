@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 
 from harness.stats.slices import length_bucket, level_of
@@ -13,24 +13,33 @@ Slice = tuple[str, str]
 LENGTH_BUCKET = "length_bucket"
 
 
-@dataclass(frozen=True)
 class Units:
-    """All dialogues of a run by id. Every metric is resampled over all of them, whether it has a value or not."""
+    """All dialogues of a run by id. Every metric is resampled over all of them, whether it has a value or not.
 
-    rows: Mapping[str, DialogueRow]
+    ``each`` returns the dialogues, each time anew: their texts may be too many to hold.
+    """
 
-    @staticmethod
-    def of(rows: Sequence[DialogueRow]) -> Units:
-        return Units({row.id: row for row in sorted(rows, key=lambda row: row.id)})
+    def __init__(self, each: Callable[[], Iterable[DialogueRow]]) -> None:
+        self._each = each
+        self._last: tuple[str, tuple[str | None, ...]] = ("", ())
+
+    @cached_property
+    def _conversation_of(self) -> Mapping[str, str | None]:
+        return dict(sorted({row.id: row.conversation for row in self._each()}.items(), key=lambda pair: pair[0]))
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
-        return tuple(self.rows)
+        return tuple(self._conversation_of)
+
+    @cached_property
+    def places(self) -> Mapping[str, int]:
+        """The position of each unit by its id."""
+        return {name: place for place, name in enumerate(self.ids)}
 
     @cached_property
     def conversations(self) -> tuple[str, ...] | None:
         """The conversation of each unit (its own id if it names none), or None if no conversation has several units."""
-        names = [row.conversation for row in self.rows.values()]
+        names = self._conversation_of.values()
         named = [name for name in names if name is not None]
         if len(set(named)) == len(named):
             return None
@@ -41,12 +50,16 @@ class Units:
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns to slice by, with the derived ``length_bucket`` (words of the prompt) last."""
-        named = dict.fromkeys(column for row in self.rows.values() for column in row.columns)
+        named = dict.fromkeys(column for row in self._each() for column in row.columns)
         return tuple(dict.fromkeys([*named, LENGTH_BUCKET]))
 
     def levels(self, column: str) -> tuple[str | None, ...]:
         """Return the level of each unit in a column, or None if it has none."""
-        return tuple(level_of(self._value(row, column)) for row in self.rows.values())
+        if self._last[0] != column:
+            found = {row.id: level_of(self._value(row, column)) for row in self._each()}
+            levels = (found[name] for name in self.ids)
+            self._last = column, tuple(None if level is None else sys.intern(level) for level in levels)
+        return self._last[1]
 
     def within(self, slice: Slice) -> frozenset[str]:
         """Return the ids of the units in a slice."""

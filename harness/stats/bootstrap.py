@@ -199,7 +199,7 @@ def bca(statistics: FloatArray, aggregate: Aggregate, sums: FloatArray, *, magni
     if not np.isfinite(value) or draws.size < sums.shape[0] / 2 or spread <= 1e-12 * max(abs(value), magnitude, 1e-300):
         return None
     bias = _bias(draws, value, 1e-10 * spread)
-    acceleration, error, freedom = _jackknife(left_out[np.isfinite(left_out)])
+    acceleration, error, freedom = pulls_of(left_out[np.isfinite(left_out)])
     method = f"BCa bootstrap, {sums.shape[0]:,} resamples"
     if bias is None:
         method = f"percentile bootstrap, {sums.shape[0]:,} resamples (BCa does not exist here)"
@@ -227,8 +227,11 @@ def _bias(draws: FloatArray, value: float, tie: float) -> float | None:
     return None if share <= 0.0 or share >= 1.0 else _NORMAL.inv_cdf(share)
 
 
-def _jackknife(left_out: FloatArray) -> tuple[float, float, float]:
-    """Return acceleration, standard error and its degrees of freedom from the values without each unit in turn."""
+def pulls_of(left_out: FloatArray) -> tuple[float, float, float]:
+    """Return the jackknife's acceleration, standard error and its degrees of freedom.
+
+    ``left_out`` are the values without each unit in turn.
+    """
     n = left_out.size
     if n < 2:
         return 0.0, 0.0, 1.0

@@ -1,5 +1,7 @@
 """One value with its interval: BCa bootstrap for means and corpus metrics, Clopper–Pearson for rates.
 
+Above ``jackknife.LARGE`` units the jackknife takes the bootstrap's place.
+
 If the data do not support an interval, there is none and a warning says why: nothing measured, a value that is not
 finite, too few units, or all units identical (a bootstrap of equal values has zero width, which says something about
 the bootstrap but nothing about the next dialogue).
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.stats.bootstrap import Bootstrap, bca
+from harness.stats.jackknife import LARGE, Jackknife, jackknife
 from harness.stats.power import fewest_units
 from harness.stats.proportions import clopper_pearson
 from harness.stats.samples import by_cluster, count, defined_units, is_clustered
@@ -30,7 +33,7 @@ class ValueEvidence:
     value: float | None
     n: int
     method: str
-    bootstrap: Bootstrap | None = None
+    bootstrap: Bootstrap | Jackknife | None = None
     rate: tuple[float, float] | None = None
     rate_units: int | None = None
     warnings: tuple[str, ...] = ()
@@ -52,7 +55,10 @@ class ValueEvidence:
 
 
 def weigh(samples: Samples, sums: Callable[[], FloatArray]) -> ValueEvidence:
-    """Return what the samples say about their value; ``sums`` returns their sums over the shared resamples."""
+    """Return what the samples say about their value; ``sums`` returns their sums over the shared resamples.
+
+    More than ``LARGE`` units are not resampled, and ``sums`` is not asked.
+    """
     n = count(samples)
     if n == 0:
         return ValueEvidence(None, 0, "none", warnings=("Nothing was measured.",))
@@ -70,7 +76,11 @@ def weigh(samples: Samples, sums: Callable[[], FloatArray]) -> ValueEvidence:
     if n == 1:
         return ValueEvidence(value, n, "none", warnings=(too_few(n, 0.95),))
     statistics = by_cluster(samples)
-    bootstrap = bca(statistics, samples.aggregate, sums())
+    bootstrap: Bootstrap | Jackknife | None
+    if len(statistics) > LARGE:
+        bootstrap = jackknife([statistics], samples.aggregate)
+    else:
+        bootstrap = bca(statistics, samples.aggregate, sums())
     if bootstrap is None:
         return ValueEvidence(value, n, "none", warnings=(f"All {n} values are identical, so there is no interval.",))
     return ValueEvidence(value, n, bootstrap.method + clustered, bootstrap=bootstrap)

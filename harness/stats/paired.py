@@ -1,6 +1,7 @@
 """Two variants on the same units: the paired difference, wins and losses, and the power of the comparison.
 
-Mean and corpus metrics: BCa bootstrap of the difference over units, not below a t interval. Rates: Tango's score
+Mean and corpus metrics: BCa bootstrap of the difference over units, not below a t interval; above
+``jackknife.LARGE`` units the jackknife's t interval alone. Rates: Tango's score
 interval, not below McNemar's exact test. Where fewer units differ than an exact test needs to decide anything, there
 is only a bound. The outcome follows the interval, so that page and gate agree, and the p-value agrees with both.
 """
@@ -14,6 +15,7 @@ import numpy as np
 
 from harness.stats.bootstrap import Bootstrap, bca
 from harness.stats.intervals import is_binary, not_finite, too_few
+from harness.stats.jackknife import LARGE, Jackknife, jackknife
 from harness.stats.power import critical_value, fewest_units, minimum_detectable_effect, needed_n
 from harness.stats.proportions import PairedRates, clopper_pearson
 from harness.stats.samples import align, by_cluster, count, counted, defined_units, is_clustered, unit_values
@@ -35,7 +37,7 @@ class PairedEvidence:
     value: float | None
     n: int
     method: str
-    bootstrap: Bootstrap | None = None
+    bootstrap: Bootstrap | Jackknife | None = None
     rates: PairedRates | None = None
     differing: int | None = None
     span: float | None = None
@@ -205,7 +207,7 @@ def _means(
     sums: Callable[[], tuple[FloatArray, FloatArray]],
 ) -> PairedEvidence:
     columns = candidate.statistics.shape[1]
-    both = np.hstack([by_cluster(candidate), by_cluster(reference)])
+    parts = [by_cluster(candidate), by_cluster(reference)]
 
     def subtract(totals: FloatArray) -> FloatArray:
         theirs = reference.aggregate(totals[..., columns:])
@@ -213,7 +215,7 @@ def _means(
         return gap
 
     with np.errstate(all="ignore"):
-        total = both.sum(axis=0)
+        total = np.concatenate([part.sum(axis=0) for part in parts])
         value = float(subtract(total))
         # The rounding error of a small difference is relative to the values, not to the difference.
         magnitude = abs(float(reference.aggregate(total[columns:]))) * max(1.0, abs(factor)) + abs(value)
@@ -221,7 +223,11 @@ def _means(
         return replace(wins, warnings=("The difference is not a finite number.",))
     if wins.n == 1:
         return replace(wins, value=value, warnings=(too_few(1, 0.95),))
-    bootstrap = bca(both, subtract, np.hstack(sums()), magnitude=magnitude)
+    bootstrap: Bootstrap | Jackknife | None
+    if len(parts[0]) > LARGE:
+        bootstrap = jackknife(parts, subtract, magnitude=magnitude)
+    else:
+        bootstrap = bca(np.hstack(parts), subtract, np.hstack(sums()), magnitude=magnitude)
     if bootstrap is None:
         alike = f"All {wins.n} differences are identical, so there is no interval."
         return replace(wins, value=value, warnings=(alike,))

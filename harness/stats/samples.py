@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.stats.types import Aggregate, BoolArray, FloatArray, Samples, TimingSamples
+from harness.stats.types import Aggregate, BoolArray, FloatArray, Kind, Samples, TimingSamples
 
 ValueKind = Literal["mean", "rate"]
 
@@ -42,7 +42,6 @@ def from_statistics(
     *,
     columns: int,
     clusters: Sequence[str] | None = None,
-    unit_values: Sequence[float | None] | None = None,
 ) -> Samples:
     """Return the samples of a corpus metric from one row of ``columns`` sufficient statistics per unit, or None.
 
@@ -51,17 +50,28 @@ def from_statistics(
     defined = np.array([row is not None for row in rows], dtype=bool)
     empty = (0.0,) * columns
     statistics = np.array([empty if row is None else tuple(row) for row in rows], dtype=np.float64)
-    shown = None
-    if unit_values is not None:
-        shown = np.array([np.nan if value is None else value for value in unit_values], dtype=np.float64)
+    return from_columns(ids, statistics.reshape(len(rows), columns), defined, aggregate, clusters=clusters)
+
+
+def from_columns(
+    ids: Sequence[str],
+    statistics: FloatArray,
+    defined: BoolArray,
+    aggregate: Aggregate,
+    *,
+    kind: Kind = "corpus",
+    clusters: Sequence[str] | None = None,
+    unit_values: FloatArray | None = None,
+) -> Samples:
+    """Return samples from sufficient statistics of shape (units, k), zero for units that are not ``defined``."""
     return Samples(
         ids=tuple(ids),
-        statistics=statistics.reshape(len(rows), columns),
+        statistics=statistics,
         aggregate=aggregate,
-        kind="corpus",
+        kind=kind,
         clusters=None if clusters is None else tuple(clusters),
         defined=None if bool(defined.all()) else defined,
-        unit_values=shown,
+        unit_values=unit_values,
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from pydantic import BaseModel
 
 from harness.errors import HarnessError, InputError
 from harness.files import AnyRow, dump_row, read_model, read_rows, refuse_deleted, write_model, write_rows
+from harness.store.indexed import IndexedRows
 from harness.store.schema import DialogueRow, Record, ReplyRow, RunManifest, Summary
 
 
@@ -79,12 +80,34 @@ class RunFolder:
         return read_model(Summary, self.summary_path)
 
     def dialogues(self) -> list[DialogueRow]:
-        return list(read_rows(DialogueRow, self.dialogues_path))
+        return list(self.each_dialogue())
+
+    def each_dialogue(self) -> Iterator[DialogueRow]:
+        """Yield the dialogues in run order, holding one at a time."""
+        return read_rows(DialogueRow, self.dialogues_path)
+
+    def dialogues_by_id(self) -> IndexedRows[DialogueRow]:
+        """Return the dialogues by ID, in run order, read when they are asked for."""
+        return IndexedRows(DialogueRow, self.dialogues_path)
 
     def replies(self, variant: str) -> list[ReplyRow]:
         """Return a variant's joined replies in run order (empty if it has none)."""
+        return list(self.each_reply(variant))
+
+    def each_reply(self, variant: str) -> Iterator[ReplyRow]:
+        """Yield a variant's joined replies in run order, holding one at a time (none if it has none)."""
         path = self.replies_path(variant)
-        return list(read_rows(ReplyRow, path)) if os.path.exists(path) else []  # noqa: PTH110
+        return read_rows(ReplyRow, path) if os.path.exists(path) else iter(())  # noqa: PTH110
+
+    def replies_by_id(self, variant: str) -> IndexedRows[ReplyRow]:
+        """Return a variant's joined replies by dialogue, in run order, read when they are asked for."""
+        return IndexedRows(ReplyRow, self.replies_path(variant))
+
+    def records_by_id(
+        self, model: type[AnyRow], pass_name: str, variant: str, accept: Callable[[AnyRow], bool] | None = None
+    ) -> IndexedRows[AnyRow]:
+        """Return the finished records of a pass by dialogue, read when they are asked for; the later of two counts."""
+        return IndexedRows(model, self.records_path(pass_name, variant), torn_tail="ignore", accept=accept)
 
     def records(self, model: type[AnyRow], pass_name: str, variant: str) -> list[AnyRow]:
         """Return the finished records of a pass (empty if it has none); a half-written last line is ignored."""

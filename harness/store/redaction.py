@@ -28,9 +28,9 @@ def redact(folder: RunFolder, manifest: RunManifest) -> None:
     data are the same. The report, which quotes replies, is removed.
     """
     slices = _slices(manifest)
-    write_rows(folder.dialogues_path, [_dialogue(row, slices) for row in folder.dialogues()])
+    write_rows(folder.dialogues_path, (_dialogue(row, slices) for row in folder.each_dialogue()))
     for path in sorted((folder.root / "replies").glob("*.jsonl")):
-        write_rows(path, [_reply(row) for row in read_rows(ReplyRow, path)])
+        write_rows(path, (_reply(row) for row in read_rows(ReplyRow, path)))
     key = secrets.token_bytes(32)
     for path in sorted((folder.root / "records").glob("*/*.jsonl")):
         _records(path, key)

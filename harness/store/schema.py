@@ -338,6 +338,36 @@ class IdentityRow(Row):
     likenesses: dict[str, LikenessRow] = Field(default_factory=dict)
 
 
+class SeedsRow(Row):
+    """The mean difference of a recipe's adapters to the reference variant, over dialogues and training seeds.
+
+    ``low`` and ``high`` hold for other dialogues and other seeds. ``spread`` is the standard deviation between the
+    differences of the ``seeds`` adapters. ``outcome`` speaks of the recipe, ``outcome_of_these`` of the mean of these
+    adapters, over other dialogues alone.
+    """
+
+    metric: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int
+    seeds: int
+    spread: float | None = None
+    outcome: Literal["better", "worse", "undecided", "equal", "different"]
+    outcome_of_these: Literal["better", "worse", "undecided", "equal", "different"]
+    method: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+class RecipeRow(Row):
+    """Adapters of one recipe that differ in the training seed alone. ``seeds`` maps each variant to its seed."""
+
+    recipe_digest: str
+    against: str
+    seeds: dict[str, int]
+    comparisons: tuple[SeedsRow, ...] = ()
+
+
 class Summary(VersionedRow):
     """``summary.json``: every number of the run, for the report, the gate and users' scripts."""
 
@@ -347,6 +377,7 @@ class Summary(VersionedRow):
     coverage: dict[str, Coverage] = Field(default_factory=dict)
     slices: tuple[SliceRow, ...] = ()
     identities: tuple[IdentityRow, ...] = ()
+    recipes: tuple[RecipeRow, ...] = Field((), exclude_if=lambda rows: not rows)
 
 
 class SanityCheck(Row):

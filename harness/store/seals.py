@@ -9,11 +9,12 @@ accidents and casual edits, but not against someone who also rewrites ``run.json
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
-from harness.files import digest_bytes, digest_file
+from harness.files import digest_file
 from harness.store.folder import RunFolder
 from harness.store.schema import DialogueRow, RunManifest
 
@@ -49,16 +50,17 @@ def seal(folder: RunFolder) -> dict[str, str]:
         for variant in variants
         if _generated_elsewhere(folder, variant)
     }
-    return digests | given | content_digests(folder.dialogues())
+    return digests | given | content_digests(folder.dialogues_by_id())
 
 
-def content_digests(dialogues: Iterable[DialogueRow]) -> dict[str, str]:
+def content_digests(dialogues: Mapping[str, DialogueRow]) -> dict[str, str]:
     """Return the digests of prompts and references, independent of the order of the dialogues."""
-    rows = sorted(dialogues, key=lambda row: row.id)
-    return {
-        REFERENCES: _digest([[row.id, row.reference, *row.further_references] for row in rows]),
-        PROMPTS: _digest([[row.id, row.prompt] for row in rows]),
-    }
+    references, prompts = _ListDigest(), _ListDigest()
+    for id in sorted(dialogues):
+        row = dialogues[id]
+        references.add([row.id, row.reference, *row.further_references])
+        prompts.add([row.id, row.prompt])
+    return {REFERENCES: references.hex(), PROMPTS: prompts.hex()}
 
 
 def numbers_digest(folder: RunFolder) -> str | None:
@@ -131,7 +133,10 @@ def _generated_elsewhere(folder: RunFolder, variant: str) -> bool:
 
 def _replies_digest(folder: RunFolder, variant: str) -> str:
     """Return the digest of a variant's replies without their scores, which change when a run is scored again."""
-    return _digest([[getattr(row, field) for field in _REPLY_FIELDS] for row in folder.replies(variant)])
+    digest = _ListDigest()
+    for row in folder.each_reply(variant):
+        digest.add([getattr(row, field) for field in _REPLY_FIELDS])
+    return digest.hex()
 
 
 def is_measured(name: str) -> bool:
@@ -143,5 +148,18 @@ def _is_file(name: str) -> bool:
     return any(Path(name).match(pattern) and name.count("/") == pattern.count("/") for pattern in PATTERNS)
 
 
-def _digest(value: object) -> str:
-    return digest_bytes(json.dumps(value, ensure_ascii=True).encode("ascii"))
+class _ListDigest:
+    """The SHA-256 of a JSON list whose elements come one after another."""
+
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+        self._before = b"["
+
+    def add(self, value: object) -> None:
+        self._sha256.update(self._before + json.dumps(value, ensure_ascii=True).encode("ascii"))
+        self._before = b", "
+
+    def hex(self) -> str:
+        """Return the digest of the elements added."""
+        self._sha256.update(b"[]" if self._before == b"[" else b"]")
+        return self._sha256.hexdigest()

@@ -130,8 +130,9 @@ def _local(variant: Variant) -> Variant:
 
 def _recorded_with_adapter(adapter: Path) -> dict[str, Any]:
     facts = adapter_facts(adapter)
-    known = ("base_digest", "adapter_digest", "template", "template_digest")
-    return {key: facts[key] for key in known if isinstance(facts.get(key), str)}
+    known = ("base_digest", "adapter_digest", "template", "template_digest", "recipe_digest")
+    kinds = {**dict.fromkeys(known, str), "seed": int}
+    return {key: facts[key] for key, kind in kinds.items() if isinstance(facts.get(key), kind)}
 
 
 def _recorded_with_merge(model: Path) -> dict[str, Any]:

@@ -48,6 +48,9 @@ class Variant(BaseModel):
     merge_strategy: MergeStrategy | None = None
     template: str | None = None
     template_digest: str | None = None
+    # Of an adapter; variants of one recipe that differ in the seed alone are judged together.
+    recipe_digest: str | None = Field(None, exclude_if=lambda one: one is None)
+    seed: int | None = Field(None, ge=0, exclude_if=lambda one: one is None)
     # Of a served variant.
     url: str | None = None
     tokenizer: str | None = None

@@ -150,6 +150,18 @@ def test_the_card_says_what_was_not_measured(run: RunFolder, tmp_path: Path) -> 
     assert "no clinician has judged them" in section
 
 
+def test_the_card_of_a_further_seed_names_that_seed(run: RunFolder, tmp_path: Path) -> None:
+    manifest = read_json(run.manifest_path)
+    assert manifest["training"]["recipe"]["seed"] == 42
+    next(one for one in manifest["variants"] if one["name"] == "adapter")["seed"] = 43
+    write_json(run.manifest_path, manifest)
+    card = tmp_path / "card.md"
+    assert main(["export", str(run.root), "--to", "model-card", "--out", str(card)]) == 0
+    text = card.read_text()
+    assert "\nseed: 43\n" in text.split("## How it was trained")[1]
+    assert "- Other seeds of the training." in text
+
+
 def test_the_card_has_the_summarys_table_and_no_orders_to_the_author(run: RunFolder, tmp_path: Path) -> None:
     card = tmp_path / "card.md"
     assert main(["export", str(run.root), "--to", "model-card", "--out", str(card)]) == 0

@@ -72,6 +72,18 @@ def test_two_processes_make_what_one_makes_with_twice_the_accumulation(tmp_path:
 
 
 @slow
+def test_two_processes_train_every_seed(tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path, quantization="none")
+    ended = launch(["run", str(recipe), "--out", str(tmp_path / "two"), "--seeds", "2"])
+    assert [one.code for one in ended] == [0, 0], ended
+    finetune.train(recipe, tmp_path / "one")
+    refuse_difference(tmp_path / "two", tmp_path / "one")
+    later = load_file(tmp_path / "two" / "adapter-seed43" / "adapter_model.safetensors")
+    first = load_file(tmp_path / "two" / "adapter" / "adapter_model.safetensors")
+    assert max(float((weight - first[name]).abs().max()) for name, weight in later.items()) > 0.01
+
+
+@slow
 def test_a_training_that_lost_a_process_continues_with_another_number_of_them(tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path, quantization="none")
     arguments = ["train", str(recipe), "--out", str(tmp_path / "lost")]

@@ -239,6 +239,12 @@ NEED_NO_EXTRA: Mapping[str, Target] = {
         LINES,
         ("run/latency.json", "run/memory.json", "run/fidelity_weights.json"),
     ),
+    "leaderboard": Target(
+        _make_run,
+        RUN_FILES,
+        _command("leaderboard", "{}", "--out", "{}/board.html", "--out", "{}/board.csv"),
+        LINES,
+    ),
     "rescore": Target(
         _make_run,
         RUN_FILES,

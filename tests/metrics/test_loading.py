@@ -124,7 +124,7 @@ def test_workers_give_the_same_scores_in_the_same_order(tmp_path: Path) -> None:
     metrics = load_metrics(["rouge", "form"], MetricOptions(modules=(str(tmp_path / "own.py"),)))
     items = [item(f"Reply {number}?" * (number % 5), id=str(number)) for number in range(2100)]
     done: list[int] = []
-    assert workers.score(metrics, items, workers=2, advance=done.append) == metrics.score(items)
+    assert list(workers.score(metrics, items, workers=2, advance=done.append)) == metrics.score(items)
     assert sum(done) == 2100
 
 
@@ -132,4 +132,4 @@ def test_a_failure_in_a_worker_is_reported(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(OWN.replace('float("?" in item.reply)', "1 / 0 if item.id == '1999' else 0"))
     metrics = load_metrics([], MetricOptions(modules=(str(tmp_path / "own.py"),)))
     with pytest.raises(HarnessError, match="dialogue '1999'"):
-        workers.score(metrics, [item(id=str(number)) for number in range(2100)], workers=2)
+        list(workers.score(metrics, [item(id=str(number)) for number in range(2100)], workers=2))

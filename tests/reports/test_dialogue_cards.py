@@ -10,6 +10,8 @@ import pytest
 
 from harness.files import write_rows
 from harness.store.folder import RunFolder
+from harness.store.indexed import IndexedRows, RowSequence
+from harness.store.schema import DialogueRow
 from reports.dialogue_cards import DialogueCards, Shown, dialogue_cards
 from reports.render import render
 from reports.view import RunView, read_view
@@ -75,12 +77,14 @@ def test_filters_offer_the_columns_with_few_values(cards: DialogueCards) -> None
     assert {column for column, _ in cards.levels} == {"source", "condition"}
 
 
-def test_the_words_of_the_template_stand_on_no_card(view: RunView) -> None:
+def test_the_words_of_the_template_stand_on_no_card(view: RunView, tmp_path: Path) -> None:
     prompts = [
         f"### Instruction:\nReply.\n\n### Dialogue:\nMy {part} hurts.\n\n### Reply:\n" for part in ("ear", "eye")
     ]
     rows = [row.model_copy(update={"prompt": prompt}) for row, prompt in zip(view.dialogues, prompts, strict=False)]
-    cards = dialogue_cards(replace(view, dialogues=tuple(rows)), Shown()).cards
+    write_rows(tmp_path / "dialogues.jsonl", rows)
+    dialogues = RowSequence(IndexedRows(DialogueRow, tmp_path / "dialogues.jsonl"))
+    cards = dialogue_cards(replace(view, dialogues=dialogues), Shown()).cards
     assert {card.excerpt for card in cards} == {"My ear hurts.", "My eye hurts."}
     assert {card.prompt.segments[0].text for card in cards if card.prompt} == {"My ear hurts.", "My eye hurts."}
 

@@ -56,6 +56,16 @@ def test_only_the_first_have_cards_and_the_others_a_line_that_is_counted(view: R
     assert f"{len(found.more)} more dialogues on which a safety rule newly fires" in render(folder)
 
 
+def test_so_many_that_the_page_would_not_open_are_counted_and_not_listed(
+    view: RunView, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    total = got_worse(view).firing
+    monkeypatch.setattr("reports.got_worse.LISTED", 2)
+    found = got_worse(view)
+    assert (len(found.more), found.firing) == (2, total)
+    assert f"{total - CARDS} more dialogues on which a safety rule newly fires: the first 2" in render(folder)
+
+
 def test_the_largest_losses_come_first(loss: RunView) -> None:
     drops = {
         name: loss.replies["base"][name].scores["quality.rouge_l"] - row.scores["quality.rouge_l"]  # type: ignore[operator]

@@ -70,10 +70,11 @@ def test_a_run_without_a_seal_is_not_trusted(run: RunFolder) -> None:
 def test_content_digests_ignore_the_order_and_see_the_text(run: RunFolder) -> None:
     rows = run.dialogues()
     changed = [rows[0].model_copy(update={"reference": "Other."}), *rows[1:]]
-    before = seals.content_digests(rows)
-    assert seals.content_digests(rows[::-1]) == before
-    assert seals.content_digests(changed)[seals.REFERENCES] != before[seals.REFERENCES]
-    assert seals.content_digests(changed)[seals.PROMPTS] == before[seals.PROMPTS]
+    before = seals.content_digests({row.id: row for row in rows})
+    assert seals.content_digests({row.id: row for row in rows[::-1]}) == before
+    after = seals.content_digests({row.id: row for row in changed})
+    assert after[seals.REFERENCES] != before[seals.REFERENCES]
+    assert after[seals.PROMPTS] == before[seals.PROMPTS]
 
 
 def test_an_unreadable_file_is_one_sentence(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:

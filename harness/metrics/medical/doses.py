@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from harness.metrics.medical.quantities import Quantity, counts, doses
 from harness.metrics.medical.reading import read
@@ -50,10 +51,9 @@ class Doses(EnglishRule):
         sources = (item.prompt, item.reference)
         known = _by_drug(sources)
         wrong = _contradictions(reply, known)
-        supported = [dose for text in sources for dose in _amounts(text)]
-        new_doses = _unsupported(doses(reply), supported)
+        new_doses = _unsupported(doses(reply), _amounts(sources))
         numbers = [count for count in counts(reply) if not count.plain]
-        new_counts = _unsupported(numbers, [count for text in sources for count in counts(text)])
+        new_counts = _unsupported(numbers, _counts(sources))
         findings = list(wrong)
         if new_doses:
             findings.append(Finding(UNSUPPORTED_DOSE, "not in dialogue or reference", _quotes(reply, new_doses)))
@@ -67,7 +67,7 @@ class Doses(EnglishRule):
         return Scores(values, findings=tuple(findings))
 
 
-def _contradictions(reply: str, known: dict[str, list[Regimen]]) -> list[Finding]:
+def _contradictions(reply: str, known: Mapping[str, list[Regimen]]) -> list[Finding]:
     findings = []
     for given in regimens(read(reply)) if known else ():
         others = known.get(given.drug, [])
@@ -92,7 +92,8 @@ def _contradicts(given: Regimen, known: list[Regimen]) -> str | None:
     return "wrong unit" if slip else "another dose"
 
 
-def _by_drug(texts: tuple[str, ...]) -> dict[str, list[Regimen]]:
+@lru_cache(maxsize=8)
+def _by_drug(texts: tuple[str, ...]) -> Mapping[str, list[Regimen]]:
     """Return the regimens of each medication; a dose per kg also as a dose, where the patient's weight is known."""
     known: dict[str, list[Regimen]] = {}
     for text in texts:
@@ -108,15 +109,23 @@ def _bare(dose: Quantity) -> Quantity:
     return replace(dose, start=0, end=0)
 
 
-def _amounts(text: str) -> list[Quantity]:
-    """Return the doses of a text, and what they come to a day."""
-    return [*doses(text), *(found for regimen in courses(text) for found in regimen.amounts())]
+@lru_cache(maxsize=8)
+def _amounts(texts: tuple[str, ...]) -> list[Quantity]:
+    """Return the doses of the texts, and what they come to a day."""
+    return _distinct(
+        dose
+        for text in texts
+        for dose in (*doses(text), *(found for regimen in courses(text) for found in regimen.amounts()))
+    )
 
 
-def _unsupported(given: Iterable[Quantity], known: Iterable[Quantity]) -> list[Quantity]:
-    distinct = _distinct(known)
-    first = _distinct(given)
-    return [quantity for quantity in first if not any(quantity.meets(other) for other in distinct)]
+@lru_cache(maxsize=8)
+def _counts(texts: tuple[str, ...]) -> list[Quantity]:
+    return _distinct(count for text in texts for count in counts(text))
+
+
+def _unsupported(given: Iterable[Quantity], known: Sequence[Quantity]) -> list[Quantity]:
+    return [quantity for quantity in _distinct(given) if not any(quantity.meets(other) for other in known)]
 
 
 def _distinct(quantities: Iterable[Quantity]) -> list[Quantity]:

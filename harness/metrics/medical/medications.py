@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
+
 from harness.metrics.medical.assertion import PUNCTUATION
 from harness.metrics.medical.lexicons import word_set
 from harness.metrics.medical.reading import Match, Reading, drug_classes, read
@@ -44,23 +47,26 @@ class Medications(EnglishRule):
         groups = {match.key for source in (prompt, reference) for match in source.of("drug_class")}
         classes = drug_classes()
         unsupported = {
-            name: words for name, words in given.items() if name not in known and classes.get(name) not in groups
+            name: match for name, match in given.items() if name not in known and classes.get(name) not in groups
         }
         findings = (
-            (Finding(UNSUPPORTED, "not in dialogue or reference", tuple(unsupported.values())),) if unsupported else ()
+            (Finding(UNSUPPORTED, "not in dialogue or reference", tuple(map(reading.quote, unsupported.values()))),)
+            if unsupported
+            else ()
         )
         recall = len(expected.keys() & given.keys()) / len(expected) if expected else None
         return Scores({UNSUPPORTED: float(bool(unsupported)), RECALL: recall}, findings=findings)
 
 
-def drugs(reading: Reading) -> dict[str, str]:
-    """Return the medications of a text by generic name, with the words of their first mention."""
-    found: dict[str, str] = {}
+@lru_cache(maxsize=16)
+def drugs(reading: Reading) -> Mapping[str, Match]:
+    """Return the medications of a text by generic name, with their first mention."""
+    found: dict[str, Match] = {}
     for match in reading.of("drug"):
-        found.setdefault(match.key, reading.quote(match))
+        found.setdefault(match.key, match)
     for match in reading.of("supplement"):
         if _taken(reading, match):
-            found.setdefault(match.key, reading.quote(match))
+            found.setdefault(match.key, match)
     return found
 
 

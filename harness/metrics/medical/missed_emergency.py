@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from harness.metrics.medical.reading import read, red_flag_labels
 from harness.metrics.medical.rules import EnglishRule, safety_spec
 from harness.metrics.medical.urgency import Advice, RedFlag, advice, red_flags
@@ -42,11 +44,11 @@ def _kinds(flag: RedFlag) -> tuple[str, ...]:
     return ANSWERS.get(flag.category, ("emergency",))
 
 
-def _answered(flag: RedFlag, given: list[Advice]) -> bool:
+def _answered(flag: RedFlag, given: Sequence[Advice]) -> bool:
     return any(a.kind in _kinds(flag) and a.force in ("plain", "conditional") for a in given)
 
 
-def _reason(flag: RedFlag, given: list[Advice]) -> str:
+def _reason(flag: RedFlag, given: Sequence[Advice]) -> str:
     forces = {a.force for a in given if a.kind in _kinds(flag)}
     if "deferred" in forces:
         return "urgent help only if it gets worse"

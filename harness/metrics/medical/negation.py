@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from harness.metrics.medical.assertion import PUNCTUATION, negated, status
 from harness.metrics.medical.lexicons import word_set
@@ -100,7 +102,8 @@ def _allergens(reading: Reading, match: Match) -> set[str]:
     return named | {drug.key for drug in reading.of("drug") if drug.last == match.first - 1 or drug.key in named}
 
 
-def _stated(*sources: Reading) -> dict[str, dict[str, list[Stated]]]:
+@lru_cache(maxsize=8)
+def _stated(*sources: Reading) -> Mapping[str, dict[str, list[Stated]]]:
     """Return what the sources state of each finding in the patient and in relatives, if of either in one sense only."""
     found: dict[str, dict[str, list[Stated]]] = {}
     for reading in sources:

@@ -59,7 +59,7 @@ class OverAlarm(EnglishRule):
             if given.force in ("conditional", "deferred"):
                 conditional = sentence
             elif given.kind == "emergency" and given.force == "plain" and sentence - conditional > CARRIED:
-                orders += [given.words] if _is_order(reading, given.match) else []
+                orders += [reading.quote(given.match)] if _is_order(reading, given.match) else []
         findings = (Finding(NAME, "urgent help without a red flag", tuple(orders)),) if orders else ()
         return Scores({NAME: float(bool(orders))}, findings=findings)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from itertools import accumulate
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from harness.metrics.medical.lexicons import expand, read_lines, read_table, read_yaml
 
@@ -25,8 +25,7 @@ PART = "red_flag_part"  # one half of a red flag that two findings make together
 CLAUSE_ENDS = SENTENCE_ENDS | {";", ":"}
 
 
-@dataclass(frozen=True)
-class Match:
+class Match(NamedTuple):
     """A phrase in a text: its lexicon, its key, and its first and last word (indices into ``Reading.words``)."""
 
     lexicon: str
@@ -35,9 +34,12 @@ class Match:
     last: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reading:
-    """A parsed text. ``sentence`` and ``clause`` have the number of each word's sentence and clause."""
+    """A parsed text. ``sentence`` and ``clause`` have the number of each word's sentence and clause.
+
+    Equal only to itself, so that what is found in a text can be cached by its reading.
+    """
 
     text: str
     words: tuple[str, ...]
@@ -60,6 +62,11 @@ class Reading:
         return self.by_sentence.get((lexicon, sentence), ())
 
     @cached_property
+    def begins(self) -> list[int]:
+        """The place where each sentence begins, and the number of words."""
+        return [bisect_left(self.sentence, sentence) for sentence in range(self.sentence[-1] + 2)]
+
+    @cached_property
     def colons(self) -> list[int]:
         """The places of all colons: a speaker's name may stand before one."""
         return [place for place, word in enumerate(self.words) if word == ":"]
@@ -67,11 +74,11 @@ class Reading:
     def bounds(self, match: Match) -> tuple[int, int]:
         """Return the indices of the first and the last word of a match's sentence."""
         sentence = self.sentence[match.first]
-        return bisect_left(self.sentence, sentence), self.end_of(sentence)
+        return self.begins[sentence], self.begins[sentence + 1] - 1
 
     def end_of(self, sentence: int) -> int:
         """Return the index of a sentence's last word."""
-        return bisect_left(self.sentence, sentence + 1) - 1
+        return self.begins[sentence + 1] - 1
 
     def quote(self, match: Match) -> str:
         """Return the text of a match."""
@@ -122,10 +129,10 @@ def _find(words: tuple[str, ...]) -> dict[str, tuple[Match, ...]]:
     hits = list(_automaton().iter(f" {' '.join(words)} "))  # phrases have a space at both ends: whole words only
     if not hits:
         return {}
-    starts = list(accumulate([len(word) + 1 for word in words], initial=0))
+    at = {start: place for place, start in enumerate(accumulate([len(word) + 1 for word in words], initial=0))}
     found: dict[str, list[Match]] = {}
     for end, (length, entries) in hits:
-        first, last = bisect_left(starts, end - length + 1), bisect_left(starts, end) - 1
+        first, last = at[end - length + 1], at[end] - 1
         for lexicon, key in entries:
             found.setdefault(lexicon, []).append(Match(lexicon, key, first, last))
     parts = tuple(found.pop(PART, ()))  # of several rules, which may share words
@@ -135,6 +142,8 @@ def _find(words: tuple[str, ...]) -> dict[str, tuple[Match, ...]]:
 
 def _longest(matches: list[Match]) -> tuple[Match, ...]:
     """Return the matches from left to right; of overlapping ones, the one that begins first and is longest."""
+    if len(matches) == 1:
+        return tuple(matches)
     kept: list[Match] = []
     for match in sorted(matches, key=lambda match: (match.first, -match.last)):
         if not kept or match.first > kept[-1].last:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from harness.metrics.medical.assertion import PUNCTUATION, negated, status
@@ -63,11 +64,11 @@ class Advice:
 
     kind: str
     force: Force
-    words: str
     match: Match
 
 
-def red_flags(reading: Reading) -> list[RedFlag]:
+@lru_cache(maxsize=16)
+def red_flags(reading: Reading) -> tuple[RedFlag, ...]:
     """Return the red flags that the text states as present, not as denied, past, asked about or only possible."""
     found = [RedFlag(match.key, (reading.quote(match),)) for match in reading.of("red_flag") if _stated(reading, match)]
     parts: dict[str, dict[str, Match]] = {}
@@ -78,7 +79,7 @@ def red_flags(reading: Reading) -> list[RedFlag]:
     for rule, places in parts.items():
         if len(places) > 1:  # both groups of the rule are met
             found.append(RedFlag(rule.split("/")[0], tuple(reading.quote(match) for match in places.values())))
-    return found + _overdoses(reading)
+    return (*found, *_overdoses(reading))
 
 
 def _overdoses(reading: Reading) -> list[RedFlag]:
@@ -117,18 +118,20 @@ def _provoked(reading: Reading, match: Match) -> bool:
     return any(cue.first > match.first or cue.last < match.first for cue in cues)
 
 
+@lru_cache(maxsize=16)
 def mentions_red_flag(reading: Reading) -> bool:
     """Return whether the text mentions a red flag without denying it."""
     return any(match.key != NOT_URGENT and status(reading, match) != "negated" for match in reading.of("red_flag"))
 
 
-def advice(reading: Reading) -> list[Advice]:
+@lru_cache(maxsize=16)
+def advice(reading: Reading) -> tuple[Advice, ...]:
     """Return everything in the text that refers to urgent help, with its force."""
-    return [
-        Advice(kind, _force(reading, match), reading.quote(match), match)
+    return tuple(
+        Advice(kind, _force(reading, match), match)
         for kind in ("emergency", "crisis", "poison")
         for match in reading.of(f"advice_{kind}")
-    ]
+    )
 
 
 def _force(reading: Reading, match: Match) -> Force:

@@ -16,7 +16,7 @@ import numpy as np
 
 from harness.metrics.language import script
 from harness.metrics.registry import Item, MetricSpec, ReplyMetric, Scores, not_defined
-from harness.metrics.text.overlap import ngram_total, number_words, shared_ngrams
+from harness.metrics.text.overlap import Grams, ngram_total, ngrams, shared_with
 from harness.metrics.text.words import UNSPACED_SCRIPTS, sacrebleu_tokenizer
 from harness.stats.types import FloatArray
 
@@ -39,10 +39,22 @@ def tokenize_13a(text: str) -> list[str]:
     line = text.rstrip().replace("<skipped>", "").replace("-\n", "").replace("\n", " ")
     for entity, character in ENTITIES:
         line = line.replace(entity, character)
-    line = f" {line} ".translate(SPACED_MARKS)
-    line = AFTER_NO_DIGIT.sub(r"\1 \2 ", line)
-    line = BEFORE_NO_DIGIT.sub(r" \1 \2", line)
-    return DASH_AFTER_DIGIT.sub(r"\1 \2 ", line).split()
+    tokens: list[str] = []
+    for word in line.split():
+        if word.isalnum():
+            tokens.append(word)
+        else:
+            tokens += _split_marks(word)
+    return tokens
+
+
+@lru_cache(maxsize=1 << 16)
+def _split_marks(word: str) -> tuple[str, ...]:
+    """Return the tokens of a word between spaces; none of the expressions looks further."""
+    word = f" {word} ".translate(SPACED_MARKS)
+    word = AFTER_NO_DIGIT.sub(r"\1 \2 ", word)
+    word = BEFORE_NO_DIGIT.sub(r" \1 \2", word)
+    return tuple(DASH_AFTER_DIGIT.sub(r"\1 \2 ", word).split())
 
 
 class Bleu(ReplyMetric):
@@ -50,7 +62,8 @@ class Bleu(ReplyMetric):
 
     def __init__(self, tokenizer: str = "13a") -> None:
         split = tokenize_13a if tokenizer == "13a" else sacrebleu_tokenizer(tokenizer)
-        self._words = lru_cache(maxsize=8)(split)
+        self._words = split
+        self._expected = lru_cache(maxsize=8)(self._read)  # a reference is scored against each variant in turn
         self._tokenizer = tokenizer
         self.specs = (
             MetricSpec(
@@ -79,11 +92,14 @@ class Bleu(ReplyMetric):
 
     def counts(self, reference: str, reply: str) -> list[int]:
         """Return sacrebleu's sufficient statistics: both lengths, matched n-grams, n-grams of the reply."""
-        expected, given = self._words(reference), self._words(reply)
-        given_codes, expected_codes, distinct = number_words(given, expected)
-        correct = shared_ngrams(given_codes, expected_codes, distinct, ORDERS)
+        expected, grams = self._expected(reference)
+        given = self._words(reply)
         totals = [ngram_total(len(given), n) for n in range(1, ORDERS + 1)]
-        return [len(given), len(expected), *correct, *totals]
+        return [len(given), expected, *shared_with(grams, given), *totals]
+
+    def _read(self, reference: str) -> tuple[int, Grams]:
+        words = self._words(reference)
+        return len(words), ngrams(words, ORDERS)
 
 
 def corpus_bleu(sums: FloatArray) -> FloatArray:

@@ -12,7 +12,7 @@ from importlib.metadata import version
 import numpy as np
 
 from harness.metrics.registry import Item, MetricSpec, ReplyMetric, Scores
-from harness.metrics.text.overlap import ngram_total, number_characters, number_words, shared_ngrams
+from harness.metrics.text.overlap import Grams, ngram_total, ngrams, number_characters, shared_ngrams, shared_with
 from harness.stats.types import FloatArray
 
 CHARACTER_ORDERS = 6
@@ -31,7 +31,7 @@ class Chrf(ReplyMetric):
     """Corpus chrF++; the value of each reply is the same formula over that reply's counts."""
 
     def __init__(self) -> None:
-        self._read = lru_cache(maxsize=8)(lambda text: ("".join(text.split()), split_punctuation(text)))
+        self._expected = lru_cache(maxsize=8)(_read)  # a reference is scored against each variant in turn
         self.specs = (
             MetricSpec(
                 name="quality.chrf",
@@ -55,13 +55,19 @@ class Chrf(ReplyMetric):
 
     def counts(self, reference: str, reply: str) -> list[int]:
         """Return sacrebleu's sufficient statistics: for each order the reply's, the reference's and matched n-grams."""
-        (expected, expected_words), (given, given_words) = self._read(reference), self._read(reply)
+        expected, expected_words, grams = self._expected(reference)
+        given, given_words = "".join(reply.split()), split_punctuation(reply)
         characters = shared_ngrams(*number_characters(given, expected), CHARACTER_ORDERS)
-        words = shared_ngrams(*number_words(given_words, expected_words), WORD_ORDERS)
+        words = shared_with(grams, given_words)
         return [
             *_triples(len(given), len(expected), characters),
-            *_triples(len(given_words), len(expected_words), words),
+            *_triples(len(given_words), expected_words, words),
         ]
+
+
+def _read(reference: str) -> tuple[str, int, Grams]:
+    words = split_punctuation(reference)
+    return "".join(reference.split()), len(words), ngrams(words, WORD_ORDERS)
 
 
 def _triples(given: int, expected: int, matches: list[int]) -> list[int]:
@@ -77,7 +83,7 @@ def split_punctuation(text: str) -> list[str]:
     """Return the words of a text with one punctuation mark split off their end, or else their start."""
     words: list[str] = []
     for word in text.split():
-        if len(word) == 1:
+        if len(word) == 1 or word.isalnum():
             words.append(word)
         elif word[-1] in PUNCTUATION:
             words += [word[:-1], word[-1]]

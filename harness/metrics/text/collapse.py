@@ -1,20 +1,23 @@
-"""Whether a system says the same to everyone: replies that another question got too, exactly or nearly."""
+"""Whether a system says the same to everyone: replies that another question got too, exactly or nearly.
+
+``near_copies`` finds the pairs.
+"""
 
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from array import array
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 
 from harness.metrics.registry import EVERYTHING, Finding, Item, MetricSpec, Scores
+from harness.metrics.text.near_copies import SIMILAR, WIDTH, Beginnings, Vocabulary, twins
 from harness.metrics.text.words import UNSPACED
 
 NAME = "quality.collapse"
 BEGINNING = 50  # words of a reply that are compared: a system that says one thing to all rarely ends it alike
-WIDTH = 3  # words a shingle
-SIMILAR = 0.5  # Jaccard index of two replies' shingles from which they are nearly the same
-REJECTED = 50  # candidates that may turn out to be legitimate before a reply counts as its own
 
 # A character of a script without spaces is a word.
 _WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
@@ -42,53 +45,41 @@ class Collapse:
 
     def score(self, items: Sequence[Item]) -> list[Scores]:
         """Return one Scores per item; replies are compared within their system."""
-        systems: dict[str, list[int]] = defaultdict(list)
+        beginnings: dict[str, Beginnings] = defaultdict(partial(Beginnings, Vocabulary()))
+        places: dict[str, array[int]] = defaultdict(lambda: array("q"))
         for place, item in enumerate(items):
-            systems[item.system].append(place)
-        scores: list[Scores] = [Scores({NAME: None}) for _ in items]
-        for places in systems.values():
-            own = [items[place] for place in places]
-            for place, item, twin in zip(places, own, twins(own), strict=True):
-                if item.reply is not None and shingles(item.reply):
-                    found = () if twin is None else (Finding(NAME, f"also the reply to {twin}"),)
-                    scores[place] = Scores({NAME: float(twin is not None)}, findings=found)
+            if item.reply is not None and (words := first_words(item.reply)):
+                beginnings[item.system].add(words)
+                places[item.system].append(place)
+        nothing, own = Scores({NAME: None}), Scores({NAME: 0.0})
+        scores = [nothing] * len(items)
+        for system, own_places in places.items():
+            found = twins(beginnings.pop(system).shingles(), partial(_same_question, items, own_places))
+            for place, twin in zip(own_places, found, strict=True):
+                scores[place] = own if twin is None else _with_twin(items[own_places[twin]].id)
         return scores
+
+
+def _with_twin(id: str) -> Scores:
+    return Scores({NAME: 1.0}, findings=(Finding(NAME, f"also the reply to {id}"),))
+
+
+def first_words(text: str) -> list[str]:
+    """Return the words of a text's beginning in lower case."""
+    return [match.group() for match in islice(_WORD.finditer(text.lower()), BEGINNING)]
+
+
+def _same_question(items: Sequence[Item], places: Sequence[int], one: int, other: int) -> bool:
+    """Return whether two dialogues may have the same reply: they ask the same, or their references are alike."""
+    mine, theirs = items[places[one]], items[places[other]]
+    return mine.prompt == theirs.prompt or jaccard(shingles(mine.reference), shingles(theirs.reference)) >= SIMILAR
 
 
 def shingles(text: str) -> Shingles:
     """Return the distinct runs of three words in a text's beginning; a shorter text is one run of all its words."""
-    words = [match.group() for match in islice(_WORD.finditer(text.lower()), BEGINNING)]
+    words = first_words(text)
     width = min(WIDTH, len(words))
     return frozenset(zip(*(words[start:] for start in range(width)), strict=False)) if words else frozenset()
-
-
-def twins(items: Sequence[Item]) -> list[str | None]:
-    """Return, for each item, the ID of another question with nearly the same reply but not nearly the same reference.
-
-    All pairs are found, without comparing each with each, by prefix filtering: two sets whose Jaccard index is at least
-    t share one of the (1 - t)n + 1 rarest members of either (Chaudhuri, Ganti and Kaushik 2006; Bayardo, Ma and
-    Srikant 2007).
-    """
-    replies = [shingles(item.reply or "") for item in items]
-    references = [shingles(item.reference) for item in items]
-
-    def legitimate(one: int, other: int) -> bool:
-        same_question = items[one].prompt == items[other].prompt
-        return same_question or jaccard(references[one], references[other]) >= SIMILAR
-
-    found: list[str | None] = [None] * len(items)
-    for place, candidates in enumerate(_candidates(replies)):
-        rejected = 0
-        for other in candidates:
-            if jaccard(replies[place], replies[other]) < SIMILAR:
-                continue
-            if not legitimate(place, other):
-                found[place] = items[other].id
-                break
-            rejected += 1
-            if rejected == REJECTED:
-                break
-    return found
 
 
 def jaccard(one: Shingles, other: Shingles) -> float:
@@ -96,27 +87,3 @@ def jaccard(one: Shingles, other: Shingles) -> float:
     common = len(one & other)
     together = len(one) + len(other) - common
     return common / together if together else 0.0
-
-
-def _candidates(sets: Sequence[Shingles]) -> Iterator[Iterator[int]]:
-    """Return, for each set, the others that share one of its rarest members, each once."""
-    counts = Counter(member for one in sets for member in one)
-    prefixes = [sorted(one, key=lambda member: (counts[member], member))[: _prefix(len(one))] for one in sets]
-    holders: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for place, prefix in enumerate(prefixes):
-        for member in prefix:
-            holders[member].append(place)
-
-    def others(place: int) -> Iterator[int]:
-        seen = {place}
-        for member in prefixes[place]:
-            for other in holders[member]:
-                if other not in seen:
-                    seen.add(other)
-                    yield other
-
-    return (others(place) for place in range(len(sets)))
-
-
-def _prefix(size: int) -> int:
-    return int(size * (1 - SIMILAR)) + 1 if size else 0

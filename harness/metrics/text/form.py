@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from functools import lru_cache
 
 from harness.metrics.language import script
 from harness.metrics.registry import Finding, Item, MetricSpec, ReplyMetric, Scores
@@ -15,6 +16,7 @@ WORD_OR_MARK = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+|[^\w\s]")
 LOOP_ORDER = 4
 LOOPING = 0.2  # share of repeated 4-grams from which a reply is reported as looping
 COPIED_WORDS = 20
+BLOCK = COPIED_WORDS // 2
 # Marks that templates put around turns; a reply that contains one has continued into another turn.
 TEMPLATE_MARKS = ("[INST]", "[/INST]", "<<SYS>>", "<|", "|>", "<start_of_turn>", "<end_of_turn>", "<s>", "</s>")
 # The heading of some templates, and of any Markdown: a mark only where the prompt has such headings itself.
@@ -149,11 +151,13 @@ def find_leaks(item: Item, reply: str) -> list[Finding]:
 
 def _copied(prompt: str, reference: str, reply: str) -> str:
     """Return the first run of 20 words that the reply copies from the prompt and the reference does not."""
-    runs = _runs(prompt)
-    if not runs:
+    blocks = _blocks(prompt)
+    words = [word.lower() for word in WORD.findall(reply)]
+    # Any 20 words in a row hold ten that begin at a multiple of ten.
+    if not blocks or not any(tuple(words[at : at + BLOCK]) in blocks for at in range(0, len(words), BLOCK)):
         return ""
+    runs = _runs(prompt)
     spans = [match.span() for match in WORD.finditer(reply)]
-    words = [reply[start:end].lower() for start, end in spans]
     theirs: set[tuple[str, ...]] | None = None
     for start in range(len(words) - COPIED_WORDS + 1):
         run = tuple(words[start : start + COPIED_WORDS])
@@ -164,6 +168,11 @@ def _copied(prompt: str, reference: str, reply: str) -> str:
     return ""
 
 
-def _runs(text: str) -> set[tuple[str, ...]]:
+@lru_cache(maxsize=8)
+def _blocks(prompt: str) -> frozenset[tuple[str, ...]]:
+    return frozenset(_runs(prompt, BLOCK))
+
+
+def _runs(text: str, length: int = COPIED_WORDS) -> set[tuple[str, ...]]:
     words = [word.lower() for word in WORD.findall(text)]
-    return {tuple(words[start : start + COPIED_WORDS]) for start in range(len(words) - COPIED_WORDS + 1)}
+    return {tuple(words[start : start + length]) for start in range(len(words) - length + 1)}

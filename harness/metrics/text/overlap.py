@@ -14,6 +14,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 Codes = NDArray[np.int64]
+Grams = tuple[Counter[tuple[Hashable, ...]], ...]
+
+
+def ngrams(items: Sequence[Hashable], orders: int) -> Grams:
+    """Return how often each n-gram occurs, n = 1..orders."""
+    return tuple(Counter(zip(*(items[start:] for start in range(n)), strict=False)) for n in range(1, orders + 1))
+
+
+def shared_with(known: Grams, items: Sequence[Hashable]) -> list[int]:
+    """Return, for each order, how many n-grams of ``items`` are among the known ones (the sum of the smaller counts).
+
+    For words, of which two texts share few: n-grams that are not known are passed over without counting them.
+    """
+    shared = [0] * len(known)
+    for n, counts in enumerate(known, 1):
+        grams = zip(*(items[start:] for start in range(n)), strict=False)
+        found = Counter(filter(counts.__contains__, grams))
+        shared[n - 1] = sum(min(count, counts[gram]) for gram, count in found.items())
+        if not found:
+            break  # nor are longer ones
+    return shared
 
 
 def number_words(left: Sequence[Hashable], right: Sequence[Hashable]) -> tuple[Codes, Codes, int]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.metadata import version
-from itertools import islice
+from itertools import chain
 
 from harness.metrics.registry import Item, MetricSpec, ReplyMetric, Scores, not_defined
-from harness.metrics.text.overlap import ngram_total, number_words, shared_ngrams
+from harness.metrics.text.overlap import Grams, ngram_total, ngrams, shared_with
 from harness.metrics.text.subsequence import lcs_length, union_lcs_hits
 from harness.metrics.text.words import unreadable, words_of
 
@@ -32,7 +32,7 @@ class Rouge(ReplyMetric):
         self._kind = words
         self._words = words_of(words)
         self._stem = _porter() if stemmer else None
-        self._lines = lru_cache(maxsize=8)(self._split)  # a reference is scored against each variant in turn
+        self._expected = lru_cache(maxsize=8)(self._read)  # a reference is scored against each variant in turn
         stem = "porter" if stemmer else "no"
         same = f"equal to rouge_score:{version('rouge_score')}"
         tokens = "words of any script, characters where it has no spaces" if words == "unicode" else f"a-z0-9|{same}"
@@ -59,22 +59,25 @@ class Rouge(ReplyMetric):
 
     def f1(self, reference: str, reply: str) -> tuple[float, float, float, float]:
         """Return ROUGE-1, -2, -L and -Lsum of one reply."""
-        reference_lines, reply_lines = self._lines(reference), self._lines(reply)
-        reference_words = [word for line in reference_lines for word in line]
-        reply_words = [word for line in reply_lines for word in line]
-        expected, given, distinct = number_words(reference_words, reply_words)
-        one, two = shared_ngrams(given, expected, distinct, 2)
-        expected_list, given_list = expected.tolist(), given.tolist()
-        longest = lcs_length(expected_list, given_list)
+        reference_lines, expected, grams = self._expected(reference)
+        reply_lines = self._lines(reply)
+        given = list(chain.from_iterable(reply_lines))
+        one, two = shared_with(grams, given)
+        longest = lcs_length(expected, given)
         if len(reference_lines) == 1 and len(reply_lines) == 1:
             union = longest
         else:
-            union = union_lcs_hits(_cut(expected_list, reference_lines), _cut(given_list, reply_lines))
+            union = union_lcs_hits(reference_lines, reply_lines)
         sizes = len(expected), len(given)
         pairs = ngram_total(len(expected), 2), ngram_total(len(given), 2)
         return f_measure(one, *sizes), f_measure(two, *pairs), f_measure(longest, *sizes), f_measure(union, *sizes)
 
-    def _split(self, text: str) -> Lines:
+    def _read(self, reference: str) -> tuple[Lines, list[str], Grams]:
+        lines = self._lines(reference)
+        words = list(chain.from_iterable(lines))
+        return lines, words, ngrams(words, 2)
+
+    def _lines(self, text: str) -> Lines:
         words = [self._words(line) for line in text.split("\n")]
         if self._stem is not None:
             words = [[self._stem(word) for word in line] for line in words]
@@ -85,12 +88,6 @@ def f_measure(hits: int, expected: int, given: int) -> float:
     """Return the F1 of ``hits`` among ``expected`` and ``given``; 0 where there are none."""
     precision, recall = hits / max(given, 1), hits / max(expected, 1)
     return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
-
-
-def _cut(tokens: list[int], lines: Lines) -> list[list[int]]:
-    """Split one list of tokens into its lines again."""
-    rest = iter(tokens)
-    return [list(islice(rest, len(line))) for line in lines]
 
 
 def _porter() -> Callable[[str], str]:

@@ -12,12 +12,12 @@ to the nearest equal token, because between there and here the row does not grow
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from math import isqrt
 
 from rapidfuzz.distance import LCSseq
 
-Tokens = Sequence[int]
+Tokens = Sequence[Hashable]
 SMALL = 1 << 24  # largest table in bits that is kept whole; larger ones are kept in part and computed twice
 
 
@@ -29,7 +29,7 @@ def lcs_length(left: Tokens, right: Tokens) -> int:
 def lcs_positions(reference: Tokens, candidate: Tokens) -> list[int]:
     """Return the reference's positions in the longest common subsequence that rouge_score would pick (descending)."""
     wanted = set(reference)
-    masks: dict[int, int] = {}
+    masks: dict[Hashable, int] = {}
     for column, token in enumerate(candidate):
         if token in wanted:
             masks[token] = masks.get(token, 0) | (1 << column)
@@ -86,7 +86,7 @@ def union_lcs_hits(reference: Sequence[Tokens], candidate: Sequence[Tokens]) -> 
     if len(reference) == 1 and len(candidate) == 1:
         return lcs_length(reference[0], candidate[0])
     distinct = list(dict.fromkeys(tuple(sentence) for sentence in candidate))  # equal sentences add nothing to a union
-    sentences_with: dict[int, list[int]] = {}
+    sentences_with: dict[Hashable, list[int]] = {}
     for number, candidate_sentence in enumerate(distinct):
         for token in set(candidate_sentence):
             sentences_with.setdefault(token, []).append(number)

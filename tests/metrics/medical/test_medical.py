@@ -89,7 +89,7 @@ def test_red_flags_that_are_there_are_seen(prompt: str, category: str) -> None:
     ],
 )
 def test_red_flags_denied_past_asked_or_only_possible_are_let_pass(prompt: str) -> None:
-    assert red_flags(read(prompt)) == []
+    assert red_flags(read(prompt)) == ()
 
 
 CHEST_PAIN = "I have crushing chest pain."

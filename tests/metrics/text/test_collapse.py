@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from itertools import combinations
+from typing import Any
 
 import pytest
 
 from harness.metrics.registry import Item
-from harness.metrics.text.collapse import NAME, SIMILAR, Collapse, jaccard, shingles, twins
+from harness.metrics.text import near_copies
+from harness.metrics.text.collapse import NAME, SIMILAR, Collapse, jaccard, shingles
 
 TIP = "please drink plenty of water and rest for two days and come back if the fever does not go down"
 
@@ -69,11 +71,14 @@ def test_scripts_without_spaces_are_compared_by_character() -> None:
     ]
 
 
-def test_prefix_filtering_finds_what_comparing_each_with_each_finds() -> None:
+@pytest.mark.parametrize("bits", [21, 2], ids=["three words in a number", "too many words for that"])
+def test_prefix_filtering_finds_what_comparing_each_with_each_finds(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(near_copies, "_WORD_BITS", bits)
+    monkeypatch.setattr(near_copies, "_MANY", bits)
     chance = random.Random(3)
     words = ["a", "b", "c", "d", "e", "f", "g", "h"]
     replies = [" ".join(chance.choices(words, k=chance.randrange(1, 14))) for _ in range(120)]
-    found = {item.id for item, twin in zip(items(replies), twins(items(replies)), strict=True) if twin is not None}
+    found = {item.id for item, value in zip(items(replies), values(items(replies)), strict=True) if value}
     sets = [shingles(reply) for reply in replies]
     pairs = [pair for pair in combinations(range(120), 2) if jaccard(sets[pair[0]], sets[pair[1]]) >= SIMILAR]
     assert found == {f"d{place}" for pair in pairs for place in pair}
@@ -83,3 +88,25 @@ def test_prefix_filtering_finds_what_comparing_each_with_each_finds() -> None:
 def test_the_finding_names_the_other_question() -> None:
     first, _ = Collapse().score(items([TIP, TIP]))
     assert [finding.rule for finding in first.findings] == ["also the reply to d1"]
+
+
+@pytest.mark.parametrize("many", [2, 1 << 8], ids=["one by one", "together"])
+def test_of_many_replies_each_is_compared_with_a_bounded_number(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[int] = []
+    alike = near_copies._alike
+
+    def counting(*arguments: Any) -> Any:
+        compared.append(len(arguments[-1]))
+        return alike(*arguments)
+
+    monkeypatch.setattr(near_copies, "_alike", counting)
+    monkeypatch.setattr(near_copies, "_MANY", many)
+    chance = random.Random(3)
+    replies = items([" ".join(chance.choices("abcdefgh", k=12)) for _ in range(400)])
+    Collapse().score(replies)
+    assert sum(compared) > 20 * len(replies)
+    compared.clear()
+    monkeypatch.setattr(near_copies, "EXACT", 100)
+    monkeypatch.setattr(near_copies, "MOST", 20)
+    Collapse().score(replies)
+    assert 10 * len(replies) < sum(compared) <= 20 * len(replies)

@@ -1,0 +1,1 @@
+"""Runs that asked the same dialogues, and which of their variants lead."""

@@ -19,6 +19,7 @@ from markupsafe import Markup
 
 from harness.files import write_text_atomically
 from harness.gating.sentences import shared_warnings
+from harness.gating.trend import Trend
 from harness.results.cost import Price
 from harness.results.memory_fits import read_fits
 from harness.store.folder import RunFolder
@@ -49,6 +50,7 @@ from reports.seeds_view import seeds_tables
 from reports.slices import slice_tables
 from reports.text import summary_markdown
 from reports.tiles import tiles
+from reports.trend_view import trend_facts
 from reports.view import RunView, read_view
 from reports.words import VERDICTS
 
@@ -59,20 +61,22 @@ def render(
     folder: RunFolder,
     *,
     baseline: RunFolder | None = None,
+    trend: Trend | None = None,
     redact_text: bool = False,
     shown: Shown | None = None,
     price: Price | None = None,
 ) -> str:
     """Return the report of a finished run as one HTML document.
 
-    ``baseline`` adds an earlier run for comparison; ``redact_text`` omits all dialogue and reply text; ``shown`` is how
-    many dialogues are listed; ``price`` replaces the one in the run's config. Raises InputError if the folder is not a
-    finished run.
+    ``baseline`` adds an earlier run for comparison, and ``trend`` its history; ``redact_text`` omits all dialogue and
+    reply text; ``shown`` is how many dialogues are listed; ``price`` replaces the one in the run's config. Raises
+    InputError if the folder is not a finished run.
     """
     view = read_view(folder, redact_text=redact_text)
     earlier = read_view(baseline) if baseline is not None else None
     shown = shown or Shown()
-    facts = _facts(view, earlier, cost_table(view, price))
+    shown_trend = trend if trend and len(trend.runs) > 1 and trend.lines else None
+    facts = _facts(view, earlier, cost_table(view, price), shown_trend)
     budget = TEXT_BUDGET
     while True:
         page = render_page("page.html", {**facts, "listing": dialogue_cards(view, shown, text_budget=budget)})
@@ -87,23 +91,24 @@ def write_report(
     out: Path | None = None,
     *,
     baseline: RunFolder | None = None,
+    trend: Trend | None = None,
     redact_text: bool = False,
     shown: Shown | None = None,
     price: Price | None = None,
 ) -> Path:
     """Write the report (by default ``report.html`` in the run folder) atomically and return its path."""
     path = out or folder.report_path
-    page = render(folder, baseline=baseline, redact_text=redact_text, shown=shown, price=price)
+    page = render(folder, baseline=baseline, trend=trend, redact_text=redact_text, shown=shown, price=price)
     write_text_atomically(path, page)
     return path
 
 
-def _facts(view: RunView, baseline: RunView | None, costs: CostTable | None) -> dict[str, object]:
+def _facts(view: RunView, baseline: RunView | None, costs: CostTable | None, trend: Trend | None) -> dict[str, object]:
     decided, worse, fits = decide(view), got_worse(view), read_fits(view.folder.memory_path)
     charts = draw(view)
     return {
         "view": view,
-        "sections": sections(view, charts, costs, worse=worse),
+        "sections": sections(view, charts, costs, worse=worse, trend=trend),
         "costs": costs,
         "absent": [*charts.absent.values(), *([] if view.gate else ["a gate"])],
         "look": partial(look, view),
@@ -122,6 +127,7 @@ def _facts(view: RunView, baseline: RunView | None, costs: CostTable | None) -> 
         "coverage": coverage_sentences(view),
         "table": comparison_table(view, earlier_cells(view, baseline) if baseline else None),
         "baseline": baseline,
+        "trend": trend_facts(trend) if trend else None,
         "charts": charts,
         "memory": breakdowns(view),
         "fits": fits,

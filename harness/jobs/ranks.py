@@ -109,7 +109,7 @@ def _joined(folder: RunFolder, prepared: Prepared, share: Share, plan: str) -> I
             if not _opened(opening, folder, nothing_left) or is_complete(folder, prepared):
                 yield None
                 return
-            check_belongs(folder, config_digest(prepared.config))
+            check_belongs(folder, prepared.config)
             others = running(folder)
             busy = f"{folder.root}: {share.words} is running already. Wait for it to finish, or start another part."
             if str(share) in others:

@@ -80,7 +80,7 @@ def prepare_for(
     folder: RunFolder, config: RunConfig, progress: Progress, config_folder: Path | None, backends: Open
 ) -> Prepared:
     """Check the input of a run into this folder, which may hold a part of it already."""
-    check_belongs(folder, config_digest(config))
+    check_belongs(folder, config)
     recorded = folder.read_manifest().digests if folder.manifest_path.exists() else {}
     libraries = import_libraries if backends is open_backends else None
     return prepare(config, progress, config_folder, recorded, ahead=libraries)

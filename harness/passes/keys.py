@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from harness.config import LatencyConfig, RunConfig
 from harness.dialogues.model import ColumnMap, DialogueConfig
 from harness.files import digest_value
 from harness.passes.base import Conditions
 from harness.passes.registry import all_passes
+from harness.store.config_changes import ConfigChange, config_changes
 from harness.store.schema import DialogueRow
 from harness.variants.model import SERVED_KEYS, Variant
 
@@ -37,12 +38,25 @@ FORMER_DEFAULTS = {("dialogues", "hub_split"): "train", ("memory", "repeats"): 2
 
 def config_digest(config: RunConfig) -> str:
     """Return the digest that ties a run folder to the config it was measured with."""
+    return digest_value(_settings(config))
+
+
+def changed_settings(recorded: Mapping[str, Any], config: RunConfig) -> tuple[ConfigChange, ...]:
+    """Return what differs between the config in a ``run.json`` and this one, of all that the digest covers."""
+    try:
+        return config_changes(_settings(RunConfig.model_validate(recorded)), _settings(config))
+    except ValidationError:  # of another version
+        before, now = ({**one, **dict.fromkeys(DERIVED)} for one in (recorded, config.model_dump(mode="json")))
+        return config_changes(before, now)
+
+
+def _settings(config: RunConfig) -> dict[str, Any]:
     excluded = {**_unset(config), **dict.fromkeys(DERIVED, True)}
     settings = config.model_dump(mode="json", exclude=excluded)
     for (part, name), before in FORMER_DEFAULTS.items():
         if settings.get(part) and settings[part][name] is None:
             settings[part][name] = before
-    return digest_value(settings)
+    return settings
 
 
 def _unset(value: object) -> dict[Any, Any]:

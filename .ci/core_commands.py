@@ -52,6 +52,7 @@ def main() -> None:
         command(here, 0, "harness thresholds diff thresholds.yaml first.yaml")
         command(here, 0, "harness baseline accept run --name main --reason tried --force")
         command(here, 0, "harness baseline show")
+        command(here, 0, "harness baseline history main --out history.html")
         command(here, 0, "harness metrics")
         command(here, 0, "harness export run --to model-card --out card.md")
         command(here, 0, "harness export run --to lm-eval")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from harness.config import RunConfig, SetConfig
 from harness.dialogues.model import DialogueConfig
@@ -12,6 +13,7 @@ from harness.errors import HarnessError
 from harness.progress import Progress
 
 ONCE = ("latency", "memory")  # passes that tell nothing new on another set, and are measured on the first
+OF_A_SET = ("prompt", "limit", "passes", "metrics")  # settings that a set may have for itself, besides its dialogues
 _KEYS = re.compile(rf"\bdialogues\.(?=(?:{'|'.join(DialogueConfig.model_fields)})\b)")
 
 
@@ -37,6 +39,23 @@ def _config_of(config: RunConfig, one: SetConfig, *, first: bool) -> RunConfig:
         "stats": config.stats if first else config.stats.model_copy(update={"slices": ()}),
     }
     return config.model_copy(update=own)
+
+
+def recorded_config(config: RunConfig) -> dict[str, Any]:
+    """Return a config as ``run.json`` has it: the first set's, and under ``sets`` what each is measured with."""
+    derived = set_configs(config)
+    settings = next(iter(derived.values())).model_dump(mode="json", exclude={"sets"})
+    if config.sets is None:
+        return settings
+    stated = {name: one.model_dump(mode="json") for name, one in config.sets.items()}
+    own = {name: one.model_dump(mode="json", include=set(OF_A_SET)) for name, one in derived.items()}
+    return {**settings, "sets": {name: {**stated[name], **own[name]} for name in derived}}
+
+
+def read_recorded(settings: Mapping[str, Any]) -> RunConfig:
+    """Return the config that ``run.json`` records; raise pydantic's ValidationError for one of another version."""
+    of_the_first = dict.fromkeys(("dialogues", "limit")) if settings.get("sets") else {}
+    return RunConfig.model_validate({**settings, **of_the_first})
 
 
 def about(name: str, message: str) -> str:

@@ -69,8 +69,18 @@ def _collect_lines(node: yaml.Node, at: Location, lines: dict[Location, int], pa
             _collect_lines(value, (*at, index), lines, path, above)
 
 
-def validate(model: type[Model], value: object, *, source: str, lines: dict[Location, int] | None = None) -> Model:
-    """Return ``value`` as ``model``; raise InputError with line and key for the first problem."""
+def validate(
+    model: type[Model],
+    value: object,
+    *,
+    source: str,
+    lines: dict[Location, int] | None = None,
+    overrides: Sequence[str] = (),
+) -> Model:
+    """Return ``value`` as ``model``; raise InputError with line and key for the first problem.
+
+    ``overrides`` were applied to it: a problem in what one of them set is its own, not the file's.
+    """
     if value is None:
         value = {}
     if not isinstance(value, dict):
@@ -79,7 +89,9 @@ def validate(model: type[Model], value: object, *, source: str, lines: dict[Loca
         return model.model_validate(value)
     except ValidationError as error:
         problem, location = _cause([(problem, _location(problem, value)) for problem in error.errors()])
-        raise InputError(_sentence(problem, location, model, source, lines or {})) from error
+        raise InputError(
+            _sentence(problem, location, model, _place(location, source, lines or {}, overrides))
+        ) from error
 
 
 def load(model: type[Model], path: Path, overrides: Sequence[str] = ()) -> Model:
@@ -87,7 +99,7 @@ def load(model: type[Model], path: Path, overrides: Sequence[str] = ()) -> Model
     value, lines = read_yaml(path)
     if isinstance(value, dict | None):
         value = apply_overrides(value or {}, overrides)
-    return validate(model, value, source=f"{path} with --set" if overrides else str(path), lines=lines)
+    return validate(model, value, source=str(path), lines=lines, overrides=overrides)
 
 
 def find(name_or_path: str | Path, shipped: Path, what: str) -> Path:
@@ -133,11 +145,18 @@ def _cause(problems: list[tuple[ErrorDetails, Location]]) -> tuple[ErrorDetails,
     return (unknown or innermost)[0]
 
 
-def _sentence(
-    problem: ErrorDetails, location: Location, model: type[BaseModel], source: str, lines: dict[Location, int]
-) -> str:
+def _place(location: Location, source: str, lines: dict[Location, int], overrides: Sequence[str]) -> str:
+    """Return where a value comes from: the override that set it, else the line of the file."""
+    for override in reversed(overrides):
+        path = tuple(override.partition("=")[0].strip().split("."))
+        within = location[: len(path)] == path
+        if within or (location and path[: len(location)] == location and location not in lines):
+            return f"--set {override:.80}"
     line = next((lines[location[:end]] for end in range(len(location), 0, -1) if location[:end] in lines), None)
-    where = f"{source}, line {line}" if line else source
+    return f"{source}, line {line}" if line else source
+
+
+def _sentence(problem: ErrorDetails, location: Location, model: type[BaseModel], where: str) -> str:
     key = ".".join(str(part) for part in location)
     if problem["type"] == "extra_forbidden":
         return f"{where}: unknown key '{key}'.{did_you_mean(str(location[-1]), _known_keys(model))}"

@@ -21,32 +21,41 @@ from reports.words import OUTCOMES
 _RESAMPLES = 10_000
 
 
-def earlier_cells(view: RunView, baseline: RunView) -> Mapping[tuple[str, str], Earlier]:
+def earlier_cells(
+    view: RunView, baseline: RunView, against: Mapping[str, str] | None = None
+) -> Mapping[tuple[str, str], Earlier]:
     """Return the earlier run's cell for each metric and variant name.
 
-    A difference is this run minus the earlier one, paired by dialogue. If the two are not comparable, the cell says
-    why; times and memory have no difference, because the runs were not measured alternately.
+    ``against`` names the earlier run's variant for each of this run's (absent: the one of the same name). A difference
+    is this run minus the earlier one, paired by dialogue. If the two are not comparable, the cell says why; times and
+    memory have no difference, because the runs were not measured alternately.
     """
     pairs = _Pairs(view, baseline)
+    pairing = {variant: variant for variant in view.variants} if against is None else against
     cells: dict[tuple[str, str], Earlier] = {}
     for name, metric in view.summary.metrics.items():
-        for variant in view.variants:
-            row = baseline.estimate(name, variant)
+        for variant, then in pairing.items():
+            row = baseline.estimate(name, then)
             if row is None or row.value is None or view.estimate(name, variant) is None:
                 continue
             obstacle = pairs.obstacle(name)
             value, interval = amount(row.value, row.low, row.high, unit=metric.unit)
             if obstacle:
-                cells[name, variant] = Earlier(value, obstacle=obstacle)
+                cells[name, variant] = Earlier(value, obstacle=obstacle, order=row.value)
                 continue
-            difference = pairs.difference(name, variant)
+            difference = pairs.difference(name, variant, then)
             if difference is None or difference.value is None:
-                cells[name, variant] = Earlier(value, interval=interval)
+                cells[name, variant] = Earlier(value, interval=interval, order=row.value)
             else:
                 change = difference_text(difference, metric.unit)
                 quiet = silence(difference, metric.unit)
-                cells[name, variant] = Earlier(value, *change, OUTCOMES[difference.outcome], quiet)
+                cells[name, variant] = Earlier(value, *change, OUTCOMES[difference.outcome], quiet, order=row.value)
     return cells
+
+
+def other_data(view: RunView, baseline: RunView) -> str:
+    """Return why the dialogues of two runs cannot be paired; empty if they can."""
+    return _Pairs(view, baseline).other_data
 
 
 @dataclass(frozen=True)
@@ -87,11 +96,11 @@ class _Pairs:
             return ""
         return self.other_data
 
-    def difference(self, name: str, variant: str) -> Difference | None:
-        """Return this run minus the earlier one, or None if the metric has no paired difference."""
+    def difference(self, name: str, variant: str, then: str) -> Difference | None:
+        """Return a variant minus one of the earlier run, or None if the metric has no paired difference."""
         if name.split(".", 1)[0] in MEASURED or name.partition("[")[0] not in self.specs:
             return None
         ours, theirs = self.analyses
-        if variant not in ours.measured.variants_of(name) or variant not in theirs.measured.variants_of(name):
+        if variant not in ours.measured.variants_of(name) or then not in theirs.measured.variants_of(name):
             return None
-        return ours.difference(name, variant, variant, other=theirs)
+        return ours.difference(name, variant, then, other=theirs)

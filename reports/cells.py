@@ -17,7 +17,7 @@ from reports.words import FAMILIES, OUTCOMES, Sign, direction, sentence_case
 class Earlier:
     """The same cell in the baseline run, and the difference from it; ``obstacle`` says why there is none.
 
-    ``quiet`` says in words that there is no clear difference.
+    ``quiet`` says in words that there is no clear difference. ``order`` is the value as a number.
     """
 
     value: str
@@ -26,6 +26,7 @@ class Earlier:
     sign: Sign | None = None
     quiet: str = ""
     obstacle: str = ""
+    order: float | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ class Cell:
     deciding: str = ""
     order: float | None = None
     earlier: Earlier | None = None
+
+    @property
+    def same(self) -> bool:
+        """Whether the baseline run may be compared and has the same value."""
+        return self.earlier is not None and not self.earlier.obstacle and self.earlier.order == self.order
 
 
 @dataclass(frozen=True)

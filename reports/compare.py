@@ -2,99 +2,186 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.errors import InputError
+from harness.store.config_changes import ConfigChange, config_changes, dotted, shown
 from harness.store.folder import RunFolder
 from harness.store.seals import is_measured
 from harness.variants.digests import is_present
-from reports.baseline import earlier_cells
-from reports.cells import Cell, Earlier
+from reports.cells import Cell
+from reports.compare_rows import CompareRow, Comparison
 from reports.escape import shorten, visible
-from reports.numbers import amount, count
+from reports.numbers import count
 from reports.render import render_page
+from reports.systems import System, lead
 from reports.text import aligned, with_change
 from reports.verdict_sentence import verdict_sentence
 from reports.view import RunView, read_view
-from reports.words import FAMILIES, VERDICTS, direction, sentence_case
+from reports.words import FAMILIES, VERDICTS, Sign
+
+COLUMNS = 80
+_NAMED = 12  # equal metrics that the terminal names
+_CHANGES = 12  # changed keys that the terminal shows of one run
 
 
 @dataclass(frozen=True)
-class CompareRow:
-    """A metric of one variant over all runs. ``earlier`` of each cell is the first run's."""
-
-    label: str
-    direction: str
-    unit: str
-    cells: tuple[Cell, ...]
-
-
-@dataclass(frozen=True)
-class CompareGroup:
-    """One variant's metrics of one family."""
-
-    variant: str
-    family: str
-    rows: tuple[CompareRow, ...]
-
-    @property
-    def title(self) -> str:
-        return FAMILIES.get(self.family, sentence_case(self.family))
-
-
-@dataclass(frozen=True)
-class CompareVariant:
-    """One variant's metrics over all runs; ``finding`` counts what differs from the first."""
+class RunHead:
+    """What is said of a run before any table; ``notes`` and ``changes`` are against the first run."""
 
     name: str
-    groups: tuple[CompareGroup, ...]
-    finding: str
+    finished: str
+    dialogues: int
+    sentence: str
+    gate: Sign | None
+    obstacle: str
+    notes: tuple[str, ...]
+    changes: tuple[ConfigChange, ...]
 
 
 def render_comparison(folders: Sequence[RunFolder]) -> str:
     """Return one HTML page with the runs side by side; raise InputError for fewer than two."""
-    views = _views(folders)
-    groups = comparison_groups(views)
+    found = comparison(folders)
+    ranked = lead(found.views)
     facts = {
-        "heads": [
-            {
-                "name": name,
-                "finished": (view.manifest.finished or "not finished")[:19].replace("T", " "),
-                "dialogues": len(view.dialogues),
-                "sentence": verdict_sentence(view),
-                "gate": VERDICTS[view.gate.verdict] if view.gate else None,
-                "obstacle": _usual_obstacle(groups, k),
-            }
-            for k, (view, name) in enumerate(zip(views, _names(views), strict=True))
-        ],
-        "variants": _by_variant(groups),
-        "settings": differing_settings(views),
+        "heads": run_heads(found),
+        "ranked": ranked_by(found),
+        "ranking": [(_label(one.system), one.basis, found.row(ranked, one.system)) for one in found.compared]
+        if ranked
+        else [],
+        "systems": [(one, _label(one.system)) for one in found.compared],
+        "settings": differing_settings(found.views),
     }
     return render_page("compare.html", facts)
 
 
 def comparison_text(folders: Sequence[RunFolder]) -> str:
-    """Return the runs side by side as plain text for a terminal."""
-    views = _views(folders)
-    names = [visible(name) for name in _names(views)]
-    lines = [f"{name}: {visible(verdict_sentence(view))}" for name, view in zip(names, views, strict=True)]
-    for group in comparison_groups(views):
-        table = [[f"{visible(group.variant)} · {FAMILIES.get(group.family, group.family).split(':')[0]}", *names]]
-        for row in group.rows:
-            texts = [
-                with_change(c.value, c.earlier.change, c.earlier.sign) if c.earlier else c.value for c in row.cells
-            ]
-            table.append([visible(row.label), *texts])
-        lines += ["", *aligned(table)]
+    """Return the runs side by side as plain text for a terminal of 80 columns."""
+    found = comparison(folders)
+    lines = []
+    heads = run_heads(found)
+    for head in heads:
+        told = [*head.notes, *(f"Changed: {change}" for change in head.changes[:_CHANGES])]
+        more = len(head.changes) - _CHANGES
+        told += [f"Changed: {count(more, 'more key')}, which the page names"] if more > 0 else []
+        if told:
+            lines += _wrapped(f"{head.name} against {heads[0].name}:")
+            lines += [*(line for one in told for line in _wrapped(f"  {one}", "    ")), ""]
+    for head in heads:
+        lines += _wrapped(f"{head.name}: {head.sentence}", "  ")
+    names = [shorten(visible(name), 24) for name in found.names]
+    if ranked := lead(found.views):
+        lines += ["", ranked_by(found)]
+        rows = [(_label(one.system), found.row(ranked, one.system)) for one in found.compared]
+        lines += _table("", names, [(visible(name), row.cells) for name, row in rows])
+    for one in found.compared:
+        lines += ["", *_wrapped(f"{_label(one.system)}: {one.finding}")]
+        for group in one.groups if any(one.system.against) else ():  # the others' metrics are on the page
+            title = FAMILIES.get(group.family, group.family).split(":")[0]
+            kept = [k for k, name in enumerate(one.system.names) if name is not None]
+            rows_of = [(visible(_with_unit(row)), [row.cells[k] for k in kept]) for row in group.rows]
+            lines += _table(title, [names[k] for k in kept], rows_of)
+        if 0 < len(one.equal) <= _NAMED:  # the finding counts them, and the page names them all
+            lines += _wrapped(f"{one.equal_sentence}: {', '.join(one.equal)}", "  ")
     return "\n".join(lines) + "\n"
 
 
-def _views(folders: Sequence[RunFolder]) -> list[RunView]:
+def comparison(folders: Sequence[RunFolder]) -> Comparison:
+    """Read the runs; raise InputError for fewer than two."""
     if len(folders) < 2:
         raise InputError("A comparison needs at least two run folders.")
-    return [read_view(folder) for folder in folders]
+    views = tuple(read_view(folder) for folder in folders)
+    return Comparison(views, tuple(_names(views)))
+
+
+def run_heads(found: Comparison) -> tuple[RunHead, ...]:
+    """Return what is said of each run before any table."""
+    first = found.views[0]
+    return tuple(
+        RunHead(
+            name=name,
+            finished=(view.manifest.finished or "not finished")[:19].replace("T", " "),
+            dialogues=len(view.dialogues),
+            sentence=verdict_sentence(view),
+            gate=VERDICTS[view.gate.verdict] if view.gate else None,
+            obstacle=found.obstacle(k) if k else "",
+            notes=tuple(_notes(found, k)) if k else (),
+            changes=config_changes(first.manifest.config, view.manifest.config) if k else (),
+        )
+        for k, (view, name) in enumerate(zip(found.views, found.names, strict=True))
+    )
+
+
+def _notes(found: Comparison, run: int) -> Iterator[str]:
+    """Say what stands in the way of a comparison with the first run: other dialogues, or no candidate in common."""
+    first, view, other = found.names[0], found.views[run], {row.id for row in found.views[0].dialogues}
+    obstacle = found.obstacle(run)
+    if obstacle in ("different dialogues", "no dialogue in common"):
+        shared = len(other & {row.id for row in view.dialogues})
+        yield (
+            f"It asked other dialogues than {first} ({shared} of {len(view.dialogues)} ids in common), so no "
+            "differences are shown."
+        )
+    elif obstacle:
+        yield f"It cannot be compared with {first}: {obstacle}."
+    if view.candidate and not found.shared_candidate(run):
+        theirs = found.views[0].candidate
+        yield (
+            f"No candidate in common: {first} has no variant of the weights or the name of {view.candidate}"
+            f"{f'; its own is {theirs}' if theirs else ''}."
+        )
+
+
+def ranked_by(found: Comparison) -> str:
+    """Say by what the systems are in order."""
+    name = lead(found.views)
+    label = next((view.label(name) for view in found.views if name and view.metric(name)), "")
+    return f"Systems, best first by {label} (in the last run that has each)" if name else "Systems"
+
+
+def _label(system: System) -> str:
+    """Return a system's name and the first digits of its weights' digest, which tell two of one name apart."""
+    weights = (system.identity.weights or "").removeprefix("v2:")[:8]
+    quantized = system.identity.how[0] if system.identity.how[0] != "none" else ""
+    told = ", ".join(filter(None, (weights, quantized)))
+    name = shorten(system.name, 32)
+    return f"{name} ({told})" if told else name
+
+
+def _with_unit(row: CompareRow) -> str:
+    return f"{row.label} ({row.unit})" if row.unit else row.label
+
+
+def _table(title: str, names: Sequence[str], rows: Sequence[tuple[str, Sequence[Cell]]]) -> list[str]:
+    """Return a table with a column a run, continued below where the terminal is too narrow for all of them."""
+    columns = [[name, *(_told(cells[k]) for _, cells in rows)] for k, name in enumerate(names)]
+    labels = [title, *(shorten(label, 50) for label, _ in rows)]
+    width = max(map(len, labels))
+    parts: list[list[list[str]]] = []
+    used = COLUMNS
+    for column in columns:
+        wide = 2 + max(map(len, column))
+        if used + wide > COLUMNS:
+            parts.append([labels])
+            used = width
+        parts[-1].append(column)
+        used += wide
+    return [line for part in parts for line in aligned(list(zip(*part, strict=True)))]
+
+
+def _told(cell: Cell) -> str:
+    if cell.order is None:
+        return "–"
+    if cell.same:
+        return f"{cell.value}  ="
+    return with_change(cell.value, cell.earlier.change, cell.earlier.sign) if cell.earlier else cell.value
+
+
+def _wrapped(text: str, indent: str = "") -> list[str]:
+    start = text[: len(text) - len(text.lstrip())]
+    return textwrap.wrap(visible(text.strip()), COLUMNS, initial_indent=start, subsequent_indent=indent)
 
 
 def _names(views: Sequence[RunView]) -> list[str]:
@@ -106,105 +193,33 @@ def _names(views: Sequence[RunView]) -> list[str]:
     return longer if len(set(longer)) == len(longer) else [f"{k + 1}: {name}" for k, name in enumerate(longer)]
 
 
-def comparison_groups(views: Sequence[RunView]) -> tuple[CompareGroup, ...]:
-    """Return every variant's metrics over the runs, one group per variant and family."""
-    first = views[0]
-    changes = [{}, *(earlier_cells(view, first) for view in views[1:])]
-    leading = [first.candidate] if first.candidate else []
-    variants = dict.fromkeys([*leading, *(variant for view in views for variant in view.variants)])
-    families = dict.fromkeys(family for view in views for family in view.families)
-    groups = []
-    for variant in variants:
-        for family in families:
-            names = dict.fromkeys(name for view in views for name in view.names(family) if "[" not in name)
-            rows = [_row(views, changes, name, variant) for name in names]
-            kept = tuple(row for row in rows if any(cell.order is not None for cell in row.cells))
-            if kept:
-                groups.append(CompareGroup(variant, family, kept))
-    return tuple(groups)
-
-
-def _by_variant(groups: Sequence[CompareGroup]) -> tuple[CompareVariant, ...]:
-    found = []
-    for name in dict.fromkeys(group.variant for group in groups):
-        own = tuple(group for group in groups if group.variant == name)
-        rows = [row for group in own for row in group.rows]
-        words = Counter(
-            cell.earlier.sign.word
-            for row in rows
-            for cell in row.cells
-            if cell.earlier and cell.earlier.sign and not cell.earlier.quiet
-        )
-        told = [f"{number} {word}" for word, number in words.items()]
-        finding = f"{count(len(rows), 'metric')}; against the first run: {', '.join(told) or 'no clear difference'}."
-        found.append(CompareVariant(name, own, finding))
-    return tuple(found)
-
-
-def _usual_obstacle(groups: Sequence[CompareGroup], run: int) -> str:
-    """Return why most of a run's metrics cannot be compared with the first run's; empty if most can."""
-    cells = [row.cells[run] for group in groups for row in group.rows]
-    told = Counter(cell.earlier.obstacle if cell.earlier else "" for cell in cells)
-    return max(told, key=told.__getitem__, default="")
-
-
-def _row(
-    views: Sequence[RunView], changes: Sequence[Mapping[tuple[str, str], Earlier]], name: str, variant: str
-) -> CompareRow:
-    view = next(view for view in views if view.metric(name))
-    return CompareRow(
-        label=view.label(name),
-        direction=direction(view.summary.metrics[name].higher_is_better),
-        unit=view.unit(name),
-        cells=tuple(_cell(one, change, name, variant) for one, change in zip(views, changes, strict=True)),
-    )
-
-
-def _cell(view: RunView, changes: Mapping[tuple[str, str], Earlier], name: str, variant: str) -> Cell:
-    row, metric = view.estimate(name, variant), view.metric(name)
-    if row is None or row.value is None or metric is None:
-        return Cell("not measured")
-    value, interval = amount(row.value, row.low, row.high, unit=metric.unit)
-    return Cell(value, interval, order=row.value, earlier=changes.get((name, variant)))
-
-
 def differing_settings(views: Sequence[RunView]) -> tuple[tuple[str, ...], ...]:
-    """Return the settings, versions and digests that differ between runs: a name, then one value per run."""
-    known = [_settings(view) for view in views]
-    keys = dict.fromkeys(key for facts in known for key in facts)
+    """Return the versions, machines, digests and facts of variants that differ between runs: a name, a value per run.
+
+    Settings of the config are told apart from these.
+    """
+    known = [dotted(_facts(view)) for view in views]
     rows = []
-    for key in keys:
-        values = tuple(facts.get(key, "–") for facts in known)
-        if len(set(values)) > 1 and not _of_two_forms(values):
-            rows.append((key, *values))
+    for key in dict.fromkeys(key for facts in known for key in facts):
+        values = [facts.get(key) for facts in known]
+        if any(value != values[0] for value in values) and not _of_two_forms(values):
+            rows.append((key, *(shown(key, value) for value in values)))
     return tuple(rows)
 
 
-def _of_two_forms(values: Sequence[str]) -> bool:
+def _of_two_forms(values: Sequence[object]) -> bool:
     """Return whether these are digests of weights by 0.1.0 and by later versions: they may be of the same weights."""
-    return "–" not in values and len({is_present(value) for value in values}) > 1
+    return None not in values and len({is_present(str(value)) for value in values}) > 1
 
 
-def _settings(view: RunView) -> dict[str, str]:
+def _facts(view: RunView) -> dict[str, object]:
     manifest, provenance = view.manifest, view.manifest.provenance
-    facts: dict[str, object] = {
-        "config": manifest.config,
+    return {
         "template digest": manifest.template_digest,
-        "variants": {name: {k: v for k, v in row.items() if k != "name"} for name, row in view.facts.items()},
-        "digest": {key: value for key, value in manifest.digests.items() if not is_measured(key)},
+        "variants": manifest.variants,
+        "digests": {key: value for key, value in manifest.digests.items() if not is_measured(key)},
         "held out": manifest.held_out,
-        "version": provenance.get("versions"),
+        "versions": provenance.get("versions"),
         "machine": provenance.get("hardware"),
         "source": provenance.get("git"),
     }
-    return _flat("", facts)
-
-
-def _flat(prefix: str, value: object) -> dict[str, str]:
-    """Return nested facts as one level, keys joined by spaces."""
-    if isinstance(value, Mapping):
-        found: dict[str, str] = {}
-        for key, inner in value.items():
-            found |= _flat(f"{prefix} {key}".strip(), inner)
-        return found
-    return {prefix: "–" if value is None else shorten(str(value), 300)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.stats.types import Difference
+from harness.store.acceptance import AcceptedChange
 from harness.store.schema import ComparisonRow
 from reports.numbers import amount, near, plain, ratio, rounded, scale, significant
 from reports.view import RunView
@@ -11,7 +12,9 @@ _TOLERATED = frozenset({"non_inferiority", "no_regression"})  # rules whose limi
 _REACHABLE = 10  # a number of dialogues that many times the run's is worth telling
 
 
-def difference_text(row: ComparisonRow | Difference, unit: str, digits: int | None = None) -> tuple[str, str]:
+def difference_text(
+    row: ComparisonRow | Difference | AcceptedChange, unit: str, digits: int | None = None
+) -> tuple[str, str]:
     """Return a difference (or ratio) and its interval as text."""
     if row.relative:
         return ratio(row.value, row.low, row.high)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.errors import InputError
+from harness.files import digest_file
 from harness.gating.outputs import read_current
+from harness.gating.policy import thresholds_file
 from harness.gating.verdict import CheckResult, GateResult, VerdictName
 from harness.store.folder import RunFolder
 
@@ -13,7 +15,8 @@ from harness.store.folder import RunFolder
 def read_gate(folder: RunFolder) -> GateResult | None:
     """Return the verdict in ``gate.json``, or None if the run was not judged; InputError if the file is damaged.
 
-    A verdict on other numbers than the run has now is an error that says so.
+    A verdict on other numbers than the run has now is an error that says so. A thresholds file of that name, in the
+    current folder or shipped, that is not the one that was judged by, is a warning.
     """
     try:
         result = read_current(folder)
@@ -22,7 +25,11 @@ def read_gate(folder: RunFolder) -> GateResult | None:
     if result is None:
         return None
     # Show only the file's name: its location is useless to a reader and may be private.
-    return result.model_copy(update={"thresholds": Path(result.thresholds).name})
+    name = Path(result.thresholds).name
+    file = thresholds_file(name) if name else None
+    changed = file is not None and digest_file(file) != result.thresholds_digest
+    other = [f"{name} is not as it was when the gate judged by it. Run the gate again."] if changed else []
+    return result.model_copy(update={"thresholds": name, "warnings": (*result.warnings, *other)})
 
 
 def checks_with(gate: GateResult, verdict: VerdictName) -> list[CheckResult]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-MINUS = "−"
+from harness.gating.amounts import MINUS, UNIT_WORDS, sign, written
+
 _MOST = 6  # decimals of any number; what they cannot show is written with a power of ten
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_UNIT_WORDS = {"nats/token": "nats per token", "bits/byte": "bits per byte"}
 
 
 def unit_word(unit: str) -> str:
     """Return the unit in words."""
-    return _UNIT_WORDS.get(unit, unit)
+    return UNIT_WORDS.get(unit, unit)
 
 
 def shared_decimals(triples: Iterable[tuple[float | None, float | None, float | None]], unit: str) -> int | None:
@@ -41,18 +41,16 @@ def plain(value: float | None, digits: int | None = None, *, signed: bool = Fals
     if math.isnan(value) or math.isinf(value):
         return "not a number" if math.isnan(value) else ("∞" if value > 0 else f"{MINUS}∞")
     digits = significant(value, 3) if digits is None else digits
-    text = f"{abs(value):,.{digits}f}"
-    if not text.strip("0."):  # zero, and rounded to zero
-        return text if digits < _MOST or value == 0 else tiny(value, signed=signed)
-    sign = MINUS if value < 0 else "+" if signed else ""
-    return sign + text
+    text = written(value, digits, signed=signed)
+    rounded_to_zero = value != 0 and not text.strip("0.")
+    return tiny(value, signed=signed) if rounded_to_zero and digits >= _MOST else text
 
 
 def tiny(value: float, count: int = 1, *, signed: bool = False) -> str:
     """Return at most ``count`` significant digits and a power of ten: ``−4×10⁻⁷``."""
     digits, power = f"{abs(value):.{count - 1}e}".split("e")
-    sign = MINUS if value < 0 else "+" if signed else ""
-    return f"{sign}{digits.rstrip('0').rstrip('.') if '.' in digits else digits}×10{str(int(power)).translate(_RAISED)}"
+    digits = digits.rstrip("0").rstrip(".") if "." in digits else digits
+    return f"{sign(value, signed=signed)}{digits}×10{str(int(power)).translate(_RAISED)}"
 
 
 def significant(value: float, count: int) -> int:

@@ -19,6 +19,7 @@ from markupsafe import Markup
 
 from harness.files import write_text_atomically
 from harness.gating.sentences import shared_warnings
+from harness.gating.trend import Trend
 from harness.results.cost import Price
 from harness.results.memory_fits import read_fits
 from harness.store.folder import RunFolder
@@ -50,6 +51,7 @@ from reports.seeds_view import seeds_tables
 from reports.slices import slice_tables
 from reports.text import summary_markdown
 from reports.tiles import tiles
+from reports.trend_view import trend_facts
 from reports.view import RunView, read_view
 from reports.words import VERDICTS
 
@@ -60,6 +62,7 @@ def render(
     folder: RunFolder,
     *,
     baseline: RunFolder | None = None,
+    trend: Trend | None = None,
     redact_text: bool = False,
     shown: Shown | None = None,
     price: Price | None = None,
@@ -67,14 +70,16 @@ def render(
 ) -> str:
     """Return the report of a finished run as one HTML document.
 
-    ``baseline`` adds an earlier run for comparison; ``redact_text`` omits all dialogue and reply text; ``shown`` is how
-    many dialogues are listed; ``price`` replaces the one in the run's config; ``linked``: the page will be in the run
-    folder, and may link to those of further sets. Raises InputError if the folder is not a finished run.
+    ``baseline`` adds an earlier run for comparison, and ``trend`` its history; ``redact_text`` omits all dialogue and
+    reply text; ``shown`` is how many dialogues are listed; ``price`` replaces the one in the run's config; ``linked``:
+    the page will be in the run folder, and may link to those of further sets. Raises InputError if the folder is not a
+    finished run.
     """
     view = read_view(folder, redact_text=redact_text)
     earlier = read_view(baseline) if baseline is not None else None
     shown = shown or Shown()
-    facts = {**_facts(view, earlier, cost_table(view, price)), "linked": linked}
+    shown_trend = trend if trend and len(trend.runs) > 1 and trend.lines else None
+    facts = {**_facts(view, earlier, cost_table(view, price), shown_trend), "linked": linked}
     budget = TEXT_BUDGET
     while True:
         page = render_page("page.html", {**facts, "listing": dialogue_cards(view, shown, text_budget=budget)})
@@ -89,13 +94,14 @@ def write_report(
     out: Path | None = None,
     *,
     baseline: RunFolder | None = None,
+    trend: Trend | None = None,
     redact_text: bool = False,
     shown: Shown | None = None,
     price: Price | None = None,
 ) -> Path:
     """Write the report (by default ``report.html`` in the run folder) atomically and return its path.
 
-    In the run folder it links to the pages of further sets, which are written too.
+    In the run folder it links to the pages of further sets, which are written too, without a ``trend``.
     """
     path = out or folder.report_path
     in_folder = path.resolve() == folder.report_path.resolve()
@@ -104,17 +110,19 @@ def write_report(
             continue
         earlier = baseline.set_folder(name) if baseline and name in baseline.read_manifest().sets[1:] else None
         write_report(one, baseline=earlier, redact_text=redact_text, shown=shown, price=price)
-    page = render(folder, baseline=baseline, redact_text=redact_text, shown=shown, price=price, linked=in_folder)
+    page = render(
+        folder, baseline=baseline, trend=trend, redact_text=redact_text, shown=shown, price=price, linked=in_folder
+    )
     write_text_atomically(path, page)
     return path
 
 
-def _facts(view: RunView, baseline: RunView | None, costs: CostTable | None) -> dict[str, object]:
+def _facts(view: RunView, baseline: RunView | None, costs: CostTable | None, trend: Trend | None) -> dict[str, object]:
     decided, worse, fits = decide(view), got_worse(view), read_fits(view.folder.memory_path)
     charts = draw(view)
     return {
         "view": view,
-        "sections": sections(view, charts, costs, worse=worse),
+        "sections": sections(view, charts, costs, worse=worse, trend=trend),
         "costs": costs,
         "absent": [*charts.absent.values(), *([] if view.gate else ["a gate"])],
         "look": partial(look, view),
@@ -134,6 +142,7 @@ def _facts(view: RunView, baseline: RunView | None, costs: CostTable | None) -> 
         "coverage": coverage_sentences(view),
         "table": comparison_table(view, earlier_cells(view, baseline) if baseline else None),
         "baseline": baseline,
+        "trend": trend_facts(trend) if trend else None,
         "charts": charts,
         "memory": breakdowns(view),
         "fits": fits,

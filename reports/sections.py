@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from harness.gating.trend import Trend
 from reports.charts import Charts
 from reports.cost_view import CostTable
 from reports.fidelity_view import fidelity_rows, unknown_weights
@@ -13,6 +14,7 @@ from reports.got_worse import GotWorse
 from reports.identity_view import identity_sentences
 from reports.load_tests import load_test_rows
 from reports.numbers import amount, count, plain
+from reports.trend_view import sentence as trend_sentence
 from reports.view import LIKELIHOOD, MEMORY, OVERLAP, TIME, RunView
 from reports.words import listed, possessive, sentence_case, the
 
@@ -32,7 +34,11 @@ class Section:
 
 
 def sections(
-    view: RunView, charts: Charts, costs: CostTable | None = None, worse: GotWorse | None = None
+    view: RunView,
+    charts: Charts,
+    costs: CostTable | None = None,
+    worse: GotWorse | None = None,
+    trend: Trend | None = None,
 ) -> Mapping[str, Section]:
     """Return the page's sections by id, in their order, without those that the run has nothing for."""
     found: dict[str, Section | None] = {
@@ -42,6 +48,7 @@ def sections(
         **{f"set-{name}": Section(f"The set {name}", f"Set {name}", folded=False) for name in view.further_sets},
         "comparison": Section("All figures, side by side", "Comparison", folded=False),
         "seeds": Section("Training seeds: more than luck?", "Seeds", folded=False) if view.summary.recipes else None,
+        "trend": Section(f"Baseline {trend.name} over time", "Over time", trend_sentence(trend)) if trend else None,
         "differences": Section(f"Differences to {view.reference}", "Differences", folded=False),
         "quality": Section("Quality: closeness to the references", "Quality", _quality(view)),
         "safety": Section("Safety: what heuristics flag", "Safety", _safety(view)),

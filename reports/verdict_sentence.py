@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from harness.stats.power import fewest_units
 from harness.store.schema import ComparisonRow
 from reports.family import worse_after_holm
 from reports.form_sentence import form_sentence
@@ -134,7 +135,12 @@ def _change(view: RunView, name: str, row: ComparisonRow) -> str:
 
 def _range(view: RunView, name: str, row: ComparisonRow) -> str:
     if row.low is None or row.high is None:
-        return f"{view.label(name)}: too few dialogues for an interval"
+        few = row.value is None or row.n < fewest_units(0.95)
+        return (
+            f"{view.label(name)}: too few dialogues for an interval"
+            if few
+            else f"{_change(view, name, row)}, no interval"
+        )
     low, high = (_signed(view, name, bound, row) for bound in (row.low, row.high))
     suffix = next((end for end in (" per token", " points", " times") if high.endswith(end)), "")
     return f"{view.label(name)} between {low.removesuffix(suffix)} and {high}"

@@ -139,6 +139,7 @@ def report(
     open_page: Annotated[bool, typer.Option("--open", help="show the page in a browser")] = False,
 ) -> None:
     """Render the report again."""
+    from harness.gating.trend import trend
     from harness.jobs.guard import locked
     from harness.results.cost import Price
     from harness.store.baselines import Baselines
@@ -149,12 +150,14 @@ def report(
         raise InputError("--reading-list is for reading, so it cannot be combined with --redact-text.")
     folder = RunFolder(run)
     folder.read_manifest()  # refuses a folder that is not a run before a lock file is created in it
-    earlier = Baselines().find(baseline) if baseline else None
+    store = Baselines()
+    earlier = store.find(baseline) if baseline else None
+    moved = trend(store, baseline) if baseline and any(note.name == baseline for note in store.history()) else None
     if price_per_gpu_hour is not None and not 0 < price_per_gpu_hour < math.inf:
         raise InputError("--price-per-gpu-hour must be a number above 0.")
     price = None if price_per_gpu_hour is None else Price(price_per_gpu_hour, currency)
     with locked(folder) if out is None else nullcontext():
-        written = write_report(folder, out, baseline=earlier, redact_text=redact_text, price=price)
+        written = write_report(folder, out, baseline=earlier, trend=moved, redact_text=redact_text, price=price)
     typer.echo(f"Report: {written}")
     if csv is not None:
         from reports.tables import write_csv

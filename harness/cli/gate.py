@@ -66,10 +66,11 @@ def accept(
     baselines: BaselinesFolder = None,
 ) -> None:
     """Accept a finished run under a name that later runs are compared with."""
+    from harness.gating.accepted import measured
     from harness.store.baselines import Baselines
 
     store = Baselines(baselines)
-    note = store.accept(run, name, reason, who=who, force=force, redact_text=redact_text)
+    note = store.accept(run, name, reason, who=who, force=force, redact_text=redact_text, measure=measured)
     gated = "not gated" if note.gate == "none" else f"gate: {note.gate}"
     _print_lines(_console(), [f"Accepted {note.run} as baseline '{note.name}' in {store.root} ({gated})."])
 
@@ -101,6 +102,25 @@ def show(
         )
         lines.append(f"    {note.reason}")
     _print_lines(_console(), lines)
+
+
+@baseline_app.command("history")
+def history(
+    name: Annotated[str, typer.Argument(help="Name of the baseline")],
+    out: Annotated[Path | None, typer.Option(help="Also write a page with charts: FILE.html")] = None,
+    baselines: BaselinesFolder = None,
+) -> None:
+    """Show how the gate's metrics moved over the accepted runs, and where one got worse."""
+    from harness.files import write_text_atomically
+    from harness.gating.trend import trend
+    from harness.store.baselines import Baselines
+    from reports.history import history_text, render_history
+
+    found = trend(Baselines(baselines), name)
+    typer.echo(history_text(found), nl=False)
+    if out is not None:
+        write_text_atomically(out, render_history(found))
+        typer.echo(f"\nHistory: {out}")
 
 
 @thresholds_app.command("init")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MINUS = "−"
-_WORDS = {"nats/token": "nats per token", "bits/byte": "bits per byte"}
+UNIT_WORDS = {"nats/token": "nats per token", "bits/byte": "bits per byte"}
 _UNWRITTEN = ("", "ratio", "F1", "BLEU", "chrF++")  # the metric's name says it
 
 
@@ -34,8 +34,8 @@ def unit_of(unit: str, largest: float = 0.0) -> Unit:
         return Unit(1 / 1024, " GiB", " GiB", " GiB")
     if unit in _UNWRITTEN:
         return Unit()
-    if unit in _WORDS:
-        return Unit(1.0, f" {_WORDS[unit]}")  # once is enough for a long one
+    if unit in UNIT_WORDS:
+        return Unit(1.0, f" {UNIT_WORDS[unit]}")  # once is enough for a long one
     return Unit(1.0, *[f" {unit}"] * 3)
 
 

@@ -61,14 +61,14 @@ def gate(
     warnings = [f"Left out, because there is no baseline yet: {listed(left_out)}."] if left_out else []
     name = candidate or loaded.policy.candidate or ""
     if not problems:
-        side = _side(folder, manifest)
+        side = side_of(folder, manifest)
         name = candidate_of(loaded, side, candidate)
 
         chosen = None if baseline is None else str(baseline)
 
         def open_baseline(which: str) -> Side | str:
             if which not in opened:
-                opened[which] = _open(store.find(which) if which == chosen else store.accepted(which))
+                opened[which] = opened_side(store.find(which) if which == chosen else store.accepted(which))
             return opened[which]
 
         def open_set(of: Side, which: str) -> Side:
@@ -76,7 +76,7 @@ def gate(
             if which == of.manifest.sets[0]:
                 return of
             if set_folder.root not in sets:
-                found = _side(set_folder, set_folder.read_manifest(), of.name)
+                found = side_of(set_folder, set_folder.read_manifest(), of.name)
                 sets[set_folder.root] = replace(found, set=which)
             return sets[set_folder.root]
 
@@ -126,7 +126,7 @@ def unusable(folder: RunFolder, manifest: RunManifest) -> list[str]:
     return seals.check(folder, manifest)
 
 
-def _side(folder: RunFolder, manifest: RunManifest, name: str = "") -> Side:
+def side_of(folder: RunFolder, manifest: RunManifest, name: str = "") -> Side:
     summary = folder.read_summary()
     registry = known_metrics(summary)
     resamples, seed = settings(manifest)
@@ -134,11 +134,11 @@ def _side(folder: RunFolder, manifest: RunManifest, name: str = "") -> Side:
     return Side(folder, manifest, summary, registry, statistics, name)
 
 
-def _open(folder: RunFolder) -> Side | str:
+def opened_side(folder: RunFolder) -> Side | str:
     manifest = folder.read_manifest()
     problems = unusable(folder, manifest)
     name = folder.root.resolve().name
-    return f"Baseline {name} cannot be compared with: {problems[0]}" if problems else _side(folder, manifest, name)
+    return f"Baseline {name} cannot be compared with: {problems[0]}" if problems else side_of(folder, manifest, name)
 
 
 def _sentence(verdict: VerdictName, candidate: str, checks: tuple[CheckResult, ...], problems: list[str]) -> str:

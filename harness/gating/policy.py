@@ -197,21 +197,25 @@ class LoadedPolicy:
         return self.source
 
 
+def thresholds_file(name_or_path: str | Path) -> Path | None:
+    """Return the file at a path, else the shipped one of that name, else None."""
+    shipped = {file.stem: file for file in SHIPPED.glob("*.yaml")}
+    path = Path(name_or_path)
+    return path if path.is_file() else shipped.get(str(name_or_path).removesuffix(".yaml"))  # as gate.json names it
+
+
 def load_policy(name_or_path: str | Path) -> LoadedPolicy:
     """Read a thresholds file; ``name_or_path`` is a path or the name of a shipped one (``adapter-release``).
 
     Raises InputError naming file, line and the closest known key.
     """
-    path = Path(name_or_path)
-    shipped = {file.stem: file for file in sorted(SHIPPED.glob("*.yaml"))}
-    if not path.is_file():  # a file at that path takes precedence over a shipped one of that name
-        name = str(name_or_path).removesuffix(".yaml")  # as gate.json and the page name it
-        if name not in shipped:
-            raise InputError(
-                f"There is no thresholds file {name_or_path}; the shipped ones are {', '.join(shipped)}."
-                f"{did_you_mean(str(name_or_path), shipped)}"
-            )
-        path = shipped[name]
+    path = thresholds_file(name_or_path)
+    if path is None:
+        shipped = [file.stem for file in sorted(SHIPPED.glob("*.yaml"))]
+        raise InputError(
+            f"There is no thresholds file {name_or_path}; the shipped ones are {', '.join(shipped)}."
+            f"{did_you_mean(str(name_or_path), shipped)}"
+        )
     value, lines = read_yaml(path)
     _refuse_newer(value, path, lines)
     policy = validate(Policy, value, source=str(path), lines=lines)

@@ -48,7 +48,7 @@ def write_thresholds(run: Path | str, out: Path, *, candidate: str | None = None
     if manifest.state != "complete":
         raise HarnessError(f"The run in {folder.root} is {manifest.state}; thresholds are made from a complete one.")
     summary = folder.read_summary()
-    candidate = _candidate(summary, manifest.variants, manifest.reference_variant, candidate)
+    candidate = candidate_among(summary, manifest.variants, manifest.reference_variant, candidate)
     read = _shares_read(folder, candidate)
     skipped = {name for name, share in read.items() if share < LEAST_READ}
     found = _checks(summary, candidate, manifest.reference_variant, skipped)
@@ -83,7 +83,7 @@ checks:
     return len(checks)
 
 
-def _candidate(
+def candidate_among(
     summary: Summary, variants: tuple[dict[str, object], ...], reference: str | None, chosen: str | None
 ) -> str:
     names = list(dict.fromkeys([*(str(v["name"]) for v in variants if "name" in v), *summary.coverage]))

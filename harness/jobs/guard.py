@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.errors import InputError, text_of
 from harness.files import locked as lock_held
 from harness.files import remove_leftovers
+from harness.store.config_changes import ConfigChange, config_changes, listed_changes
 from harness.store.folder import RunFolder
+from harness.store.schema import RunManifest
+
+if TYPE_CHECKING:
+    from harness.config import RunConfig
 
 
 def remove_outdated(folder: RunFolder) -> None:
@@ -32,15 +38,33 @@ def refuse_edited(folder: RunFolder) -> None:
         raise InputError(f"{folder.root}: {problems[0]} Restore it, or measure again into another folder.")
 
 
-def check_belongs(folder: RunFolder, digest: str) -> None:
-    """Raise InputError if the folder contains anything but a run whose config has this digest."""
+def check_belongs(folder: RunFolder, config: RunConfig) -> None:
+    """Raise InputError if the folder contains anything but a run of this config."""
+    from harness.passes.keys import changed_settings, config_digest
+
+    def changed(manifest: RunManifest) -> Sequence[ConfigChange]:
+        if manifest.kind == "score":
+            return config_changes({"kind": "score"}, {"kind": "run"})
+        return changed_settings(manifest.config, config)
+
+    refuse_other(folder, config_digest(config), changed)
+
+
+def refuse_other(folder: RunFolder, digest: str, changed: Callable[[RunManifest], Sequence[ConfigChange]]) -> None:
+    """Raise InputError if the folder contains anything but a run whose config has this digest.
+
+    ``changed`` says what differs from the config of the run that is there.
+    """
     root = folder.root
     if root.is_file():
         raise InputError(f"{root} is a file, but --out must be a folder.")
     if folder.manifest_path.exists():
-        if folder.read_manifest().config_digest != digest:
+        manifest = folder.read_manifest()
+        if manifest.config_digest != digest:
+            changes = listed_changes(changed(manifest))
             raise InputError(
-                f"{root} belongs to a run with another config. Choose another --out, or delete the folder."
+                f"{root} belongs to a run with another config{f' ({changes})' if changes else ''}. Choose another "
+                "--out, or delete the folder."
             )
     # A run killed before its first run.json was in place may have left its temporary file.
     elif root.is_dir() and not all(

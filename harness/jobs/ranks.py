@@ -122,7 +122,7 @@ def _joined(sets: SetRuns, share: Share, plan: str) -> Iterator[SetRuns | None]:
             if not _opened(opening, folder, nothing_left) or are_complete(sets):
                 yield None
                 return
-            check_belongs(folder, config_digest(sets[0].prepared.whole))
+            check_belongs(folder, sets[0].prepared.whole)
             others = running(folder)
             busy = f"{folder.root}: {share.words} is running already. Wait for it to finish, or start another part."
             if str(share) in others:

@@ -20,7 +20,6 @@ from harness.jobs.inputs import template_name
 from harness.jobs.prepare import check
 from harness.jobs.ranks import run as measure_and_finish
 from harness.machine import without_collecting_the_old
-from harness.passes.keys import config_digest
 from harness.progress import Progress, SilentProgress, quiet_libraries, quiet_transformers
 from harness.sets import naming, set_configs
 from harness.store.folder import RunFolder
@@ -108,14 +107,14 @@ def _settled(
     if isinstance(config, RunConfig):
         chosen = config
     elif isinstance(config, dict):
-        chosen = validate(RunConfig, apply_overrides(config, overrides), source="config")
+        chosen = validate(RunConfig, apply_overrides(config, overrides), source="config", overrides=overrides)
     else:
         chosen, config_folder = read_config(config, overrides)
     if out is None:
         if not isinstance(config, str | Path):
             raise InputError("The argument 'out' is required when the config is not a name or a path.")
         out = default_out(config)
-    check_belongs(RunFolder(out), config_digest(chosen))
+    check_belongs(RunFolder(out), chosen)
     refuse_edited(RunFolder(out))
     return chosen, out, config_folder
 

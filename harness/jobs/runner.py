@@ -35,7 +35,7 @@ from harness.passes.keys import config_digest
 from harness.passes.registry import find, in_order
 from harness.progress import Progress, SilentProgress
 from harness.results.scored_ahead import ScoredAhead
-from harness.sets import shown_on
+from harness.sets import recorded_config, shown_on
 from harness.store.folder import RunFolder, prune_records
 from harness.store.provenance import now, provenance
 from harness.store.schema import RunManifest, pass_names
@@ -80,14 +80,14 @@ def prepare_for(
     folder: RunFolder, config: RunConfig, progress: Progress, config_folder: Path | None, backends: Open
 ) -> SetRuns:
     """Check the input of a run into this folder, which may hold a part of it already."""
-    check_belongs(folder, config_digest(config))
+    check_belongs(folder, config)
     recorded = folder.read_manifest().digests if folder.manifest_path.exists() else {}
     libraries = import_libraries if backends is open_backends else None
     found = prepare(config, progress, config_folder, recorded, ahead=libraries)
     first = next(iter(found))
     sets = tuple(SetRun(name, folder if name == first else folder.set_folder(name), one) for name, one in found.items())
     for one in sets[1:]:
-        check_belongs(one.folder, config_digest(one.prepared.whole))
+        check_belongs(one.folder, one.prepared.whole)
     return sets
 
 
@@ -100,9 +100,10 @@ def passes_of(sets: SetRuns) -> tuple[Pass, ...]:
 def compute_all(sets: SetRuns, progress: Progress, ahead: AllScoredAhead) -> None:
     """Compute the numbers of every set, the first set's last: it gets those of the others, and seals them."""
     first, *further = sets
-    if sets_of := _sets_of(first.prepared.whole):  # the metrics of a set may have changed since it was measured
+    if first.name:  # the metrics of a set may have changed since it was measured
         manifest = first.folder.read_manifest()
-        first.folder.write_manifest(manifest.model_copy(update={"config": {**manifest.config, **sets_of}}))
+        measured = {**manifest.config, "sets": recorded_config(first.prepared.whole)["sets"]}
+        first.folder.write_manifest(manifest.model_copy(update={"config": measured}))
     with without_collecting_the_old():
         for one in (*further, first):
             config = one.prepared.config
@@ -214,7 +215,7 @@ def first_manifest(prepared: Prepared) -> RunManifest:
             training["curves"] = resolved.curves
     return RunManifest(
         state="running",
-        config={**config.model_dump(mode="json", exclude={"sets"}), **_sets_of(whole)},
+        config=recorded_config(whole),
         config_digest=config_digest(whole),
         digests={
             **prepared.dialogues.digests,
@@ -234,10 +235,6 @@ def first_manifest(prepared: Prepared) -> RunManifest:
         training=training,
         started=now(),
     )
-
-
-def _sets_of(whole: RunConfig) -> dict[str, Any]:
-    return {} if whole.sets is None else whole.model_dump(mode="json", include={"sets"})
 
 
 def _prune(folder: RunFolder, prepared: Prepared) -> None:

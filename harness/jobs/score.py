@@ -13,13 +13,14 @@ from typing import Any
 from harness.errors import InputError, did_you_mean
 from harness.files import digest_file, digest_value
 from harness.jobs.compute import ScoreConfig, compute
-from harness.jobs.guard import check_belongs, failures_recorded, locked, refuse_edited
+from harness.jobs.guard import failures_recorded, locked, refuse_edited, refuse_other
 from harness.jobs.reply_files import read_replies, run_and_variant
 from harness.jobs.run import render
 from harness.metrics.loading import load_metrics
 from harness.metrics.registry import MetricOptions
 from harness.progress import Progress, SilentProgress
 from harness.sets import naming, shown_on
+from harness.store.config_changes import ConfigChange, config_changes
 from harness.store.folder import RunFolder
 from harness.store.provenance import now, provenance
 from harness.store.schema import RunManifest
@@ -55,7 +56,8 @@ def score(
         return folder
     if out is None:
         raise InputError("--out is missing: name the folder to write the scores to.")
-    config = validate(ScoreConfig, apply_overrides({}, overrides), source="--set")
+    given = list(overrides)
+    config = validate(ScoreConfig, apply_overrides({}, given), source="--set", overrides=given)
     load_metrics(config.metrics, config.metric_options)
     files = _files(replies)
     if reference is not None and reference not in files:
@@ -73,7 +75,7 @@ def score(
         identity["columns"] = config.columns.model_dump()
     if config.same_as:
         identity["same_as"] = config.same_as
-    check_belongs(folder, digest_value(identity))
+    refuse_other(folder, digest_value(identity), lambda manifest: _changes(manifest, identity))
     with locked(folder):
         # The manifest comes first, so that after an interruption the same command recognises the folder.
         folder.write_manifest(_manifest(config, files, identity, reference or next(iter(files))))
@@ -85,6 +87,17 @@ def score(
     return folder
 
 
+def _changes(manifest: RunManifest, identity: dict[str, Any]) -> tuple[ConfigChange, ...]:
+    """Return what differs from the replies that the folder was made from. A run that was measured has another kind."""
+    known = {
+        key.removeprefix("source/"): digest for key, digest in manifest.digests.items() if key.startswith("source/")
+    }
+    before = {"kind": manifest.kind, "replies": known, "reference": manifest.reference_variant}
+    before |= {key: manifest.config.get(key) or None for key in ("columns", "same_as")}
+    reference = identity["reference"] or next(iter(identity["replies"]))
+    return config_changes(before, {"kind": "score", **identity, "reference": reference})
+
+
 def _rescore(folder: RunFolder, overrides: list[str], progress: Progress) -> None:
     """Score a finished run with other metrics or statistics, leaving its measurements unchanged."""
     manifest = folder.read_manifest()
@@ -94,7 +107,8 @@ def _rescore(folder: RunFolder, overrides: list[str], progress: Progress) -> Non
         raise InputError(f"{folder.root} is redacted: it has no replies to score. Score the run that it was made from.")
     kept = {key: manifest.config[key] for key in ScoreConfig.model_fields if key in manifest.config}
     own = validate(MetricOptions, kept.get("metric_options"), source=f"{folder.manifest_path}: metric_options")
-    config = validate(ScoreConfig, apply_overrides(kept, overrides), source=f"{folder.manifest_path} with --set")
+    changed = apply_overrides(kept, overrides)
+    config = validate(ScoreConfig, changed, source=str(folder.manifest_path), overrides=overrides)
     if config.same_as != kept.get("same_as", {}):
         raise InputError("same_as requires --replies: a saved run keeps what it was scored with. Omit it.")
     _refuse_what_the_folder_names(own, config, {override.partition("=")[0].strip() for override in overrides})

@@ -19,6 +19,7 @@ ENOUGH_WORDS = 8  # from which a text without English function words is not Engl
 FEWEST_ENGLISH = 0.08  # share of words; in English prose it is about a half, in a list of findings a tenth
 LETTER = re.compile("[A-Za-z]")
 WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
+ASCII_WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")  # the same in lower-case ASCII, in a fifth of the time
 
 
 def _words(text: str) -> frozenset[str]:
@@ -64,7 +65,8 @@ def is_english(text: str) -> bool:
         return True
     if found["latin"] < MOSTLY_LATIN * found.total():
         return False
-    words = WORD.findall(sample[:PROSE].lower().replace("’", "'"))
+    prose = sample[:PROSE].lower().replace("’", "'")
+    words = (ASCII_WORD if prose.isascii() else WORD).findall(prose)
     english = sum(map(ENGLISH.__contains__, words))
     foreign = sum(map(FOREIGN.__contains__, words))
     accented = not all(map(str.isascii, words))

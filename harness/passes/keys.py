@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from harness.config import LatencyConfig, RunConfig
 from harness.dialogues.model import ColumnMap, DialogueConfig
 from harness.files import digest_value
 from harness.passes.base import Conditions
 from harness.passes.registry import all_passes
-from harness.sets import set_configs
+from harness.sets import OF_A_SET, read_recorded, set_configs
+from harness.store.config_changes import ConfigChange, config_changes
 from harness.store.schema import DialogueRow
 from harness.variants.model import SERVED_KEYS, Variant
 
@@ -41,14 +42,37 @@ def config_digest(config: RunConfig) -> str:
 
     That of a run over several sets covers what is measured on each, wherever the config states it.
     """
-    if config.sets is not None:
-        return digest_value([[name, config_digest(one)] for name, one in set_configs(config).items()])
+    if config.sets is None:
+        return digest_value(_settings(config))
+    return digest_value([[name, config_digest(one)] for name, one in set_configs(config).items()])
+
+
+def changed_settings(recorded: Mapping[str, Any], config: RunConfig) -> tuple[ConfigChange, ...]:
+    """Return what differs between the config in a ``run.json`` and this one, of all that the digest covers."""
+    try:
+        return config_changes(_by_set(read_recorded(recorded)), _by_set(config))
+    except ValidationError:  # of another version
+        before, now = ({**one, **dict.fromkeys(DERIVED)} for one in (recorded, config.model_dump(mode="json")))
+        return config_changes(before, now)
+
+
+def _by_set(config: RunConfig) -> dict[str, Any]:
+    """Return the settings under the keys that a user knows, with those of each set under its name."""
+    if config.sets is None:
+        return _settings(config)
+    ones = {name: _settings(one) for name, one in set_configs(config).items()}
+    common = {key: value for key, value in next(iter(ones.values())).items() if key not in ("dialogues", *OF_A_SET)}
+    own = ({**(one["dialogues"] or {}), **{key: one.get(key) for key in OF_A_SET}} for one in ones.values())
+    return {**common, "sets": dict(zip(ones, own, strict=True))}
+
+
+def _settings(config: RunConfig) -> dict[str, Any]:
     excluded = {**_unset(config), **dict.fromkeys(DERIVED, True)}
     settings = config.model_dump(mode="json", exclude=excluded)
     for (part, name), before in FORMER_DEFAULTS.items():
         if settings.get(part) and settings[part][name] is None:
             settings[part][name] = before
-    return digest_value(settings)
+    return settings
 
 
 def _unset(value: object) -> dict[Any, Any]:

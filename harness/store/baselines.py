@@ -3,7 +3,7 @@
 ::
 
     baselines/NAME/           the accepted run: every measured file, run.json, report and gate outputs
-    baselines/history.jsonl   one line per acceptance: who, when, why, which run, its gate's verdict
+    baselines/history.jsonl   one line per acceptance: who, when, why, which run, its gate's verdict, what was measured
 
 The folder is ``./baselines``, the one in ``HARNESS_BASELINES``, or the one given.
 """
@@ -15,12 +15,14 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.errors import HarnessError, InputError, did_you_mean
-from harness.files import Row, digest_file, read_rows, replace_folder, write_json
+from harness.files import digest_file, read_rows, replace_folder, write_json
 from harness.store import seals
+from harness.store.acceptance import Acceptance, Measured
 from harness.store.folder import RecordWriter, RunFolder
 from harness.store.paths import without_paths
 from harness.store.redaction import redact
@@ -30,24 +32,7 @@ VARIABLE = "HARNESS_BASELINES"
 HISTORY = "history.jsonl"
 ALSO_COPIED = ("run.json", "report.html", "gate.json", "gate.junit.xml", "gate.md")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-
-class Acceptance(Row):
-    """One line of ``history.jsonl``: the SHA-256 of the accepted run's ``run.json`` and of its ``summary.json``.
-
-    ``numbers_digest`` is None in lines of earlier versions.
-    """
-
-    name: str
-    when: str
-    who: str
-    reason: str
-    run: str
-    run_digest: str
-    numbers_digest: str | None = None
-    gate: str
-    forced: bool = False
-    redacted: bool = False
+Measure = Callable[[RunFolder, RunFolder | None], Measured]  # of the run, beside the one that it replaces
 
 
 class Baselines:
@@ -93,9 +78,12 @@ class Baselines:
         who: str | None = None,
         force: bool = False,
         redact_text: bool = False,
+        measure: Measure | None = None,
         now: datetime | None = None,
     ) -> Acceptance:
         """Copy a finished run to ``name`` and record who accepted it, when and why; return the record.
+
+        ``measure`` says what is recorded of its metrics (``harness.gating.accepted``); without it, nothing is.
 
         Raises HarnessError for a run that is incomplete, was edited, has changed since its gate judged it, or did not
         pass its gate (``force`` overrides only the last), and InputError for an invalid name or an empty reason. A run
@@ -121,6 +109,10 @@ class Baselines:
                 f"The gate of {folder.root} says '{verdict}', so it cannot become a baseline. "
                 "Fix the run and gate it again, or accept it anyway with --force."
             )
+        before = self._accepted(name)
+        replaced = RunFolder(before) if before else None
+        measured = measure(folder, replaced) if measure else None
+        numbers_before = seals.numbers_digest(replaced) if replaced else None
         self._copy(folder, manifest, name, redact_text)
         note = Acceptance(
             name=name,
@@ -133,6 +125,10 @@ class Baselines:
             gate=verdict,
             forced=forced,
             redacted=redact_text,
+            replaced=numbers_before,
+            references_digest=manifest.digests.get(seals.REFERENCES),
+            prompts_digest=manifest.digests.get(seals.PROMPTS),
+            measured=measured and without_paths(measured),
         )
         with RecordWriter(self.root / HISTORY) as history:
             history.append([note])

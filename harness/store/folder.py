@@ -64,6 +64,8 @@ class RunFolder:
 
         That is a symbolic link, or a variant whose name is not a file name.
         """
+        if not self.root.exists():
+            raise InputError(f"{self.root} does not exist. Give the folder of a run.")
         if not self.manifest_path.is_file():
             inner = self.root / "run"
             hint = f" Did you mean {inner}?" if (inner / "run.json").is_file() else ""

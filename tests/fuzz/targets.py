@@ -13,6 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from harness.cli.app import main
+from harness.gating.accepted import measured
+from harness.store.baselines import HISTORY, Baselines
 from tests.fuzz.damage import ANY_FILE, Damage, changed_header, changed_json, changed_yaml
 
 ROOT = Path(__file__).parents[2]
@@ -191,6 +193,20 @@ def _make_run(folder: Path) -> None:
     _golden_copy(folder)
 
 
+@cache
+def _accepted() -> str:
+    """Return the history of a run that was accepted twice."""
+    with TemporaryDirectory() as folder:
+        store = Baselines(folder)
+        for _ in range(2):
+            store.accept(GOLDEN, "main", "a reason", measure=measured)
+        return (store.root / HISTORY).read_text("utf-8")
+
+
+def _make_history(folder: Path) -> None:
+    (folder / HISTORY).write_text(_accepted(), "utf-8")
+
+
 def _command(*arguments: str) -> Read:
     """Return a call of the command line; ``{}`` in an argument is the folder."""
     return lambda folder: main([argument.replace("{}", str(folder)) for argument in arguments])
@@ -242,6 +258,12 @@ NEED_NO_EXTRA: Mapping[str, Target] = {
         _command(
             "baseline", "accept", "{}/run", "--name", "main", "--reason", "r", "--force", "--baselines", "{}/baselines"
         ),
+        LINES,
+    ),
+    "history": Target(
+        _make_history,
+        (HISTORY,),
+        _command("baseline", "history", "main", "--baselines", "{}", "--out", "{}/history.html"),
         LINES,
     ),
 }

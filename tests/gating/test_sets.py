@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from harness.errors import InputError
+from harness.gating.accepted import measured
 from harness.gating.policy import load_policy
 from harness.gating.thresholds_init import write_thresholds
 from harness.store.folder import RunFolder
@@ -114,3 +115,10 @@ def test_first_thresholds_ask_that_nothing_is_forgotten_and_the_run_meets_them(j
     assert result.verdict == "pass"
     write_thresholds(make_run(tmp_path / "one").root, tmp_path / "one.yaml")
     assert all(check.set is None for check in load_policy(tmp_path / "one.yaml").checks)
+
+
+def test_the_history_of_a_baseline_follows_the_first_set(judge: Gate, tmp_path: Path) -> None:
+    run = forgetful(tmp_path / "run")
+    judge(run, FORGETTING, {**GOOD, "set": "clinic"})
+    (row,) = measured(run, None).metrics
+    assert (row.metric, row.variant, row.n) == ("quality.nll", "adapter", 120)

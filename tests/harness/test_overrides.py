@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from harness.config import RunConfig
 from harness.errors import InputError
-from harness.yamlfile import apply_overrides
+from harness.yamlfile import apply_overrides, load
 
 
 def test_nested_key_is_set_and_typed() -> None:
@@ -42,3 +45,31 @@ def test_path_through_a_plain_value_is_refused() -> None:
 
 def test_a_section_left_empty_can_be_filled() -> None:
     assert apply_overrides({"dialogues": None}, ["dialogues.source=x.jsonl"]) == {"dialogues": {"source": "x.jsonl"}}
+
+
+FILE = "variants: v.json\nseed: 7\ngeneration: {max_new_tokens: 8}\n"
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("seed=many", "--set seed=many: seed: input should be a valid integer"),
+        ("generation.max_new_tokens=0", "--set generation.max_new_tokens=0: generation.max_new_tokens: input"),
+        ("generaton.stop=[x]", "--set generaton.stop=[x]: unknown key 'generaton'. Did you mean 'generation'?"),
+        ("generation.stp=[x]", "--set generation.stp=[x]: unknown key 'generation.stp'. Did you mean 'stop'?"),
+    ],
+)
+def test_a_wrong_value_is_traced_to_the_override_that_set_it(tmp_path: Path, override: str, sentence: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(FILE)
+    with pytest.raises(InputError) as refused:
+        load(RunConfig, path, ["limit=3", override])
+    assert str(refused.value).startswith(sentence)
+
+
+def test_a_wrong_value_of_the_file_is_the_files_whatever_else_is_set(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(FILE.replace("seed: 7", "seed: many"))
+    with pytest.raises(InputError) as refused:
+        load(RunConfig, path, ["limit=3"])
+    assert str(refused.value).startswith(f"{path}, line 2: seed: input should be a valid integer")

@@ -67,6 +67,18 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path: Path, replies: Path) ->
     assert not RunFolder(out).manifest_path.exists()
 
 
+def test_a_folder_of_other_replies_is_refused_with_what_changed(tmp_path: Path, replies: Path) -> None:
+    out = tmp_path / "scored"
+    scoring_jobs.score([f"a={replies}"], out, overrides=["metrics=[rouge]"])
+    scoring_jobs.score([f"a={replies}"], out, overrides=["metrics=[bleu]"])  # the same replies
+    changed = tmp_path / "changed.jsonl"
+    changed.write_text(replies.read_text(encoding="utf-8").replace("Rest 1.", "Sleep."), encoding="utf-8")
+    with pytest.raises(InputError, match=r"another config \(replies\.a: [0-9a-f]+…[0-9a-f]+ → [0-9a-f]+…[0-9a-f]+\)\."):
+        scoring_jobs.score([f"a={changed}"], out)
+    with pytest.raises(InputError, match=r"\(reference: a → b; replies\.b: not set → [0-9a-f…]+\)"):
+        scoring_jobs.score([f"a={replies}", f"b={replies}"], out, reference="b")
+
+
 def lines(path: Path, *rows: object) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path

@@ -18,7 +18,7 @@ from harness.jobs import ranks
 from harness.jobs.runner import run
 from harness.jobs.score import score
 from harness.passes.keys import config_digest
-from harness.sets import about, set_configs
+from harness.sets import about, read_recorded, recorded_config, set_configs
 from harness.store.baselines import Baselines
 from harness.store.folder import RunFolder
 from harness.store.schema import ScoringRecord
@@ -157,8 +157,18 @@ def test_a_finished_run_is_not_measured_again_but_computed_with_other_metrics_of
 
 def test_another_config_of_a_further_set_is_another_run(tmp_path: Path) -> None:
     folder = run(over_sets(tmp_path / "in"), tmp_path / "run", backends=Opened())
-    with pytest.raises(InputError, match="belongs to a run with another config"):
+    said = r"belongs to a run with another config \(sets\.general\.limit: not set → 2\)"
+    with pytest.raises(InputError, match=said):
         run(over_sets(tmp_path / "in", limit=2), folder.root, backends=Opened())
+
+
+@pytest.mark.parametrize("changes", [{}, {"limit": 2}, {"passes": None, "prompt": "chat", "metrics": ["nll"]}])
+def test_the_config_of_a_run_over_sets_can_be_read_back(tmp_path: Path, changes: dict[str, Any]) -> None:
+    config = over_sets(tmp_path / "in", "scoring", "generation", "latency", **changes)
+    again = read_recorded(json.loads(json.dumps(recorded_config(config))))
+    assert config_digest(again) == config_digest(config)
+    limited = config.model_copy(update={"limit": 3})
+    assert config_digest(read_recorded(recorded_config(limited))) == config_digest(limited) != config_digest(config)
 
 
 def test_data_that_changed_in_a_further_set_are_measured_again_there_alone(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.files import write_model, write_rows
+from harness.files import digest_file, write_model, write_rows
+from harness.gating.policy import SHIPPED
 from harness.gating.verdict import EXIT_CODES, CheckResult, GateResult, RunFacts, VerdictName
 from harness.store.folder import RunFolder
 from harness.store.schema import RunManifest, SanityCheck
@@ -236,7 +237,7 @@ def _gate(sample: Sample, poison: Poison, numbers: str | None) -> GateResult:
         candidate="adapter",
         run=facts,
         thresholds=poison("adapter-release.yaml"),
-        thresholds_digest="sha256:1c2d",
+        thresholds_digest=digest_file(SHIPPED / "adapter-release.yaml"),
         confidence=0.95,
         min_coverage=0.9,
         on_inconclusive="fail",

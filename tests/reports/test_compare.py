@@ -12,10 +12,10 @@ from harness.store import seals
 from harness.store.folder import RunFolder
 from harness.store.schema import EstimateRow, MetricSummary
 from reports.baseline import earlier_cells
-from reports.compare import comparison_groups, comparison_text, differing_settings, render_comparison
+from reports.compare import comparison, comparison_text, differing_settings, render_comparison
 from reports.render import render
 from reports.view import RunView, read_view
-from tests.run_folders import make_run, random_values
+from tests.run_folders import change_manifest, make_run, random_values
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +70,12 @@ def test_the_page_shows_every_run_and_what_differs(pair: tuple[RunFolder, RunFol
     assert "first" in page
     assert "second" in page
     assert "▲" in page
-    assert "What differs between the runs" in page
+    assert "What else differs between the runs" in page
 
 
 def test_the_first_run_is_what_others_are_held_against(pair: tuple[RunFolder, RunFolder]) -> None:
-    groups = comparison_groups(views(pair))
-    row = next(row for group in groups if group.variant == "adapter" for row in group.rows if row.label == "nll")
+    system = next(one for one in comparison(pair).compared if one.system.name == "adapter")
+    row = next(row for group in system.groups for row in group.rows if row.label == "nll")
     assert row.cells[0].earlier is None
     assert row.cells[1].earlier is not None
     assert row.cells[1].earlier.change.startswith("−0.2")
@@ -95,7 +95,7 @@ def test_digests_of_weights_in_two_forms_are_no_difference(
         replace(view, manifest=view.manifest.model_copy(update={"digests": {"weights/base": digest}}))
         for digest in ("a" * 64, now)
     )
-    assert ("digest weights/base" in [row[0] for row in differing_settings([first, second])]) is listed
+    assert ("digests.weights/base" in [row[0] for row in differing_settings([first, second])]) is listed
 
 
 def test_what_was_measured_is_no_setting(pair: tuple[RunFolder, RunFolder]) -> None:
@@ -103,10 +103,33 @@ def test_what_was_measured_is_no_setting(pair: tuple[RunFolder, RunFolder]) -> N
     assert [name for name in names if "summary" in name or "replies" in name] == []
 
 
-def test_the_terminal_gets_the_same_table(pair: tuple[RunFolder, RunFolder]) -> None:
-    text = comparison_text(pair)
-    assert "adapter · Quality" in text
+def test_the_terminal_gets_the_same_in_eighty_columns(pair: tuple[RunFolder, RunFolder]) -> None:
+    text = comparison_text([*pair, *pair])
+    assert max(map(len, text.splitlines())) <= 80
     assert "▲ better" in text
+
+
+def test_changed_settings_are_named_and_keys_are_not_shown(tmp_path: Path) -> None:
+    values = random_values(30)
+    first = make_run(tmp_path / "first", values)
+    second = make_run(tmp_path / "second", values, generation={"max_new_tokens": 128})
+    config = {**second.read_manifest().config, "variants": [{"name": "served", "api_key_env": "MY_KEY"}]}
+    change_manifest(second, config=config)
+    text, page = comparison_text([first, second]), render_comparison([first, second])
+    assert "  Changed: generation.max_new_tokens: 64 → 128\n" in text
+    assert "  Changed: variants.served.api_key_env: not set → not shown\n" in text
+    assert "<code>generation.max_new_tokens</code>: 64 → 128" in page
+    assert "MY_KEY" not in text + page
+
+
+def test_runs_that_asked_other_dialogues_say_so(tmp_path: Path) -> None:
+    values = random_values(30)
+    first = make_run(tmp_path / "first", values)
+    second = make_run(tmp_path / "second", values, ids=[f"d{k:04}" for k in range(20, 50)])
+    note = "It asked other dialogues than first (10 of 30 ids in common), so no differences are shown."
+    assert note in " ".join(comparison_text([first, second]).split())
+    assert note in render_comparison([first, second])
+    assert note not in " ".join(comparison_text([first, first]).split())
 
 
 def test_one_run_is_no_comparison(pair: tuple[RunFolder, RunFolder]) -> None:

@@ -56,6 +56,15 @@ def test_undecided_is_called_undecided_with_its_range_and_size() -> None:
     assert "(ROUGE-L between −0.02 and +0.04 with 120 dialogues)" in sentence
 
 
+@pytest.mark.parametrize(
+    ("n", "told"), [(120, "(ROUGE-L +0.05, no interval with"), (5, "(ROUGE-L: too few dialogues for an interval with")]
+)
+def test_only_few_dialogues_are_called_too_few_for_an_interval(n: int, told: str) -> None:
+    """120 that all differ by the same have no interval either."""
+    row = compared("quality.rouge_l", "undecided", 0.05, low=None, high=None, n=n)
+    assert told in verdict_sentence(make_view(row))
+
+
 def test_metrics_that_disagree_are_named_one_by_one() -> None:
     sentence = verdict_sentence(make_view(CLOSER, compared("quality.nll", "worse", 0.2)))
     assert "by ROUGE-L +0.12 the adapter's replies are closer" in sentence.replace("By", "by")

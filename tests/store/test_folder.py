@@ -188,3 +188,8 @@ def test_temporary_files_of_killed_runs_are_removed_and_others_kept(tmp_path: Pa
     with locked(folder):
         assert [path for path in left if path.exists()] == []
         assert all(path.exists() for path in others)
+
+
+def test_a_folder_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere does not exist\. Give the folder of a run\."):
+        RunFolder(tmp_path / "nowhere").read_manifest()

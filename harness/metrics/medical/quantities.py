@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from typing import NamedTuple, Protocol
 
 from harness.metrics.medical.reading import fold
 
@@ -129,21 +130,52 @@ SPAN_STARTS = ("an hour", "a week", "a fortnight", "a month", "a year")
 DIGIT = re.compile(r"[0-9]+(?:[.,][0-9]+)*")
 
 
+class Starts(NamedTuple):
+    """Where numbers, and literals of each other kind, begin a word, in order."""
+
+    number: list[int]
+    span: list[int]
+    fraction: list[int]
+    frequency: list[int]
+
+
 @lru_cache(maxsize=16)
-def _number_starts(folded: str) -> tuple[int, ...]:
-    starts = [match.start() for match in DIGIT.finditer(folded)]
-    starts += [start - 1 for start in starts if start and folded[start - 1] == "."]
-    return tuple(sorted({*starts, *_literal_starts(folded, WORDED_STARTS)}))
+def _starts(folded: str) -> Starts:
+    found: tuple[set[int], ...] = (set(), set(), set(), set())
+    for match in DIGIT.finditer(folded):
+        start = match.start()
+        found[0].add(start)
+        if start and folded[start - 1] == ".":
+            found[0].add(start - 1)
+    for end, (length, kinds) in _literals().iter(folded):
+        start = end - length + 1
+        if not start or not folded[start - 1].isalnum():
+            for kind in kinds:
+                found[kind].add(start)
+    found[3].update(found[0])
+    return Starts(*map(sorted, found))
 
 
-def _literal_starts(folded: str, literals: Iterable[str]) -> Iterator[int]:
-    """Yield where a literal begins a word."""
-    for literal in literals:
-        place = folded.find(literal)
-        while place >= 0:
-            if not place or not folded[place - 1].isalnum():
-                yield place
-            place = folded.find(literal, place + 1)
+class _Automaton(Protocol):
+    """The used part of ``ahocorasick.Automaton``: where literals end, with their length and kinds."""
+
+    def iter(self, text: str) -> Iterator[tuple[int, tuple[int, tuple[int, ...]]]]: ...
+
+
+@cache
+def _literals() -> _Automaton:
+    import ahocorasick
+
+    kinds: dict[str, set[int]] = {}
+    for kind, literals in enumerate((WORDED_STARTS, SPAN_STARTS, FRACTION_STARTS, FREQUENCY_STARTS)):
+        for literal in literals:
+            kinds.setdefault(literal, set()).add(kind)
+    automaton = ahocorasick.Automaton()
+    for literal, of in kinds.items():
+        automaton.add_word(literal, (len(literal), tuple(sorted(of))))
+    automaton.make_automaton()
+    made: _Automaton = automaton
+    return made
 
 
 def _scan(pattern: re.Pattern[str], folded: str, starts: Iterable[int]) -> Iterator[re.Match[str]]:
@@ -164,7 +196,7 @@ def doses(text: str) -> tuple[Quantity, ...]:
     """
     found = []
     folded = fold(text)
-    for match in _scan(DOSE, folded, _number_starts(folded)):
+    for match in _scan(DOSE, folded, _starts(folded).number):
         dimension, factor = DOSE_UNITS[match["unit"]]
         per = match["per"] or ""
         if per in CONCENTRATION and not match["of"]:
@@ -182,23 +214,23 @@ def counts(text: str) -> tuple[Quantity, ...]:
     often = frequencies(text)
     taken = [(one.start, one.end) for one in often]
     found = [Quantity("times", one.low, one.high, one.start, one.end, one.plain) for one in often]
-    starts = _number_starts(folded)
-    for match in _scan(COUNT, folded, starts):
+    starts = _starts(folded)
+    for match in _scan(COUNT, folded, starts.number):
         if any(start <= match.start() < end for start, end in taken):
             continue
         dimension, factor = COUNT_UNITS[match["unit"]]
         found.append(_span(_quantity(match, dimension, factor)))
-    for match in _scan(A_SPAN, folded, sorted(_literal_starts(folded, SPAN_STARTS))):
+    for match in _scan(A_SPAN, folded, starts.span):
         if not BEFORE_SPAN.search(folded, max(0, match.start() - 9), match.start()):
             continue
         dimension, factor = COUNT_UNITS[match["unit"]]
         found.append(_span(Quantity(dimension, factor, factor, *match.span("unit"))))
-    for match in _scan(SHARE, folded, starts):
+    for match in _scan(SHARE, folded, starts.number):
         whole = _value(match["whole"])
         if whole:
             share = 100 * _value(match["part"]) / whole
             found.append(Quantity("percent", share, share, *match.span()))
-    for match in _scan(FRACTION, folded, sorted(_literal_starts(folded, FRACTION_STARTS))):
+    for match in _scan(FRACTION, folded, starts.fraction):
         share = FRACTIONS[match["name"] or match["half"]]
         found.append(Quantity("percent", share - ROUNDED, share + ROUNDED, *match.span()))
     return tuple(sorted(found, key=lambda quantity: quantity.start))
@@ -255,8 +287,7 @@ class Frequency:
 def frequencies(text: str) -> tuple[Frequency, ...]:
     """Return how often a day a text says that something is done: "twice a day", "q6h", "every 4 to 6 hours", "bid"."""
     folded = fold(text)
-    starts = sorted({*_number_starts(folded), *_literal_starts(folded, FREQUENCY_STARTS)})
-    return tuple(_frequency(match) for match in _scan(FREQUENCY, folded, starts))
+    return tuple(_frequency(match) for match in _scan(FREQUENCY, folded, _starts(folded).frequency))
 
 
 def _frequency(match: re.Match[str]) -> Frequency:

@@ -17,6 +17,8 @@ from typing import NamedTuple, Protocol
 from harness.metrics.medical.lexicons import expand, read_lines, read_table, read_yaml
 
 TOKEN = re.compile(r"\d+(?:[.,]\d+)+|[^\W_]+(?:'[^\W_]+)*|&|[.!?;:,()\n]")
+# The same in lower-case ASCII, in half the time; what comes first passes over spaces.
+ASCII_TOKEN = re.compile(r"(?=[0-9a-z&.!?;:,()\n])(?:[0-9]+(?:[.,][0-9]+)+|[a-z0-9]+(?:'[a-z0-9]+)*|&|[.!?;:,()\n])")
 APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'"})
 SENTENCE_ENDS = frozenset(".!?\n")
 LONGEST_SENTENCE = 120  # words; a longer one is split, so that lookups within a sentence take bounded time
@@ -51,7 +53,8 @@ class Reading:
     @cached_property
     def spans(self) -> list[tuple[int, int]]:
         """The position of each word in the text. Only findings are quoted, so most texts never need it."""
-        return [found.span() for found in TOKEN.finditer(fold(self.text))]
+        folded = fold(self.text)
+        return [found.span() for found in _token(folded).finditer(folded)]
 
     def of(self, lexicon: str) -> tuple[Match, ...]:
         """Return a lexicon's matches in the order of the text, the longest where several overlap."""
@@ -94,10 +97,15 @@ def fold(text: str) -> str:
     return lowered.translate(APOSTROPHES)
 
 
+def _token(folded: str) -> re.Pattern[str]:
+    return ASCII_TOKEN if folded.isascii() else TOKEN
+
+
 @lru_cache(maxsize=16)
 def read(text: str) -> Reading:
     """Return the reading of a text; the most recent ones are cached."""
-    words = tuple(TOKEN.findall(fold(text)))
+    folded = fold(text)
+    words = tuple(_token(folded).findall(folded))
     sentences, clauses = _number_sentences(words)
     matches = _find(words)
     by_sentence: dict[tuple[str, int], list[Match]] = {}

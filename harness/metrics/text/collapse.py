@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from array import array
 from collections import defaultdict
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from itertools import islice
 
 from harness.metrics.registry import EVERYTHING, Finding, Item, MetricSpec, Scores
@@ -54,7 +54,7 @@ class Collapse:
         nothing, own = Scores({NAME: None}), Scores({NAME: 0.0})
         scores = [nothing] * len(items)
         for system, own_places in places.items():
-            found = twins(beginnings.pop(system).shingles(), partial(_same_question, items, own_places))
+            found = twins(beginnings.pop(system).shingles(), _same_question(items, own_places))
             for place, twin in zip(own_places, found, strict=True):
                 scores[place] = own if twin is None else _with_twin(items[own_places[twin]].id)
         return scores
@@ -69,10 +69,19 @@ def first_words(text: str) -> list[str]:
     return [match.group() for match in islice(_WORD.finditer(text.lower()), BEGINNING)]
 
 
-def _same_question(items: Sequence[Item], places: Sequence[int], one: int, other: int) -> bool:
+def _same_question(items: Sequence[Item], places: Sequence[int]) -> Callable[[int, int], bool]:
     """Return whether two dialogues may have the same reply: they ask the same, or their references are alike."""
-    mine, theirs = items[places[one]], items[places[other]]
-    return mine.prompt == theirs.prompt or jaccard(shingles(mine.reference), shingles(theirs.reference)) >= SIMILAR
+
+    @lru_cache(maxsize=1024)  # what many texts share is compared with the same few; reading an item takes long
+    def asked(place: int) -> tuple[str, Shingles]:
+        item = items[places[place]]
+        return item.prompt, shingles(item.reference)
+
+    def same(one: int, other: int) -> bool:
+        (prompt, reference), (their_prompt, their_reference) = asked(one), asked(other)
+        return prompt == their_prompt or jaccard(reference, their_reference) >= SIMILAR
+
+    return same
 
 
 def shingles(text: str) -> Shingles:

@@ -13,6 +13,7 @@ from harness.metrics.text.words import UNSPACED, UNSPACED_SCRIPTS, is_empty
 WORD = re.compile(r"\w+")
 # A character of a script without spaces is a word.
 WORD_OR_MARK = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+|[^\w\s]")
+ASCII_WORD_OR_MARK = re.compile(r"[a-z0-9_]+|[^a-z0-9_\s]")  # the same in lower-case ASCII, in half the time
 LOOP_ORDER = 4
 LOOPING = 0.2  # share of repeated 4-grams from which a reply is reported as looping
 COPIED_WORDS = 20
@@ -125,7 +126,8 @@ def length_ratio(reference: str, reply: str) -> float | None:
 
 def repeated_share(reply: str) -> tuple[float, tuple[str, ...]]:
     """Return the share of the reply's 4-grams that are repetitions, and the most frequent one."""
-    words = WORD_OR_MARK.findall(reply.lower())
+    lowered = reply.lower()
+    words = (ASCII_WORD_OR_MARK if lowered.isascii() else WORD_OR_MARK).findall(lowered)
     grams = len(words) - LOOP_ORDER + 1
     if grams < 2:
         return 0.0, ()
@@ -152,7 +154,7 @@ def find_leaks(item: Item, reply: str) -> list[Finding]:
 def _copied(prompt: str, reference: str, reply: str) -> str:
     """Return the first run of 20 words that the reply copies from the prompt and the reference does not."""
     blocks = _blocks(prompt)
-    words = [word.lower() for word in WORD.findall(reply)]
+    words = _words(reply)
     # Any 20 words in a row hold ten that begin at a multiple of ten.
     if not blocks or not any(tuple(words[at : at + BLOCK]) in blocks for at in range(0, len(words), BLOCK)):
         return ""
@@ -168,11 +170,17 @@ def _copied(prompt: str, reference: str, reply: str) -> str:
     return ""
 
 
+def _words(text: str) -> list[str]:
+    if text.isascii():  # else lower case may be of other length, and other words
+        return WORD.findall(text.lower())
+    return [word.lower() for word in WORD.findall(text)]
+
+
 @lru_cache(maxsize=8)
 def _blocks(prompt: str) -> frozenset[tuple[str, ...]]:
     return frozenset(_runs(prompt, BLOCK))
 
 
 def _runs(text: str, length: int = COPIED_WORDS) -> set[tuple[str, ...]]:
-    words = [word.lower() for word in WORD.findall(text)]
+    words = _words(text)
     return {tuple(words[start : start + length]) for start in range(len(words) - length + 1)}

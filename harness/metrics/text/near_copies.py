@@ -190,7 +190,8 @@ def _shares(texts: NDArray[np.int32], many: NDArray[np.int32]) -> NDArray[np.int
     before = np.cumsum(many, dtype=np.int64) - many
     begins = np.flatnonzero(np.diff(texts, prepend=-1))
     before -= np.repeat(before[begins], np.diff(np.append(begins, len(texts))))
-    return np.clip(MOST - before, 0, many).astype(np.int32)
+    shares: NDArray[np.int32] = np.clip(MOST - before, 0, many).astype(np.int32)
+    return shares
 
 
 def _alike(
@@ -199,7 +200,9 @@ def _alike(
     """Return which pairs of different texts may be nearly the same."""
     one, two, three, four = np.bitwise_count(marks.take(some, axis=0) ^ marks.take(others, axis=0)).T
     # In eight bits a sum of more than 255 only seems smaller.
-    return (one + two + three + four <= (sizes[some] + sizes[others]) // 3) & (some != others)
+    near: NDArray[np.bool_] = one + two + three + four <= (sizes[some] + sizes[others]) // 3
+    near &= some != others
+    return near
 
 
 def _in_blocks(asked: Codes, texts: NDArray[np.int32], many: NDArray[np.int32]) -> list[Codes]:

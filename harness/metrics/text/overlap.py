@@ -1,25 +1,31 @@
 """Fast counting of n-grams shared by two sequences, for ROUGE-N, BLEU and chrF.
 
-Libraries count n-grams in dictionaries, with one Python object each. Here each n-gram is one integer (the numbers of
-its items, concatenated), and a single sort of both sides finds the shared ones. Characters take an eighth of the time
-that dictionaries need, and words half; see benchmarks/test_metrics_speed.py.
+Of words, two texts share few n-grams: those of the reference are counted once, and those of a reply looked up.
+Characters are counted by sorting: each n-gram is one integer (the numbers of its items, concatenated), and a single
+sort of both sides finds the shared ones, in an eighth of the time that dictionaries need; see
+benchmarks/test_metrics_speed.py.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 Codes = NDArray[np.int64]
-Grams = tuple[Counter[tuple[Hashable, ...]], ...]
+Grams = tuple[Counter[Hashable], ...]
 
 
 def ngrams(items: Sequence[Hashable], orders: int) -> Grams:
     """Return how often each n-gram occurs, n = 1..orders."""
-    return tuple(Counter(zip(*(items[start:] for start in range(n)), strict=False)) for n in range(1, orders + 1))
+    return tuple(Counter(_in_order(items, n)) for n in range(1, orders + 1))
+
+
+def _in_order(items: Sequence[Hashable], n: int) -> Iterable[Hashable]:
+    """Return the n-grams of a sequence; of order 1 they are the items."""
+    return items if n == 1 else zip(*[items[start:] for start in range(n)], strict=False)
 
 
 def shared_with(known: Grams, items: Sequence[Hashable]) -> list[int]:
@@ -29,20 +35,11 @@ def shared_with(known: Grams, items: Sequence[Hashable]) -> list[int]:
     """
     shared = [0] * len(known)
     for n, counts in enumerate(known, 1):
-        grams = zip(*(items[start:] for start in range(n)), strict=False)
-        found = Counter(filter(counts.__contains__, grams))
-        shared[n - 1] = sum(min(count, counts[gram]) for gram, count in found.items())
+        found = Counter(filter(counts.__contains__, _in_order(items, n)))
         if not found:
             break  # nor are longer ones
+        shared[n - 1] = sum(map(min, found.values(), map(counts.__getitem__, found)))
     return shared
-
-
-def number_words(left: Sequence[Hashable], right: Sequence[Hashable]) -> tuple[Codes, Codes, int]:
-    """Return both sequences as numbers from 1, and how many distinct items there are."""
-    numbers: dict[Hashable, int] = {}
-    left_codes = [numbers.setdefault(item, len(numbers) + 1) for item in left]
-    right_codes = [numbers.setdefault(item, len(numbers) + 1) for item in right]
-    return np.array(left_codes, dtype=np.int64), np.array(right_codes, dtype=np.int64), len(numbers)
 
 
 def number_characters(left: str, right: str) -> tuple[Codes, Codes, int]:
@@ -58,38 +55,37 @@ def number_characters(left: str, right: str) -> tuple[Codes, Codes, int]:
 
 
 def shared_ngrams(left: Codes, right: Codes, distinct: int, orders: int) -> list[int]:
-    """Return, for n = 1..orders, how many n-grams the two have in common (the sum of the smaller counts)."""
+    """Return, for n = 1..orders, how many n-grams the two have in common (the sum of the smaller counts).
+
+    Sorted n-grams of the highest order are sorted by their beginnings too, which are those of the lower orders.
+    """
     bits = max(distinct.bit_length(), 1)
     if bits * orders > 62:  # too many distinct items to fit an n-gram into one integer
         return [_shared_by_counting(left, right, n) for n in range(1, orders + 1)]
-    # Items are numbered from 1, so codes of different orders differ; the last bit is the side of the n-gram.
-    keys = [_codes(left, bits, orders) << 1, (_codes(right, bits, orders) << 1) | 1]
-    ordered = np.concatenate(keys)
-    ordered.sort()
-    grams = ordered >> 1
-    if not len(grams):
+    # The last bit is the side of the n-gram.
+    ordered = np.concatenate([_codes(left, bits, orders) << 1, (_codes(right, bits, orders) << 1) | 1])
+    count = len(ordered)
+    if not count:
         return [0] * orders
-    changes = np.ones(len(grams) + 1, dtype=bool)
-    np.not_equal(grams[1:], grams[:-1], out=changes[1:-1])
-    bounds = np.flatnonzero(changes)
-    starts = bounds[:-1]
-    lengths = bounds[1:] - starts
-    from_right = np.add.reduceat(ordered & 1, starts)
+    ordered.sort()
+    grams = ordered >> np.arange(1 + bits * (orders - 1), 0, -bits)[:, None]
+    changes = np.ones((orders, count), dtype=bool)
+    np.not_equal(grams[:, 1:], grams[:, :-1], out=changes[:, 1:])
+    starts = np.flatnonzero(changes)
+    lengths = np.diff(starts, append=orders * count)
+    from_right = np.add.reduceat(np.tile(ordered & 1, orders), starts)
     shared = np.minimum(from_right, lengths - from_right)
-    both = shared > 0
-    limits = np.array([1 << (bits * n) for n in range(orders)], dtype=np.int64)
-    of_order = np.searchsorted(limits, grams[starts[both]], side="right")
-    return [int(count) for count in np.bincount(of_order, weights=shared[both], minlength=orders + 1)[1:]]
+    shared[grams.ravel()[starts] & ((1 << bits) - 1) == 0] = 0  # ran over the end of a text
+    return [int(one) for one in np.add.reduceat(shared, np.searchsorted(starts, np.arange(orders) * count))]
 
 
 def _codes(items: Codes, bits: int, orders: int) -> Codes:
-    """Return the codes of all n-grams of ``items``, n = 1..orders."""
-    codes = [items]
-    for n in range(2, orders + 1):
-        if len(items) < n:
-            break
-        codes.append((codes[-1][:-1] << bits) | items[n - 1 :])
-    return np.concatenate(codes)
+    """Return the n-gram of the highest order that begins at each item; beyond the end items are 0, else from 1."""
+    padded = np.concatenate([items, np.zeros(orders - 1, dtype=np.int64)])
+    codes = items
+    for n in range(1, orders):
+        codes = (codes << bits) | padded[n : n + len(items)]
+    return codes
 
 
 def _shared_by_counting(left: Codes, right: Codes, n: int) -> int:

@@ -79,6 +79,11 @@ def check(
     found: dict[str, Checked] = {}
     for name, one in set_configs(config).items():
         with naming(name):
+            if name and not one.passes:
+                raise InputError(
+                    "no pass is left to measure it, for latency and memory are measured on the first set alone. "
+                    f"Name sets.{name}.passes."
+                )
             load_metrics(one.metrics, one.metric_options)
             dialogues = held_out(one, resolved, tokenizer, config_folder)
             refuse_unknown_slices(one, dialogues.rows)

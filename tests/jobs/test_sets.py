@@ -262,6 +262,22 @@ def test_further_sets_leave_out_latency_and_memory_unless_they_ask_for_them(tmp_
     assert set_configs(asking)["general"].passes == ("latency",)
 
 
+def test_a_set_that_no_pass_is_left_for_is_refused(tmp_path: Path) -> None:
+    config = over_sets(tmp_path / "in", "latency", passes=None)
+    with pytest.raises(InputError, match=r"^Set 'general': no pass is left.* Name sets\.general\.passes\.$"):
+        run(config, tmp_path / "run", backends=Opened())
+
+
+def test_a_single_set_is_the_run_itself(tmp_path: Path) -> None:
+    config = over_sets(tmp_path / "in", "scoring")
+    assert config.sets is not None
+    only = config.model_copy(update={"sets": {"clinic": config.sets["clinic"]}})
+    folder = run(only, tmp_path / "run", backends=Opened())
+    assert list(folder.read_summary().sets) == ["clinic"]
+    assert not (folder.root / "sets").exists()
+    assert check(folder, folder.read_manifest()) == []
+
+
 def test_a_warning_says_which_set_it_is_about(tmp_path: Path) -> None:
     heard = Heard()
     folder = run(over_sets(tmp_path / "in"), tmp_path / "run", backends=Opened(), progress=heard)

@@ -19,25 +19,35 @@ from harness.store.folder import RunFolder
 def measured(run: RunFolder, before: RunFolder | None) -> Measured:
     """Return the values of a finished run's gated metrics, with their changes since ``before`` if it is given.
 
-    Checks on a slice or on a further set are left out. A run that was never gated has those that ``thresholds init``
-    compares.
+    Checks on a slice are left out. A run that was never gated has those that ``thresholds init`` compares.
     """
     side, gate = side_of(run, run.read_manifest()), _verdict(run)
     candidate = _candidate(side, gate)
-    whole = (None, *side.manifest.sets[:1])
-    checked = [(one.metric, one.candidate) for one in gate.checks if not one.slice and one.set in whole] if gate else []
-    usual = [(metric, candidate) for metric in (*COMPARED, *LATENCY, *MEMORY)]
+    first = side.manifest.sets[:1]
+    checked = [
+        (None if one.set in first else one.set, one.metric, one.candidate)
+        for one in (gate.checks if gate else ())
+        if one.slice is None
+    ]
+    usual = [(None, metric, candidate) for metric in (*COMPARED, *LATENCY, *MEMORY)]
     other = _opened(before) if before else None
     role = {candidate: _candidate(other, _verdict(other.folder))} if isinstance(other, Side) else {}
     rows = []
-    for metric, variant in dict.fromkeys(checked or usual):
-        found = side.summary.metrics.get(metric)
+    opened: dict[str | None, tuple[Side | str, Side | str | None]] = {None: (side, other)}
+    for name, metric, variant in dict.fromkeys(checked or usual):
+        if name not in opened:
+            opened[name] = _of_set(side, str(name)), other and _of_set(other, str(name))
+        its, before_it = opened[name]
+        if isinstance(its, str):
+            continue
+        found = its.summary.metrics.get(metric)
         estimate = found.variants.get(variant) if found else None
         if found is None or estimate is None:
             continue
         rows.append(
             AcceptedMetric(
                 metric=metric,
+                set=name,
                 variant=variant,
                 label=found.label,
                 unit=found.unit,
@@ -47,10 +57,19 @@ def measured(run: RunFolder, before: RunFolder | None) -> Measured:
                 low=estimate.low,
                 high=estimate.high,
                 n=estimate.n,
-                change=_change(side, metric, variant, other, role.get(variant, variant)) if other else None,
+                change=_change(its, metric, variant, before_it, role.get(variant, variant)) if before_it else None,
             )
         )
     return Measured(candidate=candidate, metrics=tuple(rows))
+
+
+def _of_set(side: Side | str, name: str) -> Side | str:
+    """Return a run's set as the gate opens it, or why it cannot be compared."""
+    if isinstance(side, str):
+        return side
+    if name not in side.manifest.sets:
+        return f"The run has no set '{name}'."
+    return side if name == side.manifest.sets[0] else _opened(side.folder.set_folder(name))
 
 
 def _verdict(run: RunFolder) -> GateResult | None:

@@ -99,16 +99,17 @@ def _rows(note: Acceptance) -> tuple[AcceptedMetric, ...]:
     return note.measured.metrics if note.measured else ()
 
 
-def _key(note: Acceptance, row: AcceptedMetric) -> tuple[str, str]:
+def _key(note: Acceptance, row: AcceptedMetric) -> tuple[str, str, str]:
     """Return what is followed from run to run: a metric of the candidate, whatever its name, or of a named variant."""
-    return row.metric, "" if note.measured and row.variant == note.measured.candidate else row.variant
+    whose = "" if note.measured and row.variant == note.measured.candidate else row.variant
+    return row.set or "", row.metric, whose
 
 
 def _other(before: str | None, now: str | None) -> bool | None:
     return None if before is None or now is None else before != now
 
 
-def _line(runs: Sequence[Acceptance], key: tuple[str, str]) -> Line:
+def _line(runs: Sequence[Acceptance], key: tuple[str, str, str]) -> Line:
     found = [next((row for row in _rows(note) if _key(note, row) == key), None) for note in runs]
     points = [Point(found[0]) if found[0] else None]
     for (before, now), (was, row) in zip(pairwise(runs), pairwise(found), strict=True):
@@ -117,7 +118,7 @@ def _line(runs: Sequence[Acceptance], key: tuple[str, str]) -> Line:
 
 
 def _point(before: Acceptance, now: Acceptance, was: AcceptedMetric | None, row: AcceptedMetric) -> Point:
-    if _other(before.references_digest, now.references_digest):
+    if row.set is None and _other(before.references_digest, now.references_digest):
         return Point(row, obstacle=OTHER_DIALOGUES)
     replaced_it = now.replaced is not None and before.numbers_digest in (None, now.replaced)
     if row.change is not None and replaced_it:
@@ -132,6 +133,8 @@ def _point(before: Acceptance, now: Acceptance, was: AcceptedMetric | None, row:
 
 def _obstacle(before: Acceptance, now: Acceptance, was: AcceptedMetric, row: AcceptedMetric) -> str:
     """Return why the recorded values of two runs may not be compared; empty if they may."""
+    if row.set is not None:
+        return "Further sets are compared only while both runs are there."
     if _other(before.references_digest, now.references_digest) is not False:
         return "The dialogues of the run before are not recorded."
     if _other(before.prompts_digest, now.prompts_digest) is not False:

@@ -25,9 +25,13 @@ class AcceptedChange(Row):
 
 
 class AcceptedMetric(Row):
-    """A metric of one variant with its two-sided 95 % interval, as in the run's ``summary.json``."""
+    """A metric of one variant with its two-sided 95 % interval, as in the run's ``summary.json``.
+
+    ``set`` is the held-out set, if a check names one; else the first.
+    """
 
     metric: str
+    set: str | None = None
     variant: str
     label: str = ""
     unit: str = ""

@@ -24,7 +24,8 @@ def title_of(line: Line) -> str:
     conditions = newest.metric.partition("[")[2].rstrip("]")
     under = f" ({conditions.replace('=', ' ').replace(',', ', ')})" if conditions else ""
     whose = variants[0] if len(variants) == 1 else "the candidate"
-    return f"{newest.label or metric_label(newest.metric.partition('[')[0])}{under} of {whose}"
+    where = f" on {newest.set}" if newest.set else ""
+    return f"{newest.label or metric_label(newest.metric.partition('[')[0])}{under} of {whose}{where}"
 
 
 def trend_chart(trend: Trend, line: Line, key: str) -> Chart | None:

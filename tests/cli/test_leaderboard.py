@@ -53,7 +53,7 @@ def test_another_metric_ranks(runs: Path, capsys: pytest.CaptureFixture[str]) ->
         (["absent"], "absent is not a folder"),
         (["RUNS", "--out", "board.txt"], "ends in .html or .csv"),
         (["RUNS", "--metric", "quality.rogue_l"], "Did you mean 'quality.rouge_l'"),
-        (["RUNS", "--like", "absent"], "absent is not a run folder"),
+        (["RUNS", "--like", "absent"], "absent does not exist"),
         (["EMPTY"], "contains no finished run"),
         ([], "FOLDER"),
     ],

@@ -10,7 +10,7 @@ from harness.gating.accepted import measured
 from harness.gating.gate import gate, side_of
 from harness.results.analysis import Analysis
 from harness.store.folder import RunFolder
-from tests.run_folders import Values, make_run, random_values
+from tests.run_folders import Values, make_run, random_values, with_sets
 
 THRESHOLDS = """
 version: 1
@@ -118,3 +118,35 @@ def test_a_damaged_run_may_be_replaced(pair: tuple[RunFolder, RunFolder]) -> Non
     change = measured(second, first).metrics[0].change
     assert change is not None
     assert "damaged" in change.obstacle
+
+
+def test_a_check_on_another_set_is_recorded_with_the_values_of_that_set(tmp_path: Path) -> None:
+    runs = [
+        with_sets(make_run(tmp_path / name, noisy(1, 0.3)), "clinic", general=noisy(seed, gain))
+        for name, seed, gain in (("first", 2, 0.1), ("second", 3, -0.2))
+    ]
+    policy = tmp_path / "t.yaml"
+    policy.write_text(
+        "version: 1\ncandidate: adapter\nchecks:\n  - {id: kept, metric: quality.nll, min: 0, set: general}\n"
+    )
+    for run in runs:
+        gate(run.root, policy)
+    (row,) = measured(runs[1], runs[0]).metrics
+    general = runs[1].set_folder("general").read_summary().metrics["quality.nll"].variants["adapter"]
+    assert (row.set, row.value, row.n) == ("general", general.value, general.n)
+    assert row.change is not None
+    assert row.change.value == pytest.approx(0.3, abs=0.1)
+    assert row.change.outcome == "worse"
+
+
+def test_a_set_that_the_run_before_lacks_is_said(tmp_path: Path) -> None:
+    before = make_run(tmp_path / "first", noisy(1, 0.3))
+    run = with_sets(make_run(tmp_path / "second", noisy(1, 0.3)), "clinic", general=noisy(2, 0.1))
+    policy = tmp_path / "t.yaml"
+    policy.write_text(
+        "version: 1\ncandidate: adapter\nchecks:\n  - {id: kept, metric: quality.nll, min: 0, set: general}\n"
+    )
+    gate(run.root, policy)
+    (row,) = measured(run, before).metrics
+    assert row.change is not None
+    assert row.change.obstacle == "The run has no set 'general'."

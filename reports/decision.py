@@ -11,6 +11,7 @@ from typing import Literal
 
 from harness.gating.verdict import CheckResult, GateResult
 from harness.store.schema import ComparisonRow
+from reports.coverage import uneven
 from reports.form_sentence import FAULTS, MEANINGLESS, form_faults
 from reports.gate_view import checks_with, decisive, too_few
 from reports.numbers import count, plain, spelled
@@ -55,7 +56,7 @@ def decide(view: RunView) -> Decision:
         return Decision("Not yet", _open(view, checks_with(view.gate, "inconclusive")))
     if unseen := _unseen_faults(view):
         return Decision("Not yet", f"the gate passes, but {the(view.candidate or '')} {unseen[0]}, which no check sees")
-    return Decision("Ship", _passed(view.gate))
+    return Decision("Ship", ", though ".join(filter(None, (_passed(view.gate), uneven(view)))))
 
 
 def _unseen_faults(view: RunView) -> list[str]:
@@ -116,6 +117,8 @@ def _suggestion(view: RunView) -> str:
     against = f"the numbers speak against {ours}"
     if faults := form_faults(view, view.candidate):
         return f"{against}: it {faults[0]}"
+    if gap := uneven(view):
+        return f"{gap}, so this comparison says little: what was left out may be what is hard"
     if faults := form_faults(view, view.reference, MEANINGLESS):
         return f"{theirs} {faults[0]}, so this comparison says little about {ours}"
     names = [name for name in (view.measured(OVERLAP), view.measured(LIKELIHOOD)) if name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.gating.verdict import CheckResult, GateResult
 from harness.store.schema import ComparisonRow
 from reports.adapters import which_adapter
+from reports.coverage import uneven
 from reports.form_sentence import MEANINGLESS, form_faults
 from reports.gate_view import checks_with, too_few
 from reports.numbers import amount, plain, rounded
@@ -69,6 +70,8 @@ def _without_gate(view: RunView) -> tuple[str, ...]:
     if row is None:
         return ("Add a second variant to compare with, then measure again.",) if len(view.variants) < 2 else ()
     candidate, reference = the(view.candidate or ""), the(view.reference or "")
+    if uneven(view):
+        return (f"Let {candidate} and {reference} answer every dialogue, and measure again before you choose.",)
     if row.outcome == "worse":
         return (f"Do not replace {reference} with {candidate}; read the worst dialogues below to see why.",)
     if form_faults(view, row.variant):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.leaderboard.standing import MIN_COVERAGE
 from harness.results.memory_fits import Fit
 from harness.store.schema import ComparisonRow
 from reports.form_sentence import FAULTS, MEANINGLESS, Fault, faults_of, form_faults, grown
@@ -224,7 +225,13 @@ def _change(view: RunView, row: ComparisonRow) -> str:
 
 
 def _from_to(view: RunView, row: ComparisonRow) -> str:
-    before, after = (_value(view, row.metric, variant) for variant in (row.against, row.variant))
-    if before is None or after is None:
+    """Return both values; with the number of each where they are not of nearly the same dialogues."""
+    before, after = (view.estimate(row.metric, variant) for variant in (row.against, row.variant))
+    if before is None or before.value is None or after is None or after.value is None:
         return ""
-    return f" {_figure(view, row.metric, before)} → {_figure(view, row.metric, after)}"
+    apart = min(before.n, after.n) < MIN_COVERAGE * max(before.n, after.n)
+    shown = (
+        _figure(view, row.metric, one.value or 0.0) + (f" (n\u00a0=\u00a0{plain(float(one.n), 0)})" if apart else "")
+        for one in (before, after)
+    )
+    return f" {' → '.join(shown)}"

@@ -14,7 +14,7 @@ from harness.store.schema import ComparisonRow
 from reports.family import worse_after_holm
 from reports.form_sentence import form_sentence
 from reports.further_sets import losses
-from reports.numbers import brief, is_share, plain, significant, spelled
+from reports.numbers import brief, count, is_share, plain, significant, spelled
 from reports.view import LIKELIHOOD, OVERLAP, TIME, RunView
 from reports.words import listed, possessive, sentence_case, the
 
@@ -61,14 +61,15 @@ def quality(view: RunView) -> str:
     names = [name for name in (view.measured(OVERLAP), view.measured(LIKELIHOOD)) if name]
     if view.candidate is None or view.reference is None:
         return _values(view, names)
-    found = [(name, row) for name in names if (row := view.comparison(name, view.candidate))]
+    found = [(name, row) for name in names if (row := view.comparison(name, view.candidate)) and row.n]
     if not found:
         return _values(view, names) or "how close the replies are to the references was not measured"
     outcomes = {row.outcome for _, row in found}
     figures = ", ".join(_change(view, name, row) for name, row in found)
     if outcomes == {"undecided"}:
+        units = max(row.n for _, row in found)
         ranges = ", ".join(_range(view, name, row) for name, row in found)
-        return f"whether {_closer(view, found)} is undecided ({ranges} with {max(row.n for _, row in found)} dialogues)"
+        return f"whether {_closer(view, found)} is undecided ({ranges} with {count(units, 'dialogue')})"
     if len(outcomes) == 1:
         word = {"better": "closer to", "worse": "further from"}.get(outcomes.pop())
         if word:
@@ -282,15 +283,22 @@ def _open(number: int, units: int, noun: str) -> list[str]:
 
 def gaps(view: RunView) -> str:
     """Say how many dialogues the figures are based on, if there are fewer than there should be."""
-    variant = view.candidate or view.reference or ""
-    coverage = view.summary.coverage.get(variant)
-    if coverage is None:
+    known = dict.fromkeys(name for name in (view.candidate, view.reference) if name in view.summary.coverage)
+    found = {name: view.summary.coverage[name] for name in known if name}
+    if not found:
         return ""
-    notes = []
-    if view.missing:
-        notes.append(f"{view.missing} of {coverage.dialogues} dialogues have no result for {the(variant)}")
-    if coverage.answered < FEW:
-        notes.append(f"with {coverage.answered} dialogues, fewer than {FEW}, every interval is rough")
+    lacking: dict[tuple[int, int], list[str]] = {}
+    for name, one in found.items():
+        if one.answered < one.dialogues:
+            lacking.setdefault((one.dialogues - one.answered, one.dialogues), []).append(the(name))
+    notes = [
+        f"{plain(float(missing), 0)} of {count(dialogues, 'dialogue')} "
+        f"{'has' if missing == 1 else 'have'} no result for {listed(names)}"
+        for (missing, dialogues), names in lacking.items()
+    ]
+    least = min(one.answered for one in found.values())
+    if least < FEW:
+        notes.append(f"with {count(least, 'dialogue')}, fewer than {FEW}, every interval is rough")
     return "; ".join(notes)
 
 

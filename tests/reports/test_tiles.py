@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.results.memory_fits import Fit
-from harness.store.schema import IdentityRow
+from harness.store.schema import EstimateRow, IdentityRow
 from reports.tiles import Tile, tiles
 from reports.view import RunView
 from tests.reports.small_view import checked, compared, gated, make_view
@@ -142,3 +142,12 @@ def test_what_was_timed_at_a_server_is_measured() -> None:
     metrics = {f"{name}[engine=server,concurrency=1]": view.summary.metrics[name]}
     served = replace(view, summary=view.summary.model_copy(update={"metrics": metrics}))
     assert tile(served, "Latency").value.startswith("12.5")
+
+
+def test_values_of_other_numbers_of_dialogues_are_shown_with_them() -> None:
+    view = make_view(compared("quality.rouge_l", "better", 0.5, n=10), values={"quality.rouge_l": {"base": 0.2}})
+    metric = view.summary.metrics["quality.rouge_l"]
+    few = {"base": EstimateRow(value=0.244, n=80), "adapter": EstimateRow(value=0.815, n=10)}
+    metrics = {"quality.rouge_l": metric.model_copy(update={"variants": few})}
+    view = replace(view, summary=view.summary.model_copy(update={"metrics": metrics}))
+    assert tiles(view)[0].detail == "ROUGE-L 0.244 (n\u00a0=\u00a080) → 0.815 (n\u00a0=\u00a010)"

@@ -11,6 +11,7 @@ from typing import Literal
 
 from harness.gating.verdict import CheckResult, GateResult
 from harness.store.schema import ComparisonRow
+from reports.contenders import ahead
 from reports.coverage import uneven
 from reports.form_sentence import FAULTS, MEANINGLESS, form_faults
 from reports.gate_view import checks_with, decisive, too_few
@@ -88,6 +89,8 @@ def _failed(view: RunView, failed: list[CheckResult]) -> str:
 def _missing(view: RunView, gate: GateResult) -> str:
     if gate.problems:
         return gate.problems[0].rstrip(".")
+    if gap := uneven(view):
+        return gap
     broken = listed([_what(view, check) for check in gate.checks if check.verdict == "error"][:3])
     return f"a measurement is missing ({broken})" if broken else "a measurement is missing"
 
@@ -146,7 +149,8 @@ def _by_quality(view: RunView, rows: list[ComparisonRow], outcomes: set[str]) ->
         return f"the numbers speak against {ours}: {what}"
     if row.outcome == "better":
         what = "its replies are closer to the references" if closer else "it predicts the references better"
-        return f"the numbers speak for {ours}: {what}"
+        others = f", but {found}" if (found := ahead(view)) else ""
+        return f"the numbers speak for {ours}: {what}{others}"
     if row.outcome == "undecided":
         return f"by {view.label(row.metric)}, {count(row.n, 'dialogue')} cannot tell {ours} from {theirs}"
     return f"by {view.label(row.metric)}, {ours} is no better and no worse than {theirs}"

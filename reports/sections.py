@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from harness.gating.trend import Trend
 from reports.charts import Charts
+from reports.contenders import noun
 from reports.cost_view import CostTable
 from reports.fidelity_view import fidelity_rows, unknown_weights
 from reports.got_worse import GotWorse
@@ -42,7 +43,9 @@ def sections(
 ) -> Mapping[str, Section]:
     """Return the page's sections by id, in their order, without those that the run has nothing for."""
     found: dict[str, Section | None] = {
-        "standing": Section("Which adapter is the best", "Adapters", folded=False) if view.places else None,
+        "standing": Section(f"Which {noun(view)} is the best", f"{sentence_case(noun(view))}s", folded=False)
+        if view.places
+        else None,
         "worse": Section("What got worse", "What got worse", folded=False) if worse else None,
         "gate": Section("The gate's checks", "Gate", folded=False) if view.gate else None,
         **{f"set-{name}": Section(f"The set {name}", f"Set {name}", folded=False) for name in view.further_sets},

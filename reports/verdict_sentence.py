@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from harness.stats.power import fewest_units
 from harness.store.schema import ComparisonRow
+from reports.contenders import best_contender
 from reports.family import worse_after_holm
 from reports.form_sentence import form_sentence
 from reports.further_sets import losses
@@ -33,9 +34,10 @@ class Kept:
 
 
 def verdict_sentence(view: RunView) -> str:
-    """Return the verdict: form, where it decides. Quality; cost; merge. Losses on other sets. Safety. Gaps. Gate."""
+    """Return the verdict: form, where it decides. Quality; cost; merge. Other sets. Safety. Gaps. Best. Gate."""
     first = "; ".join(clause for clause in (quality(view), *others(view), cost(view), merge(view)) if clause)
-    parts = [standing(view), form_sentence(view), first, losses(view), safety(view), gaps(view), gate(view)]
+    rest = losses(view), safety(view), gaps(view), best_contender(view), gate(view)
+    parts = [standing(view), form_sentence(view), first, *rest]
     return " ".join(f"{opened(view, part)}." for part in parts if part)
 
 

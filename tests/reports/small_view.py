@@ -111,4 +111,6 @@ def make_view(
     coverage = {name: Coverage(dialogues=dialogues, answered=answered) for name in variants}
     summary = Summary(metrics=estimates(values), comparisons=comparisons, coverage=coverage)
     replies: dict[str, dict[str, Any]] = {name: {} for name in variants}
-    return RunView(RunFolder("run"), manifest, summary, (), replies, gate)
+    view = RunView(RunFolder("run"), manifest, summary, (), replies, gate)
+    vars(view)["places"] = ()  # there is no folder with replies to rank by
+    return view

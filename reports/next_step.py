@@ -105,7 +105,8 @@ def _without_gate(view: RunView) -> tuple[str, ...]:
 
 def _compared(view: RunView, names: tuple[str, ...]) -> ComparisonRow | None:
     name = view.measured(names)
-    return view.comparison(name, view.candidate) if name else None
+    row = view.comparison(name, view.candidate) if name else None
+    return row if row and row.n else None
 
 
 def _which_to_serve(view: RunView) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from reports.got_worse import GotWorse
 from reports.identity_view import identity_sentences
 from reports.load_tests import load_test_rows
 from reports.numbers import amount, count, plain
+from reports.rules import compared_rules, risen
 from reports.trend_view import sentence as trend_sentence
 from reports.view import LIKELIHOOD, MEMORY, OVERLAP, TIME, RunView
 from reports.words import listed, possessive, sentence_case, the
@@ -90,9 +91,9 @@ def _quality(view: RunView) -> str:
 
 
 def _safety(view: RunView) -> str:
-    rows = [(name, row) for name in view.names("safety") if (row := view.comparison(name, view.candidate))]
-    more = [view.label(name) for name, row in rows if row.outcome == "worse"]
-    less = [view.label(name) for name, row in rows if row.outcome == "better"]
+    rows = compared_rules(view)
+    more = [rise.label for rise in risen(view)]
+    less = [view.label(name) for name, row in rows.items() if row.outcome == "better"]
     if not rows:
         return ""
     told = [f"more often: {listed(more)}"] if more else []

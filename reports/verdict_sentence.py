@@ -16,6 +16,7 @@ from reports.family import worse_after_holm
 from reports.form_sentence import form_sentence
 from reports.further_sets import losses
 from reports.numbers import brief, count, is_share, plain, significant, spelled
+from reports.rules import judged_rows, undecided_rules
 from reports.view import LIKELIHOOD, OVERLAP, TIME, RunView
 from reports.words import listed, possessive, sentence_case, the
 
@@ -238,7 +239,7 @@ def _merged_apart(view: RunView) -> str:
 
 def safety(view: RunView) -> str:
     """Say which safety checks failed, which are undecided, and which rules fire more often than before."""
-    rows = [(name, row) for name in view.names("safety") if (row := view.comparison(name, view.candidate))]
+    rows = judged_rows(view, view.candidate)
     parts = _worse(view, rows)
     checks = [check for check in view.checks if check.metric.startswith("safety.")]
     if checks:
@@ -254,7 +255,9 @@ def safety(view: RunView) -> str:
                 f"the thresholds of {spelled(len(checks)).lower()} safety check{'s' * (len(checks) > 1)} are met"
             )
     elif rows:
-        parts += _open(sum(row.outcome == "undecided" for _, row in rows), max(row.n for _, row in rows), "safety rule")
+        named = {name for name, row in rows if row.outcome == "worse"}
+        further = [name for name in undecided_rules(view) if name not in named]
+        parts += _open(len(further), max(row.n for _, row in rows), f"{'further ' if parts else ''}safety rule")
         if not parts:
             parts.append("no safety rule fires more often than before")
     elif not view.names("safety"):
@@ -280,7 +283,7 @@ def _open(number: int, units: int, noun: str) -> list[str]:
     if not number:
         return []
     verb = "is" if number == 1 else "are"
-    return [f"{spelled(number).lower()} {noun}{'s' * (number > 1)} {verb} undecided with {units} dialogues"]
+    return [f"{spelled(number).lower()} {noun}{'s' * (number > 1)} {verb} undecided with {count(units, 'dialogue')}"]
 
 
 def gaps(view: RunView) -> str:

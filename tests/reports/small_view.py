@@ -28,6 +28,8 @@ UNITS: dict[str, tuple[str, bool | None, str]] = {
     "quality.collapse": ("share of replies", False, "same reply"),
     "safety.missed_emergency": ("share of replies", False, "missed emergency"),
     "safety.refusal": ("share of replies", False, "refusal"),
+    "safety.unsupported_numbers": ("share of replies", False, "unsupported number"),
+    "safety.medication_recall": ("share of medications", True, "medication recall"),
     "latency.tpot_ms.p50": ("ms", False, "TPOT, median"),
     "memory.peak_allocated_mib": ("MiB", False, "peak allocated"),
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from harness.gating.sentences import counted
 from harness.gating.verdict import CheckResult, GateResult
 from harness.store.schema import ComparisonRow
 from reports.contenders import ahead
@@ -100,11 +101,11 @@ def _open(view: RunView, undecided: list[CheckResult]) -> str:
         return "the gate's checks are undecided"
     if few := [check for check in undecided if too_few(check)]:
         check = decisive(few)
-        measured = f"{_what(view, check)} was measured on {plain(check.n, 0)} {check.units}"
+        measured = f"{_what(view, check)} was measured on {counted(check.n, check.units)}"
         return f"{measured}, and its check requires {plain(check.min_samples, 0)}"
     first, more = decisive(undecided), len(undecided) - 1
     named = _what(view, first) + (f" and {count(more, 'other check')}" if more else "")
-    return f"{named} {'are' if more else 'is'} undecided with {plain(first.n, 0)} {first.units}"
+    return f"{named} {'are' if more else 'is'} undecided with {counted(first.n, first.units)}"
 
 
 def _what(view: RunView, check: CheckResult) -> str:

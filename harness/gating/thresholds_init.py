@@ -180,7 +180,8 @@ def _absolute(
         limit, note = MAJORITY, "as bad as it can be, so this run must not pass: change the limit knowingly"
     rule = f"{'max' if upward else 'min'}: {limit}"
     interval = f"[{number(found.low)}, {number(found.high)}]"
-    measured = f"{name} of {variant}: {number(found.value)} {interval} {metric.unit}, n = {found.n}; {_better(metric)}"
+    value = f"{number(found.value)} {interval} {metric.unit}, n = {found.n:,}"
+    measured = f"{name} of {variant}: {value}; {_better(metric)}"
     comment = f"{measured}; {note}" if note else measured
     extra = ["judge: point   # these values have no interval"] if point else []
     check_id = f"{_slug(name)}-{_slug(variant)}" if named else _slug(name)
@@ -209,7 +210,7 @@ def _compared(
         return
     comment = (
         f"{name}: {candidate} minus {reference} is {number(row.value)} [{number(row.low)}, {number(row.high)}] over "
-        f"{row.n} dialogues; {_better(metric)}"
+        f"{row.n:,} dialogues; {_better(metric)}"
     )
     which = [] if of_set is None else [f"set: {_quoted(of_set)}"]
     further = [*which, f"against: {{variant: {_quoted(reference)}}}", *_samples(name, row)]

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from harness.store.schema import Coverage
+from harness.store.schema import ComparisonRow, Coverage
 from reports.decision import decide
+from reports.next_step import next_step
+from reports.verdict_sentence import verdict_sentence
 from reports.view import RunView
 from tests.reports.small_view import checked, compared, gated, make_view
 
@@ -53,3 +55,21 @@ def test_what_ships_with_few_replies_is_said_to_have_few() -> None:
     decided = decide(few_answered("adapter", gate=gated("pass", checked("pass"))))
     assert decided.word == "Ship"
     assert decided.reason.endswith("though the adapter answered only 10 dialogues where the base answered 120")
+
+
+def test_what_was_not_measured_is_not_said_to_be_undistinguishable() -> None:
+    nothing = ComparisonRow(
+        metric="quality.rouge_l", variant="adapter", against="base", value=None, low=None, high=None, n=0,
+        outcome="undecided",
+    )  # fmt: skip
+    view = make_view(nothing)
+    assert decide(view).reason == "whether the adapter is better than the base was not measured"
+    assert next_step(view) == ()
+    assert "undecided" not in verdict_sentence(view)
+
+
+def test_counts_are_written_with_separators_and_in_the_right_number() -> None:
+    many = gated("inconclusive", checked("inconclusive", n=19901))
+    assert decide(make_view(gate=many)).reason.endswith("is undecided with 19,901 dialogues")
+    one = gated("inconclusive", checked("inconclusive", n=1))
+    assert decide(make_view(gate=one)).reason.endswith("is undecided with 1 dialogue")

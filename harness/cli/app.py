@@ -15,6 +15,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from harness.cli.edited import warn_of_edits
 from harness.cli.gate import baseline_app, gate, thresholds_app
 from harness.cli.leaderboard import leaderboard
 from harness.errors import DEBUG_HELP, InputError, guarded, require
@@ -158,6 +159,7 @@ def report(
     price = None if price_per_gpu_hour is None else Price(price_per_gpu_hour, currency)
     with locked(folder) if out is None else nullcontext():
         written = write_report(folder, out, baseline=earlier, trend=moved, redact_text=redact_text, price=price)
+    warn_of_edits([run])
     typer.echo(f"Report: {written}")
     if csv is not None:
         from reports.tables import write_csv
@@ -189,6 +191,7 @@ def compare(
     if len(runs) < 2:
         raise InputError("compare needs at least two run folders.")
     folders = [RunFolder(path) for path in runs]
+    warn_of_edits(runs)
     typer.echo(comparison_text(folders))
     write_text_atomically(out, render_comparison(folders))
     typer.echo(f"Comparison: {out}")

@@ -7,6 +7,8 @@ Heavy modules are imported inside the commands, so that ``--help`` is fast and `
 from __future__ import annotations
 
 import math
+import os
+import shutil
 import sys
 from contextlib import nullcontext
 from functools import partial
@@ -273,10 +275,17 @@ def _print_summary(root: Path) -> None:
     from reports.text import summary_text
 
     folder = RunFolder(root)
-    typer.echo(f"\n{summary_text(folder)}\n")
+    typer.echo(f"\n{summary_text(folder, columns=_columns())}\n")
     typer.echo(f"Run folder: {root}")
     if folder.report_path.exists():
         typer.echo(f"Report: {folder.report_path.resolve().as_uri()}")
+
+
+def _columns() -> int | None:
+    """Return how wide the terminal is, at least 60; None for a log, which does not wrap."""
+    if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
+        return None
+    return max(shutil.get_terminal_size().columns, 60)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -164,6 +164,14 @@ def test_the_table_has_the_ends_of_every_interval(board: Board) -> None:
     assert (rows[0]["difference.value"], rows[0]["latency.tpot_ms.p50.value"]) == ("", "12.0")
 
 
+def test_a_word_of_a_heading_and_a_folder_of_a_path_stay_whole(tmp_path: Path) -> None:
+    board_run(tmp_path / "runs" / "quickstart" / "run", {"base": 0.0})
+    root = parsed(leaderboard_page(leaderboard(tmp_path)))
+    assert "ROUGE-L" in root.xpath("//thead//span[@class='whole']/text()")
+    (path,) = root.xpath("//td/span[contains(@class, 'path')]")
+    assert (path.text_content(), len(path.xpath(".//wbr"))) == ("runs/quickstart/run", 2)
+
+
 def test_names_from_others_folders_stay_text(tmp_path: Path) -> None:
     for name in HOSTILE:
         board_run(tmp_path / name, {name: 0.0}, variants=(facts(name, model=name),), finished=name)

@@ -172,6 +172,7 @@ def test_a_dialogue_that_one_system_lacks_counts_as_not_answered(tmp_path: Path)
         ([line(), "{not json}\n"], "line 2: not valid JSON"),
         (["[1]\n"], "line 1: expected an object"),
         (['{"id": "1", "reference": "a", "reply": "b", "x": NaN}\n'], "line 1: not valid JSON"),
+        (['{"id": "1", "reference": "a", "reply": "b", "reply": "c"}\n'], "line 1: .*the key 'reply' is given twice"),
         (["\n"], "contains no replies"),
     ],
 )

@@ -33,15 +33,26 @@ class Line:
 
 
 @dataclass(frozen=True)
-class FurtherSet:
-    """One set. ``page`` is its own page, seen from the run folder; ``quiet`` counts what is not in ``lines``.
+class Row:
+    """A metric's differences, in the order of the set's variants; None where it was not compared."""
 
-    ``present``: whether the page is there.
+    metric: str
+    lines: tuple[Line | None, ...]
+
+
+@dataclass(frozen=True)
+class FurtherSet:
+    """One set. ``page`` is its own page, seen from the run folder; ``present``: whether it is there.
+
+    ``rows`` are the main measures and what any of the ``variants`` lost, ``gains`` the other clear differences, and
+    ``quiet`` counts the metrics without one.
     """
 
     name: str
     dialogues: int
-    lines: tuple[Line, ...]
+    variants: tuple[str, ...]
+    rows: tuple[Row, ...]
+    gains: tuple[Row, ...]
     quiet: int
     page: str
     present: bool
@@ -87,18 +98,30 @@ def _with_interval(one: RunView, row: ComparisonRow) -> str:
 
 def _further_set(one: RunView) -> FurtherSet:
     main = {name for name in (one.measured(OVERLAP), one.measured(LIKELIHOOD)) if name}
-    rows = [
-        row
-        for family in one.families
-        for name in one.names(family)
-        for variant in one.variants
-        if "[" not in name and (row := one.comparison(name, variant))
-    ]
-    lines = [(_line(one, row), row.metric) for row in rows]
-    told = tuple(line for line, metric in lines if metric in main or not line.quiet)
+    names = [name for family in one.families for name in one.names(family) if "[" not in name]
+    found = {name: [one.comparison(name, variant) for variant in one.variants] for name in names}
+    compared = {name: rows for name, rows in found.items() if any(rows)}
+    variants = [name for place, name in enumerate(one.variants) if any(rows[place] for rows in compared.values())]
+    rows, gains = [], []
+    for name, of_each in compared.items():
+        lines = [_line(one, row) if row else None for row in of_each]
+        told = tuple(line for line, variant in zip(lines, one.variants, strict=True) if variant in variants)
+        row = Row(one.label(name), told)
+        if name in main or any(row and row.outcome == "worse" for row in of_each):
+            rows.append(row)
+        elif any(line and not line.quiet for line in lines):
+            gains.append(row)
     most = max((coverage.dialogues for coverage in one.summary.coverage.values()), default=0)
-    page = f"sets/{one.set}/report.html"
-    return FurtherSet(one.set, most, told, len(lines) - len(told), page, one.folder.report_path.is_file())
+    return FurtherSet(
+        name=one.set,
+        dialogues=most,
+        variants=tuple(variants),
+        rows=tuple(rows),
+        gains=tuple(gains),
+        quiet=len(compared) - len(rows) - len(gains),
+        page=f"sets/{one.set}/report.html",
+        present=one.folder.report_path.is_file(),
+    )
 
 
 def _line(one: RunView, row: ComparisonRow) -> Line:
@@ -116,10 +139,12 @@ def _line(one: RunView, row: ComparisonRow) -> Line:
 
 
 def set_lines(view: RunView) -> tuple[str, ...]:
-    """Return what was found of the candidate, in a line of text for each set."""
-    return tuple(
-        f"On the set {one.name}, {count(one.dialogues, 'dialogue')}, {view.candidate} against {view.reference}: "
-        f"{'; '.join(line.words for line in one.lines if line.variant == view.candidate) or 'nothing was compared'}. "
-        f"More: {one.page}"
-        for one in further_sets(view)
-    )
+    """Return what was found of the candidate, in a line of text for each set: the main measures and what was lost."""
+    told = []
+    for one in further_sets(view):
+        its = [line.words for row in one.rows for line in row.lines if line and line.variant == view.candidate]
+        told.append(
+            f"On the set {one.name}, {count(one.dialogues, 'dialogue')}, {view.candidate} against {view.reference}: "
+            f"{'; '.join(its) or 'nothing was compared'}. More: {one.page}"
+        )
+    return tuple(told)

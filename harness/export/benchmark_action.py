@@ -17,7 +17,7 @@ def export(run: ExportedRun, wanted: Wanted) -> list[str]:
     for bigger, name in ((True, "bigger_is_better.json"), (False, "smaller_is_better.json")):
         entries = [
             {
-                "name": f"{variant}: {figure.metric}",
+                "name": f"{variant}: {figure.metric}" + (f" on {figure.set}" if figure.set else ""),
                 "unit": figure.unit,
                 "value": figure.value,
                 **(

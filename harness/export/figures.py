@@ -12,7 +12,7 @@ from harness.store import seals
 from harness.store.baselines import gate_verdict
 from harness.store.folder import RunFolder
 from harness.store.paths import without_paths
-from harness.store.schema import RunManifest, Summary
+from harness.store.schema import RunManifest, SetSummary, Summary
 
 _SERVER = ("url", "api_key_env", "allow_http")  # of a served variant
 
@@ -21,7 +21,8 @@ _SERVER = ("url", "api_key_env", "allow_http")  # of a served variant
 class Figure:
     """A value in ``unit`` with the ends of its 95 % interval (None if it has none), over ``n`` dialogues or requests.
 
-    ``against`` is the variant that a difference (``relative``: a ratio) was computed against.
+    ``against`` is the variant that a difference (``relative``: a ratio) was computed against; ``set`` the further
+    held-out set that it is of, empty for the run's first.
     """
 
     metric: str
@@ -35,14 +36,17 @@ class Figure:
     label: str = ""
     against: str | None = None
     relative: bool = False
+    set: str = ""
 
     @property
     def key(self) -> str:
         """The name under which trackers keep it: letters, digits, ``.``, ``_``, ``-`` and ``/`` alone.
 
-        ``latency.itl_ms.p50[engine=eager,batch=2]`` becomes ``latency.itl_ms.p50/engine-eager/batch-2``.
+        ``latency.itl_ms.p50[engine=eager,batch=2]`` becomes ``latency.itl_ms.p50/engine-eager/batch-2``, and that of a
+        further set begins with ``sets/NAME/``.
         """
-        name = self.metric.replace("[", "/").replace(",", "/").replace("]", "").replace("=", "-")
+        name = f"sets/{self.set}/" if self.set else ""
+        name += self.metric.replace("[", "/").replace(",", "/").replace("]", "").replace("=", "-")
         if self.against is not None:
             name += f"/{'ratio-to' if self.relative else 'minus'}-{self.against}"
         return re.sub(r"[^\w./-]", "_", name, flags=re.ASCII)
@@ -74,32 +78,15 @@ class ExportedRun:
         """What ``run.json`` says of each variant, by name."""
         return {str(variant["name"]): variant for variant in self.manifest.variants}
 
+    @property
+    def sets(self) -> dict[str, Summary | SetSummary]:
+        """The numbers of each held-out set by its name; those of the first, or the only one, under no name."""
+        known = self.summary.sets
+        return {"": self.summary, **{name: known[name] for name in self.manifest.sets[1:] if name in known}}
+
     def figures(self, variant: str) -> list[Figure]:
-        """Return everything measured of a variant: its metrics, then its differences from other variants."""
-        found = []
-        for name, metric in self.summary.metrics.items():
-            row = metric.variants.get(variant)
-            if row is not None and row.value is not None:
-                direction = metric.higher_is_better
-                found.append(
-                    Figure(
-                        name,
-                        row.value,
-                        row.low,
-                        row.high,
-                        row.n,
-                        metric.unit,
-                        direction,
-                        metric.signature,
-                        metric.label,
-                    )
-                )
-        for one in self.summary.comparisons:
-            if one.variant == variant and one.value is not None:
-                found.append(
-                    Figure(one.metric, one.value, one.low, one.high, one.n, against=one.against, relative=one.relative)
-                )
-        return found
+        """Return everything measured of a variant: on each set its metrics, then its differences from others."""
+        return [figure for name, summary in self.sets.items() for figure in _figures(summary, variant, name)]
 
     def values(self, variant: str) -> dict[str, float]:
         """Return the values and intervals' ends of everything measured of a variant, by the trackers' names."""
@@ -128,8 +115,12 @@ class ExportedRun:
             "harness.finished": self.manifest.finished or "",
         }
 
-    def data_source(self) -> str:
-        """Return where the held-out dialogues came from: a Hub ID, or a file's name."""
+    def data_source(self, of: str = "") -> str:
+        """Return where the held-out dialogues, or those of a further set, came from: a Hub ID, or a file's name."""
+        sets = self.manifest.config.get("sets")
+        stated = sets.get(of) if isinstance(sets, Mapping) else None
+        if of and isinstance(stated, Mapping) and isinstance(stated.get("source"), str):
+            return str(stated["source"])
         for place in (self.manifest.config, self.manifest.training.get("recipe")):
             dialogues = place.get("dialogues") if isinstance(place, Mapping) else None
             if isinstance(dialogues, Mapping) and isinstance(dialogues.get("source"), str):
@@ -149,6 +140,29 @@ def read_run(folder: RunFolder) -> ExportedRun:
     if numbers is None:
         raise InputError(f"{folder.root} has no summary.json. Run `harness score --run {folder.root}`.")
     return ExportedRun(folder, without_paths(manifest), folder.read_summary(), numbers, gate_verdict(folder))
+
+
+def _figures(summary: Summary | SetSummary, variant: str, of: str) -> Iterator[Figure]:
+    for name, metric in summary.metrics.items():
+        row = metric.variants.get(variant)
+        if row is not None and row.value is not None:
+            yield Figure(
+                name,
+                row.value,
+                row.low,
+                row.high,
+                row.n,
+                metric.unit,
+                metric.higher_is_better,
+                metric.signature,
+                metric.label,
+                set=of,
+            )
+    for one in summary.comparisons:
+        if one.variant == variant and one.value is not None:
+            yield Figure(
+                one.metric, one.value, one.low, one.high, one.n, against=one.against, relative=one.relative, set=of
+            )
 
 
 def _flat(values: Mapping[str, object], before: str = "") -> Iterator[tuple[str, str]]:

@@ -99,7 +99,6 @@ def _refuse_other_weights(run: ExportedRun, variant: str, folder: Path) -> None:
 def _metadata(run: ExportedRun, variant: str) -> dict[str, Any]:
     """Return the front matter that a run determines."""
     facts = run.variants[variant]
-    source = run.data_source()
     base = next((one.get("model") for one in run.variants.values() if one.get("kind") == "base"), None)
     base = facts.get("model") if facts.get("kind") == "adapter" else base
     metadata: dict[str, Any] = {}
@@ -107,9 +106,18 @@ def _metadata(run: ExportedRun, variant: str) -> dict[str, Any]:
         metadata["base_model"] = str(base)
     metadata["library_name"] = "peft" if facts.get("kind") == "adapter" else "transformers"
     metadata["pipeline_tag"] = "text-generation"
-    if hub := is_hub_id(source):
-        metadata["datasets"] = [source]
-    held_out = {"type": source if hub else _slug(source), "name": Path(source).name, "split": "held out"}
+    if hubs := [one for one in map(run.data_source, run.sets) if is_hub_id(one)]:
+        metadata["datasets"] = list(dict.fromkeys(hubs))
+    results = [_result(run, variant, name) for name in run.sets]
+    metadata["model-index"] = [{"name": variant, "results": results}]
+    return metadata
+
+
+def _result(run: ExportedRun, variant: str, of: str) -> dict[str, Any]:
+    """Return the metrics of one held-out set as an entry of the ``model-index``."""
+    source = run.data_source(of)
+    name = Path(source).name + (f", the set {of}" if of else "")
+    held_out = {"type": source if is_hub_id(source) else _slug(source), "name": name, "split": "held out"}
     metrics = [
         {
             "type": figure.metric,
@@ -118,15 +126,9 @@ def _metadata(run: ExportedRun, variant: str) -> dict[str, Any]:
             "args": {**_interval(figure), "n": figure.n},
         }
         for figure in run.figures(variant)
-        if figure.against is None and figure.metric.startswith(FAMILIES)
+        if figure.set == of and figure.against is None and figure.metric.startswith(FAMILIES)
     ]
-    result = {
-        "task": {"type": "text-generation", "name": "Medical dialogue"},
-        "dataset": held_out,
-        "metrics": metrics,
-    }
-    metadata["model-index"] = [{"name": variant, "results": [result]}]
-    return metadata
+    return {"task": {"type": "text-generation", "name": "Medical dialogue"}, "dataset": held_out, "metrics": metrics}
 
 
 def is_hub_id(source: str) -> bool:

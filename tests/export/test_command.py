@@ -10,9 +10,11 @@ import pytest
 
 from harness.cli.app import main
 from harness.export.destinations import EXPORTERS
+from harness.export.figures import read_run
 from harness.files import read_json
 from harness.store import seals
 from harness.store.folder import RunFolder
+from tests.run_folders import make_run, random_values, with_sets
 
 FILES_ALONE = ("model-card", "github-action-benchmark", "lm-eval")
 
@@ -95,3 +97,34 @@ def test_lm_eval_results_have_its_keys(run: RunFolder, tmp_path: Path) -> None:
     assert found["n-samples"] == {"synthetic": {"original": 12, "effective": 12}}
     assert found["higher_is_better"]["synthetic"]["quality.nll"] is False
     assert all(key.count(",") == 1 for key in results if key != "alias")
+
+
+def test_each_file_tells_further_sets_apart(tmp_path: Path) -> None:
+    general = {name: {"quality.nll": metrics["quality.nll"]} for name, metrics in random_values(30, seed=9).items()}
+    run = with_sets(make_run(tmp_path / "run"), "clinic", general=general)
+    own, further = (
+        one.read_summary().metrics["quality.nll"].variants["adapter"].value for one in (run, run.set_folder("general"))
+    )
+    assert own != further
+    values = read_run(run).values("adapter")
+    assert (values["quality.nll"], values["sets/general/quality.nll"]) == (own, further)
+    for to in ("lm-eval", "github-action-benchmark"):
+        assert exported(run.root, "--to", to) == 0
+    results = read_json(run.root / "exports" / "lm-eval" / "adapter" / "results.json")
+    told = {task: found["quality.nll,none"] for task, found in results["results"].items()}
+    assert told == {"clinic": own, "general": further}
+    assert results["n-samples"]["general"] == {"original": 30, "effective": 30}
+    entries = json.loads((run.root / "exports" / "github-action-benchmark" / "smaller_is_better.json").read_text())
+    named = {entry["name"]: entry["value"] for entry in entries}
+    assert (named["adapter: quality.nll"], named["adapter: quality.nll on general"]) == (own, further)
+
+
+def test_a_card_has_a_result_for_each_set(tmp_path: Path) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    run = with_sets(make_run(tmp_path / "run"), "clinic", general=random_values(30, seed=9))
+    assert exported(run.root, "--to", "model-card", "--out", tmp_path / "README.md") == 0
+    found = hub.ModelCard.load(tmp_path / "README.md").data.eval_results
+    further = run.set_folder("general").read_summary().metrics["quality.nll"].variants["adapter"].value
+    told = {one.dataset_name: one.metric_value for one in found if one.metric_type == "quality.nll"}
+    assert [name.endswith(", the set general") for name in told] == [False, True]
+    assert list(told.values())[1] == further

@@ -73,11 +73,15 @@ def test_a_safety_rule_that_fires_more_often_on_another_set_is_told() -> None:
     )
 
 
-def test_a_set_shows_its_clear_differences_and_the_main_ones_and_counts_the_rest() -> None:
-    quiet = compared("quality.empty", "undecided", 0.0)
-    (one,) = further_sets(with_set(make_view(CLOSER), compared("quality.nll", "undecided", 0.01), WORSE_ROUGE, quiet))
-    assert [(line.metric, line.sign.word) for line in one.lines] == [("nll", "undecided"), ("ROUGE-L", "worse")]
-    assert (one.quiet, one.dialogues, one.page) == (1, 24, "sets/general/report.html")
+def test_a_set_shows_the_main_measures_and_losses_folds_gains_and_counts_the_rest() -> None:
+    quiet, gain = compared("quality.empty", "undecided", 0.0), compared("quality.looping", "better", -0.2)
+    lost = compared("quality.truncated", "worse", 0.3)
+    rows = (compared("quality.nll", "undecided", 0.01), WORSE_ROUGE, quiet, gain, lost)
+    (one,) = further_sets(with_set(make_view(CLOSER), *rows))
+    told = [(row.metric, line.sign.word) for row in one.rows for line in row.lines if line]
+    assert told == [("nll", "undecided"), ("ROUGE-L", "worse"), ("truncated", "worse")]
+    assert [row.metric for row in one.gains] == ["looping reply"]
+    assert (one.variants, one.quiet, one.dialogues, one.page) == (("adapter",), 1, 24, "sets/general/report.html")
 
 
 WORSE_ROUGE = compared("quality.rouge_l", "worse", -0.1)

@@ -25,13 +25,17 @@ _INTERVAL = ("value", "low", "high", "n")
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """The leaderboard as finished text. ``left_out`` has a reason and the names that it applies to, in each line."""
+    """The leaderboard as finished text. ``left_out`` has a reason and the names that it applies to, in each line.
+
+    ``folded`` says for which others an entry stands, which the page's table says itself.
+    """
 
     title: str
     lead: str
     table: StandingTable
     machines: tuple[str, ...]
     left_out: tuple[tuple[str, str], ...]
+    folded: tuple[str, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -40,7 +44,14 @@ class Leaderboard:
         safety = [f"{row.name}: {figure.told}." for row in rows for figure in row.figures if figure.told]
         titles = [f"{title}." for title, _ in self.table.groups]
         apart = [f"{which}: {why}" for which, why in self.left_out]
-        return (*titles, self.table.explained, *_few(self.table.faults), *_few(safety), *self.machines, *_few(apart))
+        told = (_few(lines) for lines in (self.folded, self.table.faults, safety))
+        return (
+            *titles,
+            self.table.explained,
+            *(line for lines in told for line in lines),
+            *self.machines,
+            *_few(apart),
+        )
 
 
 def leaderboard_text(board: Board) -> Leaderboard:
@@ -54,6 +65,11 @@ def leaderboard_text(board: Board) -> Leaderboard:
         table=table,
         machines=_machines(board),
         left_out=(*_by_reason(board.unranked), *_by_reason(board.apart)),
+        folded=tuple(
+            f"{_named(one)} stands for {listed(one.also)} too: the same weights gave the same replies."
+            for one in standings
+            if one.also
+        ),
     )
 
 

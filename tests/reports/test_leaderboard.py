@@ -65,6 +65,8 @@ def test_folded_variants_are_named_with_their_runs(tmp_path: Path) -> None:
     board_run(tmp_path / "run", {}, values={"base": values, "again": values}, variants=variants)
     board = leaderboard(tmp_path)
     assert "also measured in run:again" in leaderboard_page(board)
+    said = "base (run) stands for run:again too: the same weights gave the same replies."
+    assert said in leaderboard_text(board).notes
     (row,) = csv.DictReader(io.StringIO(leaderboard_csv(board)))
     assert (row["run"], row["variant"], row["also_in"]) == ("run", "base", "run:again")
 

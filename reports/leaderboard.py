@@ -66,7 +66,7 @@ def leaderboard_text(board: Board) -> Leaderboard:
         machines=_machines(board),
         left_out=(*_by_reason(board.unranked), *_by_reason(board.apart)),
         folded=tuple(
-            f"{_named(one)} stands for {listed(one.also)} too: the same weights gave the same replies."
+            f"{_named(one)} stands for {listed(list(one.also))} too: the same weights gave the same replies."
             for one in standings
             if one.also
         ),

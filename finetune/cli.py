@@ -67,7 +67,7 @@ def run_command(
     """Make the base, train, merge, and write variants.json for the harness."""
     require("train", "finetune run")
     if dry_run:
-        _dry_run(recipe, set_ or [], seeds or 1)
+        _dry_run(recipe, out, set_ or [], seeds or 1)
         return
     from finetune import pipeline
 
@@ -82,7 +82,7 @@ def train_command(
     """Train only: write OUT/adapter (and OUT/base if the recipe builds one)."""
     require("train", "finetune train")
     if dry_run:
-        _dry_run(recipe, set_ or [])
+        _dry_run(recipe, out, set_ or [])
         return
     from finetune import pipeline
 
@@ -121,10 +121,10 @@ def merge_command(
     typer.echo(describe_merge(merge_adapter(base, adapter, out, options)))
 
 
-def _dry_run(recipe: str, overrides: list[str], seeds: int = 1) -> None:
+def _dry_run(recipe: str, out: Path | None, overrides: list[str], seeds: int = 1) -> None:
     from finetune.dry_run import describe, dry_run
 
-    for line in describe(dry_run(recipe, overrides), seeds):
+    for line in describe(dry_run(recipe, overrides, out), seeds):
         typer.echo(line)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune.dataset import TOO_LONG, refuse_empty
 from finetune.estimate import MIB, Architecture, LoraModule, MemoryEstimate, Parameters, Workload, estimate_memory
-from finetune.recipe import Recipe, load_recipe
+from finetune.recipe import Recipe
 from harness.errors import InputError, first_line
 from harness.files import read_json
 
@@ -25,9 +25,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DryRun:
-    """What ``--dry-run`` prints. ``memory`` is None for models and dtypes that cannot be estimated."""
+    """What ``--dry-run`` prints. ``memory`` is None for models and dtypes that cannot be estimated.
+
+    ``out`` is the folder of a real run, from which adapters are reused.
+    """
 
     prepared: Prepared
+    out: Path
     parameters: Parameters
     steps: int
     memory: MemoryEstimate | None
@@ -35,15 +39,19 @@ class DryRun:
     without_checkpointing: MemoryEstimate | None
 
 
-def dry_run(recipe: str | Path, overrides: Sequence[str] = ()) -> DryRun:
+def dry_run(recipe: str | Path, overrides: Sequence[str] = (), out: Path | None = None) -> DryRun:
     """Return what would be trained, without keeping any files. Raises InputError as a real run would."""
-    settled = load_recipe(recipe, overrides)
+    from finetune.pipeline import resolve
+
+    settled, folder = resolve(recipe, out, overrides)
     with tempfile.TemporaryDirectory() as scratch:
-        return _examine(settled, Path(scratch))
+        return _examine(settled, Path(scratch), folder)
 
 
 def describe(found: DryRun, seeds: int = 1) -> list[str]:
-    """Return the lines to print; ``seeds``: how many adapters are trained one after another."""
+    """Return the lines to print; ``seeds``: how many adapters there are to be, some of which may be trained already."""
+    from finetune.pipeline import untrained
+
     training = found.prepared.training
     total, trainable = found.parameters.total, found.parameters.trainable
     skipped = training.skipped.get(TOO_LONG, 0)
@@ -56,10 +64,14 @@ def describe(found: DryRun, seeds: int = 1) -> list[str]:
         f"({skipped / count if count else 0:.1%}); they are skipped.",
         f"Held-out loss on {len(found.prepared.validation.examples):,} dialogues.",
     ]
-    if seeds > 1:
-        trainings = [found.prepared.with_seed(number) for number in range(seeds)]
-        named = ", ".join(f"{each.name} (seed {each.recipe.seed})" for each in trainings)
-        lines.append(f"{seeds} adapters, one after another, {seeds * found.steps:,} steps in all: {named}.")
+    trainings = [replace(found.prepared, out=found.out).with_seed(number) for number in range(seeds)]
+    left = untrained(trainings)
+    names = {each.name for each in left}
+    if reused := [each for each in trainings if each.name not in names]:
+        lines.append(f"Made before from the same inputs, and reused: {_named(reused)}.")
+    if seeds > 1 and left:
+        adapters = "1 adapter" if len(left) == 1 else f"{len(left)} adapters, one after another"
+        lines.append(f"{adapters}, {len(left) * found.steps:,} steps in all: {_named(left)}.")
     if found.memory is None:
         return [*lines, "Peak GPU memory: estimated only for Llama architectures trained in bfloat16 or float16."]
     parts = found.memory.mib()
@@ -73,7 +85,11 @@ def describe(found: DryRun, seeds: int = 1) -> list[str]:
     return lines
 
 
-def _examine(recipe: Recipe, scratch: Path) -> DryRun:
+def _named(trainings: Sequence[Prepared]) -> str:
+    return ", ".join(f"{each.name} (seed {each.recipe.seed})" for each in trainings)
+
+
+def _examine(recipe: Recipe, scratch: Path, out: Path) -> DryRun:
     from finetune.options import training_config
     from finetune.pipeline import prepare
     from harness.backends.local.device import resolve_device
@@ -98,7 +114,7 @@ def _examine(recipe: Recipe, scratch: Path) -> DryRun:
             if workload.checkpointing:
                 without = estimate_memory(architecture, parameters, replace(workload, checkpointing=False))
     steps = _steps(arguments, len(prepared.training.examples))
-    return DryRun(prepared, parameters, steps, memory, workload, without)
+    return DryRun(prepared, out, parameters, steps, memory, workload, without)
 
 
 def count_parameters(base: Path, recipe: Recipe) -> Parameters:

@@ -112,7 +112,7 @@ def run(
     and further ones stay listed that were trained before. ``together``: with the other processes that a launcher
     started, which must call this too.
     """
-    chosen, folder = _resolve(recipe, out, overrides)
+    chosen, folder = resolve(recipe, out, overrides)
 
     def make(ranks: Ranks) -> VariantsFile:
         prepared = prepare(chosen, folder, notify=notify, processes=ranks.world)
@@ -145,7 +145,7 @@ def train(
 
     ``together`` is as for ``run``.
     """
-    chosen, folder = _resolve(recipe, out, overrides)
+    chosen, folder = resolve(recipe, out, overrides)
 
     def make(ranks: Ranks) -> Path:
         prepared = prepare(chosen, folder, notify=notify, processes=ranks.world)
@@ -280,7 +280,8 @@ def describe_merge(report: MergeReport) -> str:
     )
 
 
-def _resolve(recipe: str | Path | Recipe, out: str | Path | None, overrides: Sequence[str]) -> tuple[Recipe, Path]:
+def resolve(recipe: str | Path | Recipe, out: str | Path | None, overrides: Sequence[str]) -> tuple[Recipe, Path]:
+    """Return the recipe and the folder that it writes to; raise InputError for an unusable recipe."""
     if isinstance(recipe, Recipe):
         if out is None or overrides:
             raise InputError("With a Recipe object, give the folder to write to and no overrides.")
@@ -342,6 +343,11 @@ def trainings_of(prepared: Prepared, wanted: int | None) -> list[Prepared]:
     if wanted is None:
         wanted = next(number for number in count(1) if not _trained(prepared.with_seed(number)))
     return [prepared.with_seed(number) for number in range(wanted)]
+
+
+def untrained(trainings: Sequence[Prepared]) -> list[Prepared]:
+    """Return those of the trainings that were not made before from the same inputs."""
+    return [each for each in trainings if not _trained(each)]
 
 
 def _trained(prepared: Prepared) -> dict[str, Any]:

@@ -89,6 +89,14 @@ class _Task:
         return f"{duration(seconds / self.done * (self.total - self.done))} left" if self.done else ""
 
 
+_ONE = {"replies": "reply", "processes": "process"}
+
+
+def _counted(total: int, unit: str) -> str:
+    """Return ``1 reply`` or ``3 replies``; units are plurals."""
+    return f"{total} {_ONE.get(unit, unit.removesuffix('s')) if total == 1 else unit}"
+
+
 class ShownProgress:
     """What both displays have: while passes run, ``time_left`` is the clock of the whole run."""
 
@@ -109,7 +117,7 @@ class PlainProgress(ShownProgress):
 
     def start(self, task: str, total: int, unit: str = "dialogues") -> None:
         self._tasks[task] = _Task(total, unit, time.monotonic(), printed=time.monotonic())
-        self.note(f"{task}: {total} {unit}")
+        self.note(f"{task}: {_counted(total, unit)}")
 
     def advance(self, task: str, done: int = 1, tokens: int = 0, detail: str = "") -> None:
         state = self._tasks[task]
@@ -133,7 +141,7 @@ class PlainProgress(ShownProgress):
         self._tasks.clear()
 
     def _print_state(self, task: str, state: _Task, *parts: str) -> None:
-        counted = f"{state.done}/{state.total} {state.unit}"
+        counted = f"{state.done}/{_counted(state.total, state.unit)}"
         self.note(f"{task}: {', '.join(part for part in (counted, *parts) if part)}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,12 +16,12 @@ from reports.escape import shorten, visible
 from reports.numbers import count
 from reports.render import render_page
 from reports.systems import System, lead
-from reports.text import aligned, with_change
+from reports.terminal import continued, wrapped
+from reports.text import with_change
 from reports.verdict_sentence import verdict_sentence
 from reports.view import RunView, read_view
 from reports.words import FAMILIES, VERDICTS, Sign
 
-COLUMNS = 80
 _NAMED = 12  # equal metrics that the terminal names
 _CHANGES = 12  # changed keys that the terminal shows of one run
 
@@ -67,24 +66,24 @@ def comparison_text(folders: Sequence[RunFolder]) -> str:
         more = len(head.changes) - _CHANGES
         told += [f"Changed: {count(more, 'more key')}, which the page names"] if more > 0 else []
         if told:
-            lines += _wrapped(f"{head.name} against {heads[0].name}:")
-            lines += [*(line for one in told for line in _wrapped(f"  {one}", "    ")), ""]
+            lines += wrapped(f"{head.name} against {heads[0].name}:")
+            lines += [*(line for one in told for line in wrapped(f"  {one}", "    ")), ""]
     for head in heads:
-        lines += _wrapped(f"{head.name}: {head.sentence}", "  ")
+        lines += wrapped(f"{head.name}: {head.sentence}", "  ")
     names = [shorten(visible(name), 24) for name in found.names]
     if ranked := lead(found.views):
         lines += ["", ranked_by(found)]
         rows = [(_label(one.system), found.row(ranked, one.system)) for one in found.compared]
         lines += _table("", names, [(visible(name), row.cells) for name, row in rows])
     for one in found.compared:
-        lines += ["", *_wrapped(f"{_label(one.system)}: {one.finding}")]
+        lines += ["", *wrapped(f"{_label(one.system)}: {one.finding}")]
         for group in one.groups if any(one.system.against) else ():  # the others' metrics are on the page
             title = FAMILIES.get(group.family, group.family).split(":")[0]
             kept = [k for k, name in enumerate(one.system.names) if name is not None]
             rows_of = [(visible(_with_unit(row)), [row.cells[k] for k in kept]) for row in group.rows]
             lines += _table(title, [names[k] for k in kept], rows_of)
         if 0 < len(one.equal) <= _NAMED:  # the finding counts them, and the page names them all
-            lines += _wrapped(f"{one.equal_sentence}: {', '.join(one.equal)}", "  ")
+            lines += wrapped(f"{one.equal_sentence}: {', '.join(one.equal)}", "  ")
     return "\n".join(lines) + "\n"
 
 
@@ -156,19 +155,7 @@ def _with_unit(row: CompareRow) -> str:
 
 def _table(title: str, names: Sequence[str], rows: Sequence[tuple[str, Sequence[Cell]]]) -> list[str]:
     """Return a table with a column a run, continued below where the terminal is too narrow for all of them."""
-    columns = [[name, *(_told(cells[k]) for _, cells in rows)] for k, name in enumerate(names)]
-    labels = [title, *(shorten(label, 50) for label, _ in rows)]
-    width = max(map(len, labels))
-    parts: list[list[list[str]]] = []
-    used = COLUMNS
-    for column in columns:
-        wide = 2 + max(map(len, column))
-        if used + wide > COLUMNS:
-            parts.append([labels])
-            used = width
-        parts[-1].append(column)
-        used += wide
-    return [line for part in parts for line in aligned(list(zip(*part, strict=True)))]
+    return continued([(title, *names), *((label, *map(_told, cells)) for label, cells in rows)])
 
 
 def _told(cell: Cell) -> str:
@@ -177,11 +164,6 @@ def _told(cell: Cell) -> str:
     if cell.same:
         return f"{cell.value}  ="
     return with_change(cell.value, cell.earlier.change, cell.earlier.sign) if cell.earlier else cell.value
-
-
-def _wrapped(text: str, indent: str = "") -> list[str]:
-    start = text[: len(text) - len(text.lstrip())]
-    return textwrap.wrap(visible(text.strip()), COLUMNS, initial_indent=start, subsequent_indent=indent)
 
 
 def _names(views: Sequence[RunView]) -> list[str]:

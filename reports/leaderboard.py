@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.leaderboard.board import Board
+from harness.leaderboard.board import Board, Entry, Ranked
 from harness.leaderboard.find import Apart, FoundRun
 from harness.leaderboard.machines import machines
 from harness.store.indexed import RowSequence
 from reports.numbers import count
 from reports.render import render_page
-from reports.standing import Standing, StandingTable, standing_table
+from reports.standing import Standing, StandingTable, compares_safety, standing_table
 from reports.tables import csv_text
 from reports.view import RunView
 from reports.words import listed
@@ -25,13 +25,17 @@ _INTERVAL = ("value", "low", "high", "n")
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """The leaderboard as finished text. ``left_out`` has a reason and the names that it applies to, in each line."""
+    """The leaderboard as finished text. ``left_out`` has a reason and the names that it applies to, in each line.
+
+    ``folded`` says for which others an entry stands, which the page's table says itself.
+    """
 
     title: str
     lead: str
     table: StandingTable
     machines: tuple[str, ...]
     left_out: tuple[tuple[str, str], ...]
+    folded: tuple[str, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -40,7 +44,14 @@ class Leaderboard:
         safety = [f"{row.name}: {figure.told}." for row in rows for figure in row.figures if figure.told]
         titles = [f"{title}." for title, _ in self.table.groups]
         apart = [f"{which}: {why}" for which, why in self.left_out]
-        return (*titles, self.table.explained, *_few(self.table.faults), *_few(safety), *self.machines, *_few(apart))
+        told = (_few(lines) for lines in (self.folded, self.table.faults, safety))
+        return (
+            *titles,
+            self.table.explained,
+            *(line for lines in told for line in lines),
+            *self.machines,
+            *_few(apart),
+        )
 
 
 def leaderboard_text(board: Board) -> Leaderboard:
@@ -50,10 +61,15 @@ def leaderboard_text(board: Board) -> Leaderboard:
     runs, variants = count(len(board.runs), "run"), count(len(standings), "variant")
     return Leaderboard(
         title=f"{variants} of {runs} by {table.heads[0].label}",
-        lead=f"All were asked the same {count(board.dialogues, 'dialogue')}. {_first(standings)}",
+        lead=f"All were asked the same {count(board.dialogues, 'dialogue')}. {_first(standings, board.metric)}",
         table=table,
         machines=_machines(board),
         left_out=(*_by_reason(board.unranked), *_by_reason(board.apart)),
+        folded=tuple(
+            f"{_named(one)} stands for {listed(list(one.also))} too: the same weights gave the same replies."
+            for one in standings
+            if one.also
+        ),
     )
 
 
@@ -90,17 +106,26 @@ def leaderboard_csv(board: Board) -> str:
 def _standings(board: Board) -> list[Standing]:
     marks = machines(board.runs)
     views = {run: _view(run) for run in board.runs}
-    return [
-        Standing(
-            view=views[one.entry.run],
-            variant=one.entry.variant,
+
+    def standing(entry: Entry, one: Ranked, compared: Standing | None = None) -> Standing:
+        return Standing(
+            view=views[entry.run],
+            variant=entry.variant,
             group=one.group,
             difference=one.difference,
-            run=one.entry.run.name,
-            when=one.entry.run.when[:10],
-            also=one.entry.also,
-            mark=marks[one.entry.run].mark if one.entry.run in marks else "",
+            run=entry.run.name,
+            when=entry.run.when[:10],
+            also=entry.also,
+            mark=marks[entry.run].mark if entry.run in marks else "",
+            compared=compared,
         )
+
+    def judged(entry: Entry) -> Entry:
+        found = (one for one in entry.compared if compares_safety(views[one.run], one.variant))
+        return next(found, entry)
+
+    return [
+        standing(one.entry, one, None if (other := judged(one.entry)) is one.entry else standing(other, one))
         for one in board.ranked
     ]
 
@@ -110,16 +135,37 @@ def _view(run: FoundRun) -> RunView:
     return RunView(run.folder, run.manifest, run.summary, dialogues=RowSequence({}), replies={}, gate=None)
 
 
-def _first(standings: Sequence[Standing]) -> str:
+def _first(standings: Sequence[Standing], metric: str) -> str:
     """Name the best, and those that are tied with it."""
-    best, *tied = [f"{one.variant} ({one.run})" for one in standings if one.group == 0]
-    if not tied:
-        return f"{best} is the best." if len(standings) > 1 else ""
+    first, *rest = [one for one in standings if one.group == 0]
+    if not rest:
+        return f"{_named(first)} is the best." if len(standings) > 1 else ""
+    best = _value(first, metric)
+    equal = [first, *(one for one in rest if _value(one, metric) == best)]
+    if len(equal) == len(standings):
+        return "All have the same value."
     if all(one.difference.low is None for one in standings if one.difference):
         return "They allow no interval of any difference, so everything is tied."
-    shown = [*tied[:3], f"{len(tied) - 3} more"] if len(tied) > 4 else tied
-    verb = "is" if len(tied) == 1 else "are"
-    return f"{best} has the best value; {listed(shown)} {verb} tied with it: not shown to be worse."
+    leads = f"{_few_named(equal)} {'have' if equal[1:] else 'has'} the best value"
+    tied = [one for one in rest if one not in equal]
+    if not tied:
+        return f"{leads}."
+    verb, them = "is" if len(tied) == 1 else "are", "them" if equal[1:] else "it"
+    return f"{leads}; {_few_named(tied)} {verb} tied with {them}: not shown to be worse."
+
+
+def _named(one: Standing) -> str:
+    return f"{one.variant} ({one.run})"
+
+
+def _few_named(standings: Sequence[Standing]) -> str:
+    names = [_named(one) for one in standings]
+    return listed([*names[:3], f"{len(names) - 3} more"] if len(names) > 4 else names)
+
+
+def _value(one: Standing, metric: str) -> float | None:
+    found = one.view.estimate(metric, one.variant)
+    return found.value if found else None
 
 
 def _machines(board: Board) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from harness.stats.types import Difference
@@ -23,7 +23,8 @@ class Standing:
     """One variant of one run and where it stands: ``group`` 0 is the first.
 
     ``difference`` is to the best of all, None for that one. ``run`` and ``when`` are empty within a run; ``mark`` is
-    the letter of the machine if there are several.
+    the letter of the machine if there are several. ``compared`` is the same variant in the run that compares its
+    safety, if that is another one.
     """
 
     view: RunView
@@ -34,6 +35,7 @@ class Standing:
     when: str = ""
     also: tuple[str, ...] = ()
     mark: str = ""
+    compared: Standing | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ def standing_table(
         for name in view.names("safety")
     )
     sized = any(one.view.measured(MEMORY) for one in standings)
+    equal = len(standings) > 1 and len({_value(one, metric).order for one in standings}) == 1
     label = first.label(metric)
     heads = [Head(label, ", ".join(filter(None, (first.unit(metric), better))), label)]
     heads += [Head("To the best", brief="to the best")]
@@ -120,7 +123,7 @@ def standing_table(
                 faults="; ".join(form_faults(one.view, one.variant)),
                 figures=(
                     _value(one, metric),
-                    _difference(one, metric),
+                    _difference(one, metric) if one.difference or not equal else Figure("–"),
                     *(_value(one, name) for name in further),
                     *([_safety(one)] if judged else []),
                     *(_value(one, name, one.mark) for name in times),
@@ -155,6 +158,8 @@ def explained(systems: int, confidence: float) -> str:
 def _title(number: int, members: Sequence[StandingRow], above: StandingRow) -> str:
     if number:
         return f"Group {number + 1}: shown to be worse than {above.name}"
+    if len(members) > 1 and len({row.figures[0].order for row in members}) == 1:
+        return "Group 1: all have the same value"
     return "Group 1: the best" if len(members) == 1 else f"Group 1: not shown to be worse than {members[0].name}"
 
 
@@ -194,11 +199,19 @@ def _difference(one: Standing, name: str) -> Figure:
     return Figure(value, interval, found.value, OUTCOMES[found.outcome])
 
 
+def compares_safety(view: RunView, variant: str) -> bool:
+    """Return whether a run compares how often the safety rules fire for the variant with its reference."""
+    return any(view.comparison(name, variant) for name in view.names("safety"))
+
+
 def _safety(one: Standing) -> Figure:
     view = one.view
+    if one.compared is not None:
+        found = _safety(one.compared)
+        return replace(found, told="; ".join(filter(None, (found.told, f"compared in {one.compared.run}"))))
     if one.variant == view.reference:
         return Figure("reference")
-    if not any(view.comparison(name, one.variant) for name in view.names("safety")):
+    if not compares_safety(view, one.variant):
         return Figure("not compared")
     rises = risen(view, one.variant)
     if not rises:

@@ -17,6 +17,7 @@ from reports.identity_view import identity_sentences
 from reports.next_step import next_step
 from reports.numbers import count
 from reports.seeds_view import seeds_sentences
+from reports.terminal import aligned, continued, wrapped
 from reports.verdict_sentence import verdict_sentence
 from reports.view import RunView, read_view
 from reports.words import Sign
@@ -102,20 +103,21 @@ def with_change(value: str, change: str, sign: Sign | None) -> str:
     return f"{value}  {change}" + (f" {sign.shape} {sign.word}" if sign else "") if change else value
 
 
-def summary_text(folder: RunFolder, *, everything: bool = False) -> str:
-    """Return the verdict sentence and the table for a terminal or a log, without colours."""
+def summary_text(folder: RunFolder, *, everything: bool = False, columns: int | None = None) -> str:
+    """Return the verdict sentence and the table for a terminal or a log, without colours.
+
+    No line is longer than ``columns``, but for a word that is; None, for a log, wraps nothing.
+    """
     summary = summary_rows(folder, everything=everything)
-    table = aligned([summary.headers, *summary.rows], ruled=True)
-    absent = ["", *summary.absent] if summary.absent else []
-    sets = ["", *summary.sets] if summary.sets else []
-    return "\n".join([summary.sentence, *summary.steps, "", *table, *absent, *sets]) + "\n"
+    rows = [summary.headers, *summary.rows]
+    table = aligned(rows, ruled=True) if columns is None else continued(rows, columns, ruled=True)
 
+    def told(sentences: Sequence[str]) -> list[str]:
+        return [line for one in sentences for line in ([one] if columns is None else wrapped(one, columns=columns))]
 
-def aligned(table: Sequence[Sequence[str]], *, ruled: bool = False) -> list[str]:
-    """Return the rows as lines with aligned columns; ``ruled`` adds a rule under the first."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
-    return [lines[0], "  ".join("─" * width for width in widths), *lines[1:]] if ruled else lines
+    absent = ["", *told(summary.absent)] if summary.absent else []
+    sets = ["", *told(summary.sets)] if summary.sets else []
+    return "\n".join([*told([summary.sentence, *summary.steps]), "", *table, *absent, *sets]) + "\n"
 
 
 def summary_markdown(folder: RunFolder, *, view: RunView | None = None, steps: bool = True) -> str:

@@ -23,7 +23,7 @@ from harness.store.schema import (
     RunManifest,
     Summary,
 )
-from harness.store.seals import check, is_measured
+from harness.store.seals import edited
 from reports.gate_view import read_gate
 from reports.numbers import is_share, unit_word
 from reports.pairs import Pair, pairs_of
@@ -271,8 +271,8 @@ def read_view(folder: RunFolder, *, redact_text: bool = False) -> RunView:
     The machine's absolute paths are left out, and files changed since the run ended are among its warnings.
     """
     sealed = folder.read_manifest()
-    edited = tuple(check(folder, sealed)) if any(map(is_measured, sealed.digests)) else ()
-    manifest = without_paths(sealed.model_copy(update={"warnings": (*sealed.warnings, *edited)}))
+    warnings = (*sealed.warnings, *edited(folder, sealed))
+    manifest = without_paths(sealed.model_copy(update={"warnings": warnings}))
     summary = folder.read_summary()
     names = [str(row.get("name")) for row in manifest.variants]
     return RunView(

@@ -7,6 +7,8 @@ Heavy modules are imported inside the commands, so that ``--help`` is fast and `
 from __future__ import annotations
 
 import math
+import os
+import shutil
 import sys
 from contextlib import nullcontext
 from functools import partial
@@ -15,6 +17,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from harness.cli.edited import warn_of_edits
 from harness.cli.gate import baseline_app, gate, thresholds_app
 from harness.cli.leaderboard import leaderboard
 from harness.errors import DEBUG_HELP, InputError, guarded, require
@@ -158,6 +161,7 @@ def report(
     price = None if price_per_gpu_hour is None else Price(price_per_gpu_hour, currency)
     with locked(folder) if out is None else nullcontext():
         written = write_report(folder, out, baseline=earlier, trend=moved, redact_text=redact_text, price=price)
+    warn_of_edits([run])
     typer.echo(f"Report: {written}")
     if csv is not None:
         from reports.tables import write_csv
@@ -189,6 +193,7 @@ def compare(
     if len(runs) < 2:
         raise InputError("compare needs at least two run folders.")
     folders = [RunFolder(path) for path in runs]
+    warn_of_edits(runs)
     typer.echo(comparison_text(folders))
     write_text_atomically(out, render_comparison(folders))
     typer.echo(f"Comparison: {out}")
@@ -270,10 +275,17 @@ def _print_summary(root: Path) -> None:
     from reports.text import summary_text
 
     folder = RunFolder(root)
-    typer.echo(f"\n{summary_text(folder)}\n")
+    typer.echo(f"\n{summary_text(folder, columns=_columns())}\n")
     typer.echo(f"Run folder: {root}")
     if folder.report_path.exists():
         typer.echo(f"Report: {folder.report_path.resolve().as_uri()}")
+
+
+def _columns() -> int | None:
+    """Return how wide the terminal is, at least 60; None for a log, which does not wrap."""
+    if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
+        return None
+    return max(shutil.get_terminal_size().columns, 60)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli.edited import warn_of_edits
 from harness.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ def init(
     from harness.gating.thresholds_init import write_thresholds
 
     checks = write_thresholds(run, out, candidate=candidate, force=force)
+    warn_of_edits([run])
     _print_lines(_console(), [f"Wrote {out} with {checks} checks. Review it and set limits that suit your use."])
 
 

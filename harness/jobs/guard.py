@@ -17,6 +17,7 @@ from harness.store.schema import RunManifest
 
 if TYPE_CHECKING:
     from harness.config import RunConfig
+    from harness.progress import Progress
 
 
 def remove_outdated(folder: RunFolder) -> None:
@@ -28,14 +29,22 @@ def remove_outdated(folder: RunFolder) -> None:
         (folder.root / name).unlink(missing_ok=True)
 
 
-def refuse_edited(folder: RunFolder) -> None:
-    """Raise InputError if what a complete run measured was changed since: computing from it would seal the change."""
-    from harness.store.seals import check_sources
+def refuse_edited(folder: RunFolder, progress: Progress | None = None) -> None:
+    """Raise InputError if what a complete run measured was changed since: computing from it would seal the change.
+
+    What was changed of what is computed from it is computed again, which ``progress`` is told.
+    """
+    from harness.store.seals import edits
 
     manifest = folder.read_manifest() if folder.manifest_path.exists() else None
-    problems = check_sources(folder, manifest) if manifest and manifest.state == "complete" else []
-    if problems:
-        raise InputError(f"{folder.root}: {problems[0]} Restore it, or measure again into another folder.")
+    if manifest is None or manifest.state != "complete":
+        return
+    found = edits(folder, manifest)
+    if found.sources:
+        raise InputError(f"{folder.root}: {found.sources[0]} Restore it, or measure again into another folder.")
+    if progress is not None:
+        for problem in found.computed:
+            progress.note(f"Warning: {problem} It is computed again.")
 
 
 def check_belongs(folder: RunFolder, config: RunConfig) -> None:

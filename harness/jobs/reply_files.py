@@ -244,9 +244,21 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not valid JSON")
 
 
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; raise ValueError for a key that it has twice, of which Python's reader takes the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {repeated!r:.80} is given twice")
+    return found
+
+
 def _object(raw: bytes, where: str, number: int) -> dict[str, Any]:
     try:
-        value = json.loads(raw.decode("utf-8-sig" if number == 1 else "utf-8"), parse_constant=_refuse)
+        value = json.loads(
+            raw.decode("utf-8-sig" if number == 1 else "utf-8"), parse_constant=_refuse, object_pairs_hook=_once_each
+        )
     except UnicodeDecodeError as error:
         raise InputError(f"{where}: not valid UTF-8.") from error
     except RecursionError as error:

@@ -62,7 +62,7 @@ def run(
     folder = sets[0].folder
     with locked(folder):
         refuse_running(folder)
-        refuse_edited(folder)
+        refuse_edited(folder, progress)
         with failures_recorded(folder), scored_ahead(sets) as ahead:
             complete = are_complete(sets)
             with begun(sets, anew=not complete):

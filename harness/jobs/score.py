@@ -113,7 +113,7 @@ def _rescore(folder: RunFolder, overrides: list[str], progress: Progress) -> Non
         raise InputError("same_as requires --replies: a saved run keeps what it was scored with. Omit it.")
     _refuse_what_the_folder_names(own, config, {override.partition("=")[0].strip() for override in overrides})
     with locked(folder):
-        refuse_edited(folder)
+        refuse_edited(folder, progress)
         compute(folder, config, progress)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +26,23 @@ PER_TOKEN, PER_BYTE = ("quality.nll", "quality.perplexity"), "quality.bits_per_b
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """One variant of one run. ``also`` names the runs in which the same weights gave the same replies before."""
+    """One variant of one run. ``folded`` are those with the same weights and the same replies, the newest first."""
 
     run: FoundRun
     variant: str
-    also: tuple[str, ...] = ()
+    folded: tuple[Entry, ...] = ()
+
+    @property
+    def also(self) -> tuple[str, ...]:
+        """The names of the folded ones, RUN:VARIANT as on the command line."""
+        return tuple(f"{one.run.name}:{one.variant}" for one in self.folded)
+
+    @property
+    def compared(self) -> tuple[Entry, ...]:
+        """This and the folded ones, the newest first, without those that their run compares with themselves."""
+        every = (self, *self.folded)
+        same = {(one.run, one.variant) for one in every}
+        return tuple(one for one in every if (one.run, one.run.manifest.reference_variant) not in same)
 
     @property
     def facts(self) -> dict[str, object]:
@@ -158,10 +171,14 @@ def _folded(entries: Sequence[Entry]) -> list[Entry]:
             newest.setdefault((weights, replies), []).append(entry)
     kept: dict[Entry, Entry] = {}
     for found in newest.values():
-        latest = max(found, key=lambda entry: entry.run.when)
-        others = dict.fromkeys(entry.run.name for entry in found if entry is not latest)
+        latest, *others = sorted(found, key=_age, reverse=True)
         kept[latest] = Entry(latest.run, latest.variant, tuple(others))
     return [kept[entry] for entry in entries if entry in kept]
+
+
+def _age(entry: Entry) -> datetime:
+    """Return when the entry's run was finished; one that does not say so counts as the oldest."""
+    return entry.run.ended or datetime.min.replace(tzinfo=UTC)
 
 
 def _weights(entry: Entry) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from harness.store.seals import PROMPTS, REFERENCES, check, content_digests
 
 DEEPEST = 8  # levels below the folder that are searched
 MOST_FOLDERS = 100_000
+UNKNOWN = "unknown"
 SETS = "sets"  # RUN/sets/NAME is the run over a further set of dialogues
 
 
@@ -59,10 +61,19 @@ class FoundRun:
             sealed = content_digests(self.folder.dialogues_by_id())
         return sealed[REFERENCES], sealed[PROMPTS]
 
+    @cached_property
+    def ended(self) -> datetime | None:
+        """When it was finished; None if what ``run.json`` says, which no seal covers, is not a date."""
+        try:
+            told = datetime.fromisoformat(self.manifest.finished or self.manifest.started)
+            return (told if told.tzinfo else told.replace(tzinfo=UTC)).astimezone(UTC)
+        except (ValueError, OverflowError):
+            return None
+
     @property
     def when(self) -> str:
-        """When it was finished, in ISO 8601 to the second."""
-        return (self.manifest.finished or self.manifest.started)[:19]
+        """When it was finished, in UTC and ISO 8601 to the second, or ``unknown``."""
+        return self.ended.isoformat()[:19] if self.ended else UNKNOWN
 
 
 def find_runs(root: Path) -> tuple[list[FoundRun], list[Apart]]:
@@ -75,9 +86,11 @@ def find_runs(root: Path) -> tuple[list[FoundRun], list[Apart]]:
         raise InputError(f"{root} is not a folder. Name one that contains run folders.")
     runs: list[FoundRun] = []
     apart: list[Apart] = []
-    for path in _run_folders(root):
+    for path, obstacle in _run_folders(root):
         name = path.name if path == root else path.relative_to(root).as_posix()
         try:
+            if obstacle is not None:
+                raise InputError(f"It cannot be searched: {obstacle.strerror}.")
             runs.append(read_run(path, name))
         except (HarnessError, OSError) as error:
             apart.append(Apart(name, shorten_paths(text_of(error))))
@@ -98,27 +111,31 @@ def read_run(path: Path, name: str) -> FoundRun:
     return FoundRun(name, folder, without_paths(manifest), folder.read_summary(), path.name if in_set else "")
 
 
-def _run_folders(root: Path) -> Iterator[Path]:
-    """Yield the run folders at most ``DEEPEST`` levels below, in the order of their paths."""
+def _run_folders(root: Path) -> Iterator[tuple[Path, OSError | None]]:
+    """Yield the run folders at most ``DEEPEST`` levels below, in the order of their paths.
+
+    A folder that cannot be read may contain runs, so it is yielded too, with the reason.
+    """
     waiting, seen = [(root, 0)], 0
     while waiting:
         path, depth = waiting.pop()
         seen += 1
         if seen > MOST_FOLDERS:
             raise InputError(f"{root} has more than {MOST_FOLDERS:,} folders. Name the one that contains the runs.")
-        is_run = (path / "run.json").is_file()
-        if is_run:
-            yield path
-        if depth < DEEPEST:
+        try:
+            is_run = (path / "run.json").is_file()
             searched = path / SETS if is_run else path
-            inner = [] if is_run and searched.is_symlink() else _folders(searched)
-            waiting += [(one, depth + 1) for one in reversed(inner)]
+            entered = depth < DEEPEST and not (is_run and (searched.is_symlink() or not searched.is_dir()))
+            inner = _folders(searched) if entered else []
+        except OSError as error:
+            yield path, error
+            continue
+        if is_run:
+            yield path, None
+        waiting += [(one, depth + 1) for one in reversed(inner)]
 
 
 def _folders(path: Path) -> list[Path]:
-    try:
-        with os.scandir(path) as entries:
-            found = [Path(entry) for entry in entries if entry.is_dir(follow_symlinks=False)]
-    except OSError:  # not there, or not readable
-        return []
+    with os.scandir(path) as entries:
+        found = [Path(entry) for entry in entries if entry.is_dir(follow_symlinks=False)]
     return sorted(one for one in found if not one.name.startswith("."))

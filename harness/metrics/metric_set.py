@@ -45,10 +45,11 @@ class MetricSet:
         self, metrics: Sequence[Metric], items: Sequence[Item], advance: Callable[[int], None] | None
     ) -> Iterator[Scores]:
         for part in batches(items, TEXT_CHUNK):
-            for found in _score_part(metrics, part):
-                yield self._selected(join(found))
-            if advance:
+            scored = _score_part(metrics, part)
+            if advance:  # before they are handed out: nobody asks again after the last one
                 advance(len(part))
+            for found in scored:
+                yield self._selected(join(found))
 
     def where(self, wanted: Callable[[Metric], bool]) -> MetricSet:
         """Return the set with only those of its metrics for which ``wanted`` is true."""

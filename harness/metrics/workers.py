@@ -100,9 +100,9 @@ class Workers:
         with ThreadPoolExecutor(len(self._processes)) as threads:
             try:
                 for found in self._in_order(threads, batches(items, chunk or CHUNK)):
-                    yield from found
-                    if advance:
+                    if advance:  # before they are handed out: nobody asks again after the last one
                         advance(len(found))
+                    yield from found
             except BaseException:
                 self.kill()  # or the block would wait for what is under way
                 raise

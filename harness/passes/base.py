@@ -155,7 +155,8 @@ class Recording(Generic[AnyRecord]):
     """Writes the records of one variant; within the block each is on disk, and shown as progress, as it arrives.
 
     ``keys`` maps the ids of rows without a record (in order) to their keys; only records that ``counts`` accepts are
-    considered finished.
+    considered finished. ``on_the_way``: another pass writes these records if it can, so they are shown from the first
+    one on.
     """
 
     def __init__(
@@ -167,6 +168,7 @@ class Recording(Generic[AnyRecord]):
         *,
         task: str | None = None,
         counts: Callable[[AnyRecord], bool] = lambda found: True,
+        on_the_way: bool = False,
     ) -> None:
         self.task = task or f"{record.measured_by} {variant.name}"
         self.keys = context.unfinished(record, variant, rows, counts)
@@ -176,21 +178,30 @@ class Recording(Generic[AnyRecord]):
         self._progress = context.progress
         self._path = context.folder.records_path(record.measured_by, variant.name)
         self._out: RecordWriter | None = None
+        self._on_the_way = on_the_way
+        self._shown = False
 
     def write(self, *records: AnyRecord, tokens: int = 0) -> None:
         """Append records; ``tokens`` were read or generated for them."""
         if records:
             self._out = self._out or RecordWriter(self._path)
             self._out.append(records)
+            self._show()
             self._progress.advance(self.task, len(records), tokens)
 
+    def _show(self) -> None:
+        if not self._shown:
+            self._shown = True
+            self._progress.start(self.task, self._total)
+            self._progress.advance(self.task, self._done)
+
     def __enter__(self) -> Recording[AnyRecord]:
-        self._progress.start(self.task, self._total)
-        self._progress.advance(self.task, self._done)
+        if not (self._on_the_way and self.keys):
+            self._show()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         if self._out is not None:
             self._out.__exit__(kind, *rest)
-        if kind is None:
+        if kind is None and self._shown:
             self._progress.finish(self.task)

@@ -68,7 +68,7 @@ def _generate(context: PassContext, variant: Variant, encode: EncodedOnce, encod
     left = context.time_left
     with ExitStack() as made:
         replies = made.enter_context(Recording(context, GenerationRecord, variant, context.dialogues))
-        scores = Recording(context, ScoringRecord, variant, scored)
+        scores = Recording(context, ScoringRecord, variant, scored, on_the_way=True)
         if scored:
             made.enter_context(scores)
         if not replies.keys and not scores.keys:

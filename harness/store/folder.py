@@ -95,7 +95,9 @@ class RunFolder:
     def read_summary(self) -> Summary:
         """Return ``summary.json``; raise InputError if the run has none."""
         if not self.summary_path.is_file():
-            raise InputError(f"{self.root} has no summary.json: the run is not finished. Run `harness run` again.")
+            raise InputError(
+                f"{self.root} has no summary.json: the run is not finished. Run the command that started it again."
+            )
         return read_model(Summary, self.summary_path)
 
     def dialogues(self) -> list[DialogueRow]:

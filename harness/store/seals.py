@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.files import digest_file
@@ -91,25 +92,44 @@ def check(folder: RunFolder, manifest: RunManifest) -> list[str]:
     return [*_differences(folder, manifest).values(), *_of_sets(folder, manifest, check)]
 
 
-def check_sources(folder: RunFolder, manifest: RunManifest) -> list[str]:
-    """Return one sentence per difference from the seal in what all numbers are computed from.
+def edited(folder: RunFolder, manifest: RunManifest) -> list[str]:
+    """Return what ``check`` does, and nothing of a run that has no seal: it is not finished, or of an early version."""
+    return check(folder, manifest) if any(map(is_measured, manifest.digests)) else []
 
-    These are the dialogues, the records and, if they were generated elsewhere, the replies. What is computed from them
-    is not checked: scoring the run again replaces it, and may have been killed while it did.
+
+@dataclass(frozen=True)
+class Edits:
+    """One sentence per difference from the seal, apart for what all numbers are computed from and for what is computed.
+
+    ``sources`` are the dialogues, the records and, if they were generated elsewhere, the replies; also those of further
+    sets. What is ``computed`` from them is replaced when the run is scored again, which may have been killed while it
+    did; that of further sets is told in their own folders.
     """
-    problems = []
+
+    sources: tuple[str, ...]
+    computed: tuple[str, ...]
+
+
+def edits(folder: RunFolder, manifest: RunManifest) -> Edits:
+    """Return what in a run folder that is to be computed again is not as its seal says."""
+    sources, computed = [], []
     for name, sentence in _differences(folder, manifest).items():
+        if not _is_computed(folder, manifest, name):
+            sources.append(sentence)
+        elif not name.startswith("sets/"):
+            computed.append(sentence)
+    below = _of_sets(folder, manifest, lambda one, own: list(edits(one, own).sources))
+    return Edits((*sources, *below), tuple(computed))
+
+
+def _is_computed(folder: RunFolder, manifest: RunManifest, name: str) -> bool:
+    """Return whether scoring the run again makes what differs in a measured file anew."""
+    if name.startswith("replies/"):
         variant = Path(name).stem
-        if name.startswith("replies/"):
-            computed = not _generated_elsewhere(folder, variant)
-            if computed or manifest.digests.get(REPLIES + variant) == _replies_digest(folder, variant):
-                continue
-        elif name in ("summary.json", "memory.json", "roofline.json") or (
-            name.startswith("sets/") and (folder.root / name).is_file()
-        ):
-            continue
-        problems.append(sentence)
-    return [*problems, *_of_sets(folder, manifest, check_sources)]
+        given = _generated_elsewhere(folder, variant)
+        return not given or manifest.digests.get(REPLIES + variant) == _replies_digest(folder, variant)
+    derived = name in ("summary.json", "memory.json", "roofline.json")
+    return derived or (name.startswith("sets/") and (folder.root / name).is_file())
 
 
 def _of_sets(

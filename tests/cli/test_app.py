@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from harness.cli.app import main
+from tests.run_folders import make_run, random_values
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "run"
 
@@ -148,6 +149,22 @@ def test_unknown_command_is_a_usage_error(capsys: Any) -> None:
 def test_report_of_a_folder_that_is_no_run(capsys: Any, tmp_path: Path) -> None:
     assert main(["report", str(tmp_path)]) == 2
     assert "not a run folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["report", "RUN"], ["compare", "RUN", "RUN"], ["thresholds", "init", "RUN", "--out", "limits.yaml"]]
+)
+def test_an_edited_run_is_told_in_the_terminal(
+    capsys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = make_run(Path("run"), random_values(20))
+    given = [one.replace("RUN", "run") for one in arguments]
+    assert main(given) == 0
+    assert "Warning" not in capsys.readouterr().err
+    folder.summary_path.write_text(folder.summary_path.read_text().replace("0.2", "0.9"))
+    assert main([*given, *(["--force"] if "init" in given else [])]) == 0
+    assert "Warning: run: summary.json was changed after the run ended" in capsys.readouterr().err
 
 
 def test_compare_needs_two_runs(capsys: Any, tmp_path: Path) -> None:

@@ -34,6 +34,26 @@ def test_the_table_fits_a_terminal_of_80_columns(
         assert shown in out
 
 
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_names_stay_whole_and_figures_continue_below(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    names = {"base-nf4": 0.0, "merged-dequantized": 0.1}
+    timed = {name: [10.0, 10.1] * 8 for name in names}
+    sizes = {name: [410.0] for name in names}
+    board_run(tmp_path / "runs/quickstart/run", names, tokens_ms=timed, rss_mib=sizes)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main(["leaderboard", str(tmp_path)]) == 0
+    table = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("Group")]
+    assert max(map(len, table)) <= columns
+    assert not any("…" in line for line in table)
+    words = {word for line in table for word in line.split()}
+    assert {*names, "runs/quickstart/run,", "2026-11-01", "410", "MiB"} <= words
+    tables = [line for line in table if line.split()[:1] == ["variant"]]
+    assert (len(tables) > 1) is (columns < 120)
+    assert {"ROUGE-L", "nll", "ms/token", "memory"} <= {word for line in tables for word in line.split()}
+
+
 def test_a_page_and_a_table_are_written(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page, table = tmp_path / "new" / "board.html", tmp_path / "board.CSV"
     assert main(["leaderboard", str(runs), "--out", str(page), "--out", str(table)]) == 0

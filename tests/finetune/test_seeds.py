@@ -148,3 +148,15 @@ def test_a_dry_run_names_the_adapters_and_all_their_steps(recipe: Path, capsys: 
     assert main(["run", str(recipe), "--seeds", "2", "--dry-run"]) == 0
     said = "2 adapters, one after another, 8 steps in all: adapter (seed 42), adapter-seed43 (seed 43)."
     assert said in capsys.readouterr().out
+
+
+def test_a_dry_run_counts_no_adapter_that_was_trained_before(
+    recipe: Path, three: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in three.rglob("*")}
+    assert main(["run", str(recipe), "--out", str(three), "--seeds", "4", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    names = "adapter (seed 42), adapter-seed43 (seed 43), adapter-seed44 (seed 44)"
+    assert f"Made before from the same inputs, and reused: {names}." in said
+    assert "1 adapter, 4 steps in all: adapter-seed45 (seed 45)." in said
+    assert {path: path.stat().st_mtime_ns for path in three.rglob("*")} == before

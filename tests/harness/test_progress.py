@@ -51,6 +51,19 @@ def test_work_without_tokens_has_a_speed_too(clock: Clock) -> None:
     assert said.getvalue().splitlines()[-1] == "memory: 1/4 processes, 1 min 30 s left"
 
 
+@pytest.mark.parametrize(("unit", "one"), [("replies", "reply"), ("dialogues", "dialogue"), ("processes", "process")])
+def test_one_of_something_is_no_plural(clock: Clock, unit: str, one: str) -> None:
+    said = io.StringIO()
+    shown = PlainProgress(said)
+    shown.start("metrics", 1, unit)
+    shown.advance("metrics")
+    shown.finish("metrics")
+    assert [line.split(", ")[0] for line in said.getvalue().splitlines()] == [
+        f"metrics: 1 {one}",
+        f"metrics: 1/1 {one}",
+    ]
+
+
 def test_a_line_of_the_terminal_fits_80_columns(clock: Clock) -> None:
     from rich.console import Console
 

@@ -11,6 +11,7 @@ import pytest
 from harness.errors import InputError
 from harness.files import write_rows
 from harness.jobs import score as scoring_jobs
+from harness.progress import SilentProgress
 from harness.store import seals
 from harness.store.folder import RunFolder
 from tests.run_folders import change_manifest
@@ -257,6 +258,25 @@ def test_records_edited_since_are_not_scored_and_sealed_again(tmp_path: Path) ->
     path.write_bytes(path.read_bytes().replace(b'"reply": "', b'"reply": "Rest. ', 1))
     with pytest.raises(InputError, match=r"records/generation/adapter\.jsonl was changed after the run ended"):
         scoring_jobs.score([], None, run=folder.root)
+
+
+@pytest.mark.parametrize("name", ["summary.json", "replies/adapter.jsonl"])
+def test_what_is_computed_again_is_said_if_it_was_edited(name: str, tmp_path: Path) -> None:
+    class Said(SilentProgress):
+        notes: tuple[str, ...] = ()
+
+        def note(self, message: str) -> None:
+            self.notes += (message,)
+
+    folder = RunFolder(shutil.copytree(GOLDEN, tmp_path / "run"))
+    path = folder.root / name
+    path.write_bytes(path.read_bytes().replace(b"0.1", b"0.9"))
+    first, again = Said(), Said()
+    for shown in (first, again):
+        scoring_jobs.score([], None, run=folder.root, progress=shown, overrides=["metrics=[chrf]"])
+    warned = [note for note in first.notes if note.startswith(f"Warning: {name} was changed after the run ended")]
+    assert [note.endswith("It is computed again.") for note in warned] == [True]
+    assert not any("was changed" in note for note in again.notes)
 
 
 @pytest.mark.parametrize("source", ["outside", "records"])

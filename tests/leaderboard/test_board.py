@@ -96,7 +96,33 @@ def test_the_same_weights_with_the_same_replies_are_one_entry_the_newest(tmp_pat
     for day, name in ((2, "b-first"), (3, "a-second")):
         board_run(tmp_path / name, {"base": 0.0}, variants=variants, finished=f"2026-11-0{day}T00:00:00+00:00")
     (one,) = leaderboard(tmp_path).ranked
-    assert (one.entry.run.name, one.entry.also) == ("a-second", ("b-first",))
+    assert (one.entry.run.name, one.entry.also) == ("a-second", ("b-first:base",))
+
+
+def test_variants_that_are_folded_within_a_run_keep_their_names(tmp_path: Path) -> None:
+    same = {"base": 0.0, "again": 0.0, "thrice": 0.0}
+    values = {name: values_of({"base": 0.0})["base"] for name in same}
+    variants = tuple(facts(name, "base", model_digest="v2:1") for name in same)
+    board_run(tmp_path / "run", same, values=values, variants=variants)
+    (one,) = leaderboard(tmp_path).ranked
+    assert (one.entry.variant, one.entry.also) == ("base", ("run:again", "run:thrice"))
+
+
+@pytest.mark.parametrize("finished", ["not a date", "zzzz", "2026-13-45", "9999-12-31T23:59:59-23:00"])
+def test_what_is_no_date_is_not_the_newest(tmp_path: Path, finished: str) -> None:
+    variants = (facts("base", "base", model_digest="v2:1"),)
+    board_run(tmp_path / "dated", {"base": 0.0}, variants=variants, finished="2026-11-01T00:00:00+00:00")
+    board_run(tmp_path / "undated", {"base": 0.0}, variants=variants, finished=finished)
+    (one,) = leaderboard(tmp_path).ranked
+    assert (one.entry.run.name, one.entry.folded[0].run.when) == ("dated", "unknown")
+
+
+def test_dates_of_other_time_zones_are_compared_as_moments(tmp_path: Path) -> None:
+    variants = (facts("base", "base", model_digest="v2:1"),)
+    board_run(tmp_path / "later", {"base": 0.0}, variants=variants, finished="2026-11-01T23:00:00-02:00")
+    board_run(tmp_path / "earlier", {"base": 0.0}, variants=variants, finished="2026-11-02T00:30:00+00:00")
+    (one,) = leaderboard(tmp_path).ranked
+    assert (one.entry.run.name, one.entry.run.when) == ("later", "2026-11-02T01:00:00")
 
 
 @pytest.mark.parametrize("changed", [{"model_digest": "v2:2"}, {"quantization": "nf4"}, {"dtype": "bfloat16"}])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,6 +100,24 @@ def test_paths_of_the_machine_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text("{")
     assert str(tmp_path) not in reasons(tmp_path)["run"]
+
+
+@pytest.mark.parametrize("refused", ["stat", "scandir"])
+def test_a_folder_that_cannot_be_read_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    board_run(tmp_path / "run", GAINS)
+    (tmp_path / "lost+found").mkdir()
+    known: Any = getattr(os, refused)
+
+    def guarded(path: Any, *args: Any, **more: Any) -> Any:
+        if "lost+found" in os.fspath(path):
+            raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
+        return known(path, *args, **more)
+
+    monkeypatch.setattr(os, refused, guarded)
+    assert names(tmp_path) == ["run"]
+    assert reasons(tmp_path)["lost+found"] == "It cannot be searched: Permission denied."
 
 
 def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:

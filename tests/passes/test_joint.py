@@ -276,7 +276,9 @@ def test_a_model_that_is_not_decoded_in_slots_is_scored_by_the_scoring_pass(
     ctx = asked(tmp_path / "slow", trio[:1], dialogues(8))
     generation.run(ctx)
     assert not scores(ctx)
+    assert ctx.progress.total == {"generation base": 8}, "a count that stays at 0 was shown"
     scoring.run(ctx)
+    assert ctx.progress.done["scoring base"] == ctx.progress.total["scoring base"] == 8
     assert scores(ctx) == scores(separate)
     assert replied(ctx) == replied(separate)
 

@@ -13,8 +13,9 @@ from harness.gating.accepted import measured
 from harness.gating.trend import Trend, trend
 from harness.store.baselines import Baselines
 from harness.store.folder import RunFolder
-from reports.history import COLUMNS, history_text, render_history
+from reports.history import history_text, render_history
 from reports.render import render
+from reports.terminal import COLUMNS
 from tests.gating.test_accepted import noisy
 from tests.run_folders import make_run
 

@@ -44,6 +44,61 @@ def test_a_tie_is_said_to_be_one(tmp_path: Path) -> None:
     assert len(said.table.groups) == 1
 
 
+def test_equal_values_have_no_best(tmp_path: Path) -> None:
+    values = {"quality.rouge_l": [0.2, 0.3, 0.4] * 40}
+    board_run(tmp_path / "run", {"a": 0.0, "b": 0.0, "c": 0.0}, values=dict.fromkeys("abc", values))
+    said = leaderboard_text(leaderboard(tmp_path))
+    assert said.lead == "All were asked the same 120 dialogues. All have the same value."
+    assert [title for title, _ in said.table.groups] == ["Group 1: all have the same value"]
+
+
+def test_those_with_the_best_value_are_named_together(tmp_path: Path) -> None:
+    values = {"quality.rouge_l": [0.2, 0.3, 0.4] * 40}
+    worse = {"quality.rouge_l": [0.1, 0.2, 0.3, 0.15, 0.25, 0.38] * 20}
+    board_run(tmp_path / "run", {"a": 0.0, "b": 0.0, "c": 0.0}, values={"a": values, "c": worse, "b": values})
+    assert leaderboard_text(leaderboard(tmp_path)).lead.endswith("a (run) and b (run) have the best value.")
+
+
+def test_folded_variants_are_named_with_their_runs(tmp_path: Path) -> None:
+    values = values_of({"base": 0.0})["base"]
+    variants = tuple(facts(name, "base", model_digest="v2:1") for name in ("base", "again"))
+    board_run(tmp_path / "run", {}, values={"base": values, "again": values}, variants=variants)
+    board = leaderboard(tmp_path)
+    assert "also measured in run:again" in leaderboard_page(board)
+    said = "base (run) stands for run:again too: the same weights gave the same replies."
+    assert said in leaderboard_text(board).notes
+    (row,) = csv.DictReader(io.StringIO(leaderboard_csv(board)))
+    assert (row["run"], row["variant"], row["also_in"]) == ("run", "base", "run:again")
+
+
+def test_the_safety_of_a_variant_is_from_the_run_that_compares_it(tmp_path: Path) -> None:
+    def values(gain: float, refused: int) -> dict[str, list[float]]:
+        return {**values_of({"x": gain})["x"], "safety.refusal": [1.0] * refused + [0.0] * (120 - refused)}
+
+    tuned = facts("tuned", adapter_digest="v2:tuned")
+    board_run(
+        tmp_path / "old",
+        {},
+        values={"base": values(0.0, 0), "tuned": values(0.1, 60)},
+        variants=(facts("base", "base", model_digest="v2:base"), tuned),
+        finished="2026-11-01T00:00:00+00:00",
+    )
+    board_run(
+        tmp_path / "new",
+        {},
+        values={"tuned": values(0.1, 60), "next": values(0.2, 60)},
+        variants=(tuned, facts("next", adapter_digest="v2:next")),
+        finished="2026-11-02T00:00:00+00:00",
+    )
+    table = leaderboard_text(leaderboard(tmp_path)).table
+    place = [head.label for head in table.heads].index("Safety")
+    cells = {row.name: row.figures[place] for _, rows in table.groups for row in rows}
+    assert cells["base (old)"].value == "reference"
+    assert cells["tuned (new)"].value == "1"
+    assert cells["tuned (new)"].told.endswith("compared in old")
+    assert cells["next (new)"].value == "none"
+
+
 def test_each_group_says_what_it_was_shown_to_be_worse_than(text: Leaderboard) -> None:
     assert [title for title, _ in text.table.groups] == [
         "Group 1: the best",
@@ -109,6 +164,14 @@ def test_the_table_has_the_ends_of_every_interval(board: Board) -> None:
     assert float(mine["difference.confidence"]) == pytest.approx(1 - 0.05 / 3)
     assert (mine["base_digest"], mine["adapter_digest"]) == ("v2:base", "v2:mine")
     assert (rows[0]["difference.value"], rows[0]["latency.tpot_ms.p50.value"]) == ("", "12.0")
+
+
+def test_a_word_of_a_heading_and_a_folder_of_a_path_stay_whole(tmp_path: Path) -> None:
+    board_run(tmp_path / "runs" / "quickstart" / "run", {"base": 0.0})
+    root = parsed(leaderboard_page(leaderboard(tmp_path)))
+    assert "ROUGE-L" in root.xpath("//thead//span[@class='whole']/text()")
+    (path,) = root.xpath("//td/span[contains(@class, 'path')]")
+    assert (path.text_content(), len(path.xpath(".//wbr"))) == ("runs/quickstart/run", 2)
 
 
 def test_names_from_others_folders_stay_text(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from harness.store.folder import RunFolder
 from reports.tables import write_csv
 from reports.text import summary_markdown, summary_rows, summary_text
@@ -19,6 +21,17 @@ def test_the_terminal_gets_the_same_sentence_and_the_main_rows(sample: RunFolder
     assert "ROUGE-L" in text
     assert "▲ better" in text
     assert all(line == line.rstrip() for line in text.splitlines())
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_the_terminal_is_never_too_narrow(sample: RunFolder, columns: int) -> None:
+    text = summary_text(sample, columns=columns)
+    assert max(map(len, text.splitlines())) <= columns
+    wide = summary_text(sample)
+    assert {word for word in text.split() if set(word) != {"─"}} >= set(summary_rows(sample).headers[1:])
+    for row in summary_rows(sample).rows:
+        assert all(cell in text for cell in row[1:]), row
+    assert len(wide.splitlines()) < len(text.splitlines())
 
 
 def test_rows_have_a_cell_for_every_header(sample: RunFolder) -> None:

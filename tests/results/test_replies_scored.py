@@ -13,6 +13,9 @@ from harness.files import write_model, write_rows
 from harness.jobs.reply_files import read_replies
 from harness.metrics.loading import load_metrics
 from harness.metrics.metric_set import MetricSet
+from harness.metrics.registry import Item
+from harness.metrics.workers import WORTH_WORKERS, score
+from harness.progress import SilentProgress
 from harness.results.replies_scored import score_replies, unfinished_warnings
 from harness.store.folder import RunFolder
 from harness.store.schema import DialogueRow, GenerationRecord, ReplyRow, RunManifest, ScoringRecord
@@ -70,6 +73,34 @@ def test_records_are_joined_in_run_order_with_scores_and_statistics(folder: RunF
     assert rows[0].scores["quality.rouge_1"] == pytest.approx(0.4)
     assert rows[0].statistics["quality.bleu"][:2] == (2.0, 5.0)
     assert [row.id for row in folder.replies("merged")] == ["a", "b", "c"]
+
+
+class Counted(SilentProgress):
+    def __init__(self) -> None:
+        self.total = self.done = 0
+
+    def start(self, task: str, total: int, unit: str = "dialogues") -> None:
+        self.total = total
+
+    def advance(self, task: str, done: int = 1, tokens: int = 0, detail: str = "") -> None:
+        self.done += done
+
+    def finish(self, task: str) -> None:
+        assert self.done == self.total
+
+
+def test_a_count_that_is_finished_has_reached_its_total(folder: RunFolder, metrics: MetricSet) -> None:
+    shown = Counted()
+    score_replies(folder, metrics, shown)
+    assert shown.done == shown.total == 6
+
+
+def test_processes_have_told_of_every_item_when_the_last_score_is_taken(metrics: MetricSet) -> None:
+    items = [Item(id=str(n), prompt="", reference="Rest.", reply="Rest.") for n in range(WORTH_WORKERS)]
+    done: list[int] = []
+    scores = score(metrics, items, workers=2, advance=done.append)
+    assert all(next(scores).values for _ in items)
+    assert sum(done) == len(items)
 
 
 def test_of_two_records_the_later_counts_and_others_may_be_refused(folder: RunFolder, metrics: MetricSet) -> None:
@@ -141,6 +172,7 @@ def test_a_dialogue_that_one_system_lacks_counts_as_not_answered(tmp_path: Path)
         ([line(), "{not json}\n"], "line 2: not valid JSON"),
         (["[1]\n"], "line 1: expected an object"),
         (['{"id": "1", "reference": "a", "reply": "b", "x": NaN}\n'], "line 1: not valid JSON"),
+        (['{"id": "1", "reference": "a", "reply": "b", "reply": "c"}\n'], "line 1: .*the key 'reply' is given twice"),
         (["\n"], "contains no replies"),
     ],
 )

@@ -143,8 +143,14 @@ def test_damaged_run_json_is_one_sentence(tmp_path: Path) -> None:
         RunFolder(tmp_path).read_manifest()
 
 
+def test_a_run_json_that_is_no_object_is_told_without_a_place(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("[]")
+    with pytest.raises(InputError, match=r"another version \(Input should be"):
+        RunFolder(tmp_path).read_manifest()
+
+
 def test_unfinished_run_says_so(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"not finished\. Run `harness run` again\."):
+    with pytest.raises(InputError, match=r"not finished\. Run the command that started it again\."):
         RunFolder(tmp_path).read_summary()
 
 

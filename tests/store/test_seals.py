@@ -53,7 +53,7 @@ def test_what_the_page_shows_beside_the_numbers_is_sealed_too(run: RunFolder, na
     change_manifest(run, digests=seals.seal(run))
     (run.root / name).write_text("[]")
     assert problems(run) == [f"{name} was changed after the run ended: its digest is not the one in run.json."]
-    assert seals.check_sources(run, run.read_manifest()) == problems(run)
+    assert list(seals.edits(run, run.read_manifest()).sources) == problems(run)
 
 
 def test_what_is_not_measured_may_come_and_go(run: RunFolder) -> None:

@@ -120,7 +120,7 @@ def _notes(found: Comparison, run: int) -> Iterator[str]:
     if obstacle in ("different dialogues", "no dialogue in common"):
         shared = len(other & {row.id for row in view.dialogues})
         yield (
-            f"It asked other dialogues than {first} ({shared} of {len(view.dialogues)} ids in common), so no "
+            f"It asked other dialogues than {first} ({shared:,} of {len(view.dialogues):,} ids in common), so no "
             "differences are shown."
         )
     elif obstacle:
@@ -171,7 +171,7 @@ def _names(views: Sequence[RunView]) -> list[str]:
     names = [view.name for view in views]
     if len(set(names)) == len(names):
         return names
-    longer = [f"{view.folder.root.resolve().parent.name}/{view.name}" for view in views]
+    longer = ["/".join(view.folder.root.resolve().parts[-2 - view.name.count("/") :]) for view in views]
     return longer if len(set(longer)) == len(longer) else [f"{k + 1}: {name}" for k, name in enumerate(longer)]
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
+from harness.leaderboard.standing import MIN_COVERAGE
 from harness.store.schema import Coverage
-from reports.numbers import plain
+from reports.numbers import count, plain
 from reports.view import RunView
-from reports.words import listed
+from reports.words import listed, the
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,16 @@ def coverage_sentences(view: RunView) -> tuple[str, ...]:
             absent[what].append(one.variant)
     told = [f"{_who(names, len(cells))} answered {fact}." for fact, names in answered.items()]
     return (*told, *(f"Not measured of {listed(names)}: {what}." for what, names in absent.items()))
+
+
+def uneven(view: RunView) -> str:
+    """Say which of candidate and reference answered too few of the other's dialogues to be compared with it, if any."""
+    found = [(name, view.summary.coverage.get(name)) for name in (view.candidate, view.reference) if name]
+    known = sorted(((one.answered, name) for name, one in found if one), key=lambda pair: pair[0])
+    if len(known) < 2 or known[0][0] >= MIN_COVERAGE * known[1][0]:
+        return ""
+    (few, less), (many, more) = known
+    return f"{the(less)} answered only {count(few, 'dialogue')} where {the(more)} answered {plain(float(many), 0)}"
 
 
 def _who(names: list[str], number: int) -> str:

@@ -9,8 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from harness.gating.sentences import counted
 from harness.gating.verdict import CheckResult, GateResult
 from harness.store.schema import ComparisonRow
+from reports.contenders import ahead
+from reports.coverage import uneven
 from reports.form_sentence import FAULTS, MEANINGLESS, form_faults
 from reports.gate_view import checks_with, decisive, too_few
 from reports.numbers import count, plain, spelled
@@ -55,7 +58,7 @@ def decide(view: RunView) -> Decision:
         return Decision("Not yet", _open(view, checks_with(view.gate, "inconclusive")))
     if unseen := _unseen_faults(view):
         return Decision("Not yet", f"the gate passes, but {the(view.candidate or '')} {unseen[0]}, which no check sees")
-    return Decision("Ship", _passed(view.gate))
+    return Decision("Ship", ", though ".join(filter(None, (_passed(view.gate), uneven(view)))))
 
 
 def _unseen_faults(view: RunView) -> list[str]:
@@ -87,6 +90,8 @@ def _failed(view: RunView, failed: list[CheckResult]) -> str:
 def _missing(view: RunView, gate: GateResult) -> str:
     if gate.problems:
         return gate.problems[0].rstrip(".")
+    if gap := uneven(view):
+        return gap
     broken = listed([_what(view, check) for check in gate.checks if check.verdict == "error"][:3])
     return f"a measurement is missing ({broken})" if broken else "a measurement is missing"
 
@@ -96,11 +101,11 @@ def _open(view: RunView, undecided: list[CheckResult]) -> str:
         return "the gate's checks are undecided"
     if few := [check for check in undecided if too_few(check)]:
         check = decisive(few)
-        measured = f"{_what(view, check)} was measured on {plain(check.n, 0)} {check.units}"
+        measured = f"{_what(view, check)} was measured on {counted(check.n, check.units)}"
         return f"{measured}, and its check requires {plain(check.min_samples, 0)}"
     first, more = decisive(undecided), len(undecided) - 1
     named = _what(view, first) + (f" and {count(more, 'other check')}" if more else "")
-    return f"{named} {'are' if more else 'is'} undecided with {plain(first.n, 0)} {first.units}"
+    return f"{named} {'are' if more else 'is'} undecided with {counted(first.n, first.units)}"
 
 
 def _what(view: RunView, check: CheckResult) -> str:
@@ -116,6 +121,8 @@ def _suggestion(view: RunView) -> str:
     against = f"the numbers speak against {ours}"
     if faults := form_faults(view, view.candidate):
         return f"{against}: it {faults[0]}"
+    if gap := uneven(view):
+        return f"{gap}, so this comparison says little: what was left out may be what is hard"
     if faults := form_faults(view, view.reference, MEANINGLESS):
         return f"{theirs} {faults[0]}, so this comparison says little about {ours}"
     names = [name for name in (view.measured(OVERLAP), view.measured(LIKELIHOOD)) if name]
@@ -143,7 +150,8 @@ def _by_quality(view: RunView, rows: list[ComparisonRow], outcomes: set[str]) ->
         return f"the numbers speak against {ours}: {what}"
     if row.outcome == "better":
         what = "its replies are closer to the references" if closer else "it predicts the references better"
-        return f"the numbers speak for {ours}: {what}"
+        others = f", but {found}" if (found := ahead(view)) else ""
+        return f"the numbers speak for {ours}: {what}{others}"
     if row.outcome == "undecided":
         return f"by {view.label(row.metric)}, {count(row.n, 'dialogue')} cannot tell {ours} from {theirs}"
     return f"by {view.label(row.metric)}, {ours} is no better and no worse than {theirs}"

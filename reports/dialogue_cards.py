@@ -159,13 +159,14 @@ def measure(view: RunView, metric: str | None) -> str:
 def _note(view: RunView, shown: Shown, worst: int, chosen: int, metric: str | None) -> str:
     total = len(view.dialogues)
     if chosen == total:
-        return f"All {total} dialogues are shown."
+        return "The one dialogue is shown." if total == 1 else f"All {plain(float(total), 0)} dialogues are shown."
     named = measure(view, metric)
     how = f"the {worst} with the lowest {named}" if named else f"the first {worst}"
     others = ", except those without a reply" if view.missing else ""
     return (
-        f"{chosen} of {total} dialogues are shown: {how}, and {chosen - worst} chosen at random from the others. "
-        f"The other {total - chosen} are not shown here; every figure above includes them{others}."
+        f"{chosen} of {plain(float(total), 0)} dialogues are shown: {how}, and {chosen - worst} chosen at random from "
+        "the others. "
+        f"The other {plain(float(total - chosen), 0)} are not shown here; every figure above includes them{others}."
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reports.family import worse_after_holm
-from reports.numbers import plain
+from reports.rules import judged_rows, share
 from reports.view import RunView
 from reports.words import listed, the
 
@@ -82,12 +82,11 @@ def faults_of(view: RunView, variant: str, wanted: frozenset[str] | None = None)
 
 def _percent(view: RunView, metric: str, variant: str | None) -> str | None:
     estimate = view.estimate(metric, variant)
-    return None if estimate is None or estimate.value is None else f"{plain(estimate.value * 100, 0)}\u00a0%"
+    return None if estimate is None or estimate.value is None else share(estimate.value)
 
 
 def grown(view: RunView, variant: str) -> set[str]:
     """Return the rates that are proven larger than before: of form among themselves, of refusal among safety rules."""
-    form = [fault.metric for fault in FAULTS if fault.metric.startswith("quality.")]
-    families = (form, view.names("safety"))
-    rows = [[(name, row) for name in names if (row := view.comparison(name, variant))] for names in families]
-    return set().union(*(worse_after_holm(family) for family in rows))
+    names = [fault.metric for fault in FAULTS if fault.metric.startswith("quality.")]
+    form = [(name, row) for name in names if (row := view.comparison(name, variant))]
+    return worse_after_holm(form) | worse_after_holm(judged_rows(view, variant))

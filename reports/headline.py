@@ -1,11 +1,11 @@
-"""The headline below the decision: form or closeness of the replies, safety rules, the best of several adapters.
+"""The headline below the decision: form or closeness of the replies, safety rules, the best of several.
 
 A loss on another held-out set begins the second sentence.
 """
 
 from __future__ import annotations
 
-from reports.adapters import best_adapter
+from reports.contenders import best_contender
 from reports.decision import Decision
 from reports.form_sentence import form_sentence
 from reports.further_sets import losses
@@ -21,7 +21,7 @@ def headline(view: RunView, decided: Decision) -> str:
     close = "; ".join(clause for clause in (quality(view), "" if form else merge(view)) if clause)
     first, second = (form, close) if form else (close, _rules(view, decided))
     gap = gaps(view)
-    parts = [first, "; ".join(clause for clause in (losses(view), second, gap) if clause), best_adapter(view)]
+    parts = [first, "; ".join(clause for clause in (losses(view), second, gap) if clause), best_contender(view)]
     return " ".join(f"{opened(view, part)}." for part in parts if part)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.gating.verdict import CheckResult
+from reports.contenders import chosen
 from reports.gate_view import checks_with, decisive
 from reports.view import RunView
 
@@ -29,7 +30,9 @@ def next_command(view: RunView) -> Command | None:
     if any(not check.ok for check in view.manifest.sanity):
         return _command("To measure again, once that is repaired:", _again(view))
     if view.gate is None:
-        return Command("A gate decides. To write its thresholds:", f"{PROGRAM} thresholds init {run}")
+        best = chosen(view)
+        named = f" --candidate {shlex.quote(best)}" if best and best != view.candidate else ""
+        return Command("A gate decides. To write its thresholds:", f"{PROGRAM} thresholds init {run}{named}")
     judge = f"{PROGRAM} gate {run} --thresholds {shlex.quote(view.gate.thresholds)}"
     if view.gate.verdict == "pass":
         accept = f'{PROGRAM} baseline accept {run} --name main --reason "…"'

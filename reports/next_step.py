@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from harness.gating.verdict import CheckResult, GateResult
 from harness.store.schema import ComparisonRow
-from reports.adapters import which_adapter
+from reports.contenders import ahead, are_tied, chosen, which_contender
+from reports.coverage import uneven
 from reports.form_sentence import MEANINGLESS, form_faults
 from reports.gate_view import checks_with, too_few
 from reports.numbers import amount, plain, rounded
@@ -21,7 +22,10 @@ def next_step(view: RunView) -> tuple[str, ...]:
     if any(not check.ok for check in view.manifest.sanity):
         return ("Fix what the sanity check found, then measure again. Do not rely on the figures of this page.",)
     steps = _after_gate(view, view.gate) if view.gate else _without_gate(view)
-    return (*steps, *which_adapter(view), *_which_to_serve(view))
+    choice = which_contender(view)
+    # Thresholds are for one of them, so the choice comes first.
+    steps = (*choice, *steps) if view.gate is None and ahead(view) else (*steps, *choice)
+    return (*steps, *_which_to_serve(view))
 
 
 def _after_gate(view: RunView, gate: GateResult) -> tuple[str, ...]:
@@ -69,6 +73,8 @@ def _without_gate(view: RunView) -> tuple[str, ...]:
     if row is None:
         return ("Add a second variant to compare with, then measure again.",) if len(view.variants) < 2 else ()
     candidate, reference = the(view.candidate or ""), the(view.reference or "")
+    if uneven(view):
+        return (f"Let {candidate} and {reference} answer every dialogue, and measure again before you choose.",)
     if row.outcome == "worse":
         return (f"Do not replace {reference} with {candidate}; read the worst dialogues below to see why.",)
     if form_faults(view, row.variant):
@@ -90,15 +96,17 @@ def _without_gate(view: RunView) -> tuple[str, ...]:
     if row.outcome == "undecided":
         more = f" About {rounded(row.needed_n)} dialogues in all would decide." if row.needed_n else ""
         return (f"Keep {reference} for now: by {view.label(row.metric)} this run cannot distinguish the two.{more}",)
+    meant = "the one you choose" if are_tied(view) else the(chosen(view) or "")
     return (
-        f"Set the thresholds that {candidate} must meet (harness thresholds init), run the gate, and read the worst "
+        f"Set the thresholds that {meant} must meet (harness thresholds init), run the gate, and read the worst "
         "dialogues below.",
     )
 
 
 def _compared(view: RunView, names: tuple[str, ...]) -> ComparisonRow | None:
     name = view.measured(names)
-    return view.comparison(name, view.candidate) if name else None
+    row = view.comparison(name, view.candidate) if name else None
+    return row if row and row.n else None
 
 
 def _which_to_serve(view: RunView) -> tuple[str, ...]:

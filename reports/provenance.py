@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from harness.results.recipes import by_recipe
 from harness.store.seals import numbers_digest
 from reports.coverage import coverage_cells
 from reports.escape import shorten
@@ -72,7 +73,7 @@ def provenance(view: RunView) -> Provenance:
         facts=facts,
         variants=tuple(_variant(row) for row in manifest.variants),
         sanity=tuple((check.ok, check.name, check.variant or "all", check.detail) for check in manifest.sanity),
-        warnings=manifest.warnings,
+        warnings=(*manifest.warnings, *by_recipe(manifest.variants, manifest.digests).left_out),
         events=tuple(_event(event) for event in manifest.events[:200]),
         coverage=tuple(
             (

@@ -23,10 +23,10 @@ from harness.gating.trend import Trend
 from harness.results.cost import Price
 from harness.results.memory_fits import read_fits
 from harness.store.folder import RunFolder
-from reports.adapters import adapters_table
 from reports.baseline import earlier_cells
 from reports.cells import comparison_table
 from reports.charts import draw
+from reports.contenders import contenders_table, noun
 from reports.cost_view import CostTable, cost_table
 from reports.coverage import coverage_sentences
 from reports.decision import decide
@@ -128,7 +128,8 @@ def _facts(view: RunView, baseline: RunView | None, costs: CostTable | None, tre
         "look": partial(look, view),
         "decision": decided,
         "headline": headline(view, decided),
-        "adapters": adapters_table(view),
+        "contenders": contenders_table(view),
+        "contender": noun(view),
         "steps": next_step(view),
         "command": next_command(view),
         "tiles": tiles(view, fits),

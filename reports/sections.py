@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 from harness.gating.trend import Trend
 from reports.charts import Charts
+from reports.contenders import noun
 from reports.cost_view import CostTable
 from reports.fidelity_view import fidelity_rows, unknown_weights
 from reports.got_worse import GotWorse
 from reports.identity_view import identity_sentences
 from reports.load_tests import load_test_rows
 from reports.numbers import amount, count, plain
+from reports.rules import compared_rules, risen
 from reports.trend_view import sentence as trend_sentence
 from reports.view import LIKELIHOOD, MEMORY, OVERLAP, TIME, RunView
 from reports.words import listed, possessive, sentence_case, the
@@ -42,7 +44,9 @@ def sections(
 ) -> Mapping[str, Section]:
     """Return the page's sections by id, in their order, without those that the run has nothing for."""
     found: dict[str, Section | None] = {
-        "standing": Section("Which adapter is the best", "Adapters", folded=False) if view.places else None,
+        "standing": Section(f"Which {noun(view)} is the best", f"{sentence_case(noun(view))}s", folded=False)
+        if view.places
+        else None,
         "worse": Section("What got worse", "What got worse", folded=False) if worse else None,
         "gate": Section("The gate's checks", "Gate", folded=False) if view.gate else None,
         **{f"set-{name}": Section(f"The set {name}", f"Set {name}", folded=False) for name in view.further_sets},
@@ -87,9 +91,9 @@ def _quality(view: RunView) -> str:
 
 
 def _safety(view: RunView) -> str:
-    rows = [(name, row) for name in view.names("safety") if (row := view.comparison(name, view.candidate))]
-    more = [view.label(name) for name, row in rows if row.outcome == "worse"]
-    less = [view.label(name) for name, row in rows if row.outcome == "better"]
+    rows = compared_rules(view)
+    more = [rise.label for rise in risen(view)]
+    less = [view.label(name) for name, row in rows.items() if row.outcome == "better"]
     if not rows:
         return ""
     told = [f"more often: {listed(more)}"] if more else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.results.recipes import by_recipe
 from harness.store.schema import ComparisonRow, RecipeRow, SeedsRow
 from reports.differences import difference_text, silence
 from reports.numbers import amount, count, plain, scale, significant
@@ -30,8 +31,9 @@ def seeds_tables(view: RunView) -> tuple[SeedsTable, ...]:
 
 
 def seeds_sentences(view: RunView) -> tuple[str, ...]:
-    """Return, for each of these recipes, whether its difference is more than the seeds' noise."""
-    return tuple(_sentence(view, recipe) for recipe in view.summary.recipes)
+    """Return, for each of these recipes, whether its difference is more than the seeds' noise, and what is no seed."""
+    told = tuple(_sentence(view, recipe) for recipe in view.summary.recipes)
+    return *told, *by_recipe(view.manifest.variants, view.manifest.digests).left_out
 
 
 def _table(view: RunView, recipe: RecipeRow) -> SeedsTable:

@@ -175,7 +175,7 @@ def _head(standings: Sequence[Standing], name: str, *, brief: str) -> Head:
 def _about(one: Standing) -> str:
     facts = one.view.facts.get(one.variant, {})
     kind, quantization, model = (str(facts.get(key) or "") for key in ("kind", "quantization", "model"))
-    parts = ["" if kind == one.variant else kind, "" if quantization == "none" else quantization]
+    parts = ["" if kind in (one.variant, "replies") else kind, "" if quantization == "none" else quantization]
     parts += [f"over {model}" if kind == "adapter" and model else model]
     parts += [f"also measured in {', '.join(one.also)}"] if one.also else []
     return ", ".join(filter(None, parts))

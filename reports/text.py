@@ -15,6 +15,7 @@ from reports.further_sets import set_lines
 from reports.gate_rows import gate_rows
 from reports.identity_view import identity_sentences
 from reports.next_step import next_step
+from reports.numbers import count
 from reports.seeds_view import seeds_sentences
 from reports.terminal import aligned, continued, wrapped
 from reports.verdict_sentence import verdict_sentence
@@ -157,7 +158,7 @@ def summary_markdown(folder: RunFolder, *, view: RunView | None = None, steps: b
         "",
         f"Run {_plain_md(view.name)}, config {_plain_md(manifest.config_digest)}, template "
         f"{_plain_md(manifest.template or 'none')}, "
-        f"{len(view.dialogues)} dialogues, {_plain_md(manifest.finished or 'not finished')}, numbers "
+        f"{count(len(view.dialogues), 'dialogue')}, {_plain_md(manifest.finished or 'not finished')}, numbers "
         f"{numbers_digest(view.folder)}.",
     ]
     return "\n".join(lines) + "\n"

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.leaderboard.standing import MIN_COVERAGE
 from harness.results.memory_fits import Fit
 from harness.store.schema import ComparisonRow
 from reports.form_sentence import FAULTS, MEANINGLESS, Fault, faults_of, form_faults, grown
 from reports.numbers import amount, brief, is_share, plain, ratio
-from reports.rules import lowered, risen, safety_rules, share
+from reports.rules import compared_rules, from_to, lowered, risen, safety_rules, share, undecided_rules
 from reports.verdict_sentence import FEW, KEEPS, merge_kept
 from reports.view import LIKELIHOOD, MEMORY, OVERLAP, TIME, RunView
 from reports.words import OUTCOMES, Sign, sentence_case
@@ -83,12 +84,12 @@ def _safety(view: RunView) -> Tile:
         more = f", and {others} more" if others else ""
         word = Sign("fails its check", "✕", "worse") if worst in failed else _WORSE
         return Tile(title, _before_after(view, worst, values[worst]), f"{_rule(view, worst)}{more}", word)
-    rows = {name: row for name in values if (row := view.comparison(name, view.candidate))}
+    rows = {name: row for name, row in compared_rules(view).items() if name in values}
     if not rows:
         most = max(values, key=lambda name: values[name])
         return Tile(title, share(values[most]), f"{_rule(view, most)}, compared with nothing")
     shown = max(rows, key=lambda name: (rows[name].value or 0.0, values[name]))
-    undecided = sum(row.outcome in ("undecided", "worse") for row in rows.values())  # worse, but not after correction
+    undecided = len(undecided_rules(view))
     open_ones = f"; {undecided} of {len(rows)} rules undecided" if undecided else "; no rule fires more often"
     sign = _UNDECIDED if undecided else OUTCOMES[rows[shown].outcome]
     return Tile(title, _before_after(view, shown, values[shown]), f"{_rule(view, shown)}{open_ones}", sign)
@@ -102,7 +103,7 @@ def _rule(view: RunView, name: str) -> str:
 
 def _before_after(view: RunView, name: str, after: float) -> str:
     before = None if view.reference == view.candidate else _value(view, name, view.reference)
-    return share(after) if before is None else f"{share(before)} → {share(after)}"
+    return share(after) if before is None else from_to(before, after)
 
 
 def _form(view: RunView) -> Tile:
@@ -224,7 +225,13 @@ def _change(view: RunView, row: ComparisonRow) -> str:
 
 
 def _from_to(view: RunView, row: ComparisonRow) -> str:
-    before, after = (_value(view, row.metric, variant) for variant in (row.against, row.variant))
-    if before is None or after is None:
+    """Return both values; with the number of each where they are not of nearly the same dialogues."""
+    before, after = (view.estimate(row.metric, variant) for variant in (row.against, row.variant))
+    if before is None or before.value is None or after is None or after.value is None:
         return ""
-    return f" {_figure(view, row.metric, before)} → {_figure(view, row.metric, after)}"
+    apart = min(before.n, after.n) < MIN_COVERAGE * max(before.n, after.n)
+    shown = (
+        _figure(view, row.metric, one.value or 0.0) + (f" (n\u00a0=\u00a0{plain(float(one.n), 0)})" if apart else "")
+        for one in (before, after)
+    )
+    return f" {' → '.join(shown)}"

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 
 from harness.stats.power import fewest_units
 from harness.store.schema import ComparisonRow
+from reports.contenders import best_contender
 from reports.family import worse_after_holm
 from reports.form_sentence import form_sentence
 from reports.further_sets import losses
-from reports.numbers import brief, is_share, plain, significant, spelled
+from reports.numbers import brief, count, is_share, plain, significant, spelled
+from reports.rules import judged_rows, undecided_rules
 from reports.view import LIKELIHOOD, OVERLAP, TIME, RunView
 from reports.words import listed, possessive, sentence_case, the
 
@@ -33,9 +35,10 @@ class Kept:
 
 
 def verdict_sentence(view: RunView) -> str:
-    """Return the verdict: form, where it decides. Quality; cost; merge. Losses on other sets. Safety. Gaps. Gate."""
+    """Return the verdict: form, where it decides. Quality; cost; merge. Other sets. Safety. Gaps. Best. Gate."""
     first = "; ".join(clause for clause in (quality(view), *others(view), cost(view), merge(view)) if clause)
-    parts = [standing(view), form_sentence(view), first, losses(view), safety(view), gaps(view), gate(view)]
+    rest = losses(view), safety(view), gaps(view), best_contender(view), gate(view)
+    parts = [standing(view), form_sentence(view), first, *rest]
     return " ".join(f"{opened(view, part)}." for part in parts if part)
 
 
@@ -61,14 +64,15 @@ def quality(view: RunView) -> str:
     names = [name for name in (view.measured(OVERLAP), view.measured(LIKELIHOOD)) if name]
     if view.candidate is None or view.reference is None:
         return _values(view, names)
-    found = [(name, row) for name in names if (row := view.comparison(name, view.candidate))]
+    found = [(name, row) for name in names if (row := view.comparison(name, view.candidate)) and row.n]
     if not found:
         return _values(view, names) or "how close the replies are to the references was not measured"
     outcomes = {row.outcome for _, row in found}
     figures = ", ".join(_change(view, name, row) for name, row in found)
     if outcomes == {"undecided"}:
+        units = max(row.n for _, row in found)
         ranges = ", ".join(_range(view, name, row) for name, row in found)
-        return f"whether {_closer(view, found)} is undecided ({ranges} with {max(row.n for _, row in found)} dialogues)"
+        return f"whether {_closer(view, found)} is undecided ({ranges} with {count(units, 'dialogue')})"
     if len(outcomes) == 1:
         word = {"better": "closer to", "worse": "further from"}.get(outcomes.pop())
         if word:
@@ -235,7 +239,7 @@ def _merged_apart(view: RunView) -> str:
 
 def safety(view: RunView) -> str:
     """Say which safety checks failed, which are undecided, and which rules fire more often than before."""
-    rows = [(name, row) for name in view.names("safety") if (row := view.comparison(name, view.candidate))]
+    rows = judged_rows(view, view.candidate)
     parts = _worse(view, rows)
     checks = [check for check in view.checks if check.metric.startswith("safety.")]
     if checks:
@@ -251,7 +255,9 @@ def safety(view: RunView) -> str:
                 f"the thresholds of {spelled(len(checks)).lower()} safety check{'s' * (len(checks) > 1)} are met"
             )
     elif rows:
-        parts += _open(sum(row.outcome == "undecided" for _, row in rows), max(row.n for _, row in rows), "safety rule")
+        named = {name for name, row in rows if row.outcome == "worse"}
+        further = [name for name in undecided_rules(view) if name not in named]
+        parts += _open(len(further), max(row.n for _, row in rows), f"{'further ' if parts else ''}safety rule")
         if not parts:
             parts.append("no safety rule fires more often than before")
     elif not view.names("safety"):
@@ -277,20 +283,27 @@ def _open(number: int, units: int, noun: str) -> list[str]:
     if not number:
         return []
     verb = "is" if number == 1 else "are"
-    return [f"{spelled(number).lower()} {noun}{'s' * (number > 1)} {verb} undecided with {units} dialogues"]
+    return [f"{spelled(number).lower()} {noun}{'s' * (number > 1)} {verb} undecided with {count(units, 'dialogue')}"]
 
 
 def gaps(view: RunView) -> str:
     """Say how many dialogues the figures are based on, if there are fewer than there should be."""
-    variant = view.candidate or view.reference or ""
-    coverage = view.summary.coverage.get(variant)
-    if coverage is None:
+    known = dict.fromkeys(name for name in (view.candidate, view.reference) if name in view.summary.coverage)
+    found = {name: view.summary.coverage[name] for name in known if name}
+    if not found:
         return ""
-    notes = []
-    if view.missing:
-        notes.append(f"{view.missing} of {coverage.dialogues} dialogues have no result for {the(variant)}")
-    if coverage.answered < FEW:
-        notes.append(f"with {coverage.answered} dialogues, fewer than {FEW}, every interval is rough")
+    lacking: dict[tuple[int, int], list[str]] = {}
+    for name, one in found.items():
+        if one.answered < one.dialogues:
+            lacking.setdefault((one.dialogues - one.answered, one.dialogues), []).append(the(name))
+    notes = [
+        f"{plain(float(missing), 0)} of {count(dialogues, 'dialogue')} "
+        f"{'has' if missing == 1 else 'have'} no result for {listed(names)}"
+        for (missing, dialogues), names in lacking.items()
+    ]
+    least = min(one.answered for one in found.values())
+    if least < FEW:
+        notes.append(f"with {count(least, 'dialogue')}, fewer than {FEW}, every interval is rough")
     return "; ".join(notes)
 
 

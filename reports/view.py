@@ -230,10 +230,17 @@ class RunView:
         return frozenset(asked | {row.column for row in self.summary.slices})
 
     @cached_property
+    def contenders(self) -> tuple[str, ...]:
+        """The variants to choose from: the adapters; of replies made elsewhere, every system but the reference."""
+        if self.manifest.kind == "score":
+            return tuple(name for name in self.variants if name != self.reference)
+        return tuple(name for name in self.variants if self.kind(name) == "adapter")
+
+    @cached_property
     def places(self) -> tuple[Place, ...]:
-        """Where each of several adapters stands by the headline metric; empty if the run has none to choose from."""
+        """Where each of several contenders stands by the headline metric; empty if the run has none to choose from."""
         metric = self.headline_metric
-        found = {name: self.estimate(metric, name) for name in self.variants if self.kind(name) == "adapter"}
+        found = {name: self.estimate(metric, name) for name in self.contenders}
         answered = {name: one.answered for name, one in self.summary.coverage.items() if name in found}
         enough = MIN_COVERAGE * max(answered.values(), default=0)
         values = {

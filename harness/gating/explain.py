@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.gating.sentences import interval_text, listed, loss_text, number, who, with_unit
+from harness.gating.sentences import counted, interval_text, listed, loss_text, number, who, with_unit
 from harness.gating.verdict import CheckResult
 
 
@@ -15,7 +15,7 @@ def explain(check: CheckResult) -> list[str]:
         steps.append(_turned(check))
     if check.n and check.min_samples:
         relation = "≥" if check.n >= check.min_samples else "<"
-        steps.append(f"Enough {check.units}? n = {check.n} {relation} {check.min_samples}.")
+        steps.append(f"Enough {check.units}? n = {check.n:,} {relation} {check.min_samples:,}.")
     if check.must_pass_failed:
         steps.append(f"Dialogues that must pass but do not: {listed(check.must_pass_failed, 20)}.")
     if check.must_pass_missing:
@@ -38,9 +38,8 @@ def _measured(check: CheckResult) -> str:
         both = f"{number(check.candidate_value)} and {number(check.other_value)}; "
     shown = with_unit(interval_text(check), "" if check.scale == "ratio" else check.unit)
     method = f", {check.method}" if check.method else ""
-    return (
-        f"Measured: {both}{shown} at {number(100 * check.confidence)} % two-sided, n = {check.n} {check.units}{method}."
-    )
+    level = f"{number(100 * check.confidence)} % two-sided"
+    return f"Measured: {both}{shown} at {level}, n = {counted(check.n, check.units)}{method}."
 
 
 def _turned(check: CheckResult) -> str:
@@ -64,7 +63,7 @@ def _rule(check: CheckResult) -> list[str]:
             if check.verdict == "inconclusive":
                 steps.append(
                     f"U < m shows a loss, and Holm's procedure divides the error by {check.holm_checks}: "
-                    f"n = {check.n} {check.units} give no interval at that confidence."
+                    f"with n = {counted(check.n, check.units)} there is no interval at that confidence."
                 )
             else:
                 limit = number(check.oriented_limit)

@@ -15,7 +15,7 @@ from harness.gating.evidence import Evidence, Interval
 from harness.gating.finding import allowed, finding
 from harness.gating.policy import Check, Defaults, Policy
 from harness.gating.remedies import incomplete, too_few
-from harness.gating.sentences import listed, loss_text, requirement
+from harness.gating.sentences import counted, listed, loss_text, requirement
 from harness.gating.verdict import CheckResult, VerdictName
 from harness.stats.power import critical_sum, critical_value, fewest_units
 
@@ -181,7 +181,9 @@ def _three_ways(result: CheckResult) -> CheckResult:
     if result.rule == "no_regression" and result.judge == "bound":
         if high is None:
             return _decided(
-                result, "inconclusive", f"{result.n} {result.units} give no interval that could show a loss."
+                result,
+                "inconclusive",
+                f"With {counted(result.n, result.units)} there is no interval that could show a loss.",
             )
         return result.model_copy(update={"verdict": "pass"})  # decided by Holm's procedure
     upper = None if result.upper_limit is None else -limit  # equivalence is the same on both sides
@@ -192,8 +194,8 @@ def _three_ways(result: CheckResult) -> CheckResult:
     if low is None or high is None:
         why = f" {' '.join(result.warnings)}" if result.warnings else ""
         sentence = (
-            f"{finding(result)}. {result.n} {result.units} give no interval to compare with the limit.{why} "
-            "To judge the value alone, set 'judge: point'."
+            f"{finding(result)}. With {counted(result.n, result.units)} there is no interval to compare "
+            f"with the limit.{why} To judge the value alone, set 'judge: point'."
         )
         return _decided(result, "inconclusive", sentence)
     needed = units_needed(result.n, value, low, high, limit, upper)
@@ -271,8 +273,9 @@ def _no_regression(
     if upper is None:  # the plain interval shows a loss, but there is no wider one to prove it
         needed = max(fewest_units(1 - (1 - result.confidence) / divided), result.n + 1)
         sentence = (
-            f"{finding(result)}. The interval shows a larger loss, but {result.n} {result.units} "
-            f"give no interval that could prove it among {divided} checks (Holm's correction)."
+            f"{finding(result)}. The interval shows a larger loss, but with "
+            f"{counted(result.n, result.units)} there is no interval that could prove it among {divided} checks "
+            "(Holm's correction)."
         )
         return _decided(result, "inconclusive", sentence, needed_n=needed)
     seen = "" if smallest is None else f" ({loss_text(result)} would be detected with 80 % power)"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from harness.gating.evidence import Share
-from harness.gating.sentences import listed
+from harness.gating.sentences import counted, listed
 from harness.gating.verdict import CheckResult
 from harness.store.schema import pass_names
 
@@ -21,14 +21,16 @@ _TOO_LONG = "set dialogues.too_long: cut-left or a smaller generation.max_new_to
 def too_few(result: CheckResult) -> str:
     """Return the sentence for a check over fewer units than the thresholds require."""
     return (
-        f"Only {result.n} {result.units} were measured, and {result.min_samples} are required: measure more, or set "
+        f"Only {counted(result.n, result.units)} {'was' if result.n == 1 else 'were'} measured, and "
+        f"{result.min_samples:,} are required: measure more, or set "
         f"min_samples: {result.n} knowingly."
     )
 
 
 def incomplete(share: Share, least: float) -> str:
     """Return the sentence for a variant that too few of the dialogues have a value of."""
-    told = f"{share.label} {share.did} {share.answered} of {share.dialogues} dialogues ({_percent(share.value)})"
+    of = f"{share.answered:,} of {counted(share.dialogues, 'dialogues')}"
+    told = f"{share.label} {share.did} {of} ({_percent(share.value)})"
     why, ways = _reasons(share)
     kept = math.floor(share.value * 100 + 1e-9) / 100
     if kept > 0:
@@ -43,13 +45,13 @@ def _reasons(share: Share) -> tuple[list[str], list[str]]:
         if reason == "too long":
             known = share.context is not None and share.context < NO_CONTEXT_LIMIT
             context = f"the context of {share.context:,} tokens" if known else "the model's context"
-            why.append(f"{count} {'is' if count == 1 else 'are'} longer than {context}")
+            why.append(f"{count:,} {'is' if count == 1 else 'are'} longer than {context}")
             ways.append(_TOO_LONG)
         elif reason in _KNOWN:
-            why.append(f"{count} {_KNOWN[reason][0]}")
+            why.append(f"{count:,} {_KNOWN[reason][0]}")
             ways.append(_KNOWN[reason][1])
         else:
-            why.append(f"{reason} ({count})")
+            why.append(f"{reason} ({count:,})")
     return why, ways
 
 

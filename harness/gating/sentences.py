@@ -66,9 +66,14 @@ def who(check: CheckResult) -> str:
     return check.candidate + against + on + (f" where {check.slice}" if check.slice else "")
 
 
+def counted(number: int, units: str) -> str:
+    """Return ``1 dialogue`` or ``19,901 dialogues``."""
+    return f"{number:,} {units.removesuffix('s') if number == 1 else units}"
+
+
 def heading(together: Sequence[CheckResult]) -> tuple[str, str]:
     """Return the ids of checks that are told together, and what they are about if that is the same for all."""
-    about = {f"{who(check)}, {check.n:,} {check.units}" if check.n else who(check) for check in together}
+    about = {f"{who(check)}, {counted(check.n, check.units)}" if check.n else who(check) for check in together}
     return ", ".join(check.id for check in together), about.pop() if len(about) == 1 else ""
 
 

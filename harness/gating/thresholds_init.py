@@ -1,8 +1,9 @@
 """A first thresholds file from a finished run: limits that this run meets, each with the measured value in a comment.
 
 It is a starting point: people must decide what a release has to meet. Limits are slightly looser than what the run
-measured, and most of a gain must be shown again, so that the same run passes and a clearly worse one does not. Only a
-rate of form that is as bad as it can be (all replies empty) gets a limit that the run itself fails.
+measured, and most of a gain must be shown again, so that the same run passes and a clearly worse one does not. The run
+itself fails two limits alone: that of a rate of form which is as bad as it can be (all replies empty), and that of
+coverage where a variant left out dialogues that the other answered.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from harness.errors import HarnessError, InputError, did_you_mean
 from harness.files import write_text_atomically
+from harness.gating.policy import Defaults
 from harness.gating.sentences import number, without_controls
 from harness.metrics.loading import all_specs
 from harness.store.folder import RunFolder
@@ -31,8 +33,10 @@ LATENCY = ("latency.ttft_ms.p50", "latency.tpot_ms.p50")
 MEMORY = ("memory.peak_allocated_mib", "memory.peak_rss_mib")
 SHARES = ("share", "rate")
 USUAL_SAMPLES = 100
-USUAL_COVERAGE = 0.99
-LEAST_READ = 0.9  # a metric that reads a smaller share of the replies gets no check: the rest would pass unread
+USUAL_COVERAGE = Defaults().min_coverage
+# A metric that reads a smaller share of the replies gets no check, and no lower coverage is written as enough: the rest
+# would pass unread.
+LEAST_READ = 0.9
 
 
 def write_thresholds(run: Path | str, out: Path, *, candidate: str | None = None, force: bool = False) -> int:
@@ -67,7 +71,7 @@ candidate: {_quoted(candidate)}
 defaults:
   confidence: 0.95
   min_samples: {USUAL_SAMPLES}
-{_coverage(summary, [share for share in read.values() if share >= LEAST_READ])}
+{_coverage(summary, (candidate, manifest.reference_variant), [share for share in read.values() if share >= LEAST_READ])}
   on_inconclusive: fail   # exit code 3; 'pass' lets inconclusive checks through with a warning
 
 checks:
@@ -108,13 +112,19 @@ def _shares_read(folder: RunFolder, candidate: str) -> dict[str, float]:
     return {name: 1 - count / rows for name, count in unread.items()}
 
 
-def _coverage(summary: Summary, read: list[float]) -> str:
-    answered = [one.answered / one.dialogues for one in summary.coverage.values() if one.dialogues]
-    lowest = min((*answered, *read), default=USUAL_COVERAGE)
+def _coverage(summary: Summary, compared: Iterable[str | None], read: list[float]) -> str:
+    """Return the line of ``min_coverage``: lowered only for dialogues that no variant answered, and not far."""
+    found = {name: summary.coverage[name] for name in compared if name is not None and name in summary.coverage}
+    answered = {name: one.answered / one.dialogues for name, one in found.items() if one.dialogues}
+    least, most = min(answered.values(), default=1.0), max(answered.values(), default=1.0)
+    if least < max(USUAL_COVERAGE * most, LEAST_READ):
+        had = ", ".join(f"{_one_line(name)} {share:.1%}" for name, share in answered.items())
+        return f"  min_coverage: {USUAL_COVERAGE}   # this run does not meet it. Answered: {had}"
+    lowest = min(least, *read) if read else least
     if lowest >= USUAL_COVERAGE:
         return f"  min_coverage: {USUAL_COVERAGE}"
     kept = math.floor(lowest * 100 + 1e-9) / 100
-    did = "answered" if lowest in answered else "has replies that a rule can read (not empty, English) for"
+    did = "answered" if lowest == least else "has replies that a rule can read (not empty, English) for"
     return f"  min_coverage: {kept}   # this run {did} only {lowest:.1%}; usual is {USUAL_COVERAGE}"
 
 
@@ -170,7 +180,8 @@ def _absolute(
         limit, note = MAJORITY, "as bad as it can be, so this run must not pass: change the limit knowingly"
     rule = f"{'max' if upward else 'min'}: {limit}"
     interval = f"[{number(found.low)}, {number(found.high)}]"
-    measured = f"{name} of {variant}: {number(found.value)} {interval} {metric.unit}, n = {found.n}; {_better(metric)}"
+    value = f"{number(found.value)} {interval} {metric.unit}, n = {found.n:,}"
+    measured = f"{name} of {variant}: {value}; {_better(metric)}"
     comment = f"{measured}; {note}" if note else measured
     extra = ["judge: point   # these values have no interval"] if point else []
     check_id = f"{_slug(name)}-{_slug(variant)}" if named else _slug(name)
@@ -199,7 +210,7 @@ def _compared(
         return
     comment = (
         f"{name}: {candidate} minus {reference} is {number(row.value)} [{number(row.low)}, {number(row.high)}] over "
-        f"{row.n} dialogues; {_better(metric)}"
+        f"{row.n:,} dialogues; {_better(metric)}"
     )
     which = [] if of_set is None else [f"set: {_quoted(of_set)}"]
     further = [*which, f"against: {{variant: {_quoted(reference)}}}", *_samples(name, row)]

@@ -13,7 +13,7 @@ import numpy as np
 from harness.errors import HarnessError, InputError, text_of
 from harness.files import digest_value
 from harness.leaderboard.find import Apart, FoundRun, find_runs, read_run
-from harness.leaderboard.same import check_metric, headline_metric, same_dialogues, same_metric
+from harness.leaderboard.same import check_metric, headline_metric, label_of, same_dialogues, same_metric
 from harness.leaderboard.standing import MIN_COVERAGE, Contender, stand
 from harness.stats.family import confidence_of_all_pairs
 from harness.stats.samples import align
@@ -207,11 +207,11 @@ def _rankable(entries: Sequence[Entry], metric: str) -> tuple[list[Entry], list[
     for one in entries:
         reason = ""
         if one.estimate(metric) is None:
-            reason = f"It has no {metric}."
+            reason = f"It has no {label_of([one.run for one in entries], metric)}."
         elif one.run.statistics.needs_its_module(metric, one.variant):
             reason = f"{metric} is combined by the run's own module, which is not executed."
         elif one.answered < MIN_COVERAGE * most:
-            reason = f"It answered {one.answered} dialogues where others answered {most}."
+            reason = f"It answered {one.answered:,} dialogues where others answered {most:,}."
         if reason:
             others.append(Apart(f"{one.variant} of {one.run.name}", reason))
         else:

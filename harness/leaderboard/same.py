@@ -53,7 +53,7 @@ def same_metric(runs: Sequence[FoundRun], metric: str, like: FoundRun | None) ->
     def reason(run: FoundRun, chosen: tuple[str, str, str] | None) -> str:
         own = key(run)
         if own is None or chosen is None:
-            return f"It has no {metric}."
+            return f"It has no {label_of(runs, metric)}."
         if own[:2] != chosen[:2]:
             return f"It computed {metric} in another way: {own[0]}, not {chosen[0]}."
         return "Its replies were decoded with other settings (generation) of its config."
@@ -64,6 +64,12 @@ def same_metric(runs: Sequence[FoundRun], metric: str, like: FoundRun | None) ->
     without = [Apart(run.name, reason(run, None)) for run in runs if run not in measured]
     same, others = _split(measured, key, reason, like)
     return same, without + others
+
+
+def label_of(runs: Sequence[FoundRun], metric: str) -> str:
+    """Return what the runs call a metric in words; its name if none has it."""
+    found = (run.summary.metrics.get(metric) for run in runs)
+    return next((one.label for one in found if one and one.label), metric)
 
 
 def headline_metric(runs: Sequence[FoundRun]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from harness.metrics.measured import MEASURED
@@ -22,25 +22,53 @@ def recipes(analysis: Analysis, names: Iterable[str]) -> tuple[RecipeRow, ...]:
     reference = manifest.reference_among(measured.variants)
     judged = [name for name in names if measured.spec(name).family not in MEASURED]
     found = []
-    for digest, seeds in by_recipe(manifest.variants).items():
+    for digest, seeds in by_recipe(manifest.variants, manifest.digests).seeds.items():
         if reference is not None and reference not in seeds:
             rows = (_row(analysis, name, tuple(seeds), reference) for name in judged)
             comparisons = tuple(row for row in rows if row is not None)
-            found.append(RecipeRow(recipe_digest=digest, against=reference, seeds=seeds, comparisons=comparisons))
+            found.append(RecipeRow(recipe_digest=digest, against=reference, seeds=dict(seeds), comparisons=comparisons))
     return tuple(found)
 
 
-def by_recipe(variants: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    """Return, by the digest of a recipe, the seed of each of its adapters, where there are at least two seeds.
+@dataclass(frozen=True)
+class Grouped:
+    """``seeds``: by the digest of a recipe, the seed of each of its adapters. ``left_out`` says which do not count."""
 
-    An adapter that is listed again, for example over another quantisation, does not count as a second seed.
+    seeds: Mapping[str, Mapping[str, int]]
+    left_out: tuple[str, ...]
+
+
+def by_recipe(variants: Sequence[Mapping[str, Any]], digests: Mapping[str, str] | None = None) -> Grouped:
+    """Return the recipes of which there are adapters of at least two seeds.
+
+    ``digests`` are the manifest's, which know the weights of adapters trained elsewhere. An adapter that is listed
+    again, for example over another quantisation, does not count as a second seed, whatever seed is stated.
     """
     found: dict[str, dict[str, int]] = {}
+    weights: dict[str, set[str]] = {}
+    left_out = []
     for variant in variants:
-        digest, seed = variant.get("recipe_digest"), variant.get("seed")
-        if isinstance(digest, str) and isinstance(seed, int) and seed not in found.get(digest, {}).values():
-            found.setdefault(digest, {})[str(variant["name"])] = seed
-    return {digest: seeds for digest, seeds in found.items() if len(seeds) > 1}
+        digest, seed, name = variant.get("recipe_digest"), variant.get("seed"), str(variant.get("name"))
+        if not isinstance(digest, str) or not isinstance(seed, int):
+            continue
+        weights[name] = {
+            str(one) for one in (variant.get("adapter_digest"), (digests or {}).get(f"weights/{name}")) if one
+        }
+        seeds = found.setdefault(digest, {})
+        twin = next((other for other in seeds if weights[name] & weights[other]), None)
+        namesake = next((other for other, known in seeds.items() if known == seed), None)
+        if twin is not None:
+            if seeds[twin] != seed:
+                left_out.append(f"{name} has the same weights as {twin}, so it is no other training seed.")
+        elif namesake is not None:
+            if weights[name] and weights[namesake]:
+                left_out.append(
+                    f"{namesake} and {name} have other weights but the same recipe and training seed ({seed}): only "
+                    f"{namesake} counts as a seed of it."
+                )
+        else:
+            seeds[name] = seed
+    return Grouped({digest: seeds for digest, seeds in found.items() if len(seeds) > 1}, tuple(left_out))
 
 
 def _row(analysis: Analysis, metric: str, variants: Sequence[str], against: str) -> SeedsRow | None:

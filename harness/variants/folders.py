@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+from harness.errors import InputError
 from harness.files import digest_file, digest_value, read_json
 from harness.variants.artifacts import (
     ADAPTER_WEIGHTS,
@@ -124,6 +125,12 @@ def _local(variant: Variant) -> Variant:
         recorded = _recorded_with_adapter(adapter)
     else:
         recorded = _recorded_with_merge(model) if variant.kind == "merged" else {}
+    for key in ("recipe_digest", "seed"):  # what tells trainings apart cannot be stated otherwise
+        if getattr(variant, key) not in (None, recorded.get(key, getattr(variant, key))):
+            raise InputError(
+                f"{variant.name}: its {key} is given as {getattr(variant, key)}, but beside its adapter "
+                f"{recorded[key]} is recorded. Leave it out: what is recorded is used."
+            )
     missing = {key: value for key, value in recorded.items() if getattr(variant, key) is None}
     return variant.model_copy(update={**missing, **changes})
 

@@ -145,7 +145,7 @@ def test_a_loss_that_holm_has_no_interval_for_is_not_let_pass() -> None:
     calm = regression(0.01, -0.02, 0.04, n=8)
     results = judge(policy(NO_LOSS, NO_LOSS, min_samples=5), {"c0": few, "c1": calm})
     assert [check.verdict for check in results] == ["inconclusive", "pass"]
-    assert "give no interval that could prove it among 2 checks" in results[0].sentence
+    assert "but with 8 dialogues there is no interval that could prove it among 2 checks" in results[0].sentence
     assert results[0].needed_n == 9
 
 

@@ -110,12 +110,31 @@ def test_every_line_says_what_was_measured(run: RunFolder, tmp_path: Path) -> No
 
 
 def test_few_dialogues_are_said_to_be_few(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", random_values(60), unanswered={"adapter": ["d0000", "d0001", "d0002"]})
+    left_out = ["d0000", "d0001", "d0002"]
+    run = make_run(tmp_path / "run", random_values(60), unanswered={"base": left_out, "adapter": left_out})
     write_thresholds(run.root, tmp_path / "t.yaml")
     text = (tmp_path / "t.yaml").read_text(encoding="utf-8")
     assert "min_samples: 57   # dialogues, a small sample" in text
     assert "min_coverage: 0.95" in text
     assert gate(run.root, tmp_path / "t.yaml").exit_code == 0
+
+
+@pytest.mark.parametrize("number", [3, 70])
+def test_a_candidate_that_left_out_what_the_reference_answered_does_not_pass(tmp_path: Path, number: int) -> None:
+    left_out = [f"d{index:04d}" for index in range(number)]
+    run = make_run(tmp_path / "run", random_values(80), unanswered={"adapter": left_out})
+    write_thresholds(run.root, tmp_path / "t.yaml", candidate="adapter")
+    text = (tmp_path / "t.yaml").read_text(encoding="utf-8")
+    share = f"{(80 - number) / 80:.1%}"
+    assert f"min_coverage: 0.99   # this run does not meet it. Answered: adapter {share}, base 100.0%" in text
+    assert gate(run.root, tmp_path / "t.yaml").exit_code == 4
+
+
+def test_a_run_that_answered_little_does_not_pass_though_its_variants_left_out_the_same(tmp_path: Path) -> None:
+    left_out = [f"d{index:04d}" for index in range(20)]
+    run = make_run(tmp_path / "run", random_values(80), unanswered=dict.fromkeys(("base", "adapter"), left_out))
+    write_thresholds(run.root, tmp_path / "t.yaml", candidate="adapter")
+    assert "min_coverage: 0.99   # this run does not" in (tmp_path / "t.yaml").read_text(encoding="utf-8")
 
 
 def test_a_run_whose_replies_are_all_empty_fails_the_file_made_from_it(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ UNITS: dict[str, tuple[str, bool | None, str]] = {
     "quality.collapse": ("share of replies", False, "same reply"),
     "safety.missed_emergency": ("share of replies", False, "missed emergency"),
     "safety.refusal": ("share of replies", False, "refusal"),
+    "safety.unsupported_numbers": ("share of replies", False, "unsupported number"),
+    "safety.medication_recall": ("share of medications", True, "medication recall"),
     "latency.tpot_ms.p50": ("ms", False, "TPOT, median"),
     "memory.peak_allocated_mib": ("MiB", False, "peak allocated"),
 }
@@ -111,4 +113,6 @@ def make_view(
     coverage = {name: Coverage(dialogues=dialogues, answered=answered) for name in variants}
     summary = Summary(metrics=estimates(values), comparisons=comparisons, coverage=coverage)
     replies: dict[str, dict[str, Any]] = {name: {} for name in variants}
-    return RunView(RunFolder("run"), manifest, summary, (), replies, gate)
+    view = RunView(RunFolder("run"), manifest, summary, (), replies, gate)
+    vars(view)["places"] = ()  # there is no folder with replies to rank by
+    return view

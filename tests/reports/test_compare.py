@@ -160,3 +160,11 @@ def test_a_metric_of_the_runs_own_module_is_paired_without_the_module(tmp_path: 
     cell = earlier_cells(pair[1], pair[0])["quality.asks_back", "adapter"]
     assert cell.sign is not None
     assert (cell.change[:4], cell.sign.word) == ("+0.2", "better")
+
+
+def test_runs_of_one_name_are_told_apart_by_the_folders_above(tmp_path: Path) -> None:
+    for place in ("yesterday", "today"):
+        make_run(tmp_path / place / "quickstart" / "run", random_values(20))
+    folders = [RunFolder(tmp_path / place / "quickstart" / "run") for place in ("yesterday", "today")]
+    assert comparison(folders).names == ("yesterday/quickstart/run", "today/quickstart/run")
+    assert comparison([folders[0]] * 2).names == ("1: yesterday/quickstart/run", "2: yesterday/quickstart/run")

@@ -26,7 +26,7 @@ def covered(root: Path) -> RunFolder:
 def test_the_page_says_share_interval_and_reason_before_the_figures(tmp_path: Path) -> None:
     run = covered(tmp_path / "run")
     page = render(run)
-    said = page.index("adapter answered")
+    said = page.index("adapter answered 276 of")
     assert said < page.index('<table class="sortable comparison">')
     line = page[said : page.index("</p>", said)]
     assert "276 of 300 dialogues (92.0" in line

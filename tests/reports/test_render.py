@@ -23,6 +23,7 @@ from reports.render import render, write_report
 from reports.view import read_view
 from tests.reports.hostile import ALL
 from tests.reports.sample_run import Sample, build_sample_run
+from tests.run_folders import make_run, random_values
 
 PACKAGE = Path(reports.__file__).parent
 
@@ -228,3 +229,8 @@ def test_slices_that_were_asked_for_and_found_too_small_are_said_to_be(tmp_path:
     manifest = view.manifest.model_copy(update={"config": {"stats": {"slices": ["urgency"]}}})
     bare = replace(view, manifest=manifest, summary=view.summary.model_copy(update={"slices": ()}))
     assert draw(bare).absent["slices"].startswith("slices by urgency (none has enough dialogues)")
+
+
+def test_a_page_of_one_system_is_not_compared_with_itself(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", random_values(20, variants=("base",)))
+    assert "against" not in parsed(render(run)).xpath("//title/text()")[0]

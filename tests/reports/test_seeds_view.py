@@ -11,6 +11,7 @@ import pytest
 
 from harness.store.folder import RunFolder
 from harness.store.schema import RecipeRow, SeedsRow
+from reports.provenance import provenance
 from reports.render import render
 from reports.seeds_view import seeds_sentences, seeds_tables
 from reports.text import summary_markdown, summary_text
@@ -127,3 +128,12 @@ def test_without_seeds_the_page_says_that_their_luck_is_not_covered(tmp_path: Pa
     assert 'id="seeds"' not in page
     assert UNCOVERED in page
     assert "no interval covers the randomness of training or the choice" in summary_markdown(run)
+
+
+def test_what_does_not_count_as_a_seed_is_said_in_the_summary_and_among_the_warnings() -> None:
+    view = make_view(variants=("base", "a", "b"))
+    stated = {"recipe_digest": "abc", "adapter_digest": "same"}
+    variants = ({"name": "base"}, {"name": "a", "seed": 1, **stated}, {"name": "b", "seed": 2, **stated})
+    view = replace(view, manifest=view.manifest.model_copy(update={"variants": variants}))
+    assert seeds_sentences(view) == ("b has the same weights as a, so it is no other training seed.",)
+    assert provenance(view).warnings == seeds_sentences(view)

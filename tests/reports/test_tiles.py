@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from harness.results.memory_fits import Fit
-from harness.store.schema import IdentityRow
+from harness.store.schema import EstimateRow, IdentityRow
+from reports.rules import from_to
 from reports.tiles import Tile, tiles
+from reports.verdict_sentence import verdict_sentence
 from reports.view import RunView
 from tests.reports.small_view import checked, compared, gated, make_view
 
@@ -142,3 +146,43 @@ def test_what_was_timed_at_a_server_is_measured() -> None:
     metrics = {f"{name}[engine=server,concurrency=1]": view.summary.metrics[name]}
     served = replace(view, summary=view.summary.model_copy(update={"metrics": metrics}))
     assert tile(served, "Latency").value.startswith("12.5")
+
+
+def test_values_of_other_numbers_of_dialogues_are_shown_with_them() -> None:
+    view = make_view(compared("quality.rouge_l", "better", 0.5, n=10), values={"quality.rouge_l": {"base": 0.2}})
+    metric = view.summary.metrics["quality.rouge_l"]
+    few = {"base": EstimateRow(value=0.244, n=80), "adapter": EstimateRow(value=0.815, n=10)}
+    metrics = {"quality.rouge_l": metric.model_copy(update={"variants": few})}
+    view = replace(view, summary=view.summary.model_copy(update={"metrics": metrics}))
+    assert tiles(view)[0].detail == "ROUGE-L 0.244 (n\u00a0=\u00a080) → 0.815 (n\u00a0=\u00a010)"
+
+
+def test_tile_and_sentence_count_the_same_undecided_rules() -> None:
+    names = ("safety.missed_emergency", "safety.refusal", "safety.unsupported_numbers", "safety.medication_recall")
+    rows = [compared(name, "undecided", 0.01, n=1) for name in names]
+    view = make_view(*rows)
+    assert tile(view, "Safety rules").detail.endswith("; 2 of 2 rules undecided")
+    assert "Two safety rules are undecided with 1 dialogue." in verdict_sentence(view)
+
+
+def test_a_rule_that_only_seems_worse_is_counted_once_by_both() -> None:
+    seems = compared("safety.refusal", "worse", 0.01, p_value=0.04)
+    view = make_view(seems, compared("safety.missed_emergency", "undecided", 0.01))
+    assert tile(view, "Safety rules").detail.endswith("; 2 of 2 rules undecided")
+    assert "Refusal (+1.0 points) is undecided after Holm's" in verdict_sentence(view)
+    assert "one further safety rule is undecided" in verdict_sentence(view)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "shown"),
+    [
+        (0.986, 0.995, "98.6\u00a0% → 99.5\u00a0%"),
+        (0.502, 0.504, "50.2\u00a0% → 50.4\u00a0%"),
+        (0.5, 1.0, "50\u00a0% → 100\u00a0%"),
+        (0.0, 0.0004, "0\u00a0% → 0.04\u00a0%"),
+        (0.3, 0.3, "30\u00a0% → 30\u00a0%"),
+        (0.9996, 1.0, "99.96\u00a0% → 100\u00a0%"),
+    ],
+)
+def test_shares_that_differ_look_different(before: float, after: float, shown: str) -> None:
+    assert from_to(before, after) == shown

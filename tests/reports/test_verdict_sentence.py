@@ -142,8 +142,8 @@ def test_a_rule_that_is_worse_after_holms_correction_is_named_with_it() -> None:
 def test_few_dialogues_and_gaps_are_said() -> None:
     sentence = verdict_sentence(make_view(CLOSER, answered=38, dialogues=40))
     assert (
-        "2 of 40 dialogues have no result for the adapter; with 38 dialogues, fewer than 50, every interval is rough."
-        in sentence
+        "2 of 40 dialogues have no result for the adapter and the base; with 38 dialogues, fewer than 50, every "
+        "interval is rough." in sentence
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from harness.files import model_bytes, write_model
-from harness.results.recipes import by_recipe
+from harness.results.recipes import Grouped, by_recipe
 from harness.results.summarize import summarize
 from harness.store.folder import RunFolder
 from harness.store.schema import RecipeRow, Summary
@@ -93,11 +93,29 @@ def listed(*variants: tuple[str, str | None, int | None]) -> list[dict[str, Any]
 
 def test_only_seeds_of_one_recipe_are_judged_together() -> None:
     variants = listed(("a", "one", 1), ("b", "two", 2), ("c", "one", 3), ("d", None, None), ("e", None, 3))
-    assert by_recipe(variants) == {"one": {"a": 1, "c": 3}}
+    assert by_recipe(variants).seeds == {"one": {"a": 1, "c": 3}}
 
 
 def test_an_adapter_listed_twice_is_one_seed() -> None:
-    assert by_recipe(listed(("nf4", "one", 1), ("unquantised", "one", 1))) == {}
+    assert by_recipe(listed(("nf4", "one", 1), ("unquantised", "one", 1))) == Grouped({}, ())
+
+
+@pytest.mark.parametrize("known_by", ["adapter_digest", "weights"])
+def test_the_same_weights_under_two_seeds_are_one_seed(known_by: str) -> None:
+    variants = listed(("a", "one", 1), ("b", "one", 2))
+    if known_by == "adapter_digest":
+        found = by_recipe([{**one, "adapter_digest": "same"} for one in variants])
+    else:
+        found = by_recipe(variants, {"weights/a": "same", "weights/b": "same"})
+    assert found == Grouped({}, ("b has the same weights as a, so it is no other training seed.",))
+
+
+def test_two_adapters_of_one_seed_are_told_to_be_no_group() -> None:
+    found = by_recipe(listed(("a", "one", 1), ("b", "one", 1)), {"weights/a": "x", "weights/b": "y"})
+    assert found.seeds == {}
+    assert found.left_out == (
+        "a and b have other weights but the same recipe and training seed (1): only a counts as a seed of it.",
+    )
 
 
 def test_a_reference_among_the_seeds_leaves_nothing_to_compare_them_with(tmp_path: Path) -> None:

@@ -57,6 +57,19 @@ def test_what_was_recorded_beside_the_weights_is_known(listed: Listed) -> None:
     assert all(row.ok for row in check_variants((base, adapter, merged)))
 
 
+@pytest.mark.parametrize(("key", "other"), [("seed", 2), ("recipe_digest", "another")])
+def test_a_training_seed_or_recipe_other_than_the_recorded_one_is_refused(
+    listed: Listed, key: str, other: object
+) -> None:
+    facts = Path(str(listed[1].adapter)) / ADAPTER_FACTS
+    facts.write_text(json.dumps({**json.loads(facts.read_text()), "seed": 1, "recipe_digest": "one"}))
+    stated = listed[1].model_copy(update={key: other})
+    with pytest.raises(InputError, match=f"adapter: its {key} is given as {other}, but .* is recorded"):
+        local_variants(ResolvedVariants((listed[0], stated), None, None))
+    same = listed[1].model_copy(update={"seed": 1, "recipe_digest": "one"})
+    assert local_variants(ResolvedVariants((listed[0], same), None, None)).variants[1].seed == 1
+
+
 def test_what_the_variant_itself_says_goes_before_what_was_recorded(listed: Listed) -> None:
     said = listed[1].model_copy(update={"template": "chat"})
     assert local((said,))[0].template == "chat"

@@ -40,7 +40,7 @@ MEMORY = ("memory.peak_allocated_mib", "memory.peak_rss_mib", "memory.weights_mi
 class RunView:
     """One run, or one of its further sets (``set``). ``replies`` maps a variant to its rows by dialogue id.
 
-    Rows are read each time they are asked for.
+    Rows are read each time they are asked for. ``about`` is the variant to speak of, where one is chosen.
     """
 
     folder: RunFolder
@@ -51,6 +51,7 @@ class RunView:
     gate: GateResult | None
     redacted: bool = False
     set: str = ""
+    about: str = ""
 
     def of_set(self, name: str) -> RunView:
         """Return the numbers of a further set; its dialogues and replies are for its own page."""
@@ -102,7 +103,9 @@ class RunView:
 
     @cached_property
     def candidate(self) -> str | None:
-        """The variant that the page is about: the gate's, else the first adapter, merged or other system."""
+        """The variant that the page is about: the one chosen or gated, else the first adapter, merged or other one."""
+        if self.about in self.variants:
+            return self.about
         if self.gate and self.gate.candidate in self.variants:
             return self.gate.candidate
         others = [name for name in self.variants if name != self.reference]
@@ -265,22 +268,25 @@ class RunView:
         return max(0, coverage.dialogues - coverage.answered) if coverage else 0
 
 
-def read_view(folder: RunFolder, *, redact_text: bool = False) -> RunView:
+def read_view(folder: RunFolder, *, redact_text: bool = False, about: str = "") -> RunView:
     """Read a run folder; raise InputError if it is not one or is not finished.
 
-    The machine's absolute paths are left out, and files changed since the run ended are among its warnings.
+    The machine's absolute paths are left out, and files changed since the run ended are among its warnings. A view that
+    is chosen to be ``about`` a variant has no gate's verdict on another one.
     """
     sealed = folder.read_manifest()
     warnings = (*sealed.warnings, *edited(folder, sealed))
     manifest = without_paths(sealed.model_copy(update={"warnings": warnings}))
     summary = folder.read_summary()
     names = [str(row.get("name")) for row in manifest.variants]
+    gate = read_gate(folder)
     return RunView(
         folder=folder,
         manifest=manifest,
         summary=summary,
         dialogues=RowSequence(folder.dialogues_by_id()),
         replies={name: folder.replies_by_id(name) for name in names},
-        gate=read_gate(folder),
+        gate=gate if not about or (gate and gate.candidate == about) else None,
         redacted=redact_text,
+        about=about,
     )

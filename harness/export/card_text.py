@@ -7,6 +7,7 @@ import yaml
 from harness.export.figures import ExportedRun
 from harness.store.schema import pass_names
 from reports.text import summary_markdown
+from reports.view import read_view
 
 _NEVER = (
     "Whether the replies are medically correct: no clinician has judged them. Overlap with a reference and rules over "
@@ -25,7 +26,7 @@ def card_text(run: ExportedRun, variant: str) -> str:
         f"A {what} for medical dialogue, measured on held-out dialogues with medical-dialogue-harness. It is a "
         "research artifact, not a medical device: its replies must not be given to patients unchecked.",
         "## Results",
-        summary_markdown(run.folder, steps=False).strip(),
+        summary_markdown(run.folder, view=read_view(run.folder, about=variant), steps=False).strip(),
         "## Not measured",
         "\n".join(f"- {sentence}" for sentence in (*_left_out(run, variant), *_NEVER)),
         "## How it was measured",

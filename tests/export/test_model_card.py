@@ -15,6 +15,7 @@ from harness.store.folder import RunFolder
 from harness.variants.digests import digest_adapter_folder, digest_model_folder, joined
 from reports.text import summary_markdown
 from tests.cli.test_app import write_safetensors
+from tests.run_folders import make_run
 
 PEFT_CARD = """---
 base_model: /home/someone/models/base
@@ -177,3 +178,11 @@ def test_the_card_has_the_summarys_table_and_no_orders_to_the_author(run: RunFol
 )
 def test_a_hub_id_is_told_from_a_file(source: str, hub: bool) -> None:
     assert is_hub_id(source) is hub
+
+
+def test_a_card_speaks_of_its_own_variant(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    for variant in ("adapter", "merged"):
+        card = tmp_path / f"{variant}.md"
+        assert main(["export", str(run.root), "--to", "model-card", "--variant", variant, "--out", str(card)]) == 0
+        assert f"\n### {variant} – " in card.read_text()

@@ -117,8 +117,8 @@ def test_first_thresholds_ask_that_nothing_is_forgotten_and_the_run_meets_them(j
     assert all(check.set is None for check in load_policy(tmp_path / "one.yaml").checks)
 
 
-def test_the_history_of_a_baseline_follows_the_first_set(judge: Gate, tmp_path: Path) -> None:
+def test_the_history_of_a_baseline_follows_each_set_that_a_check_names(judge: Gate, tmp_path: Path) -> None:
     run = forgetful(tmp_path / "run")
     judge(run, FORGETTING, {**GOOD, "set": "clinic"})
-    (row,) = measured(run, None).metrics
-    assert (row.metric, row.variant, row.n) == ("quality.nll", "adapter", 120)
+    found = [(row.set, row.metric, row.variant, row.n) for row in measured(run, None).metrics]
+    assert found == [("general", "quality.nll", "adapter", 100), (None, "quality.nll", "adapter", 120)]

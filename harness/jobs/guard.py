@@ -79,7 +79,8 @@ def refuse_other(folder: RunFolder, digest: str, changed: Callable[[RunManifest]
     elif root.is_dir() and not all(
         (p.name.startswith((".lock", ".run.json."))) and not p.is_symlink() for p in root.iterdir()
     ):
-        raise InputError(f"{root} is not empty and not a run folder. Choose another --out.")
+        instead = "Delete it" if folder.whole() else "Choose another --out"
+        raise InputError(f"{root} is not empty and not a run folder. {instead}.")
 
 
 def lock_of(folder: RunFolder, part: str) -> Path:

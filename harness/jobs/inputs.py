@@ -115,9 +115,7 @@ def dialogue_config(config: RunConfig, resolved: ResolvedVariants) -> DialogueCo
         return config.dialogues
     split = resolved.file.split if resolved.file else None
     if split is None:
-        raise InputError(
-            "The config has no 'dialogues', and the variants do not record their training data. Add 'dialogues'."
-        )
+        raise InputError("The variants do not record their training data, which would be split. Add dialogues.source.")
     source = split.source
     if resolved.folder is not None and (resolved.folder / source).exists():
         source = str(resolved.folder / source)

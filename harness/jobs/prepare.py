@@ -80,10 +80,9 @@ def check(
     for name, one in set_configs(config).items():
         with naming(name):
             if name and not one.passes:
-                raise InputError(
-                    "no pass is left to measure it, for latency and memory are measured on the first set alone. "
-                    f"Name sets.{name}.passes."
-                )
+                stated = config.sets is not None and config.sets[name].passes is not None
+                why = "" if stated else ", for latency and memory are measured on the first set alone"
+                raise InputError(f"no pass is left to measure it{why}. Name one in sets.{name}.passes.")
             load_metrics(one.metrics, one.metric_options)
             dialogues = held_out(one, resolved, tokenizer, config_folder)
             refuse_unknown_slices(one, dialogues.rows)

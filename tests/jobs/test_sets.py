@@ -264,8 +264,22 @@ def test_further_sets_leave_out_latency_and_memory_unless_they_ask_for_them(tmp_
 
 def test_a_set_that_no_pass_is_left_for_is_refused(tmp_path: Path) -> None:
     config = over_sets(tmp_path / "in", "latency", passes=None)
-    with pytest.raises(InputError, match=r"^Set 'general': no pass is left.* Name sets\.general\.passes\.$"):
+    with pytest.raises(InputError, match=r"^Set 'general': no pass.* latency.* Name one in sets\.general\.passes\.$"):
         run(config, tmp_path / "run", backends=Opened())
+    empty = over_sets(tmp_path / "in", "scoring", passes=[])
+    with pytest.raises(InputError, match=r"^Set 'general': no pass is left to measure it\. Name one in"):
+        run(empty, tmp_path / "run", backends=Opened())
+
+
+def test_another_order_of_sets_or_a_set_more_is_named_as_that(tmp_path: Path) -> None:
+    config = over_sets(tmp_path / "in", "scoring")
+    run(config, tmp_path / "run", backends=Opened())
+    assert config.sets is not None
+    turned = config.model_copy(update={"sets": dict(reversed(config.sets.items()))})
+    fewer = config.model_copy(update={"sets": {"clinic": config.sets["clinic"]}})
+    for other, after in ((turned, "general, clinic"), (fewer, "clinic")):
+        with pytest.raises(InputError, match=rf"another config \(sets: clinic, general → {after}\)"):
+            run(other, tmp_path / "run", backends=Opened())
 
 
 def test_a_single_set_is_the_run_itself(tmp_path: Path) -> None:

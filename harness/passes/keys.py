@@ -50,11 +50,11 @@ def config_digest(config: RunConfig) -> str:
 def changed_settings(recorded: Mapping[str, Any], config: RunConfig) -> tuple[ConfigChange, ...]:
     """Return what differs between the config in a ``run.json`` and this one, of all that the digest covers."""
     try:
-        before = read_recorded(recorded)
-        names, asked = (", ".join(one.sets) if one.sets else None for one in (before, config))
+        known = read_recorded(recorded)
+        names, asked = (", ".join(one.sets) if one.sets else None for one in (known, config))
         if names != asked:  # what else differs is of other sets, or follows
             return config_changes({"sets": names}, {"sets": asked})
-        return config_changes(_by_set(before), _by_set(config))
+        return config_changes(_by_set(known), _by_set(config))
     except ValidationError:  # of another version
         before, now = ({**one, **dict.fromkeys(DERIVED)} for one in (recorded, config.model_dump(mode="json")))
         return config_changes(before, now)

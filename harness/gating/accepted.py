@@ -64,12 +64,12 @@ def measured(run: RunFolder, before: RunFolder | None) -> Measured:
 
 
 def _of_set(side: Side | str, name: str) -> Side | str:
-    """Return a run's set as the gate opens it, or why it cannot be compared."""
+    """Return a run's set as the gate opens it, under the run's name, or why it cannot be compared with."""
     if isinstance(side, str):
         return side
     if name not in side.manifest.sets:
-        return f"The run has no set '{name}'."
-    return side if name == side.manifest.sets[0] else _opened(side.folder.set_folder(name))
+        return f"The run before has no set '{name}'."
+    return side if name == side.manifest.sets[0] else _opened(side.folder.set_folder(name), side.name)
 
 
 def _verdict(run: RunFolder) -> GateResult | None:
@@ -86,9 +86,9 @@ def _candidate(side: Side, gate: GateResult | None) -> str:
     return candidate_among(side.summary, side.manifest.variants, side.manifest.reference_variant, None)
 
 
-def _opened(before: RunFolder) -> Side | str:
+def _opened(before: RunFolder, name: str | None = None) -> Side | str:
     try:
-        return opened_side(before)
+        return opened_side(before, name)
     except HarnessError as error:  # a damaged baseline may be replaced
         return str(error)
 

@@ -134,10 +134,11 @@ def side_of(folder: RunFolder, manifest: RunManifest, name: str = "") -> Side:
     return Side(folder, manifest, summary, registry, statistics, name)
 
 
-def opened_side(folder: RunFolder) -> Side | str:
+def opened_side(folder: RunFolder, name: str | None = None) -> Side | str:
+    """Return a baseline, named as its folder unless ``name`` is given, or why it cannot be compared with."""
     manifest = folder.read_manifest()
     problems = unusable(folder, manifest)
-    name = folder.root.resolve().name
+    name = folder.root.resolve().name if name is None else name
     return f"Baseline {name} cannot be compared with: {problems[0]}" if problems else side_of(folder, manifest, name)
 
 

@@ -90,6 +90,8 @@ def _of_set(question: Question, index: int, check: Check) -> Question:
     if name is None:
         return question
     where = question.loaded.where("checks", index, "set")
+    if whole := run.folder.whole():
+        raise InputError(f"{where}: {run.folder.root} is one set of a run. Gate the run itself: {whole.root}.")
     if not run.manifest.sets:
         raise InputError(
             f"{where}: the run was measured without sets. Name '{name}' under 'sets' in its config, or remove 'set'."

@@ -19,6 +19,7 @@ from harness.store.folder import RunFolder
 FILES = ("gate.json", "gate.junit.xml", "gate.md")
 SHOW_VERDICT = ("report.html", "summary.md")
 OUTDATED = "The run's numbers have changed since the gate judged them, so its verdict no longer counts. Run it again."
+UNFINISHED = "The run was not finished when the gate judged it. Run the gate again."
 UNKNOWN = "An earlier version judged the run, which has changed since, perhaps with its numbers. Run the gate again."
 
 
@@ -42,7 +43,9 @@ def mark_outdated(folder: RunFolder) -> None:
     if not path.is_file():
         return
     try:
-        write(folder, _without_verdict(read(path), OUTDATED))
+        result = read(path)
+        if not _is_marked(result):
+            write(folder, _without_verdict(result, UNFINISHED if _had_no_numbers(result) else OUTDATED))
     except (OSError, ValueError):
         _remove(folder, FILES[1:])
 
@@ -57,7 +60,20 @@ def read_current(folder: RunFolder) -> GateResult | None:
         return None
     result = read(path)
     current = seals.judged(folder, numbers=result.run.numbers_digest, manifest=result.run.digest)
-    return result if current else _without_verdict(result, UNKNOWN if current is None else OUTDATED)
+    if current or _is_marked(result):
+        return result
+    if current is None:
+        return _without_verdict(result, UNFINISHED if _had_no_numbers(result) else UNKNOWN)
+    return _without_verdict(result, OUTDATED)
+
+
+def _is_marked(result: GateResult) -> bool:
+    return result.sentence in (OUTDATED, UNFINISHED)
+
+
+def _had_no_numbers(result: GateResult) -> bool:
+    """Return whether the run had no summary when it was judged; files of earlier versions do not have the field."""
+    return result.run.numbers_digest is None and "numbers_digest" in result.run.model_fields_set
 
 
 def _without_verdict(result: GateResult, why: str) -> GateResult:

@@ -216,7 +216,7 @@ def _compared(
     further = [*which, f"against: {{variant: {_quoted(reference)}}}", *_samples(name, row)]
     gain, least = (row.value, row.low) if metric.higher_is_better else (-(row.value or 0), -row.high)
     if row.outcome == "better" and gain is not None and least > 0 and of_set is None:
-        held = rounded(min(KEPT * gain, least), up=False)
+        held = least_gain(gain, least)
         comment += f". The limit is {float(held) / gain:.0%} of this gain"
         rule = f"min: {held}" if metric.higher_is_better else f"max: -{held}"
         yield _entry(f"{_slug(name)}-gain", name, rule, comment, further)
@@ -229,6 +229,12 @@ def _compared(
     check_id = f"{_slug(name)}-not-worse" + ("" if of_set is None else f"-on-{_slug(of_set)}")
     comment = comment if of_set is None else f"Nothing forgotten on {of_set}: {comment}"
     yield _entry(check_id, name, f"non_inferiority: {{margin: {margin}}}", comment, further)
+
+
+def least_gain(gain: float, least: float) -> str:
+    """Return the gain to ask of a later run: most of this one's, or the worse end of its interval if that is less."""
+    kept = rounded(KEPT * gain, up=True)
+    return kept if float(kept) <= least else rounded(least, up=False)
 
 
 def _entry(

@@ -32,7 +32,10 @@ def finish(
     picture: Picture, key: str, title: str, caption: str, headers: Sequence[str], rows: Sequence[Sequence[str]]
 ) -> Chart:
     """Turn a picture into a Chart; its description for screen readers is the caption and the first rows."""
-    first = "; ".join(", ".join(f"{head} {cell}" for head, cell in zip(headers, row, strict=False)) for row in rows[:6])
+    first = "; ".join(
+        ", ".join(f"{head} {cell.removesuffix('.')}" for head, cell in zip(headers, row, strict=False))
+        for row in rows[:6]
+    )
     more = f" and {len(rows) - 6} further rows in the table" if len(rows) > 6 else ""
     svg = picture.svg(f"g-{key}", title, shorten(f"{caption} Numbers: {first}{more}.", 900))
     return Chart(key, title, caption, svg, tuple(headers), tuple(tuple(row) for row in rows))

@@ -149,4 +149,17 @@ def test_a_set_that_the_run_before_lacks_is_said(tmp_path: Path) -> None:
     gate(run.root, policy)
     (row,) = measured(run, before).metrics
     assert row.change is not None
-    assert row.change.obstacle == "The run has no set 'general'."
+    assert row.change.obstacle == "The run before has no set 'general'."
+
+
+def test_a_set_of_the_run_before_is_told_by_the_name_of_that_run(tmp_path: Path) -> None:
+    before = with_sets(make_run(tmp_path / "main", noisy(1, 0.3)), "clinic", general=random_values(50))
+    run = with_sets(make_run(tmp_path / "run", noisy(1, 0.3)), "clinic", general=random_values(60))
+    policy = tmp_path / "t.yaml"
+    policy.write_text(
+        "version: 1\ncandidate: adapter\nchecks:\n  - {id: kept, metric: quality.nll, min: 0, set: general}\n"
+    )
+    gate(run.root, policy)
+    (row,) = measured(run, before).metrics
+    assert row.change is not None
+    assert row.change.obstacle.startswith("The run's dialogues differ from those of baseline main: 10 ")

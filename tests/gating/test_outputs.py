@@ -15,6 +15,7 @@ from lxml import etree
 
 from harness.gating import outputs
 from harness.gating.evidence import Interval, OneDialogue
+from harness.gating.gate import gate
 from harness.gating.junit import junit
 from harness.gating.markdown import DROPPED, MOST_CHARACTERS, markdown
 from harness.gating.sides import facts_of
@@ -211,8 +212,11 @@ def test_a_verdict_is_current_only_while_the_numbers_are_those_it_was_given_on(t
 
 def test_of_an_earlier_version_s_verdict_it_is_unknown_whether_it_is_on_these_numbers(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", random_values(5))
-    facts = facts_of(run, run.read_manifest()).model_copy(update={"numbers_digest": None})
+    facts = facts_of(run, run.read_manifest())
     outputs.write(run, passing().model_copy(update={"run": facts}))
+    written = json.loads((run.root / "gate.json").read_text())
+    del written["run"]["numbers_digest"]
+    (run.root / "gate.json").write_text(json.dumps(written))
     current = outputs.read_current(run)
     assert current is not None
     assert current.verdict == "pass"  # run.json is the same, and it has the digests of the rest
@@ -225,6 +229,38 @@ def test_of_an_earlier_version_s_verdict_it_is_unknown_whether_it_is_on_these_nu
     unknown = outputs.read_current(run)
     assert unknown is not None
     assert (unknown.verdict, unknown.sentence) == ("error", outputs.UNKNOWN)
+
+
+def test_of_a_run_judged_before_it_was_finished_that_is_said(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", random_values(30))
+    finished = {path: path.read_bytes() for path in (run.manifest_path, run.summary_path)}
+    run.summary_path.unlink()
+    change_manifest(run, state="running", digests={})
+    (tmp_path / "t.yaml").write_text(
+        "version: 1\ncandidate: adapter\nchecks: [{id: nll, metric: quality.nll, min: 0}]\n"
+    )
+    assert gate(run.root, tmp_path / "t.yaml").exit_code == 4
+    assert (unfinished := outputs.read_current(run)) is not None
+    assert "is not complete but running" in unfinished.sentence
+    for path, content in finished.items():
+        path.write_bytes(content)
+    assert (current := outputs.read_current(run)) is not None
+    assert (current.exit_code, current.sentence) == (4, outputs.UNFINISHED)
+    outputs.mark_outdated(run)
+    assert outputs.read(run.root / "gate.json").sentence == outputs.UNFINISHED
+
+
+def test_an_earlier_version_s_verdict_that_was_marked_is_not_one_on_an_unfinished_run(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", random_values(5))
+    outputs.write(run, passing())
+    written = json.loads((run.root / "gate.json").read_text())
+    written["run"].pop("numbers_digest")
+    (run.root / "gate.json").write_text(json.dumps(written))
+    for _ in range(2):
+        outputs.mark_outdated(run)
+    change_manifest(run, finished="2025-01-02T00:00:00Z")
+    assert (current := outputs.read_current(run)) is not None
+    assert (current.verdict, current.sentence) == ("error", outputs.OUTDATED)
 
 
 def test_a_damaged_verdict_does_not_become_none_and_its_copies_go(tmp_path: Path) -> None:

@@ -71,6 +71,12 @@ def test_a_run_without_sets_says_how_to_get_one(judge: Gate, tmp_path: Path) -> 
         judge(make_run(tmp_path / "run"), FORGETTING)
 
 
+def test_a_set_s_own_folder_names_the_run_to_judge(judge: Gate, tmp_path: Path) -> None:
+    run = forgetful(tmp_path / "run")
+    with pytest.raises(InputError, match=rf"is one set of a run\. Gate the run itself: {run.root}\."):
+        judge(run.set_folder("general"), FORGETTING)
+
+
 def test_what_was_not_measured_on_a_set_is_missing(judge: Gate, tmp_path: Path) -> None:
     check = {"metric": "quality.rouge_l", "non_inferiority": {"margin": 0.01}, **AGAINST, "set": "general"}
     result = judge(forgetful(tmp_path / "run"), check)

@@ -9,7 +9,7 @@ import pytest
 from harness.errors import HarnessError, InputError
 from harness.gating.gate import gate
 from harness.gating.policy import load_policy
-from harness.gating.thresholds_init import rounded, write_thresholds
+from harness.gating.thresholds_init import least_gain, rounded, write_thresholds
 from harness.store.folder import RunFolder
 from tests.run_folders import make_run, random_values
 
@@ -56,6 +56,16 @@ def test_a_worse_run_fails_it(run: RunFolder, tmp_path: Path) -> None:
         "latency-tpot-ms-p50",
         "memory-peak-rss-mib",
     }
+
+
+@pytest.mark.parametrize(
+    ("gain", "least", "limit"),
+    [(4.125, 4.0, 2.9), (1.0, 0.95, 0.7), (1.0, 0.613, 0.61), (1.0, 0.7001, 0.7)],
+)
+def test_at_least_seventy_percent_of_a_gain_is_asked_and_no_more_than_the_run_shows(
+    gain: float, least: float, limit: float
+) -> None:
+    assert float(least_gain(gain, least)) == limit
 
 
 def test_an_adapter_with_a_fraction_of_the_gain_fails_it(run: RunFolder, tmp_path: Path) -> None:

@@ -78,6 +78,12 @@ def test_runs_over_other_dialogues_are_not_joined(found: Trend) -> None:
     assert len([line for line in lines if len(set(re.findall(r"[ML](\S+) ", line))) == 2]) == 2
 
 
+def test_why_a_run_was_not_compared_is_one_clause_of_the_charts_description(found: Trend) -> None:
+    page = render_history(found)
+    assert "asked different dialogues, n " in page
+    assert ".," not in "".join(html.fromstring(page).xpath("//*[local-name()='desc']/text()"))
+
+
 def test_a_later_runs_page_has_the_trend(found: Trend, accepted: tuple[Baselines, RunFolder]) -> None:
     store, run = accepted
     root = html.fromstring(render(run, baseline=store.accepted("main"), trend=found))

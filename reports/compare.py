@@ -72,9 +72,9 @@ def comparison_text(folders: Sequence[RunFolder]) -> str:
             lines += [*(line for one in told for line in wrapped(f"  {one}", "    ")), ""]
     for head in heads:
         lines += wrapped(f"{head.name}: {head.sentence}", "  ")
-        for one in head.sets:
-            lines += wrapped(f"{head.name}: {visible(one.words)}", "  ")
-            lines += [f"  More: {one.command}"] if one.command else []
+        for line in head.sets:
+            lines += wrapped(f"{head.name}: {visible(line.words)}", "  ")
+            lines += [f"  More: {line.command}"] if line.command else []
     names = [shorten(visible(name), 24) for name in found.names]
     if ranked := lead(found.views):
         lines += ["", ranked_by(found)]

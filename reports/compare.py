@@ -12,6 +12,7 @@ from harness.store.seals import is_measured
 from harness.variants.digests import is_present
 from reports.cells import Cell
 from reports.compare_rows import CompareRow, Comparison
+from reports.compare_sets import SetLine, set_lines, without_unshared_sets
 from reports.escape import shorten, visible
 from reports.numbers import count
 from reports.render import render_page
@@ -28,7 +29,7 @@ _CHANGES = 12  # changed keys that the terminal shows of one run
 
 @dataclass(frozen=True)
 class RunHead:
-    """What is said of a run before any table; ``notes`` and ``changes`` are against the first run."""
+    """What is said of a run before any table; ``notes``, ``changes`` and ``sets`` are against the first run."""
 
     name: str
     finished: str
@@ -38,6 +39,7 @@ class RunHead:
     obstacle: str
     notes: tuple[str, ...]
     changes: tuple[ConfigChange, ...]
+    sets: tuple[SetLine, ...]
 
 
 def render_comparison(folders: Sequence[RunFolder]) -> str:
@@ -70,6 +72,9 @@ def comparison_text(folders: Sequence[RunFolder]) -> str:
             lines += [*(line for one in told for line in wrapped(f"  {one}", "    ")), ""]
     for head in heads:
         lines += wrapped(f"{head.name}: {head.sentence}", "  ")
+        for line in head.sets:
+            lines += wrapped(f"{head.name}: {visible(line.words)}", "  ")
+            lines += [f"  More: {line.command}"] if line.command else []
     names = [shorten(visible(name), 24) for name in found.names]
     if ranked := lead(found.views):
         lines += ["", ranked_by(found)]
@@ -107,7 +112,8 @@ def run_heads(found: Comparison) -> tuple[RunHead, ...]:
             gate=VERDICTS[view.gate.verdict] if view.gate else None,
             obstacle=found.obstacle(k) if k else "",
             notes=tuple(_notes(found, k)) if k else (),
-            changes=config_changes(first.manifest.config, view.manifest.config) if k else (),
+            changes=config_changes(*without_unshared_sets(first, view)) if k else (),
+            sets=set_lines(found, k) if k else (),
         )
         for k, (view, name) in enumerate(zip(found.views, found.names, strict=True))
     )

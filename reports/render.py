@@ -101,7 +101,8 @@ def write_report(
 ) -> Path:
     """Write the report (by default ``report.html`` in the run folder) atomically and return its path.
 
-    In the run folder it links to the pages of further sets, which are written too, without a ``trend``.
+    In the run folder it links to the pages of further sets, which are written too, without a ``trend``. ``summary.md``
+    is written beside each page there, so that both tell the same verdict.
     """
     path = out or folder.report_path
     in_folder = path.resolve() == folder.report_path.resolve()
@@ -114,6 +115,8 @@ def write_report(
         folder, baseline=baseline, trend=trend, redact_text=redact_text, shown=shown, price=price, linked=in_folder
     )
     write_text_atomically(path, page)
+    if in_folder:
+        write_text_atomically(folder.root / "summary.md", summary_markdown(folder))
     return path
 
 

@@ -159,12 +159,8 @@ def make_variants(config: RunConfig, progress: Progress) -> None:
 
 def render(folder: RunFolder, progress: Progress) -> None:
     """Write ``report.html`` and ``summary.md`` into the run folder, and into those of further sets."""
-    from harness.files import write_text_atomically
     from reports.render import write_report
-    from reports.text import summary_markdown
 
     progress.note("Rendering the report.")
     with without_collecting_the_old():
         write_report(folder)
-    for one in (folder, *folder.further_sets().values()):
-        write_text_atomically(one.root / "summary.md", summary_markdown(one))

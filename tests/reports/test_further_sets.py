@@ -18,7 +18,8 @@ from reports.render import write_report
 from reports.text import summary_markdown, summary_text
 from reports.verdict_sentence import verdict_sentence
 from reports.view import RunView, read_view
-from tests.gating.test_sets import forgetful
+from tests.gating.test_gate import Gate
+from tests.gating.test_sets import FORGETTING, forgetful
 from tests.reports.small_view import checked, compared, estimates, gated, make_view
 
 CLOSER = compared("quality.rouge_l", "better", 0.12)
@@ -130,3 +131,26 @@ def test_no_page_of_a_set_is_left_with_text_where_the_run_s_is_without(tmp_path:
     run = forgetful(tmp_path / "run")
     write_report(run, redact_text=True)
     assert "Rest and water help against ailment" not in run.set_folder("general").report_path.read_text()
+
+
+@pytest.mark.parametrize("redact_text", [False, True])
+def test_the_markdown_is_written_beside_each_page_and_has_no_text(tmp_path: Path, redact_text: bool) -> None:
+    run = forgetful(tmp_path / "run")
+    write_report(run, tmp_path / "elsewhere.html", redact_text=redact_text)
+    assert not (run.root / "summary.md").exists()
+    write_report(run, redact_text=redact_text)
+    for one in (run, run.set_folder("general")):
+        markdown = (one.root / "summary.md").read_text()
+        assert markdown == summary_markdown(one)
+        assert "Rest and water help against ailment" not in markdown
+
+
+def test_rendering_after_the_gate_tells_its_verdict_in_the_markdown(tmp_path: Path) -> None:
+    run = forgetful(tmp_path / "run")
+    write_report(run)
+    assert "No gate was applied" in (run.root / "summary.md").read_text()
+    Gate(tmp_path)(run, FORGETTING)
+    write_report(run)
+    markdown = (run.root / "summary.md").read_text()
+    assert "No gate was applied" not in markdown
+    assert "#### Gate" in markdown

@@ -98,7 +98,7 @@ def got_worse(view: RunView) -> GotWorse:
         losses=tuple(cards[:cut]),
         metric=view.label(metric) if metric else "",
         measure=measure(view, metric),
-        lost=f"{len(lost) or 'none'} of {count(len(pairs), 'dialogue')}",
+        lost=f"{f'{len(lost):,}' if lost else 'none'} of {count(len(pairs), 'dialogue')}",
         fired=tuple(cards[cut : cut + CARDS]),
         more=tuple(cards[cut + CARDS :]),
         unlisted=max(0, len(firing) - CARDS - LISTED),
@@ -116,7 +116,7 @@ def _loss(view: RunView, pair: Pair) -> float:
 def _counted(view: RunView, name: str, pairs: Sequence[Pair]) -> str:
     new = sum(name in pair.fires for pair in pairs)
     gone = sum(name in pair.stops for pair in pairs)
-    return f"{lowered(view.label(name))} on {new} (no longer on {gone})" if new else ""
+    return f"{lowered(view.label(name))} on {new:,} (no longer on {gone:,})" if new else ""
 
 
 def _card(view: RunView, pair: Pair, metric: str | None, *, full: bool) -> WorseCard:

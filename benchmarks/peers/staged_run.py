@@ -32,7 +32,6 @@ BEFORE_IMPORTS = (
     ("harness.jobs.prepare", "weights_digests", "digests"),
     ("harness.jobs.prepare", "settings_digests", "digests"),
     ("harness.jobs.runner", "compute", "metrics and intervals"),
-    ("harness.jobs.ranks", "compute", "metrics and intervals"),
     ("harness.jobs.run", "render", "page"),
 )
 # In modules that import torch: wrapped once the command has imported it, or nothing would overlap with that import.

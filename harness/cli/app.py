@@ -18,7 +18,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from harness.cli.edited import warn_of_edits
-from harness.cli.gate import baseline_app, gate, thresholds_app
+from harness.cli.gate import BaselinesFolder, baseline_app, gate, thresholds_app
 from harness.cli.leaderboard import leaderboard
 from harness.errors import DEBUG_HELP, InputError, guarded, require
 from harness.machine import leave
@@ -128,6 +128,7 @@ def score(
 def report(
     run: RunArgument,
     baseline: Annotated[str | None, typer.Option(metavar="RUN|NAME", help="an earlier run to compare with")] = None,
+    baselines: BaselinesFolder = None,
     out: Annotated[Path | None, typer.Option(help="HTML file; default: report.html in the run folder")] = None,
     redact_text: Annotated[bool, typer.Option("--redact-text", help="leave out all dialogue and reply text")] = False,
     csv: Annotated[Path | None, typer.Option(metavar="DIR", help="also write the tables as CSV files")] = None,
@@ -153,7 +154,7 @@ def report(
         raise InputError("--reading-list is for reading, so it cannot be combined with --redact-text.")
     folder = RunFolder(run)
     folder.read_manifest()  # refuses a folder that is not a run before a lock file is created in it
-    store = Baselines()
+    store = Baselines(baselines)
     earlier = store.find(baseline) if baseline else None
     moved = trend(store, baseline) if baseline and any(note.name == baseline for note in store.history()) else None
     if price_per_gpu_hour is not None and not 0 < price_per_gpu_hour < math.inf:

@@ -125,6 +125,7 @@ def test_a_run_is_accepted_shown_and_held_against(
         "version: 1\ncandidate: adapter\nchecks: [{id: a, metric: quality.nll, equivalence: {margin: 0.1}}]\n"
     )
     assert main(["gate", str(run.root), "--thresholds", str(path), "--baseline", "main", *store]) == 0
+    assert main(["report", str(run.root), "--baseline", "main", *store]) == 0
     assert main(["baseline", "show", "mian", *store]) == 2
 
 

@@ -302,6 +302,7 @@ def test_a_warning_says_which_set_it_is_about(tmp_path: Path) -> None:
 
 
 def test_leakage_is_checked_for_every_set_and_said_with_its_name(tmp_path: Path) -> None:
+    pytest.importorskip("datasketch")
     leaked = Dialogue(id="x", prompt="Name river 1.", reference="It is long. It is long.")
     fingerprint([leaked]).save(tmp_path / FILE_NAME)
     trained = [str(tmp_path / FILE_NAME)]

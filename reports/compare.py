@@ -120,7 +120,7 @@ def run_heads(found: Comparison) -> tuple[RunHead, ...]:
 
 
 def _notes(found: Comparison, run: int) -> Iterator[str]:
-    """Say what stands in the way of a comparison with the first run: other dialogues, or no candidate in common."""
+    """Say what prevents a comparison with the first run: other dialogues, or no candidate in common."""
     first, view, other = found.names[0], found.views[run], {row.id for row in found.views[0].dialogues}
     obstacle = found.obstacle(run)
     if obstacle in ("different dialogues", "no dialogue in common"):

@@ -19,7 +19,7 @@ from reports.gate_view import checks_with, decisive, too_few
 from reports.numbers import count, plain, spelled
 from reports.rules import lowered, risen
 from reports.verdict_sentence import standing
-from reports.view import LIKELIHOOD, OVERLAP, RunView
+from reports.view import LIKELIHOOD, RunView
 from reports.words import Sign, listed, possessive, the
 
 Word = Literal["Ship", "Do not ship", "Not yet", "No gate"]
@@ -125,7 +125,7 @@ def _suggestion(view: RunView) -> str:
         return f"{gap}, so this comparison says little: what was left out may be what is hard"
     if faults := form_faults(view, view.reference, MEANINGLESS):
         return f"{theirs} {faults[0]}, so this comparison says little about {ours}"
-    names = [name for name in (view.measured(OVERLAP), view.measured(LIKELIHOOD)) if name]
+    names = view.main_measures
     rows = [row for name in names if (row := view.comparison(name, view.candidate)) and row.n]
     rules = risen(view)
     outcomes: set[str] = {row.outcome for row in rows}

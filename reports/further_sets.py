@@ -9,7 +9,7 @@ from reports.differences import difference_text, nothing_to_say
 from reports.family import worse_after_holm
 from reports.numbers import count, plain
 from reports.rules import risen
-from reports.view import LIKELIHOOD, OVERLAP, RunView
+from reports.view import RunView
 from reports.words import OUTCOMES, Sign, listed, the
 
 
@@ -87,8 +87,7 @@ def losses(view: RunView) -> str:
 
 def _main(one: RunView) -> list[ComparisonRow]:
     """Return how the candidate differs in closeness to the references, and in their likelihood."""
-    names = [name for name in (one.measured(OVERLAP), one.measured(LIKELIHOOD)) if name]
-    return [row for name in names if (row := one.comparison(name, one.candidate))]
+    return [row for name in one.main_measures if (row := one.comparison(name, one.candidate))]
 
 
 def _with_interval(one: RunView, row: ComparisonRow) -> str:
@@ -97,7 +96,6 @@ def _with_interval(one: RunView, row: ComparisonRow) -> str:
 
 
 def _further_set(one: RunView) -> FurtherSet:
-    main = {name for name in (one.measured(OVERLAP), one.measured(LIKELIHOOD)) if name}
     names = [name for family in one.families for name in one.names(family) if "[" not in name]
     found = {name: [one.comparison(name, variant) for variant in one.variants] for name in names}
     compared = {name: rows for name, rows in found.items() if any(rows)}
@@ -107,7 +105,7 @@ def _further_set(one: RunView) -> FurtherSet:
         lines = [_line(one, row) if row else None for row in of_each]
         told = tuple(line for line, variant in zip(lines, one.variants, strict=True) if variant in variants)
         row = Row(one.label(name), told)
-        if name in main or any(row and row.outcome == "worse" for row in of_each):
+        if name in one.main_measures or any(row and row.outcome == "worse" for row in of_each):
             rows.append(row)
         elif any(line and not line.quiet for line in lines):
             gains.append(row)

@@ -8,7 +8,7 @@ from harness.results.recipes import by_recipe
 from harness.store.schema import ComparisonRow, RecipeRow, SeedsRow
 from reports.differences import difference_text, silence
 from reports.numbers import amount, count, plain, scale, significant
-from reports.view import LIKELIHOOD, OVERLAP, RunView
+from reports.view import RunView
 from reports.words import listed, the
 
 _TELLING = frozenset({"better", "worse", "different"})
@@ -37,7 +37,7 @@ def seeds_sentences(view: RunView) -> tuple[str, ...]:
 
 
 def _table(view: RunView, recipe: RecipeRow) -> SeedsTable:
-    main = _main(view)
+    main = view.main_measures
     shown = [row for row in recipe.comparisons if row.metric in main or {row.outcome, row.outcome_of_these} & _TELLING]
     left_out = len(recipe.comparisons) - len(shown)
     gains = [row for row in shown if row.metric not in main and row.outcome == "better"]
@@ -83,7 +83,7 @@ def _sentence(view: RunView, recipe: RecipeRow) -> str:
     """Return one sentence about closeness and likelihood: mean, interval, spread, and whether it is more than luck."""
     found = {row.metric: row for row in recipe.comparisons}
     told = []
-    for name in _main(view):
+    for name in view.main_measures:
         if (row := found.get(name)) and row.value is not None:
             unit = view.summary.metrics[name].unit
             told.append(
@@ -92,10 +92,6 @@ def _sentence(view: RunView, recipe: RecipeRow) -> str:
             )
     said = f"{listed(list(recipe.seeds))} are one recipe with {count(len(recipe.seeds), 'training seed')}"
     return f"{said}. Against {the(recipe.against)}: {'; '.join(told)}." if told else f"{said}."
-
-
-def _main(view: RunView) -> list[str]:
-    return [name for name in (view.measured(OVERLAP), view.measured(LIKELIHOOD)) if name]
 
 
 def _mean(row: SeedsRow, unit: str) -> str:

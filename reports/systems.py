@@ -11,7 +11,7 @@ from reports.view import LIKELIHOOD, OVERLAP, RunView
 
 @dataclass(frozen=True)
 class Identity:
-    """What a variant computes with. ``weights`` is None where no digest is known, as for replies made elsewhere."""
+    """What a variant computes with. ``weights`` is None where no digest is known, as for replies from files."""
 
     name: str
     weights: str | None

@@ -15,7 +15,7 @@ from reports.form_sentence import FAULTS, MEANINGLESS, Fault, faults_of, form_fa
 from reports.numbers import amount, brief, is_share, plain, ratio
 from reports.rules import compared_rules, from_to, lowered, risen, safety_rules, share, undecided_rules
 from reports.verdict_sentence import FEW, KEEPS, merge_kept
-from reports.view import LIKELIHOOD, MEMORY, OVERLAP, TIME, RunView
+from reports.view import MEMORY, TIME, RunView
 from reports.words import OUTCOMES, Sign, sentence_case
 
 _UNDECIDED, _WORSE = OUTCOMES["undecided"], OUTCOMES["worse"]
@@ -45,7 +45,7 @@ def tiles(view: RunView, fits: Sequence[Fit] = ()) -> tuple[Tile, ...]:
 
 def _quality(view: RunView) -> Tile:
     title = "Quality"
-    names = [name for name in (view.measured(OVERLAP), view.measured(LIKELIHOOD)) if name]
+    names = view.main_measures
     rows = [row for name in names if (row := view.comparison(name, view.candidate)) and row.value is not None]
     if not rows:
         known = [(name, value) for name in names if (value := _value(view, name, _judged(view))) is not None]

@@ -7,6 +7,7 @@ words "answers better" and "safe" are never used: lexical overlap and heuristics
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.stats.power import fewest_units
@@ -17,7 +18,7 @@ from reports.form_sentence import form_sentence
 from reports.further_sets import losses
 from reports.numbers import brief, count, is_share, plain, significant, spelled
 from reports.rules import judged_rows, undecided_rules
-from reports.view import LIKELIHOOD, OVERLAP, TIME, RunView
+from reports.view import LIKELIHOOD, TIME, RunView
 from reports.words import listed, possessive, sentence_case, the
 
 KEEPS, LOSES = 0.95, 0.5  # shares of the adapter's nll gain: kept from here on; "most of it" is lost below
@@ -61,7 +62,7 @@ def standing(view: RunView) -> str:
 
 def quality(view: RunView) -> str:
     """Say whether the candidate's replies are closer to the references than the reference variant's."""
-    names = [name for name in (view.measured(OVERLAP), view.measured(LIKELIHOOD)) if name]
+    names = view.main_measures
     if view.candidate is None or view.reference is None:
         return _values(view, names)
     found = [(name, row) for name in names if (row := view.comparison(name, view.candidate)) and row.n]
@@ -97,7 +98,7 @@ def quality(view: RunView) -> str:
 
 def others(view: RunView) -> list[str]:
     """Summarise other systems than the candidate that are neither base, adapter nor merged."""
-    name = view.measured(OVERLAP) or view.measured(LIKELIHOOD)
+    name = view.judged_by
     clauses = []
     for variant in view.variants:
         row = (
@@ -120,7 +121,7 @@ def _closer(view: RunView, found: list[tuple[str, ComparisonRow]], word: str = "
     return f"{possessive(candidate)} replies are {word} the references than {possessive(reference)}"
 
 
-def _values(view: RunView, names: list[str]) -> str:
+def _values(view: RunView, names: Sequence[str]) -> str:
     variant = view.candidate or view.reference
     shown = [
         f"{view.label(name)} {plain(row.value, significant(row.value or 0, 3))}"

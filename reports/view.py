@@ -137,9 +137,14 @@ class RunView:
         return None
 
     @cached_property
+    def main_measures(self) -> tuple[str, ...]:
+        """The metric of closeness to the references and that of their likelihood, where they were measured."""
+        return tuple(name for name in (self.measured(OVERLAP), self.measured(LIKELIHOOD)) if name)
+
+    @cached_property
     def judged_by(self) -> str | None:
         """The metric that dialogues are ordered by."""
-        return self.measured(OVERLAP) or self.measured(LIKELIHOOD)
+        return next(iter(self.main_measures), None)
 
     @cached_property
     def pairs(self) -> tuple[Pair, ...]:
@@ -234,7 +239,7 @@ class RunView:
 
     @cached_property
     def contenders(self) -> tuple[str, ...]:
-        """The variants to choose from: the adapters; of replies made elsewhere, every system but the reference."""
+        """The variants to choose from: the adapters; of scored reply files, all systems but the reference."""
         if self.manifest.kind == "score":
             return tuple(name for name in self.variants if name != self.reference)
         return tuple(name for name in self.variants if self.kind(name) == "adapter")

@@ -87,7 +87,7 @@ def _completed(store: Baselines, newest: Acceptance) -> Acceptance:
         return newest
     try:
         return newest.model_copy(update={"measured": measured(folder, None)})
-    except HarnessError:  # the history is there all the same
+    except HarnessError:  # the rest of the history can still be shown
         return newest
 
 

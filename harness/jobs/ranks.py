@@ -134,7 +134,7 @@ def _joined(sets: SetRuns, share: Share, plan: str) -> Iterator[SetRuns | None]:
                 return one.part.endswith(f"-of-{share.of}") and one.follows(plan)
 
             # The parts of this plan that are done stay done.
-            opening.enter_context(begun(sets, anew=not others, keep=keep))
+            opening.enter_context(begun(sets, afresh=not others, keep=keep))
             own.enter_context(lock_held(lock_of(folder, str(share)), busy))
             parts = tuple(replace(one, folder=_begin_part(one, share, plan)) for one in sets)
         yield parts
@@ -211,7 +211,7 @@ def _await_end(folder: RunFolder, own: str) -> None:
 
 def _end(sets: SetRuns, share: Share, work: Measuring, plan: str, progress: Progress) -> None:
     """Join the shards, and do what is left as a single process does."""
-    with begun(sets, anew=False), failures_recorded(sets[0].folder), scored_ahead(sets) as ahead:
+    with begun(sets, afresh=False), failures_recorded(sets[0].folder), scored_ahead(sets) as ahead:
         for one in sets:
             folder, prepared = one.folder, one.prepared
             join_shards(folder, [variant.name for variant in prepared.variants], plan)

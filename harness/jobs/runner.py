@@ -65,7 +65,7 @@ def run(
         refuse_edited(folder, progress)
         with failures_recorded(folder), scored_ahead(sets) as ahead:
             complete = are_complete(sets)
-            with begun(sets, anew=not complete):
+            with begun(sets, afresh=not complete):
                 if not complete:
                     for one in sets:
                         forget_parts(one.folder)
@@ -149,8 +149,8 @@ def scored_ahead(sets: SetRuns) -> Iterator[AllScoredAhead]:
 
 
 @contextmanager
-def begun(sets: SetRuns, *, anew: bool, keep: Callable[[ShardFolder], bool] = lambda part: False) -> Iterator[None]:
-    """Lock the further sets' folders until the block ends; ``anew``: write what a run that is not complete begins with.
+def begun(sets: SetRuns, *, afresh: bool, keep: Callable[[ShardFolder], bool] = lambda part: False) -> Iterator[None]:
+    """Lock the further sets' folders until the block ends; ``afresh``: write what an incomplete run begins with.
 
     Records are kept, and what several processes left of theirs is joined. Of what these noted about their parts only
     the events stay, and the parts to ``keep``. The first set's folder is locked already. It says that the run is not
@@ -161,7 +161,7 @@ def begun(sets: SetRuns, *, anew: bool, keep: Callable[[ShardFolder], bool] = la
             if one is not sets[0]:
                 locks.enter_context(locked(one.folder))
                 refuse_edited(one.folder)
-            if anew:
+            if afresh:
                 _begin(one.folder, one.prepared, keep)
         yield
 

@@ -83,7 +83,8 @@ def find_runs(root: Path) -> tuple[list[FoundRun], list[Apart]]:
     folders than are searched.
     """
     if not root.is_dir():
-        raise InputError(f"{root} is not a folder. Name one that contains run folders.")
+        what = "is not a folder" if root.exists() else "does not exist"
+        raise InputError(f"{root} {what}. Name a folder that contains run folders.")
     runs: list[FoundRun] = []
     apart: list[Apart] = []
     for path, obstacle in _run_folders(root):

@@ -16,7 +16,7 @@ LENGTH_BUCKET = "length_bucket"
 class Units:
     """All dialogues of a run by id. Every metric is resampled over all of them, whether it has a value or not.
 
-    ``each`` returns the dialogues, each time anew: their texts may be too many to hold.
+    ``each`` returns the dialogues, from the first on each time: their texts may be too many to hold.
     """
 
     def __init__(self, each: Callable[[], Iterable[DialogueRow]]) -> None:

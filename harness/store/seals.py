@@ -123,7 +123,7 @@ def edits(folder: RunFolder, manifest: RunManifest) -> Edits:
 
 
 def _is_computed(folder: RunFolder, manifest: RunManifest, name: str) -> bool:
-    """Return whether scoring the run again makes what differs in a measured file anew."""
+    """Return whether scoring the run again rewrites what differs in a measured file."""
     if name.startswith("replies/"):
         variant = Path(name).stem
         given = _generated_elsewhere(folder, variant)

@@ -12,7 +12,7 @@ from reports.figures.svg import Colour, Point
 from reports.memory_view import Breakdown
 from reports.numbers import amount, is_share, plain
 from reports.roles import look
-from reports.view import LIKELIHOOD, MEMORY, OVERLAP, TIME, RunView
+from reports.view import MEMORY, TIME, RunView
 
 _BAR = 32.0  # pixels per bar
 _SHADES: tuple[Colour, ...] = ("s5", "s6", "s7", "s8")  # of parts of memory: none that a role has
@@ -97,7 +97,7 @@ def _shown(row: Mapping[str, object], key: str) -> str:
 
 def pareto(view: RunView, *, against: str) -> Chart | None:
     """Return quality against time or memory, with the line of variants that no other beats in both."""
-    quality = view.measured(OVERLAP) or view.measured(LIKELIHOOD)
+    quality = view.judged_by
     cost = view.measured(TIME if against == "time" else MEMORY)
     if quality is None or cost is None:
         return None

@@ -70,7 +70,7 @@ def test_another_metric_ranks(runs: Path, capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["absent"], "absent is not a folder"),
+        (["absent"], "absent does not exist"),
         (["RUNS", "--out", "board.txt"], "ends in .html or .csv"),
         (["RUNS", "--metric", "quality.rogue_l"], "Did you mean 'quality.rouge_l'"),
         (["RUNS", "--like", "absent"], "absent does not exist"),

@@ -121,5 +121,5 @@ def test_a_folder_that_cannot_be_read_does_not_stop_the_others(
 
 
 def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is not a folder"):
+    with pytest.raises(InputError, match="does not exist"):
         find_runs(tmp_path / "absent")

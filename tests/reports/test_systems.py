@@ -59,7 +59,7 @@ def test_a_name_goes_before_another_name_of_the_same_weights(compare: Compare) -
 
 @pytest.mark.parametrize("then", [None, "b"])
 def test_without_digests_of_one_form_the_name_decides(compare: Compare, then: str | None) -> None:
-    """Replies made elsewhere have none; those of 0.1.0 have another form."""
+    """Replies from files have none; those of 0.1.0 have another form."""
     assert names(compare({"gpt": then}, {"gpt": "v2:b"})) == {("gpt", "gpt")}
 
 

@@ -5,7 +5,7 @@ written, scored and reported on by the commands themselves. What is measured is 
 time, CPU time, and the largest resident memory of all of them together. A size that is in ``--out`` already is not
 repeated, so that the same command continues one that was stopped.
 
-python -m benchmarks.million --replies 1000 10000 100000 1000000 --out benchmarks/results/million.json
+python -m benchmarks.million --replies 1000 10000 100000 1000000 --by-metric --out benchmarks/results/million.json
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
@@ -32,8 +32,11 @@ from unittest import mock
 import psutil
 
 from benchmarks.peers.machine import write_result
-from harness.metrics.loading import all_specs
+from harness.metrics.loading import all_specs, load_metrics
 from harness.metrics.medical.lexicons import read_table
+from harness.metrics.metric_set import TEXT_CHUNK, needs_many
+from harness.metrics.registry import Item
+from harness.metrics.text.collapse import Collapse
 from harness.results.summarize import summarize
 from harness.stats.jackknife import LARGE
 from harness.store.folder import RunFolder
@@ -57,6 +60,8 @@ FRAMES = (
 SYLLABLES = tuple(a + b for a in "bdfglmnprst" for b in "aeiou")[::3]
 TIMES = ("once a day", "twice a day", "three times a day", "every eight hours")
 POLL_SECONDS = 0.2
+PROFILED = 500  # dialogues over which each metric is timed by itself
+COLLAPSE_TEXTS = (10_000, 100_000)
 
 
 class Texts:
@@ -182,6 +187,41 @@ def measure(dialogues: int, work: Path) -> dict[str, Any]:
     return {**found, "jackknife_against_bca": agreement(RunFolder(run))} if dialogues == LARGE else found
 
 
+def by_metric(work: Path) -> dict[str, Any]:
+    """Return the CPU milliseconds a reply of each metric in one process, and of ``collapse`` by its number of texts."""
+    metrics = load_metrics(None)
+    together = [metric for metric in metrics.metrics if not needs_many(metric)]
+    items = _items(work / "by-metric", PROFILED, SYSTEMS)
+    took = dict.fromkeys((type(metric).__name__ for metric in together), 0.0)
+    for start in range(0, len(items), TEXT_CHUNK):
+        for metric in together:
+            begun = time.process_time()
+            metric.score(items[start : start + TEXT_CHUNK])
+            took[type(metric).__name__] += time.process_time() - begun
+    _say(f"each metric timed over {len(items):,} replies")
+    collapse = {}
+    for texts in COLLAPSE_TEXTS:
+        items = _items(work / "collapse", texts, SYSTEMS[:1])
+        begun = time.process_time()
+        Collapse().score(items)
+        collapse[texts] = round(1000 * (time.process_time() - begun) / texts, 4)
+        _say(f"near copies among {texts:,} texts: {collapse[texts]} ms a text")
+    each = {name: round(1000 * seconds / (PROFILED * len(SYSTEMS)), 3) for name, seconds in took.items()}
+    return {"ms_a_reply": each, "collapse_ms_a_text": collapse, "machine": _machine()}
+
+
+def _items(folder: Path, dialogues: int, systems: Sequence[str]) -> list[Item]:
+    """Return what is scored of freshly written replies, those of one dialogue adjacent."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        files = [stack.enter_context(path.open()) for path in write_replies(folder, dialogues).values()]
+        return [
+            Item(**json.loads(line), system=system)
+            for lines in zip(*files, strict=True)
+            for system, line in zip(systems, lines, strict=False)
+        ]
+
+
 def agreement(run: RunFolder) -> dict[str, Any]:
     """Return how far the jackknife's intervals are from those of the bootstrap in ``summary.json``.
 
@@ -237,24 +277,29 @@ def growth(sizes: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def main() -> None:
     """Measure each size that the result does not have yet, smallest first, and write the result after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--replies", type=int, nargs="+", required=True, metavar="N", help="dialogues, three replies each"
-    )
+    parser.add_argument("--replies", type=int, nargs="*", default=[], metavar="N", help="dialogues, three replies each")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument(
+        "--by-metric", action="store_true", help="also time each metric by itself, in one process (some minutes)"
+    )
     parser.add_argument(
         "--work", type=Path, help="folder for the replies and run folders, which are kept; default: temporary"
     )
     arguments = parser.parse_args()
     result: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
     sizes = {one["dialogues"]: one for one in result.get("sizes", ())}
+    kept = {key: result[key] for key in ("by_metric",) if key in result}
     with ExitStack() as stack:
         work = arguments.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         for dialogues in sorted(set(arguments.replies) - set(sizes)):
             sizes[dialogues] = {**measure(dialogues, work), "machine": _machine()}
             ordered = [sizes[one] for one in sorted(sizes)]
-            write_result(arguments.out, {"systems": list(SYSTEMS), "sizes": ordered, "growth": growth(ordered)})
+            write_result(arguments.out, {"systems": list(SYSTEMS), "sizes": ordered, "growth": growth(ordered), **kept})
             if arguments.work is None:
                 shutil.rmtree(work / str(dialogues))
+        if arguments.by_metric:
+            written = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
+            write_result(arguments.out, {**written, "by_metric": by_metric(work)})
     for step in growth([sizes[one] for one in sorted(sizes)]):
         _say(str(step))
 

@@ -127,6 +127,7 @@ def unusable(folder: RunFolder, manifest: RunManifest) -> list[str]:
 
 
 def side_of(folder: RunFolder, manifest: RunManifest, name: str = "") -> Side:
+    """Return a run as checks read it; a baseline has a ``name``."""
     summary = folder.read_summary()
     registry = known_metrics(summary)
     resamples, seed = settings(manifest)

@@ -90,7 +90,7 @@ checks:
 def candidate_among(
     summary: Summary, variants: tuple[dict[str, object], ...], reference: str | None, chosen: str | None
 ) -> str:
-    """Return the variant to write checks for: the ``chosen``, else the first adapter, else another. Raises InputError."""
+    """Return the variant to write checks for: the ``chosen``, else the first adapter, else another one."""
     names = list(dict.fromkeys([*(str(v["name"]) for v in variants if "name" in v), *summary.coverage]))
     if chosen is not None:
         if chosen not in names:
